@@ -1,0 +1,101 @@
+# One entrance: `make demo` shows the main job, `make test` proves it. Both set everything up first.
+# Needs Python 3.11 or 3.12, make and git; the first set-up fetches about 3.7 GB, a second one nothing.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+BIN := .venv/bin
+UV := .cache/uv/bin/uv
+STAMP := .venv/.set-up
+JARS := .venv/.jars
+SECONDS ?= 600
+TESTS ?=
+
+# the Python of this machine and no other, and wheels of 700 MB over slow lines
+export UV_PYTHON_DOWNLOADS := never
+export UV_HTTP_TIMEOUT ?= 300
+export UV_PROJECT_ENVIRONMENT := .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock test demo faults zippy bench dist test-dist clean
+
+help:  ## what there is
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */  make \1\t/' | expand -t 22
+
+setup: $(STAMP) $(JARS)  ## .venv with the command tailrace; pinned and hashed, a no-op once done
+
+# uv is itself installed by hash, into a folder of its own
+$(UV): requirements-uv.txt
+	@scripts/python_check.sh "$(PYTHON)"
+	rm -rf .cache/uv
+	"$(PYTHON)" -m venv .cache/uv
+	.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $(UV)
+
+$(STAMP): $(UV) requirements.lock pyproject.toml emitter/pyproject.toml
+	@test -x $(BIN)/python || $(UV) venv --quiet --python "$(PYTHON)" .venv
+	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation -e . -e emitter
+	@touch $@
+
+# the embedded broker's class path, so that the first start does not wait for it
+$(JARS): $(STAMP) tailrace/broker.lock
+	$(BIN)/python -m tailrace.broker --fetch
+	@touch $@
+
+setup-system:  ## Debian's packages that some tests can use: PostgreSQL, Chromium, Prometheus
+	@scripts/setup_system.sh
+
+check: check-format check-lint check-types check-imports check-lock  ## format, lint, types, import layers, lock
+
+check-format: setup
+	$(BIN)/ruff format --check .
+
+check-lint: setup
+	$(BIN)/ruff check .
+
+check-types: setup
+	$(BIN)/mypy
+
+check-imports: setup
+	$(BIN)/lint-imports
+
+check-lock: setup
+	@scripts/lock.sh --check
+
+audit: setup  ## known vulnerabilities among the locked packages
+	@scripts/audit.sh
+
+lock: $(UV)  ## bring requirements.lock up to date with the two pyproject.toml
+	@scripts/lock.sh
+
+test: setup  ## all tests but the slow ones; TESTS="tests/schemas -k call" for some
+	$(BIN)/python -m pytest $(TESTS)
+
+demo: setup  ## the main job on this machine, in under three minutes
+	$(BIN)/tailrace demo --exit
+
+# a part of it (TESTS=...) does not rewrite the page
+faults: setup  ## the whole fault matrix; writes docs/faults.md
+	$(if $(TESTS),,TAILRACE_FAULTS_TABLE=docs/faults.md) $(BIN)/python -m pytest -m "faults or row" $(TESTS)
+
+zippy: setup  ## random faults against a model; SECONDS=600
+	$(BIN)/python tests/faults/zippy.py --seconds $(SECONDS)
+
+bench: setup  ## every benchmark, one after the other
+	@for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+bench-%: setup  ## one of them: make bench-throughput
+	$(BIN)/python bench/$*.py $(ARGS)
+
+dist: setup  ## both wheels, in dist/
+	rm -rf dist
+	$(BIN)/python -m build --quiet --wheel --no-isolation --outdir dist .
+	$(BIN)/python -m build --quiet --wheel --no-isolation --outdir dist emitter
+	@ls -1s dist
+
+# What the wheels leave out, an editable install hides. Packages come from uv's cache: no second download.
+test-dist: dist  ## the tests that need no broker, against the built wheels
+	@scripts/test_dist.sh
+
+clean:  ## everything that can be made again; the download caches of the user stay
+	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
