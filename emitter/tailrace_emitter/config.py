@@ -1,0 +1,60 @@
+"""What the environment may say to an emitter; read once, when it is made."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Mapping, Optional
+
+_RELEASE_NAMES = ("TAILRACE_RELEASE", "GIT_COMMIT", "GIT_SHA", "SOURCE_VERSION", "GITHUB_SHA", "CI_COMMIT_SHA")
+
+
+def flag(env: Mapping[str, str], name: str) -> bool:
+    """Whether a variable says yes."""
+    return env.get(name, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def topic_of(env: Mapping[str, str]) -> str:
+    """The topic: named outright, or the usual one under a prefix."""
+    return env.get("TAILRACE_TOPIC") or env.get("TAILRACE_TOPIC_PREFIX", "") + "llm.events"
+
+
+def app_of(env: Mapping[str, str]) -> str:
+    """The app's name: told, or the name of the script."""
+    if env.get("TAILRACE_APP"):
+        return env["TAILRACE_APP"]
+    stem = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
+    return stem or "unknown"
+
+
+def user_key_of(env: Mapping[str, str]) -> Optional[str]:
+    """The key of pseudonyms, from the variable or from the file it is kept in."""
+    if env.get("TAILRACE_USER_KEY"):
+        return env["TAILRACE_USER_KEY"]
+    path = env.get("TAILRACE_USER_KEY_FILE")
+    if not path:
+        return None
+    return Path(path).read_text(encoding="utf-8").strip() or None
+
+
+def release_of(env: Mapping[str, str], start: Optional[Path] = None) -> Optional[str]:
+    """The app's release: told, or the commit checked out where the app runs (12 digits; no git is started)."""
+    for name in _RELEASE_NAMES:
+        if env.get(name):
+            return env[name]
+    try:
+        here = (start or Path(os.getcwd())).resolve()
+        git = next((p / ".git" for p in (here, *here.parents) if (p / ".git" / "HEAD").is_file()), None)
+        if git is None:
+            return None
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head[:12]
+        ref = head[5:]
+        if (git / ref).is_file():
+            return (git / ref).read_text(encoding="utf-8").strip()[:12]
+        for line in (git / "packed-refs").read_text(encoding="utf-8").splitlines():
+            if line.endswith(" " + ref):
+                return line[:12]
+    except (OSError, ValueError):
+        pass
+    return None

@@ -1,0 +1,188 @@
+"""Emitter: what an app holds. Records calls, feedback and evals; never slows, never breaks, never raises."""
+
+import logging
+import os
+from typing import Any, Callable, Dict, Mapping, Optional, TypeVar, Union, overload
+
+from tailrace_emitter import config, shutdown
+from tailrace_emitter.context import around_here, merged
+from tailrace_emitter.ids import new_id
+from tailrace_emitter.sender import Lazy, OnDelivery, Sender
+from tailrace_emitter.span import Span, observed
+
+log = logging.getLogger("tailrace_emitter")
+F = TypeVar("F", bound=Callable[..., Any])
+MODES = ("full", "redacted", "hashed", "none")
+
+
+class Emitter:
+    """Publishes one event per LLM call.
+
+    ``call(...)`` records a call that has ended; ``with span(...) as call`` times one; ``@observe(...)`` wraps a
+    function. Fields are those of ``tailrace_emitter.event.Call``, nested, or flat by the lake's column names.
+
+    Args:
+        app: the emitting application; else ``TAILRACE_APP``, else the script's name.
+        bootstrap_servers: Kafka; else ``TAILRACE_BOOTSTRAP_SERVERS``. Without any, events are counted and dropped.
+        topic: else ``TAILRACE_TOPIC``, else ``llm.events`` under ``TAILRACE_TOPIC_PREFIX``.
+        env: prod, staging, ...; else ``TAILRACE_ENV``.
+        release: else ``TAILRACE_RELEASE``, else the commit of the working directory.
+        content: ``full``, ``redacted`` (default), ``hashed`` or ``none``; else ``TAILRACE_CONTENT_MODE``.
+        content_sample: share of events that keep content, one number or one per env (``{"prod": 0.1, "*": 1.0}``).
+        retrieval_text: False leaves the text of retrieved chunks out.
+        redact: the app's own hook, event (dict) in, event out, in the background thread. If it fails, the content
+            is dropped and the event goes.
+        user_key: users become ``pseudonym(user, user_key)``; else ``TAILRACE_USER_KEY`` or ``TAILRACE_USER_KEY_FILE``.
+        queue_max: events that may wait, before and after encoding.
+        kafka: librdkafka settings, passed through (SASL, TLS, ...).
+        on_delivery: called in the background thread with (event id, topic, partition, offset, error).
+        sigterm: flush on a SIGTERM nobody handles; else ``TAILRACE_SIGTERM=0`` switches it off. The end of a process
+            waits at most 2 s for Kafka, or ``TAILRACE_EXIT_S``.
+        disabled: record nothing; else ``TAILRACE_DISABLED``.
+    """
+
+    def __init__(
+        self,
+        app: Optional[str] = None,
+        *,
+        bootstrap_servers: Optional[str] = None,
+        topic: Optional[str] = None,
+        env: Optional[str] = None,
+        release: Optional[str] = None,
+        content: Optional[str] = None,
+        content_sample: Union[float, Mapping[str, float]] = 1.0,
+        retrieval_text: bool = True,
+        redact: Optional[Callable[[Dict[str, Any]], Optional[Dict[str, Any]]]] = None,
+        user_key: Union[str, bytes, None] = None,
+        queue_max: int = 10_000,
+        kafka: Optional[Mapping[str, Any]] = None,
+        on_delivery: Optional[OnDelivery] = None,
+        sigterm: bool = True,
+        disabled: Optional[bool] = None,
+    ) -> None:
+        environ = os.environ
+        self.app = app or config.app_of(environ)
+        self.topic = topic or config.topic_of(environ)
+        self.disabled = config.flag(environ, "TAILRACE_DISABLED") if disabled is None else disabled
+        mode = content or environ.get("TAILRACE_CONTENT_MODE") or "redacted"
+        if mode not in MODES:
+            log.warning("tailrace_emitter: content mode %r is unknown; no content is sent", mode)
+            mode = "none"
+        self._said: Dict[str, Any] = dict(
+            app=self.app,
+            env=env or environ.get("TAILRACE_ENV"),
+            content=mode,
+            content_sample=content_sample,
+            retrieval_text=retrieval_text,
+            redact=redact,
+        )
+        self._release = release
+        self._user_key = user_key
+        self._policy: Any = None
+        self._sender = Sender(
+            encode=self._encode,
+            prepare=self._prepare,
+            topic=self.topic,
+            bootstrap_servers=bootstrap_servers or environ.get("TAILRACE_BOOTSTRAP_SERVERS"),
+            kafka=kafka or {},
+            queue_max=queue_max,
+            on_delivery=on_delivery,
+        )
+        if not self.disabled:
+            off = environ.get("TAILRACE_SIGTERM", "").strip().lower() in ("0", "false", "no", "off")
+            shutdown.at_exit(self._sender, sigterm=sigterm and not off)
+
+    def _prepare(self) -> None:
+        """Import and read what encoding needs: in the background thread, on the first event, not in the app."""
+        from tailrace_emitter import encode
+
+        if self._policy is None:
+            try:
+                key = self._user_key or config.user_key_of(os.environ)
+            except OSError as problem:
+                log.warning("tailrace_emitter: the user key cannot be read, users get a random one: %s", problem)
+                key = os.urandom(32)  # unlinkable beats unhashed
+            release = self._release or config.release_of(os.environ)
+            self._policy = encode.Policy(**self._said, user_key=key, release=release)
+
+    def _encode(self, kind: str, event_id: str, ts_ns: int, fields: Dict[str, Any], ended: bool) -> Any:
+        """Runs in the background."""
+        from tailrace_emitter.encode import encode
+
+        return encode(kind, event_id, ts_ns, fields, self._policy, ended=ended)
+
+    def _put(self, kind: str, fields: Dict[str, Any], lazy: Lazy = None) -> str:
+        try:
+            if self.disabled:
+                return new_id()
+            return self._sender.put(kind, merged(fields) if kind == "call" else fields, lazy=lazy)
+        except Exception:
+            log.debug("tailrace_emitter_put_failed", exc_info=True)
+            return new_id()
+
+    def call(self, model: Optional[str] = None, **fields: Any) -> str:
+        """Record one finished call and return its id, to which feedback can refer.
+
+        ``emitter.call("gpt-4o", input="Hi", output="Hello!", input_tokens=8, output_tokens=3, latency_ms=412)``
+        """
+        fields["model"] = model
+        try:  # what _put does, without its frame: this is the path an app pays for
+            if not self.disabled:
+                around = around_here()
+                return self._sender.put("call", {**around, **fields} if around else fields)
+        except Exception:
+            log.debug("tailrace_emitter_put_failed", exc_info=True)
+        return new_id()
+
+    def span(self, model: Optional[str] = None, **fields: Any) -> Span:
+        """A call while it lasts: ``with emitter.span("gpt-4o") as call: ... call.output = text``."""
+        fields["model"] = model
+        return Span(self if self.disabled else self._sender, fields)
+
+    def put(self, *args: Any, **kwargs: Any) -> str:
+        """Take a span's record and forget it: the sender of a disabled emitter."""
+        return ""
+
+    @overload
+    def observe(self, function: F) -> F: ...
+
+    @overload
+    def observe(self, function: None = None, **fields: Any) -> Callable[[F], F]: ...
+
+    def observe(self, function: Any = None, **fields: Any) -> Any:
+        """Decorator: one event per call of the function; ``tailrace_emitter.current()`` is its span inside.
+
+        A returned text becomes the output; arguments are not recorded.
+        """
+
+        def wrap(inner: F) -> F:
+            fields.setdefault("feature", getattr(inner, "__name__", None))
+            return observed(lambda: self.span(**fields), inner)
+
+        return wrap if function is None else wrap(function)
+
+    def feedback(self, call_id: Optional[str] = None, **fields: Any) -> str:
+        """Record what a person said: ``feedback(call_id, thumbs=True)``, ``rating=0.8``, ``comment=...``."""
+        fields["call_id"] = call_id
+        return self._put("feedback", fields)
+
+    def eval(self, name: Optional[str] = None, **fields: Any) -> str:
+        """Record what a scorer said: ``eval("groundedness", call_id=..., score=0.9)``."""
+        fields["name"] = name
+        return self._put("eval", fields)
+
+    def record(self, fields: Dict[str, Any], lazy: Lazy = None) -> str:
+        """For adapters: a call whose fields are worked out by ``lazy(fields)`` in the background thread."""
+        return self._put("call", fields, lazy)
+
+    def flush(self, timeout: float = 2.0) -> int:
+        """Wait until all is delivered or dropped, at most ``timeout`` seconds; how many events still wait."""
+        return self._sender.flush(timeout)
+
+    def close(self, timeout: float = 2.0) -> int:
+        """Flush and take no more; how many events are left over."""
+        return self._sender.close(timeout)
+
+    def stats(self) -> Dict[str, Any]:
+        """Counts of this process: emitted = delivered + waiting + sum of dropped by reason."""
+        return self._sender.stats()

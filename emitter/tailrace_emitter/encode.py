@@ -1,0 +1,219 @@
+"""One recorded thing in, one Kafka message out. Pure: no clock, no I/O; runs in the background thread."""
+
+import contextlib
+import copy
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Union
+from typing import Counter as CounterOf
+
+import msgspec
+
+from tailrace_emitter import event as ev
+from tailrace_emitter import limits
+from tailrace_emitter.clean import clean, json_of, keepable
+from tailrace_emitter.fields import NEST, start_time
+from tailrace_emitter.redact import MODES, apply, pseudonym
+
+Hook = Callable[[Dict[str, Any]], Optional[Dict[str, Any]]]
+Sample = Union[float, Mapping[str, float]]
+_TYPES = {"call": ev.Call, "feedback": ev.Feedback, "eval": ev.Eval}
+_IDENTITY = ("v", "type", "id", "ts")
+_encode = msgspec.json.Encoder().encode
+
+
+class InvalidError(ValueError):
+    """The event says too little to be accepted, e.g. feedback on nothing."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What an emitter was told about names, content and people."""
+
+    app: str
+    env: Optional[str] = None
+    release: Optional[str] = None
+    content: str = "redacted"
+    content_sample: Sample = 1.0
+    retrieval_text: bool = True
+    redact: Optional[Hook] = None
+    user_key: Union[str, bytes, None] = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message ready for Kafka, and what had to be left out to make it."""
+
+    key: str
+    value: bytes
+    counts: CounterOf[str]
+
+
+def _strip(event: Dict[str, Any]) -> None:
+    apply(event, "none")
+
+
+def _sampled(event_id: str, rate: Any) -> bool:
+    """Whether this event keeps its content: decided by its random bits, so that every reader agrees."""
+    return isinstance(rate, (int, float)) and int(event_id[-8:], 16) < rate * 2**32
+
+
+def _mode(policy: Policy, event: Mapping[str, Any], asked: Any) -> str:
+    mode = asked if asked in MODES else policy.content
+    rates = policy.content_sample
+    rate: Any = rates
+    if isinstance(rates, Mapping):
+        rate = rates.get(str(event.get("env")), rates.get("*", 1.0))
+    return mode if _sampled(event["id"], rate) else "none"
+
+
+def _hooked(hook: Hook, kind: str, event: Dict[str, Any], counts: CounterOf[str]) -> Dict[str, Any]:
+    """The event after the app's own hook; without its content where the hook fails or returns junk."""
+    kept = {name: event[name] for name in _IDENTITY}
+    try:
+        given = copy.deepcopy(event)
+        changed = hook(given)
+        if not isinstance(changed, dict):
+            raise TypeError(f"redact() returned {type(changed).__name__}, not the event")
+        cleaned, strays = clean(kind, changed)
+        counts["fields_dropped"] += len(strays)
+        cleaned.update(kept)
+        return cleaned
+    except BaseException:  # noqa: BLE001 - it is the app's code; even SystemExit must not stop the sender
+        counts["redaction_failed"] += 1
+        event["content_failed"] = True
+        return event
+
+
+def _defaults(kind: str, nested: Dict[str, Any], policy: Policy) -> None:
+    nested.setdefault("app", policy.app)
+    if policy.env:
+        nested.setdefault("env", policy.env)
+    if policy.release and kind == "call":
+        nested.setdefault("release", policy.release)
+    user = nested.get("user")
+    if policy.user_key and user is not None:
+        nested["user"] = pseudonym(str(user), policy.user_key)
+
+
+def _require(kind: str, event: Dict[str, Any], policy: Policy) -> None:
+    if kind == "call":
+        event.setdefault("app", policy.app or "unknown")
+        event.setdefault("model", "unknown")
+    elif kind == "feedback":
+        if not any(event.get(name) for name in ev.FEEDBACK_TARGETS):
+            raise InvalidError(f"feedback names none of {', '.join(ev.FEEDBACK_TARGETS)}")
+        event.setdefault("kind", "comment")
+    else:
+        if not any(event.get(name) for name in ev.EVAL_TARGETS):
+            raise InvalidError(f"eval names none of {', '.join(ev.EVAL_TARGETS)}")
+        if not any(event.get(name) is not None for name in ev.EVAL_RESULTS):
+            raise InvalidError(f"eval has none of {', '.join(ev.EVAL_RESULTS)}")
+        if not event.get("name"):
+            raise InvalidError("eval has no name")
+
+
+def _extra(event: Dict[str, Any], strays: Mapping[str, Any], mode: str) -> Dict[str, Any]:
+    """``extra`` with what found no field of its own, as far as the content mode lets it stay."""
+    extra: Dict[str, Any] = event.get("extra") or {}
+    for path, value in strays.items():
+        if keepable(path, value, words=mode in ("full", "redacted")):
+            with contextlib.suppress(Exception):  # an object that cannot be told in words stays out
+                extra.setdefault(path.lstrip("_")[: ev.NAME_CHARS] or "unnamed", json_of(value))
+    return extra
+
+
+def _bring_under(event: Dict[str, Any], strays: Mapping[str, Any], mode: str, policy: Policy) -> None:
+    """Redact, cut and mark ``event`` in place."""
+    content = event.get("content")
+    if isinstance(content, dict):
+        content.pop("mode", None)
+        content["chars"] = limits.chars(event)
+    if not policy.retrieval_text and isinstance(event.get("retrieval"), dict):
+        for doc in event["retrieval"].get("docs", ()):
+            doc.pop("text", None)
+    extra = _extra(event, strays, mode)
+    if extra:
+        event["extra"] = extra
+    cut = False
+    if mode != "none":
+        cut = limits.cut_texts(event, limits.CONTENT_BYTES + limits.SLACK_BYTES, mark=False)
+    limits.cut_error(event, 4 * limits.ERROR_CHARS)
+    apply(event, mode, key=policy.user_key)
+    limits.cut_error(event)
+    if mode not in ("none", "hashed"):
+        cut = limits.cut_texts(event, limits.CONTENT_BYTES, mark=True) or cut
+    if cut and isinstance(content, dict):
+        content["truncated"] = True
+
+
+def _wire(kind: str, event: Dict[str, Any], counts: CounterOf[str]) -> bytes:
+    """The event as JSON, proven against its declaration; a field that still does not fit goes, not the event."""
+    for _ in range(8):
+        try:
+            return _encode(msgspec.convert(event, type=_TYPES[kind]))
+        except msgspec.ValidationError as problem:
+            path = str(problem).rpartition("$.")[2].rstrip("`")
+            top = path.split(".")[0].split("[")[0]
+            if top in _IDENTITY or event.pop(top, None) is None:
+                raise InvalidError(str(problem)) from None
+            counts["fields_dropped"] += 1
+    raise InvalidError("too many fields do not fit")
+
+
+def encode(
+    kind: str, event_id: str, ts_ns: int, fields: Mapping[str, Any], policy: Policy, *, ended: bool = True
+) -> Message:
+    """Make the message of one recorded call, feedback or eval.
+
+    Args:
+        kind: call, feedback or eval.
+        event_id: UUID text.
+        ts_ns: wall clock at which it was recorded (``ended``) or began.
+        fields: what the app said, flat or nested.
+        policy: names, content mode, hook, user key.
+        ended: ``ts_ns`` is the end of the call, so its latency is subtracted.
+
+    Raises:
+        InvalidError: nothing the server would accept can be made of it.
+    """
+    counts: CounterOf[str] = Counter()
+    nested = NEST[kind](fields)
+    asked = nested.pop("content_mode", None)
+    said = nested.get("content")
+    if isinstance(said, dict):
+        asked = said.pop("mode", asked)
+    _defaults(kind, nested, policy)
+    ts = nested.pop("ts", None)
+    event, strays = clean(kind, {**nested, "ts": start_time(ts_ns, nested, ended=ended) if ts is None else ts})
+    event.setdefault("ts", start_time(ts_ns, nested, ended=ended))
+    event.update(v=1, type=kind, id=event_id)
+    counts["fields_dropped"] += len(strays)
+    mode = _mode(policy, event, asked)
+    if policy.redact is not None:
+        event = _hooked(policy.redact, kind, event, counts)
+        if event.pop("content_failed", False):
+            mode, strays = "none", {}
+            event.pop("extra", None)
+    _require(kind, event, policy)
+    try:
+        _bring_under(event, strays, mode, policy)
+    except Exception:  # noqa: BLE001 - whatever failed, unredacted text must not leave
+        counts["redaction_failed"] += 1
+        event.pop("extra", None)
+        _strip(event)
+    if "extra" in event:
+        event["extra"], lost = limits.cut_extra(event["extra"])
+        counts["fields_dropped"] += lost
+    value = _wire(kind, event, counts)
+    if len(value) > limits.MESSAGE_BYTES:
+        counts["content_too_large"] += 1
+        _strip(event)
+        for name in ("tools", "retrieval", "guardrails"):
+            event.pop(name, None)
+        if isinstance(event.get("content"), dict):
+            event["content"]["truncated"] = True
+        value = _wire(kind, event, counts)
+    if isinstance(event.get("content"), dict) and event["content"].get("truncated"):
+        counts["truncated"] += 1
+    return Message(str(event.get("trace_id") or event.get("session_id") or event_id), value, +counts)

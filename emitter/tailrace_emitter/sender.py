@@ -1,0 +1,393 @@
+"""The way from the app's thread to Kafka: a bounded queue, one daemon thread, one producer, per process.
+
+The app's thread appends a tuple to a deque and leaves. Everything that costs happens in the thread: shaping,
+redaction, encoding, ``produce``. It yields the interpreter lock after half a millisecond of work, so an app
+that wants to run never waits long for it.
+
+The deque is a hand-over, nearly always empty; what waits for a broker waits encoded in librdkafka's queue,
+bounded in messages and bytes. When that is full, events are dropped, counted, and the app is told once.
+
+After a fork the child begins anew: its own queue, thread and producer. The parent's producer is never called
+there, not even by its destructor, which would wait for threads that do not exist (confluent-kafka-python#1122).
+"""
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import Counter, deque
+from functools import partial
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
+from typing import Counter as CounterOf
+
+from tailrace_emitter.ids import new_id
+from tailrace_emitter.shutdown import exit_s
+
+log = logging.getLogger("tailrace_emitter")
+
+Fields = Dict[str, Any]
+Lazy = Optional[Callable[[Fields], Fields]]
+Item = Tuple[str, str, int, Fields, bool, Lazy]
+OnDelivery = Callable[[str, str, Optional[int], Optional[int], Optional[str]], None]
+Encode = Callable[[str, str, int, Fields, bool], Any]
+
+_CONTAINERS = frozenset((list, dict))
+SLICE_S = 0.0005  # work at a stretch before the interpreter lock is offered
+BREATH_S = 0.00002
+GATHER_S = 0.002  # a moment for the app to go on before the thread wakes up fully
+POLL_S = 0.02
+IDLE_S = 5.0
+
+# Held while C libraries are imported or a producer is built: a fork in that moment would copy held locks.
+_build_lock = threading.Lock()
+_senders: "weakref.WeakSet[Sender]" = weakref.WeakSet()
+_kept_alive: List[Any] = []
+
+
+def keep_for_ever(handle: Any) -> None:
+    """See to it that no destructor of ``handle`` runs in this process, not even at its end."""
+    _kept_alive.append(handle)
+    try:
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
+    except Exception:  # noqa: BLE001 - not CPython: the list is the best there is
+        pass
+
+
+def kafka_settings(bootstrap_servers: str, queue_max: int, given: Mapping[str, Any]) -> Dict[str, Any]:
+    """Settings for librdkafka: nothing acknowledged is lost, nothing is sent twice, memory is bounded."""
+    settings: Dict[str, Any] = {
+        "bootstrap.servers": bootstrap_servers,
+        "client.id": "tailrace-emitter",
+        "acks": "all",
+        "enable.idempotence": True,
+        "linger.ms": 20,
+        "compression.type": "lz4",
+        "partitioner": "murmur2_random",  # the same partition for a key as the Java clients
+        "queue.buffering.max.messages": queue_max,
+        "queue.buffering.max.kbytes": 64 * 1024,
+        "message.max.bytes": 1_048_576,
+        "reconnect.backoff.max.ms": 2_000,
+        "log_level": 0,  # errors reach us by error_cb; the app's stderr is not ours to fill
+    }
+    settings.update(given)
+    return settings
+
+
+class Sender:
+    """Queue, thread and producer of one emitter; counts what became of every event."""
+
+    def __init__(
+        self,
+        *,
+        encode: Encode,
+        prepare: Callable[[], None],
+        topic: str,
+        bootstrap_servers: Optional[str],
+        kafka: Mapping[str, Any],
+        queue_max: int,
+        on_delivery: Optional[OnDelivery] = None,
+    ) -> None:
+        self._encode = encode
+        self._prepare = prepare
+        self._topic = topic
+        self._servers = bootstrap_servers
+        self._kafka = dict(kafka)
+        self._max = queue_max
+        self._on_delivery = on_delivery
+        self._begin()
+        _senders.add(self)
+
+    def _begin(self) -> None:
+        """The state of a process that has not sent anything."""
+        self._queue: Deque[Item] = deque()
+        self._wake = threading.Event()
+        self._done = threading.Event()
+        self._start_lock = threading.Lock()
+        self._door_lock = threading.Lock()
+        self._thread: Optional[threading.Thread] = None
+        self._idle = False
+        self._closed = False
+        self._deadline: Optional[float] = None
+        self._producer: Any = None
+        self._unusable: Optional[str] = None
+        self._taken = 0
+        self._settled = 0
+        self._delivered = 0
+        self._door: CounterOf[str] = Counter()
+        self._dropped: CounterOf[str] = Counter()
+        self._counts: CounterOf[str] = Counter()
+        self._said: Dict[str, bool] = {}
+
+    # -- the app's thread ---------------------------------------------------------------------------------
+
+    def put(
+        self, kind: str, fields: Fields, *, ended: bool = True, event_id: str = "", ts_ns: int = 0, lazy: Lazy = None
+    ) -> str:
+        """Hand one event over; microseconds, no lock, no system call in the steady state."""
+        now = time.time_ns()
+        event_id = event_id or new_id(now)
+        queue = self._queue
+        if len(queue) >= self._max or self._closed:
+            self._refuse("closed" if self._closed else "queue_full")
+            return event_id
+        if not _CONTAINERS.isdisjoint(map(type, fields.values())):
+            for name, value in fields.items():  # the app goes on and may append to its own conversation
+                if type(value) in _CONTAINERS:
+                    fields[name] = value.copy()
+        queue.append((kind, event_id, ts_ns or now, fields, ended, lazy))
+        if self._idle:
+            self._wake.set()
+        elif self._thread is None:
+            self._start()
+        return event_id
+
+    def _refuse(self, reason: str) -> None:
+        with self._door_lock:
+            self._door[reason] += 1
+
+    def _start(self) -> None:
+        with self._start_lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="tailrace-emitter", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is going down
+                    return
+                self._thread = thread
+                _finish_with_process(self)
+
+    # -- the background thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            if self._servers:
+                self._build()
+            else:
+                self._unusable = "not_configured"
+            while self._turn():
+                pass
+        except Exception:
+            log.exception("tailrace_emitter_stopped")
+        finally:
+            self._done.set()
+
+    def _turn(self) -> bool:
+        """Work for a slice of time, then rest in the way that fits; False when all is done."""
+        if self._queue:
+            until = time.perf_counter() + SLICE_S
+            while self._queue and time.perf_counter() < until:
+                self._send_next()
+            if self._producer is not None:
+                self._producer.poll(0)
+            self._tell()
+            if self._deadline is None:
+                time.sleep(BREATH_S)
+            elif time.monotonic() >= self._deadline:
+                return False
+            return True
+        if self._deadline is not None and (self._settled >= self._taken or time.monotonic() >= self._deadline):
+            return False
+        if self._settled < self._taken and self._producer is not None:
+            self._producer.poll(POLL_S)
+            return True
+        self._tell()
+        self._idle = True
+        if not self._queue and self._deadline is None:
+            self._wake.wait(IDLE_S)
+            if self._deadline is None:
+                time.sleep(GATHER_S)
+        self._idle = False
+        self._wake.clear()
+        return True
+
+    def _build(self) -> None:
+        with _build_lock:
+            try:
+                # Everything this thread will ever import, here: a module lock held by a thread that a fork
+                # left behind would never open in the child.
+                import ctypes  # noqa: F401 - for keep_for_ever
+
+                from confluent_kafka import Producer
+
+                self._prepare()
+                settings = kafka_settings(self._servers or "", self._max, self._kafka)
+                settings.setdefault("error_cb", self._on_error)
+                self._producer = Producer(settings)
+            except Exception as problem:  # noqa: BLE001 - a wrong setting or a missing library must not reach the app
+                self._unusable = "misconfigured"
+                self._say("misconfigured", f"no producer for {self._servers}: {problem}; events are dropped")
+
+    def _send_next(self) -> None:
+        self._taken += 1
+        kind, event_id, ts_ns, fields, ended, lazy = self._queue.popleft()
+        if self._unusable:
+            return self._drop(self._unusable)
+        producer = self._producer
+        if len(producer) >= self._max:
+            return self._drop("buffer_full")  # before the work of encoding
+        try:
+            if lazy is not None:
+                fields = lazy(fields)
+            message = self._encode(kind, event_id, ts_ns, fields, ended)
+        except ValueError as problem:
+            self._say("invalid", f"an event was dropped: {problem}")
+            return self._drop("invalid")
+        except Exception as problem:  # noqa: BLE001 - one odd event must not stop the next
+            self._say("encode_error", f"an event was dropped: {type(problem).__name__} while encoding")
+            return self._drop("encode_error")
+        if message.counts:
+            self._counts.update(message.counts)
+            if message.counts.get("redaction_failed"):
+                self._say("redaction_failed", "redact() failed; the event went without its content")
+        callback = self._settle if self._on_delivery is None else partial(self._settle, event_id=event_id)
+        try:
+            producer.produce(
+                self._topic, message.value, message.key.encode("utf-8"), headers=[("v", b"1")], on_delivery=callback
+            )
+        except BufferError:
+            self._drop("buffer_full")
+        except Exception as problem:  # noqa: BLE001 - KafkaException, or a client we do not know
+            self._drop("produce_error")
+            self._say("produce_error", f"{self._topic} at {self._servers}: {problem}")
+            fatal = getattr(problem.args[0] if problem.args else None, "fatal", None)
+            if callable(fatal) and fatal():
+                self._rebuild()
+
+    def _rebuild(self) -> None:
+        """A fatal error ends an idempotent producer; what it still held is lost and counted."""
+        old, self._producer = self._producer, None
+        old.purge()
+        old.poll(0.1)
+        lost = self._taken - self._settled
+        self._dropped["produce_error"] += lost
+        self._settled += lost
+        keep_for_ever(old)
+        self._build()
+
+    def _drop(self, reason: str) -> None:
+        self._settled += 1
+        self._dropped[reason] += 1
+
+    def _settle(self, error: Any, message: Any, event_id: str = "") -> None:
+        """Called by librdkafka's poll for each message: acknowledged, or given up."""
+        self._settled += 1
+        if error is None:
+            self._delivered += 1
+        else:
+            reason = "timed_out" if error.name() == "_MSG_TIMED_OUT" else "not_delivered"
+            self._dropped[reason] += 1
+            self._say(reason, f"{self._topic} at {self._servers}: {error.str()}")
+        if self._on_delivery is not None:
+            try:
+                self._on_delivery(
+                    event_id, message.topic(), message.partition(), message.offset(), error.str() if error else None
+                )
+            except Exception:
+                log.exception("tailrace_emitter_on_delivery_failed")
+
+    def _on_error(self, error: Any) -> None:
+        self._counts["kafka_errors"] += 1
+        if error.name() in ("_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_SSL", "_RESOLVE"):
+            self._say("unreachable", f"{self._servers}: {error.str()}; events wait in memory, then are dropped")
+
+    def _tell(self) -> None:
+        """Say once, from this thread, that events are being dropped."""
+        for reason in [*self._door, *self._dropped]:
+            if reason == "not_configured":
+                self._say(reason, "TAILRACE_BOOTSTRAP_SERVERS is not set; events are dropped")
+            elif reason in ("queue_full", "buffer_full"):
+                self._say("full", f"{self._servers} does not keep up; events are dropped (see stats())")
+
+    def _say(self, what: str, text: str) -> None:
+        if what not in self._said:
+            self._said[what] = True
+            log.warning("tailrace_emitter: %s: %s (said once)", what, text)
+
+    # -- any thread ---------------------------------------------------------------------------------------
+
+    def left(self) -> int:
+        """Events handed over whose fate is open."""
+        return len(self._queue) + self._taken - self._settled
+
+    def flush(self, timeout: float) -> int:
+        """Wait until every event has met its fate, at most ``timeout`` seconds; how many have not."""
+        until = time.monotonic() + timeout
+        while self.left() > 0 and self._thread is not None and time.monotonic() < until:
+            self._wake.set()
+            time.sleep(0.002)
+        return max(0, self.left())
+
+    def close(self, timeout: float) -> int:
+        """Take no more events, send what is there, at most ``timeout`` seconds; how many are left over."""
+        if self._closed:
+            return max(0, self.left())
+        self._closed = True
+        if self._thread is not None:
+            self._deadline = time.monotonic() + timeout
+            self._wake.set()
+            self._done.wait(timeout + 0.2)
+            if self._producer is not None:
+                keep_for_ever(self._producer)  # its destructor may wait for a broker that is not there
+        return max(0, self.left())
+
+    def stats(self) -> Dict[str, Any]:
+        """What became of the events of this process: emitted = delivered + dropped + waiting."""
+        with self._door_lock:
+            dropped = self._door + self._dropped
+        waiting = max(0, self.left())
+        return {
+            "emitted": self._delivered + sum(dropped.values()) + waiting,
+            "delivered": self._delivered,
+            "waiting": waiting,
+            "dropped": dict(dropped),
+            "fields_dropped": self._counts["fields_dropped"],
+            "redaction_failed": self._counts["redaction_failed"],
+            "content_truncated": self._counts["truncated"] + self._counts["content_too_large"],
+            "kafka_errors": self._counts["kafka_errors"],
+        }
+
+    def after_fork(self) -> None:
+        """Begin anew in a child; the parent's handle is kept and never touched."""
+        if self._producer is not None:
+            keep_for_ever(self._producer)
+        closed = self._closed
+        self._begin()
+        self._closed = closed
+
+
+def _finish_with_process(sender: Sender) -> None:
+    """Children of multiprocessing (and Celery's billiard) leave without atexit; they run finalizers instead."""
+    import sys
+
+    for name in ("multiprocessing.util", "billiard.util"):
+        util = sys.modules.get(name)
+        process = sys.modules.get(name.split(".")[0] + ".process")
+        try:
+            if util is None or process is None or process.current_process().name == "MainProcess":
+                continue
+            util.Finalize(None, sender.close, args=(exit_s(),), exitpriority=100)
+        except Exception:
+            log.debug("tailrace_emitter_finalizer_refused", exc_info=True)
+
+
+def _before_fork() -> None:
+    _build_lock.acquire(timeout=10.0)  # imports and a producer: a fraction of a second, once
+
+
+def _after_fork_in_parent() -> None:
+    if _build_lock.locked():
+        _build_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _build_lock
+    _build_lock = threading.Lock()
+    for sender in list(_senders):
+        sender.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,0 +1,78 @@
+"""The end of the process: a few seconds to send what is left, then say what was not sent."""
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from typing import Any, Dict
+
+EXIT_S = 2.0
+"""What the end of a process may wait for Kafka; ``TAILRACE_EXIT_S`` says otherwise."""
+_open: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_state: Dict[str, bool] = {}
+
+
+def at_exit(sender: Any, *, sigterm: bool) -> None:
+    """Flush ``sender`` when the process ends, by itself or (``sigterm``) by a SIGTERM nobody else handles."""
+    _open.add(sender)
+    if not _state.get("atexit"):
+        _state["atexit"] = True
+        atexit.register(finish)
+    if sigterm:
+        _watch_sigterm()
+
+
+def exit_s() -> float:
+    """Seconds that the end of this process may wait; what is no number of seconds counts as not set."""
+    try:
+        return min(max(float(os.environ["TAILRACE_EXIT_S"]), 0.0), 3600.0)
+    except (KeyError, ValueError):
+        return EXIT_S
+
+
+def finish() -> None:
+    """Close every emitter within ``exit_s()`` in all; left-overs are counted on stderr."""
+    limit = exit_s()
+    until = time.monotonic() + limit
+    left = 0
+    reasons: Dict[str, int] = {}
+    for sender in list(_open):
+        left += sender.close(max(0.0, until - time.monotonic()))
+        for reason, count in sender.stats()["dropped"].items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    if left or reasons:
+        lost = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        try:
+            sys.stderr.write(
+                f"tailrace_emitter: {left} events not delivered at exit within {limit:g} s (TAILRACE_EXIT_S)"
+                + (f"; dropped before: {lost}" if lost else "")
+                + "\n"
+            )
+            sys.stderr.flush()
+        except Exception:  # noqa: BLE001 - stderr may be gone
+            pass
+
+
+def _watch_sigterm() -> None:
+    """Flush on SIGTERM, only where nobody handles it: the app's own handler, now or later, replaces ours.
+
+    Afterwards the signal's default action runs, so the process ends with the same status as without us.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    try:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _on_sigterm)
+    except (ValueError, OSError, AttributeError):
+        pass
+
+
+def _on_sigterm(number: int, frame: Any) -> None:
+    try:
+        finish()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)

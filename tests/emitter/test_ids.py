@@ -1,0 +1,48 @@
+"""Ids are UUIDv7, in order, and never the same twice: not in threads, not after a fork."""
+
+import os
+import threading
+import time
+import uuid
+
+from tailrace_emitter.ids import new_id
+
+
+def test_an_id_is_a_uuid_of_version_7_that_tells_its_millisecond() -> None:
+    before = time.time_ns() // 1_000_000
+    one = uuid.UUID(new_id())
+    assert (one.version, one.variant) == (7, uuid.RFC_4122)
+    assert before <= one.int >> 80 <= time.time_ns() // 1_000_000
+
+
+def test_ids_of_a_process_increase_even_when_the_clock_goes_back() -> None:
+    ids = [new_id(2_000_000_000_000_000_000 - i * 1_000_000_000) for i in range(1000)]
+    assert ids == sorted(set(ids))
+
+
+def test_threads_never_share_an_id() -> None:
+    found: list[str] = []
+
+    def make() -> None:
+        found.extend([new_id() for _ in range(2000)])
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 16_000
+
+
+def test_a_forked_child_makes_ids_of_its_own() -> None:
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(write, "".join(new_id() for _ in range(100)).encode())
+        os._exit(0)
+    mine = {new_id() for _ in range(100)}
+    os.waitpid(pid, 0)
+    theirs = os.read(read, 36 * 100).decode()
+    os.close(read)
+    os.close(write)
+    assert not mine & {theirs[i : i + 36] for i in range(0, 3600, 36)}
