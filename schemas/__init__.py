@@ -1,0 +1,1 @@
+"""What things look like at every wall: topics, tables, messages, errors. No I/O, no clock."""

@@ -1,0 +1,139 @@
+"""An alert, a delivery, a log record: JSON on llm.alerts, llm.deliveries, llm.log, on webhooks and from ``--json``."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Literal
+
+import msgspec
+
+Severity = Literal["info", "warning", "critical"]
+State = Literal["firing", "update", "resolved"]
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Event time, RFC 3339 UTC, half open."""
+
+    start: str
+    end: str
+
+
+class Impact(msgspec.Struct, frozen=True):
+    """Who and what it touches; None = not known."""
+
+    calls: int | None = None
+    users: int | None = None
+    sessions: int | None = None
+    usd_per_hour: float | None = None
+    usd_so_far: float | None = None
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """One ranked explanation: this dimension value explains ``share`` of the change."""
+
+    dimension: str
+    value: str
+    share: float
+    text: str
+    """In words: "user u-17: 94 % of the rise, 12x its calls"."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What was released or first seen in this scope in the last 24 h."""
+
+    at: str
+    kind: str
+    text: str
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """SQL over the append-only tables that returns exactly ``observed``, and the calls that show it."""
+
+    sql: str = ""
+    call_ids: tuple[str, ...] = ()
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """One state change of one alert."""
+
+    id: str
+    """Deterministic: ``alert_id(rule, series, window start)``."""
+    seq: int
+    """0 for firing, then 1, 2, ..."""
+    fingerprint: str
+    """Of (rule, series): the same for every alert of one cause."""
+    detector: str
+    rule: str
+    severity: Severity
+    state: State
+    series: dict[str, str]
+    window: Window
+    observed: float
+    expected: float
+    score: float
+    unit: str
+    impact: Impact = Impact()
+    cause: tuple[Cause, ...] = ()
+    changes: tuple[Change, ...] = ()
+    evidence: Evidence = Evidence()
+    runbook: tuple[str, ...] = ()
+    links: dict[str, str] = {}
+    late: bool = False
+    detected_at: str
+    """RFC 3339, the wall time of the tick or record that decided: a function of the log."""
+    title: str = ""
+    """One plain-text line for people."""
+    children: tuple[dict[str, str], ...] = ()
+    """Series grouped under this one."""
+
+    def to_json(self) -> bytes:
+        """Encode for the wire: always all fields."""
+        return msgspec.json.encode(self)
+
+    @staticmethod
+    def from_json(data: bytes) -> Alert:
+        """Decode; raises msgspec.ValidationError."""
+        return msgspec.json.decode(data, type=Alert)
+
+
+_NAMESPACE = uuid.UUID("6f0f3d6e-2f0b-5a37-9c61-7b1f6f6f5a11")
+
+
+def fingerprint(rule: str, series: dict[str, str]) -> str:
+    """Return the identity of (rule, series): 32 hex digits."""
+    canonical = msgspec.json.encode([rule, sorted(series.items())]).decode()
+    return uuid.uuid5(_NAMESPACE, canonical).hex
+
+
+def alert_id(rule: str, series: dict[str, str], window_start: int) -> str:
+    """Return the deterministic id of the alert of ``rule`` on ``series`` that opened at ``window_start`` (µs UTC)."""
+    return str(uuid.uuid5(_NAMESPACE, f"{fingerprint(rule, series)}@{window_start}"))
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """notify's only state, compacted by ``key()``."""
+
+    alert_id: str
+    seq: int
+    channel: str
+    """Name of the channel (never its URL: a Slack URL is a secret)."""
+    state: Literal["pending", "retry", "delivered", "failed", "silenced"]
+    attempts: int = 0
+    retry_at: int | None = None
+    """µs UTC."""
+    detail: str = ""
+    at: int = 0
+    """µs UTC."""
+
+    def key(self) -> bytes:
+        """Kafka key."""
+        return f"{self.alert_id}/{self.seq}/{self.channel}".encode()
+
+
+class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A row for a small table: small writers reach the lake through llm.log, so the catalog has one writer."""
+
+    table: Literal["job_runs", "audit", "releases", "gaps", "data_quality", "eval_runs"]
+    at: int
+    """µs UTC."""
+    row: dict[str, Any]

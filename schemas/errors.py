@@ -1,0 +1,45 @@
+"""Three ways to fail. Who catches an error is decided by which of the three it derives from."""
+
+from __future__ import annotations
+
+
+class TailraceError(Exception):
+    """Root of every error this project raises on purpose."""
+
+
+class FatalError(TailraceError):
+    """Nothing but a person can mend this: the process says why and ends with exit code 2."""
+
+
+class RetryableError(TailraceError):
+    """It may work in a moment: back off, then resume from the positions the lake holds."""
+
+
+class PoisonError(TailraceError):
+    """One record is bad: it goes to ``dead`` with a reason, its neighbours go on."""
+
+
+class KafkaUnavailableError(RetryableError):
+    """The brokers do not answer."""
+
+    def __init__(self, bootstrap_servers: str, action: str, cause: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.action = action
+        super().__init__(f"cannot {action} on kafka {bootstrap_servers}: {cause}; is the broker up?")
+
+
+class KafkaRefusedError(FatalError):
+    """The brokers answer, and refuse: authorisation, a fenced member, an unknown setting."""
+
+    def __init__(self, bootstrap_servers: str, action: str, cause: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.action = action
+        super().__init__(f"kafka {bootstrap_servers} refuses to {action}: {cause}")
+
+
+class SettingsError(FatalError):
+    """A setting is wrong, unknown or missing."""
+
+    def __init__(self, name: str, problem: str, remedy: str) -> None:
+        self.name = name
+        super().__init__(f"setting {name}: {problem}; {remedy}")

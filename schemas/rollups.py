@@ -1,0 +1,178 @@
+"""What meter says and detect hears: rollups, one row a series and second, and ticks, the only clock downstream.
+
+Integers only (money in nano-USD), so merging is commutative and exact and batch boundaries change nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+ROLLUP_VERSION = 1
+SPAN_KEY = "*"
+"""Message key of the series that span apps."""
+BUCKET_GAMMA = 1.02
+"""Growth of the latency buckets: bucket i holds milliseconds in (gamma^(i-1), gamma^i]; bucket 0 is <= 1 ms.
+Relative error of a quantile is under (gamma - 1) / (gamma + 1), 1 %. Source: DDSketch, arXiv 1908.10693."""
+
+# headers of a rollups message; identity = (source partition, from, to, part, parts)
+H_KIND = "kind"  # b"rollup" or b"tick"
+H_PARTITION = "partition"  # source partition of llm.events, decimal text
+H_FROM = "from"  # first source offset covered
+H_TO = "to"  # next source offset
+H_PART = "part"  # "i/n"
+H_PRICE_VERSION = "price_version"
+H_EPOCH = "epoch"  # of llm.events
+
+DIMENSIONS = (
+    "feature",
+    "team",
+    "tenant",
+    "provider",
+    "model",
+    "response_model",
+    "prompt_version",
+    "release",
+    "variant",
+    "user",
+)
+"""Below ``app``. ``user`` (and any wide one) is bounded by heavy hitters; the rest share OTHER."""
+OTHER = "other"
+
+COUNTS = (
+    "calls",
+    "errors",
+    "blocked",
+    "refused",
+    "truncated",
+    "fallbacks",
+    "retrievals",
+    "empty_retrievals",
+    "unpriced",
+    "cache_exact",
+    "cache_semantic",
+    "usage_missing",
+)
+TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+SUMS = (*COUNTS, *TOKENS, "cost_nanousd")
+
+_COUNTED = pa.list_(pa.struct([("name", pa.string()), ("action", pa.string()), ("calls", pa.int64())]))
+_BUCKETS = pa.list_(pa.struct([("bucket", pa.int16()), ("calls", pa.int32())]))
+_EXEMPLARS = pa.list_(
+    pa.struct(
+        [
+            (
+                "measure",
+                pa.string(),
+            ),  # cost | tokens | hash | latency | guardrail:<name>:<action> | error:<type>
+            ("value", pa.int64()),  # nano-USD, tokens, microseconds; 0 where the measure has none
+            ("partition", pa.int32()),
+            ("offset", pa.int64()),
+            ("call_id", pa.string()),
+        ]
+    )
+)
+
+ROLLUP = pa.schema(
+    [
+        pa.field(
+            "dims", pa.string()
+        ),  # "", "app", "app,user", "tenant" ...: names joined by a comma, in the fixed order
+        pa.field("series", pa.string()),  # compact JSON object in the order of dims: {"app":"bot","user":"u1"}
+        pa.field("second", pa.int64()),  # event time, whole seconds since 1970 UTC
+        *[pa.field(name, pa.int64()) for name in SUMS],
+        pa.field("guardrails", _COUNTED),  # triggers: every action but pass
+        pa.field("error_types", _COUNTED),  # name = error type, action = status
+        pa.field("latency", _BUCKETS),
+        pa.field("ttft", _BUCKETS),
+        pa.field("exemplars", _EXEMPLARS),
+    ]
+)
+
+
+class SourceTick(msgspec.Struct, frozen=True):
+    """How far meter has read one partition of llm.events."""
+
+    next_offset: int
+    max_ts: int
+    """Greatest event time seen, µs UTC, at most LogAppendTime + 60 s; 0 = none yet."""
+    kafka_time: int
+    """LogAppendTime of the last record, µs UTC; 0 = none yet."""
+    busy_wall: int
+    """Wall time when a record was last read, µs UTC: idle for 10 s leaves the watermark."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Written to every partition of llm.rollups at least once a second, in meter's transactions."""
+
+    wall: int
+    """meter's wall time, µs UTC."""
+    sources: dict[int, SourceTick]
+    slot: str = "0"
+    """Which copy of meter speaks; its sources are its own partitions only."""
+
+    def to_json(self) -> bytes:
+        """Encode for the wire."""
+        return msgspec.json.encode(self)
+
+    @staticmethod
+    def from_json(data: bytes) -> Tick:
+        """Decode; raises msgspec.ValidationError on anything else."""
+        return msgspec.json.decode(data, type=Tick)
+
+
+def series_key(pairs: dict[str, str]) -> tuple[str, str]:
+    """Return (dims, series) of ``pairs``, whose order is app first, then DIMENSIONS."""
+    return ",".join(pairs), msgspec.json.encode(pairs).decode()
+
+
+def series_pairs(series: str) -> dict[str, str]:
+    """Inverse of ``series_key``'s second part."""
+    pairs: dict[str, Any] = msgspec.json.decode(series)
+    return {k: str(v) for k, v in pairs.items()}
+
+
+class Sample(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One text on llm.samples, chosen by a hash of the call id; redacted."""
+
+    call_id: str
+    app: str
+    side: str
+    """input, output or query."""
+    text: str
+    ts: int
+    """Event time, µs UTC."""
+    partition: int
+    """Source position in llm.events."""
+    offset: int
+    epoch: int = 0
+    rate: float = 1.0
+    """Share of calls sampled in this block."""
+    feature: str | None = None
+    model: str | None = None
+    tenant: str | None = None
+    user: str | None = None
+    prompt_version: str | None = None
+
+
+EMBEDDING = pa.schema(
+    [
+        pa.field("call_id", pa.string()),
+        pa.field("app", pa.string()),
+        pa.field("feature", pa.string()),
+        pa.field("model", pa.string()),  # of the call
+        pa.field("side", pa.string()),
+        pa.field("ts", pa.timestamp("us", tz="UTC")),
+        pa.field("source_partition", pa.int32()),
+        pa.field("source_offset", pa.int64()),
+        pa.field("embedding_model", pa.string()),
+        pa.field("scale", pa.float32()),  # vector = int8 * scale
+        pa.field("vector", pa.list_(pa.int8())),
+        pa.field("chars", pa.int32()),
+        pa.field("words", pa.int32()),
+        pa.field("features", pa.list_(pa.struct([("name", pa.string()), ("value", pa.float32())]))),
+        pa.field("text", pa.string()),  # redacted, cut to 500 characters: the exemplars of drift
+    ]
+)
