@@ -1,0 +1,353 @@
+"""A batch and its ledger move commit together, or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from schemas.records import Move
+from warehouse.connect import connect
+from warehouse.errors import (
+    LakeBusyError,
+    LakeLockedError,
+    LakeMissingError,
+    LakeRefusedError,
+    LakeUnavailableError,
+    LedgerMovedError,
+)
+from warehouse.lake import Lake
+from warehouse.verify import verify
+
+NOW = 1_795_000_000_000_000
+REPO = Path(__file__).parents[2]
+EVENTS = "llm.events"
+
+
+def count(lake, table="raw_calls"):
+    return lake.query(f"SELECT count(*) AS n FROM {table}")["n"][0].as_py()
+
+
+def sqlite(config, statements, *, pause_s=0.0):
+    """Another program on the catalog: a process of its own, because POSIX locks are per process."""
+    program = (
+        "import json, sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for s in json.loads(sys.argv[2]): print(json.dumps(c.execute(s).fetchall()), flush=True)\n"
+        "time.sleep(float(sys.argv[3]))"
+    )
+    arguments = [sys.executable, "-c", program, config.catalog, json.dumps(statements), str(pause_s)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def lock_holder(config, seconds):
+    with sqlite(config, ["BEGIN IMMEDIATE"], pause_s=seconds) as holder:
+        holder.stdout.readline()
+        try:
+            yield
+        finally:
+            holder.kill()
+
+
+def ask(config, statement):
+    with sqlite(config, [statement]) as process:
+        return json.loads(process.communicate(timeout=30)[0].splitlines()[0])
+
+
+def test_rows_land_and_read_back_with_every_kind_of_column(lake, rows):
+    said = {
+        "extra": '{"k": [1, 2]}',
+        "cost_usd": Decimal("0.000000001"),
+        "messages": [{"role": "user", "text": "'; DROP TABLE ledger; --"}],
+        "guardrails": [{"name": "pii", "action": "block", "score": 0.5}],
+        "tags": ["a", "b"],
+        "latency_ms": 1.5,
+        "stream": True,
+    }
+    lake.append({"raw_calls": rows.calls(range(1), **said)}, [Move(EVENTS, 0, 0, 1)])
+    (row,) = lake.query(f"SELECT {', '.join(said)}, id::VARCHAR AS id FROM raw_calls").to_pylist()
+    assert row["id"] == rows.call(0)["id"]
+    assert row["extra"] == said["extra"]
+    assert row["cost_usd"] == said["cost_usd"]
+    assert row["messages"] == said["messages"]
+    assert row["guardrails"][0]["action"] == "block"
+    assert (row["tags"], row["latency_ms"], row["stream"]) == (["a", "b"], 1.5, True)
+
+
+def test_all_partitions_of_a_batch_move_at_once(lake, rows):
+    batch = {"raw_calls": rows.calls(range(3)), "dead": rows.dead(0, 1)}
+    lake.append(batch, [Move(EVENTS, 0, 0, 3), Move(EVENTS, 1, 0, 1)])
+    assert lake.ledger() == {(EVENTS, 0): 3, (EVENTS, 1): 1}
+    assert (count(lake), count(lake, "dead")) == (3, 1)
+
+
+def test_a_batch_whose_start_is_not_where_the_ledger_stands_is_refused_whole(lake, rows):
+    lake.append({"raw_calls": rows.calls(range(3))}, [Move(EVENTS, 0, 0, 3)])
+    with pytest.raises(LedgerMovedError) as refused:
+        lake.append({"raw_calls": rows.calls(range(1, 5))}, [Move(EVENTS, 0, 1, 5), Move(EVENTS, 1, 0, 2)])
+    assert refused.value.stands[EVENTS, 0] == 3
+    assert lake.ledger() == {(EVENTS, 0): 3, (EVENTS, 1): 0}
+    assert count(lake) == 3
+
+
+def test_the_same_batch_again_changes_nothing(lake, rows):
+    for _ in range(2):
+        lake.append({"raw_calls": rows.calls(range(3))}, [Move(EVENTS, 0, 0, 3)])
+    assert count(lake) == 3
+
+
+def test_a_second_lander_without_the_lock_is_refused_by_the_ledger(lake, config, rows):
+    with Lake.open(config, now=lambda: NOW, lander=False) as zombie:
+        lake.append({"raw_calls": rows.calls(range(4))}, [Move(EVENTS, 0, 0, 4)])
+        with pytest.raises(LedgerMovedError):
+            zombie.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    assert count(lake) == 4
+
+
+def test_a_second_land_process_is_refused_by_name(lake, config):
+    with pytest.raises(LakeLockedError, match=f"process {os.getpid()} lands there already"):
+        Lake.open(config, now=lambda: NOW)
+
+
+def test_a_filter_on_a_flat_column_skips_files(lake, rows):
+    for n, app in enumerate(("a", "b", "c")):
+        lake.append({"raw_calls": rows.calls(range(n, n + 1), app=app)}, [Move(EVENTS, 0, n, n + 1)])
+    plan = lake.connection.execute("EXPLAIN ANALYZE SELECT count(*) FROM raw_calls WHERE app = 'b'").fetchall()[0][1]
+    assert "Total Files Read: 1" in plan, plan
+
+
+def test_wal_is_on_and_files_are_zstd_and_events_never_inlined(lake, config, rows):
+    lake.append({"raw_calls": rows.calls(range(1))}, [Move(EVENTS, 0, 0, 1)])
+    (file,) = Path(config.data_path).rglob("raw_calls/day=*/*.parquet")
+    codec = duckdb.sql(f"SELECT DISTINCT compression FROM parquet_metadata('{file}')").fetchall()
+    assert codec == [("ZSTD",)]
+    assert ask(config, "PRAGMA journal_mode") == [["wal"]]
+    assert not list(Path(config.data_path).rglob("ledger/*.parquet"))
+
+
+@pytest.mark.row(22)
+def test_a_lock_held_for_seconds_by_another_writer_is_waited_for(lake, config, rows):
+    waits = []
+    lake.on_wait = lambda: waits.append(time.monotonic())
+    with lock_holder(config, 5.0):
+        lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    assert waits
+    assert lake.retries > 0
+    assert (count(lake), lake.ledger()[EVENTS, 0]) == (2, 2)
+
+
+@pytest.mark.row(22)
+def test_a_lock_that_never_ends_is_said_and_nothing_landed(lake, config, rows):
+    lake.retry_for_s = 0.0
+    with lock_holder(config, 60.0), pytest.raises(LakeBusyError, match="another writer holds it"):
+        lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    assert count(lake) == 0
+    lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    assert count(lake) == 2
+
+
+def test_replacing_the_ledger_keeps_where_it_stands_and_sheds_dead_rows(lake, config, rows):
+    lake.replace_ledger_after = 8
+    for n in range(20):
+        lake.append({}, [Move(EVENTS, 0, n, n + 1)])
+    assert lake.ledger()[EVENTS, 0] == 20
+    ((living,),) = ask(
+        config,
+        "SELECT i.table_name FROM ducklake_inlined_data_tables i JOIN ducklake_table t USING (table_id) "
+        "WHERE t.table_name = 'ledger' AND t.end_snapshot IS NULL",
+    )
+    assert ask(config, f"SELECT count(*) FROM {living}")[0][0] < 12
+    assert not list(Path(config.data_path).rglob("ledger*/*.parquet"))
+
+
+def test_a_writer_that_read_the_old_ledger_is_refused_after_a_replacement(lake, config, rows):
+    other = connect(config)
+    other.execute("BEGIN TRANSACTION")
+    other.execute("UPDATE ledger SET next_offset = 7 WHERE partition = 0 AND next_offset = 0")
+    lake.replace_ledger()
+    with pytest.raises(duckdb.Error):
+        other.execute("COMMIT")
+    other.close()
+    assert lake.ledger()[EVENTS, 0] == 0
+
+
+def test_partitions_get_their_row_once_and_keep_it(lake, rows):
+    lake.append({}, [Move(EVENTS, 0, 0, 5)])
+    lake.ensure_partitions(EVENTS, "topic-1", {0: 0, 1: 0, 2: 9})
+    assert lake.ledger() == {(EVENTS, 0): 5, (EVENTS, 1): 0, (EVENTS, 2): 9}
+
+
+def test_an_adopted_topic_goes_on_under_a_new_epoch_and_the_old_one_stays_provable(lake, config, rows):
+    lake.append({"raw_calls": rows.calls(range(3))}, [Move(EVENTS, 0, 0, 3)])
+    assert lake.adopt(EVENTS, "topic-2", {0: 0, 1: 0}) == 1
+    assert (lake.epoch(EVENTS), lake.topic_ids()[EVENTS]) == (1, "topic-2")
+    lake.append({"raw_calls": rows.calls(range(2), _epoch=1)}, [Move(EVENTS, 0, 0, 2)])
+    assert {(r["_epoch"], r["partition"]) for r in lake.query("FROM gaps").to_pylist()} == {(0, 0), (0, 1)}
+    assert verify(config).ok
+
+
+def test_a_gap_is_recorded_with_the_move_over_it(lake, config):
+    lake.add_gap(Move(EVENTS, 1, 0, 40), "retention")
+    assert lake.ledger()[EVENTS, 1] == 40
+    (gap,) = lake.query("SELECT partition, from_offset, to_offset, cause FROM gaps").to_pylist()
+    assert gap == {"partition": 1, "from_offset": 0, "to_offset": 40, "cause": "retention"}
+    assert verify(config).ok
+
+
+def test_a_row_the_lake_cannot_hold_is_refused_and_its_batch_rolled_back(lake, rows):
+    with pytest.raises(LakeRefusedError):
+        lake.append({"raw_calls": rows.calls(range(2), id="no uuid")}, [Move(EVENTS, 0, 0, 2)])
+    assert lake.ledger()[EVENTS, 0] == 0
+    lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+
+
+def test_a_catalog_that_is_gone_is_not_made_anew_over_old_files(lake, config, rows):
+    lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    lake.close()
+    Path(config.catalog).rename(config.catalog + ".away")
+    with pytest.raises(LakeMissingError, match="the catalog is gone"):
+        Lake.open(config, now=lambda: NOW)
+
+
+@pytest.mark.row(23)
+def test_a_catalog_moved_away_under_a_writer_is_waited_for_and_resumed(lake, config, rows):
+    lake._drop_connection()
+    away = Path(config.catalog).rename(config.catalog + ".away")
+    with pytest.raises(LakeUnavailableError):
+        lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    away.rename(config.catalog)
+    lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    assert count(lake) == 2
+
+
+def test_a_lake_that_moved_house_opens_where_it_is_now(lake, config, rows, tmp_path):
+    lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    lake.close()
+    shutil.move(tmp_path / "home", tmp_path / "elsewhere")
+    moved = type(config)(str(tmp_path / "elsewhere/catalog.sqlite"), str(tmp_path / "elsewhere/data"))
+    with Lake.open(moved, now=lambda: NOW) as there:
+        assert count(there) == 2
+        there.append({"raw_calls": rows.calls(range(2, 3))}, [Move(EVENTS, 0, 2, 3)])
+    assert verify(moved).ok
+
+
+@pytest.mark.row(25)
+def test_an_older_catalog_put_back_lands_the_rest_again(lake, config, rows, tmp_path):
+    lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+    lake.close()
+    backup = tmp_path / "backup.sqlite"
+    ask(config, f"VACUUM INTO '{backup}'")
+    with Lake.open(config, now=lambda: NOW) as later:
+        later.append({"raw_calls": rows.calls(range(2, 5))}, [Move(EVENTS, 0, 2, 5)])
+    for suffix in ("-wal", "-shm"):
+        Path(config.catalog + suffix).unlink(missing_ok=True)
+    shutil.copy(backup, config.catalog)
+    with Lake.open(config, now=lambda: NOW) as again:
+        assert again.ledger()[EVENTS, 0] == 2
+        again.append({"raw_calls": rows.calls(range(2, 5))}, [Move(EVENTS, 0, 2, 5)])
+        assert count(again) == 5
+    assert verify(config).ok
+
+
+WRITER = textwrap.dedent(
+    """
+    import sys, time
+    sys.path[:0] = [{repo!r}, {repo!r} + "/emitter", {repo!r} + "/tests/warehouse"]
+    from conftest import Rows
+    from schemas.records import Move
+    from warehouse.connect import LakeConfig
+    from warehouse.errors import LedgerMovedError
+    from warehouse.lake import Lake
+    lake = Lake.open(LakeConfig({catalog!r}, {data!r}), now=lambda: time.time_ns() // 1000, lander={lander})
+    lost = landed = 0
+    while True:
+        at = lake.ledger()["llm.events", {partition}]
+        if at >= {until}:
+            break
+        batch = {{"raw_calls": Rows.calls(range(at, at + 5), {partition})}}
+        try:
+            lake.append(batch, [Move("llm.events", {partition}, at, at + 5)])
+            landed += 1
+        except LedgerMovedError:
+            lost += 1
+    lake.close()
+    print(landed, lost, lake.retries)
+    """
+)
+
+
+def writer(config, *, until, partition=0, lander=True, fault=""):
+    program = WRITER.format(
+        repo=str(REPO),
+        catalog=config.catalog,
+        data=config.data_path,
+        until=until,
+        partition=partition,
+        lander=lander,
+    )
+    environment = {**os.environ, "TAILRACE_FAULT": fault}
+    return subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("point", ["before_insert", "after_insert", "before_commit", "after_commit"])
+@pytest.mark.row(2, 4)
+def test_kill_9_at_every_point_of_a_landing_loses_and_doubles_nothing(lake, config, point):
+    lake.close()
+    dying = writer(config, until=50, fault=f"land.{point}:kill:3")
+    dying.communicate(timeout=60)
+    assert dying.returncode == -signal.SIGKILL
+    with Lake.open(config, now=lambda: NOW) as after:  # the kernel has freed the lock
+        stood = 15 if point == "after_commit" else 10
+        assert (after.ledger()[EVENTS, 0], count(after)) == (stood, stood)
+    resumed = writer(config, until=50)
+    resumed.communicate(timeout=60)
+    report = verify(config)
+    assert report.ok, report.problems
+    assert next(p for p in report.partitions if p.partition == 0).landed == 50
+
+
+@pytest.mark.row(3)
+def test_random_kills_inside_a_commit_leave_all_or_nothing(lake, config, rows):
+    """SIGKILL at moments spread over the transaction, commit included."""
+    lake.close()
+    for delay in (0.9, 1.03, 1.17):
+        dying = writer(config, until=10_000)
+        time.sleep(delay)
+        dying.kill()
+        dying.communicate()
+        report = verify(config)
+        assert report.ok, report.problems
+
+
+@pytest.mark.row(52)
+def test_two_processes_on_one_partition_lose_and_double_nothing(lake, config):
+    lake.close()
+    pair = [writer(config, until=100, lander=False), writer(config, until=100, lander=False)]
+    results = [[int(n) for n in p.communicate(timeout=120)[0].split()] for p in pair]
+    assert all(p.returncode == 0 for p in pair)
+    assert sum(landed for landed, _, _ in results) >= 20
+    report = verify(config)
+    assert report.ok, report.problems
+    assert next(p for p in report.partitions if p.partition == 0).landed == 100
+
+
+def test_a_bulk_writer_and_a_lander_take_turns(lake, config, rows):
+    with Lake.open(config, now=lambda: NOW, lander=False) as bulk:
+        with bulk.bulk_lock():
+            bulk.connection.execute("INSERT INTO late_duplicates (id) VALUES ('x')")
+        lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
+        assert count(bulk) == 2
+        with bulk.bulk_lock(), pytest.raises(LakeBusyError):  # noqa: SIM117
+            with lake.bulk_lock(wait_s=0.05):
+                pass

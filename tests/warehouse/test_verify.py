@@ -1,0 +1,136 @@
+"""verify finds what was planted, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from schemas.records import Move
+from warehouse.connect import connect
+from warehouse.verify import verify
+
+EVENTS = "llm.events"
+
+
+@pytest.fixture
+def landed(lake, config, rows):
+    lake.append({"raw_calls": rows.calls(range(9)), "dead": rows.dead(9)}, [Move(EVENTS, 0, 0, 10)])
+    lake.append({"raw_calls": rows.calls(range(4), 1)}, [Move(EVENTS, 1, 0, 4)])
+    lake.ensure_partitions("llm.rollups", "topic-r", {0: 0})
+    return lake
+
+
+def execute(config, sql):
+    connection = connect(config)
+    connection.execute(sql)
+    connection.close()
+
+
+def problems(config):
+    report = verify(config)
+    assert report.ok is not bool(report.problems)
+    return {(p.check, p.where) for p in report.problems}
+
+
+def test_a_sound_lake_passes_and_says_what_was_counted(landed, config):
+    report = verify(config)
+    assert report.ok, report.problems
+    said = json.loads(report.to_json())["partitions"][0]
+    assert (said["landed"], said["dead"], said["lost"], said["next"]) == (9, 1, 0, 10)
+
+
+def test_a_deleted_row_is_named_by_its_position(landed, config):
+    execute(config, "DELETE FROM raw_calls WHERE _partition = 0 AND _offset = 4")
+    report = verify(config)
+    (problem,) = report.problems
+    assert (problem.check, problem.where) == ("positions", "llm.events[0] epoch 0")
+    assert "4..4" in problem.detail
+
+
+def test_a_doubled_position_is_found_also_where_good_and_dead_hold_it(landed, config):
+    execute(config, "INSERT INTO raw_calls FROM raw_calls WHERE _partition = 1 AND _offset = 2")
+    assert ("doubles", "llm.events[1]@2 epoch 0") in problems(config)
+    execute(config, "UPDATE dead SET _offset = 3")
+    assert ("doubles", "llm.events[0]@3 epoch 0") in problems(config)
+
+
+def test_a_row_lost_and_another_doubled_do_not_cancel_out(landed, config):
+    execute(config, "UPDATE raw_calls SET _offset = 1 WHERE _partition = 0 AND _offset = 5")
+    assert ("doubles", "llm.events[0]@1 epoch 0") in problems(config)
+
+
+@pytest.mark.parametrize("stands", [8, 12])
+def test_a_ledger_that_is_not_what_the_rows_say_is_found(landed, config, stands):
+    execute(config, f"UPDATE ledger SET next_offset = {stands} WHERE topic = '{EVENTS}' AND partition = 0")
+    assert ("positions", "llm.events[0] epoch 0") in problems(config)
+    if stands == 8:
+        assert ("ledger", "llm.events[0] epoch 0") in problems(config)
+
+
+def test_rows_of_a_partition_without_a_ledger_row_are_found(landed, config):
+    execute(config, "DELETE FROM ledger WHERE partition = 1")
+    assert ("ledger", "llm.events[1] epoch 0") in problems(config)
+
+
+@pytest.mark.parametrize("harm", ["removed", "truncated"])
+@pytest.mark.row(26)
+def test_exactly_the_harmed_file_is_named(landed, config, harm):
+    file = sorted(Path(config.data_path).rglob("raw_calls/**/*.parquet"))[0]
+    if harm == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:100])
+    (problem,) = verify(config).problems
+    assert problem.check == "files"
+    assert Path(problem.where) == file
+
+
+def test_gaps_are_accounted_for(landed, config):
+    landed.add_gap(Move(EVENTS, 1, 4, 50), "retention")
+    report = verify(config)
+    assert report.ok, report.problems
+    assert next(p for p in report.partitions if p.partition == 1 and p.topic == EVENTS).lost == 46
+
+
+def rollups(rows, *spans):
+    said = [
+        {
+            "dims": "app",
+            "series": '{"app":"bot"}',
+            "second": 1,
+            "calls": end - start,
+            "source_epoch": 0,
+            "source_partition": 0,
+            "source_from": start,
+            "source_to": end,
+            "part": "1/1",
+            "_epoch": 0,
+            "_partition": 0,
+            "_offset": n,
+            "day": rows.call(0)["day"],
+        }
+        for n, (start, end) in enumerate(spans)
+    ]
+    return {"rollups": rows.table("rollups", said)}
+
+
+def test_rollups_that_tile_the_events_pass(landed, config, rows):
+    landed.append(rollups(rows, (0, 4), (4, 10)), [Move("llm.rollups", 0, 0, 5)])
+    report = verify(config)
+    assert report.ok, report.problems
+    assert report.rollup_spans == 2
+
+
+def test_a_hole_between_rollups_that_holds_calls_is_found(landed, config, rows):
+    landed.append(rollups(rows, (0, 4), (6, 10)), [Move("llm.rollups", 0, 0, 5)])
+    (problem,) = verify(config).problems
+    assert problem.check == "tiles"
+    assert "2 calls of 4..5 in no rollup" in problem.detail
+
+
+def test_events_counted_twice_in_rollups_are_found(landed, config, rows):
+    landed.append(rollups(rows, (0, 6), (4, 10)), [Move("llm.rollups", 0, 0, 5)])
+    (problem,) = verify(config).problems
+    assert (problem.check, problem.detail) == ("tiles", "rollups count 4..5 twice")

@@ -1,0 +1,1 @@
+"""The lake: exactly-once storage, and questions to it."""

@@ -1,0 +1,205 @@
+"""What every column means: comments in the lake, and the data dictionary for people."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+
+from schemas.tables import TABLES, Table
+from warehouse.questions import QUESTIONS, Question
+
+_RAW_OF = {"calls": "raw_calls", "feedback": "raw_feedback", "evals": "raw_evals", "calls_as_known_at": "raw_calls"}
+_LANDED = {
+    "_landed_at": "when land wrote the row",
+    "day": "day of the record; the partition key",
+    "key": "Kafka key of the record: the app, or * for series that span apps",
+    "row": "the record as JSON",
+    "table": "which small table the record is for",
+    "at": "when the record was made",
+}
+# columns whose declaration carries no text: those of messages between stages, and of our own small tables
+_DOCS: Mapping[str, Mapping[str, str]] = {
+    "rollups": {
+        "dims": "names of the dimensions of the series, joined by a comma; empty = everything",
+        "series": "the series as a JSON object, in the order of dims",
+        "second": "second of event time since 1970 UTC",
+        "calls": "calls that began in this second",
+        "errors": "of them, ended in an error",
+        "blocked": "blocked by a guardrail",
+        "refused": "refused by the model",
+        "truncated": "cut at the token limit",
+        "fallbacks": "made in place of a model that had failed",
+        "retrievals": "with a retrieval",
+        "empty_retrievals": "with a retrieval that found nothing",
+        "unpriced": "without a known cost",
+        "cache_exact": "answered by the app's exact cache",
+        "cache_semantic": "answered by the app's semantic cache",
+        "usage_missing": "without token counts of the provider",
+        "input_tokens": "input tokens, cached included",
+        "output_tokens": "output tokens, reasoning included",
+        "cache_read_tokens": "input tokens served from the prompt cache",
+        "cache_write_tokens": "input tokens written to the prompt cache",
+        "reasoning_tokens": "output tokens spent on reasoning",
+        "cost_nanousd": "sum of known costs, nano-USD",
+        "guardrails": "triggers by guardrail and action",
+        "error_types": "failures by error type and status",
+        "latency": "calls per latency bucket: bucket i holds milliseconds in (1.02^(i-1), 1.02^i]",
+        "ttft": "calls per bucket of time to first token, as latency",
+        "exemplars": "calls that stand for a measure: dearest, longest, lowest hash, one per guardrail and error",
+        "source_epoch": "epoch of llm.events that was counted",
+        "source_partition": "partition of llm.events that was counted",
+        "source_from": "first offset counted",
+        "source_to": "offset after the last one counted",
+        "part": "part i/n of this span's message",
+        "price_version": "price book in force",
+    },
+    "ticks": {
+        "wall": "meter's wall time",
+        "slot": "which copy of meter speaks",
+        "sources": "per source partition: next offset, greatest event time, LogAppendTime, last busy time; µs UTC",
+    },
+    "embeddings": {
+        "call_id": "the sampled call",
+        "app": "emitting application",
+        "feature": "product feature",
+        "model": "model of the call",
+        "side": "which text: input, output or query",
+        "ts": "event time of the call",
+        "source_partition": "partition of the call in llm.events",
+        "source_offset": "offset of the call in llm.events",
+        "embedding_model": "model that made the vector",
+        "scale": "vector = int8 * scale",
+        "vector": "the embedding, quantised to int8",
+        "chars": "length of the text",
+        "words": "words of the text",
+        "features": "style features of the text",
+        "text": "the text, redacted, cut to 500 characters",
+    },
+    "alerts": {
+        "id": "deterministic id of the alert: of rule, series and start of the window",
+        "seq": "0 for firing, then 1, 2, ...",
+        "fingerprint": "identity of rule and series",
+        "detector": "which detector judged",
+        "rule": "which rule fired",
+        "severity": "info, warning or critical",
+        "state": "firing, update or resolved",
+        "series": "the series as JSON",
+        "window_start": "start of the window, event time",
+        "window_end": "end of the window, event time",
+        "observed": "what was seen, in unit",
+        "expected": "what was expected, in unit",
+        "score": "how far out of the ordinary",
+        "unit": "unit of observed and expected",
+        "title": "one line for people",
+        "late": "decided after late events",
+        "detected_at": "wall time of the record that decided",
+        "sql": "query that returns observed",
+        "call_ids": "calls that show it",
+        "alert": "the whole alert as JSON",
+    },
+    "deliveries": {
+        "alert_id": "the alert",
+        "seq": "its state change",
+        "channel": "name of the channel, never its URL",
+        "state": "pending, retry, delivered, failed or silenced",
+        "attempts": "tries so far",
+        "retry_at": "when it is tried again",
+        "detail": "what the receiver said",
+    },
+    "gaps": {
+        "topic": "topic without its prefix",
+        "partition": "partition",
+        "from_offset": "first position that was lost",
+        "to_offset": "position after the last lost one",
+        "cause": "what took them",
+        "found_at": "when land found out",
+    },
+    "late_duplicates": {"id": "id of the event", "found_at": "when the doubling was found"},
+    "ledger": {
+        "topic": "topic without its prefix",
+        "topic_id": "the broker's id of the topic",
+        "epoch": "grows when the topic is made again and adopted; the greatest is the current one",
+        "partition": "partition",
+        "start_offset": "first position this epoch was landed from",
+        "next_offset": "next position to land",
+    },
+    "prices": {
+        "version": "content address of the price book",
+        "effective_from": "LogAppendTime from which it is in force",
+        "book": "the book as JSON",
+    },
+    "cost_adjustments": {
+        "id": "the call",
+        "cost_usd": "cost after the adjustment",
+        "delta_usd": "difference to what was known before",
+        "price_version": "price book that was used",
+        "reason": "why",
+        "adjusted_at": "when",
+    },
+}
+_POSITION = {
+    "_epoch": "epoch of the topic",
+    "_partition": "partition of the record",
+    "_offset": "offset of the record",
+}
+
+_FIRST_PARAGRAPH = """
+Query the views: `calls`, `feedback`, `evals` and what builds on them hold each id once, at the cost known now.
+**Readers of the raw Parquet files get something else**: the files of `raw_calls`, `raw_feedback` and `raw_evals` hold
+duplicates (rows with `_dup`, and the positions in `late_duplicates`) and no cost corrections (they are rows of
+`cost_adjustments`); and beside them lie files that the catalog no longer names (merged away, or left by a process
+that was killed before its commit) until clean-up removes them. Read the list of live files from the catalog, drop
+`_dup`, subtract `late_duplicates`, add the adjustments; or let DuckDB do it: `tailrace sql`.
+"""
+
+
+def column_doc(table: Table, column: str) -> str:
+    """Return what ``column`` of ``table`` means, with its unit; empty where nobody said."""
+    declared = next((c for c in table.columns if c.name == column), None)
+    doc = (declared.doc if declared else "") or _DOCS.get(table.name, {}).get(column, "")
+    doc = doc or _LANDED.get(column, "") or _POSITION.get(column, "")
+    return f"{doc} [{declared.unit}]" if doc and declared and declared.unit else doc
+
+
+def question_doc(question: Question, column: str) -> str:
+    """Return what ``column`` of a public view means: said in its file, else in the tables it reads."""
+    if column in question.columns:
+        return question.columns[column]
+    raw = _RAW_OF.get(question.name)
+    first = [t for t in TABLES if t.name == raw] if raw else []
+    found = (column_doc(t, column) for t in (*first, *TABLES) if any(c.name == column for c in t.columns))
+    return next((doc for doc in found if doc), "")
+
+
+def data_dictionary(view_columns: Mapping[str, list[tuple[str, str]]]) -> str:
+    """Return docs/data-dictionary.md.
+
+    Args:
+        view_columns: public view -> its (column, type) pairs, read from a lake.
+    """
+    lines = [
+        "# Data dictionary",
+        "",
+        *textwrap.wrap(_FIRST_PARAGRAPH, 118),
+        "",
+        "Generated from `schemas/tables.py` and `warehouse/views/` by `warehouse.comments.data_dictionary`.",
+        "",
+        "## Views",
+    ]
+    for question in QUESTIONS:
+        call = f"{question.name}({', '.join(question.parameters)})" if question.parameters else question.name
+        rows = [(name, kind, question_doc(question, name)) for name, kind in view_columns[question.name]]
+        lines += _section(call, question.doc, rows)
+    lines += ["", "## Tables"]
+    for table in TABLES:
+        rows = [(c.name, c.duckdb, column_doc(table, c.name)) for c in table.columns]
+        lines += _section(table.name, table.doc + ".", rows)
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, doc: str, rows: list[tuple[str, str, str]]) -> list[str]:
+    body = [
+        f"| {column} | {kind.replace('TIMESTAMP WITH TIME ZONE', 'TIMESTAMPTZ')} | {text} |"
+        for column, kind, text in rows
+    ]
+    return ["", f"### {name}", "", doc, "", "| column | type | meaning |", "|---|---|---|", *body]

@@ -1,0 +1,149 @@
+"""Attach a lake to a DuckDB of its own: extensions from their wheels, no network, WAL proved."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+
+from warehouse.errors import LakeMissingError, LakeRefusedError, LakeUnavailableError
+
+LAKE = "lake"
+"""Name under which the lake is attached, and current database of every connection."""
+_POSTGRES = ("postgres:", "postgresql:")
+
+
+@dataclass(frozen=True)
+class LakeConfig:
+    """Where a lake is, and what one DuckDB may use for it."""
+
+    catalog: str
+    """Path of a SQLite file, or ``postgres:`` and a libpq connection string."""
+    data_path: str
+    """Folder (or bucket URL) of the Parquet files."""
+    memory_limit: str = "1GiB"
+    threads: int = 1
+    temp_dir: str = ""
+    """Spill files; default: beside the data. Empty and no local data path: DuckDB's own choice."""
+    max_temp_size: str = "4GiB"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Further DuckDB settings, e.g. ``s3_endpoint``."""
+
+    @property
+    def on_sqlite(self) -> bool:
+        """Whether the catalog is a SQLite file: then one process lands."""
+        return not self.catalog.startswith(_POSTGRES)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the data path is a local folder."""
+        return "://" not in self.data_path
+
+    @property
+    def name(self) -> str:
+        """The catalog as it may stand in messages: without a password."""
+        if self.on_sqlite:
+            return self.catalog
+        return " ".join(part for part in self.catalog.split() if "password" not in part.lower()).split("@")[-1]
+
+
+def load_extensions(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> None:
+    """Load the signed extensions that PyPI carries; nothing is fetched at run time."""
+    needed = ["ducklake", "sqlite_scanner" if config.on_sqlite else "postgres_scanner"]
+    if not config.on_disk:
+        needed.append("httpfs")
+    for name in needed:
+        folder = importlib.resources.files(f"duckdb_extension_{name}") / "extensions" / f"v{duckdb.__version__}"
+        connection.execute(f"LOAD {quoted(str(folder / f'{name}.duckdb_extension'))}")
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as a SQL string literal; for places that take no parameter."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False) -> duckdb.DuckDBPyConnection:
+    """Return a connection whose current database is the lake.
+
+    Raises:
+        LakeMissingError: no catalog and ``create`` is off, or a data folder without its catalog.
+        LakeUnavailableError: the catalog does not answer; retry.
+        LakeRefusedError: WAL cannot be switched on (network file systems refuse it).
+    """
+    if config.on_sqlite and not Path(config.catalog).exists():
+        _may_create(config, create=create)
+    temp = config.temp_dir or (str(Path(config.data_path).parent / "tmp") if config.on_disk else "")
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            "memory_limit": config.memory_limit,
+            "threads": str(config.threads),
+            "preserve_insertion_order": "false",
+            "max_temp_directory_size": config.max_temp_size,
+            **({"temp_directory": temp} if temp else {}),
+        }
+    )
+    try:
+        load_extensions(connection, config)
+        for name, value in config.settings.items():
+            connection.execute(f"SET {name} = {quoted(value)}")
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(_attach(config, read_only=read_only, create=create))
+        connection.execute(f"USE {LAKE}")
+    except duckdb.Error as error:
+        connection.close()
+        raise LakeUnavailableError(config.name, "attach", str(error).splitlines()[0]) from error
+    if config.on_sqlite and not read_only:
+        _check_wal(config, connection)
+    return connection
+
+
+def _may_create(config: LakeConfig, *, create: bool) -> None:
+    folder = Path(config.data_path)
+    if config.on_disk and folder.is_dir() and next(folder.rglob("*.parquet"), None):
+        # a fresh catalog over old files would look like an empty lake, and land would start from nothing
+        raise LakeMissingError(
+            config.catalog, f"its data folder {folder} has files but the catalog is gone", "restore the catalog"
+        )
+    if not create:
+        raise LakeMissingError(config.catalog, "the file does not exist", "start `tailrace land` once, or name another")
+    Path(config.catalog).parent.mkdir(parents=True, exist_ok=True)
+    if config.on_disk:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
+    kind = "sqlite:" if config.on_sqlite else ""
+    options = [f"DATA_PATH {quoted(config.data_path.rstrip('/') + '/')}", "OVERRIDE_DATA_PATH true"]
+    if read_only:
+        options.append("READ_ONLY")
+    else:
+        options.append(f"CREATE_IF_NOT_EXISTS {str(create).lower()}")
+        # events never inline (pitfalls 0.8); the ledger alone has a limit of its own
+        options.append("DATA_INLINING_ROW_LIMIT 0")
+    if config.on_sqlite:
+        # short: a stage that waits inside SQLite cannot beat; Lake loops around it for longer
+        options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 1000}")
+        if not read_only:
+            options.append("META_JOURNAL_MODE 'WAL'")
+    return f"ATTACH {quoted(f'ducklake:{kind}{config.catalog}')} AS {LAKE} ({', '.join(options)})"
+
+
+def _check_wal(config: LakeConfig, connection: duckdb.DuckDBPyConnection) -> None:
+    """Ask DuckDB's own SQLite for the journal mode.
+
+    Never open the catalog by other means here: closing any handle of a file drops the locks that DuckDB's SQLite
+    holds on it in this process (https://sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    meta = f"__ducklake_metadata_{LAKE}"
+    (mode,) = connection.execute(f"FROM sqlite_query('{meta}', 'PRAGMA journal_mode')").fetchone() or ("unknown",)
+    if mode != "wal":
+        connection.close()
+        raise LakeRefusedError(
+            config.name, "commit safely", f"its journal mode is {mode}, not wal; put the catalog on a local disk"
+        )

@@ -1,0 +1,115 @@
+"""What the lake refuses, and who recovers."""
+
+from __future__ import annotations
+
+from schemas.errors import FatalError, RetryableError
+from schemas.records import Move
+
+
+class LedgerMovedError(RetryableError):
+    """The ledger stands elsewhere than this process believed: another land moved it, or a commit had succeeded."""
+
+    def __init__(self, moves: tuple[Move, ...], stands: dict[tuple[str, int], int]) -> None:
+        self.moves = moves
+        self.stands = stands
+        first = next((m for m in moves if stands.get((m.topic, m.partition)) not in (m.start, m.end)), moves[0])
+        found = stands.get((first.topic, first.partition))
+        super().__init__(
+            f"cannot land {first.topic}[{first.partition}]@{first.start}: the ledger stands at {found}; "
+            "another process moved it; re-read the ledger"
+        )
+
+
+class LakeBusyError(RetryableError):
+    """Other writers held the catalog for longer than the retries lasted."""
+
+    def __init__(self, catalog: str, tries: int, cause: str) -> None:
+        self.catalog = catalog
+        self.tries = tries
+        super().__init__(f"cannot commit to lake {catalog}: {cause} after {tries} tries; another writer holds it")
+
+
+class LakeUnavailableError(RetryableError):
+    """The catalog or the data path does not answer, or the disk is full."""
+
+    def __init__(self, catalog: str, action: str, cause: str) -> None:
+        self.catalog = catalog
+        self.action = action
+        super().__init__(f"cannot {action} lake {catalog}: {cause}; is the disk full or the catalog gone?")
+
+
+class LakeMemoryError(RetryableError):
+    """The batch does not fit the memory limit; land halves it."""
+
+    def __init__(self, catalog: str, rows: int, cause: str) -> None:
+        self.catalog = catalog
+        self.rows = rows
+        super().__init__(f"cannot append {rows} rows to lake {catalog}: {cause}; land smaller batches")
+
+
+class LakeRefusedError(FatalError):
+    """The lake answers, and refuses: a row it cannot hold, a setting, a permission."""
+
+    def __init__(self, catalog: str, action: str, cause: str) -> None:
+        self.catalog = catalog
+        self.action = action
+        super().__init__(f"lake {catalog} refuses to {action}: {cause}")
+
+
+class LakeLockedError(FatalError):
+    """Another land process owns this SQLite catalog."""
+
+    def __init__(self, catalog: str, lock: str, pid: str) -> None:
+        self.catalog = catalog
+        self.pid = pid
+        super().__init__(
+            f"cannot land into {catalog}: process {pid or 'unknown'} lands there already (lock {lock}); "
+            "one land process per SQLite catalog: stop the other, or use a Postgres catalog"
+        )
+
+
+class LakeMissingError(FatalError):
+    """There is no catalog where one must be."""
+
+    def __init__(self, catalog: str, why: str, remedy: str) -> None:
+        self.catalog = catalog
+        super().__init__(f"no lake at {catalog}: {why}; {remedy}")
+
+
+class LakeNewerError(FatalError):
+    """The lake was written by a newer Tailrace."""
+
+    def __init__(self, catalog: str, found: int, known: int) -> None:
+        self.catalog = catalog
+        self.found = found
+        self.known = known
+        super().__init__(f"lake {catalog} has version {found}, this Tailrace knows {known}: install the newer Tailrace")
+
+
+class TopicReplacedError(FatalError):
+    """A topic was deleted and made again, or the cluster was: offsets mean other records now."""
+
+    def __init__(self, topic: str, expected: str, found: str) -> None:
+        self.topic = topic
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"topic {topic} is not the one the lake knows: its id was {expected}, now {found} "
+            f"(deleted and made again?); `tailrace topics adopt {topic}` goes on under a new epoch"
+        )
+
+
+class QueryRefusedError(FatalError):
+    """A reader's SQL that the sandbox does not run."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        self.why = why
+        super().__init__(f"query refused: {why}; {remedy}")
+
+
+class QueryFailedError(FatalError):
+    """A reader's SQL that DuckDB does not run, or not in time."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        self.why = why
+        super().__init__(f"query failed: {why}; {remedy}")

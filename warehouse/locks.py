@@ -1,0 +1,68 @@
+"""Advisory locks beside a SQLite catalog: one land process, and one bulk writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from warehouse.errors import LakeLockedError
+
+_PAUSE_S = 0.005
+
+
+class LandLock:
+    """Held for the life of the one land process of a SQLite catalog; the kernel frees it when the process dies."""
+
+    def __init__(self, catalog: str) -> None:
+        """Take it.
+
+        Raises:
+            LakeLockedError: another process holds it; names its pid.
+        """
+        path = Path(f"{catalog}.land.lock")
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(self._file, 32, 0).decode(errors="replace").strip()
+            os.close(self._file)
+            raise LakeLockedError(catalog, str(path), pid) from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+
+    def release(self) -> None:
+        """Let another process land; harmless when called twice."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+@contextmanager
+def commit_slice(catalog: str, *, wait_s: float) -> Iterator[bool]:
+    """Hold the catalog's commit lock around one transaction; yields whether it was got within ``wait_s``.
+
+    SQLite makes a second writer wait in steps of a second; those who take turns here never meet there.
+    It is advisory: who did not get it in time goes on, and the compare-and-set keeps the lake right.
+    """
+    file = os.open(f"{catalog}.bulk.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _got(file, wait_s)
+    finally:
+        with suppress(OSError):
+            os.close(file)
+
+
+def _got(file: int, wait_s: float) -> bool:
+    end = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_PAUSE_S)

@@ -1,0 +1,151 @@
+"""Bring a lake to what ``schemas/tables.py`` and ``warehouse/views`` declare: forward only, in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+
+import duckdb
+import structlog
+
+from schemas.tables import LEDGER, TABLES, Table
+from warehouse import ledger
+from warehouse.comments import column_doc
+from warehouse.connect import LAKE, quoted
+from warehouse.errors import LakeNewerError, LakeRefusedError
+from warehouse.questions import QUESTIONS
+
+LAKE_VERSION = 1
+"""Grows when a lake written by this Tailrace must not be written by an older one."""
+log = structlog.get_logger(__name__)
+_VERSIONS = (
+    "CREATE TABLE IF NOT EXISTS lake_version (version INTEGER, digest VARCHAR, migrated_at TIMESTAMP WITH TIME ZONE)"
+)
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, catalog: str, *, now: int) -> None:
+    """Create what is missing, in the caller's transaction; nothing is written where the lake is up to date.
+
+    Raises:
+        LakeNewerError: a newer Tailrace wrote the lake.
+        LakeRefusedError: a column changed its type in a way that DuckLake cannot follow.
+    """
+    have = _columns(connection)
+    digest = _digest()
+    found = _version(connection) if "lake_version" in have else (0, "")
+    if found[0] > LAKE_VERSION:
+        raise LakeNewerError(catalog, found[0], LAKE_VERSION)
+    if found == (LAKE_VERSION, digest):
+        return
+    for table in TABLES:
+        if table.name not in have:
+            _create(connection, table)
+        else:
+            _extend(connection, table, have[table.name], catalog)
+    for question in QUESTIONS:
+        connection.execute(question.statement)
+        if not question.parameters:
+            connection.execute(f"COMMENT ON VIEW {question.name} IS {quoted(question.doc)}")
+    connection.execute(_VERSIONS)
+    at = datetime.fromtimestamp(now / 1e6, UTC)
+    connection.execute("INSERT INTO lake_version VALUES (?, ?, ?)", [LAKE_VERSION, digest, at])
+    log.info("lake_migrated", catalog=catalog, version=LAKE_VERSION, was=found[0])
+
+
+def set_options(connection: duckdb.DuckDBPyConnection) -> None:
+    """Set what DuckLake keeps beside the tables; it takes no option for a table of the running transaction."""
+    rows = connection.execute(
+        f"SELECT option_name, value, scope_entry FROM ducklake_options('{LAKE}') WHERE scope IN ('GLOBAL', 'TABLE')"
+    ).fetchall()
+    have = {(name, entry): value for name, value, entry in rows}
+    for name, value in (
+        ("parquet_compression", "zstd"),
+        ("parquet_compression_level", "1"),
+        ("sort_on_insert", "false"),
+    ):
+        if have.get((name, None)) != value:
+            connection.execute(f"CALL {LAKE}.set_option({quoted(name)}, {quoted(value)})")
+    if have.get(("data_inlining_row_limit", f"main.{LEDGER.name}")) != str(ledger.INLINE_LIMIT):
+        ledger.keep_inlined(connection)
+
+
+def _create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    connection.execute(ledger.create_table(table))
+    if table.partition_by:
+        connection.execute(f"ALTER TABLE {table.name} SET PARTITIONED BY ({table.partition_by})")
+    _sort(connection, table)
+    connection.execute(f"COMMENT ON TABLE {table.name} IS {quoted(table.doc)}")
+    for column in table.columns:
+        _comment(connection, table, column.name)
+
+
+def _sort(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Say how merged files are sorted; what lands is not (``set_options``): maintain pays for it, not land."""
+    if not table.sorted_by:
+        return
+    meta = f"__ducklake_metadata_{LAKE}"
+    have = connection.execute(
+        f"SELECT e.expression FROM {meta}.ducklake_sort_expression AS e JOIN {meta}.ducklake_sort_info AS s "
+        f"USING (sort_id, table_id) JOIN {meta}.ducklake_table AS t USING (table_id) "
+        "WHERE t.table_name = ? AND t.end_snapshot IS NULL AND s.end_snapshot IS NULL ORDER BY e.sort_key_index",
+        [table.name],
+    ).fetchall()
+    if tuple(name for (name,) in have) != table.sorted_by:
+        connection.execute(f"ALTER TABLE {table.name} SET SORTED BY ({', '.join(table.sorted_by)})")
+
+
+def _extend(connection: duckdb.DuckDBPyConnection, table: Table, have: dict[str, str], catalog: str) -> None:
+    for column in table.columns:
+        if column.name not in have:
+            connection.execute(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {column.duckdb}')
+            log.info("column_added", table=table.name, column=column.name)
+        elif have[column.name] != _spelled(connection, column.duckdb):
+            _widen(connection, table, column.name, column.duckdb, catalog)
+        _comment(connection, table, column.name)
+    _sort(connection, table)
+
+
+def _widen(connection: duckdb.DuckDBPyConnection, table: Table, column: str, kind: str, catalog: str) -> None:
+    try:
+        connection.execute(f'ALTER TABLE {table.name} ALTER COLUMN "{column}" SET DATA TYPE {kind}')
+    except (duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
+        action = f"change the type of {table.name}.{column} to {kind}"
+        raise LakeRefusedError(catalog, action, str(error).splitlines()[0]) from error
+    log.info("column_widened", table=table.name, column=column, kind=kind)
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, table: Table, column: str) -> None:
+    if doc := column_doc(table, column):
+        connection.execute(f'COMMENT ON COLUMN {table.name}."{column}" IS {quoted(doc)}')
+
+
+def _columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    have: dict[str, dict[str, str]] = {}
+    for table, column, kind in connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = ? AND NOT internal",
+        [LAKE],
+    ).fetchall():
+        have.setdefault(table, {})[column] = kind
+    return have
+
+
+def _spelled(connection: duckdb.DuckDBPyConnection, kind: str) -> str:
+    """Return DuckDB's own spelling of ``kind``, to compare with what a table reports."""
+    return str(connection.execute(f"SELECT typeof(NULL::{kind})").fetchone()[0])  # type: ignore[index]
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
+    row = connection.execute(
+        "SELECT version, digest FROM lake_version ORDER BY version DESC, migrated_at DESC"
+    ).fetchone()
+    return (row[0], row[1]) if row else (0, "")
+
+
+def _digest() -> str:
+    parts = [
+        f"{t.name} {t.doc} {t.partition_by} {t.sorted_by} {c.name} {c.duckdb} {column_doc(t, c.name)}"
+        for t in TABLES
+        for c in t.columns
+    ]
+    parts += [question.statement for question in QUESTIONS]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,98 @@
+"""What a reader's SQL may say: one SELECT over the lake's own tables. Judged on the parse tree, before it runs.
+
+DuckDB's own guards (read-only attach, no external access, locked configuration) come after this one. They alone let
+``COPY ... TO`` into the data folder and ``sqlite_scan`` of the catalog pass (pitfalls 0.13).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+
+from warehouse.errors import QueryFailedError, QueryRefusedError
+from warehouse.questions import QUESTIONS
+
+_MACROS = frozenset(q.name for q in QUESTIONS if q.parameters)
+_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "json_each", "json_tree", "repeat", *_MACROS})
+"""Table functions that read nothing but their arguments, and our own macros."""
+_CATALOG = frozenset({"duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "duckdb_types"})
+_SCHEMAS = frozenset({"", "main", "lake", "information_schema"})
+_HIDDEN = frozenset({"dead_bytes"})
+"""The original bytes of bad records: never redacted, never shown to readers."""
+_PATH = re.compile(r"[/\\.:*?\[\]%]")
+_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?=\S)", re.IGNORECASE)
+_SCALARS_REFUSED = frozenset({"getenv", "query", "query_table", "current_setting", "getvariable", "write_log"})
+REMEDY = "ask one SELECT over the views: " + ", ".join(q.name for q in QUESTIONS)
+
+
+def check(sql: str) -> str:
+    """Return the one statement of ``sql`` if a reader may run it.
+
+    Raises:
+        QueryRefusedError: it writes, reads files, or is more than one statement.
+        QueryFailedError: it does not parse.
+    """
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryFailedError(str(error).strip(), REMEDY) from error
+    if len(statements) != 1:
+        raise QueryRefusedError(f"{len(statements)} statements (PIVOT without IN counts as two)", REMEDY)
+    statement = statements[0]
+    text = statement.query.strip().rstrip(";")
+    inner = text
+    if statement.type == duckdb.StatementType.EXPLAIN:
+        inner = _EXPLAIN.sub("", text, count=1)
+    elif statement.type != duckdb.StatementType.SELECT:
+        raise QueryRefusedError(f"{statement.type.name} statements do not only read", REMEDY)
+    for node in _nodes(_tree(inner)):
+        _check_node(node)
+    return text
+
+
+def _tree(sql: str) -> Any:
+    with duckdb.connect(config={"autoload_known_extensions": "false", "enable_external_access": "false"}) as parser:
+        row = parser.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    tree = json.loads(row[0]) if row else {"error": True}
+    if tree.get("error"):
+        raise QueryRefusedError(str(tree.get("error_message", "it cannot be checked")), REMEDY)
+    return tree
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+
+
+def _check_node(node: dict[str, Any]) -> None:
+    kind = node.get("type")
+    if kind == "TABLE_FUNCTION":
+        called = node.get("function") or {}
+        name = str(called.get("function_name", "")).lower()
+        if name not in _FUNCTIONS:
+            raise QueryRefusedError(f"table function {name or '?'} reads outside the lake", REMEDY)
+    elif kind == "FUNCTION" and str(node.get("function_name", "")).lower() in _SCALARS_REFUSED:
+        raise QueryRefusedError(f"function {node['function_name']} looks outside the lake", REMEDY)
+    elif kind in ("BASE_TABLE", "SHOW_REF"):
+        _check_name(node)
+
+
+def _check_name(node: dict[str, Any]) -> None:
+    table = str(node.get("table_name") or "").lower()
+    places = {str(node.get(key) or "").lower() for key in ("schema_name", "catalog_name")}
+    if not places <= _SCHEMAS:
+        raise QueryRefusedError(f"{'.'.join(sorted(places))}.{table} is not part of the lake", REMEDY)
+    if _PATH.search(table.strip('"')) or (table.startswith(("duckdb_", "pragma_")) and table not in _CATALOG):
+        raise QueryRefusedError(f"{table} is not a table of the lake", REMEDY)
+    if table in _HIDDEN:
+        raise QueryRefusedError(f"{table} holds unredacted originals", "`tailrace dead` shows reason and redacted head")

@@ -1,0 +1,31 @@
+"""Originals of dead letters, kept out of the catalog's statistics.
+
+DuckLake writes the least and the greatest value of every column of every file into its catalog, binary ones as the hex
+of their first 256 bytes (tried on 1.5.5), and those of a whole table stay for ever. For ``dead_bytes`` that is a
+stranger's text, out of reach of retention and of ``forget``. So a value stands behind 256 zeros, which is all that the
+statistics then see; zstd makes them next to nothing.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SHIELD = bytes(256)
+SHIELDED = {"dead_bytes": ("bytes", "key")}
+"""Table -> columns."""
+
+
+def shielded(table: str, rows: pa.Table) -> pa.Table:
+    """Return ``rows`` as they are written: the columns of ``SHIELDED`` behind zeros, NULL as NULL."""
+    for name in SHIELDED.get(table, ()):
+        if name in rows.column_names:
+            field = rows.schema.field(name)
+            column = pc.binary_join_element_wise(pa.scalar(SHIELD, field.type), rows[name], pa.scalar(b"", field.type))
+            rows = rows.set_column(rows.column_names.index(name), field, column)
+    return rows
+
+
+def bare(value: bytes | None) -> bytes | None:
+    """Return what ``shielded`` was given; a value that landed before there was a shield comes back as it is."""
+    return None if value is None else value.removeprefix(SHIELD)

@@ -1,0 +1,76 @@
+"""How much a slice may hold the catalog, and how long it is left alone after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import duckdb
+
+from warehouse.lake import Lake
+
+
+class Pace:
+    """Run slices of work as transactions of their own, each about ``slice_s`` long; land commits between them."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        slice_s: float = 0.2,
+        rest: float = 1.0,
+        size: int = 20,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Make a pace.
+
+        Args:
+            lake: opened with ``lander=False``.
+            slice_s: what a slice aims at; its size follows from how long the last ones took.
+            rest: seconds left to others after each second of work.
+            size: files (or snapshots) of the first slice.
+            stop: asked between slices; True ends the work there, which is always a whole lake.
+        """
+        self.lake = lake
+        self.size = size
+        self.slices = 0
+        self.longest_s = 0.0
+        """The longest that others were kept waiting, up to their own patience."""
+        self._slice_s, self._rest, self._stop = slice_s, rest, stop
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the caller wants an end."""
+        return self._stop()
+
+    def run(self, body: Callable[[duckdb.DuckDBPyConnection], None], *, most: int = 500) -> None:
+        """Run one slice, size the next one by it, and rest.
+
+        Raises:
+            LakeBusyError: others held the catalog for the lake's ``retry_for_s``.
+        """
+        began = 0.0
+
+        def timed(connection: duckdb.DuckDBPyConnection) -> None:
+            nonlocal began
+            began = time.monotonic()  # the lock is ours from here on
+            body(connection)
+
+        self.lake.transact(timed)
+        took = time.monotonic() - began
+        self.slices += 1
+        self.longest_s = max(self.longest_s, took)
+        # a slice costs a fixed share and one a file: halve at once, grow by steps
+        self.size = max(2, self.size // 2) if took > self._slice_s else min(most, self.size + self.size // 2)
+        time.sleep(min(took * self._rest, 5.0))
+
+
+class Statement:
+    """One statement as the body of a slice."""
+
+    def __init__(self, sql: str, params: Sequence[object] = ()) -> None:
+        self._sql, self._params = sql, list(params)
+
+    def __call__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Run it and read its rows to the end: DuckDB does the work while they are read."""
+        connection.execute(self._sql, self._params).fetchall()

@@ -1,0 +1,273 @@
+"""Prove the lake from its own data: every position once, the ledger right, rollups without hole, files there.
+
+The ledger is a cache of what the rows say; here it is recomputed from the rows, in one snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import duckdb
+import msgspec
+
+from schemas.tables import EVENT_TABLES, TABLES
+from schemas.topics import ALERTS, DELIVERIES, EMBEDDINGS, EVENTS, LOG, ROLLUPS
+from warehouse.connect import LAKE, LakeConfig, connect
+
+_SHOWN = 20
+_TABLES_OF = {
+    EVENTS: tuple(t.name for t in EVENT_TABLES),
+    ROLLUPS: ("rollups", "ticks"),
+    EMBEDDINGS: ("embeddings",),
+    ALERTS: ("alerts",),
+    DELIVERIES: ("deliveries",),
+    LOG: ("log_records",),
+}
+_MANY_ROWS = {"rollups": "dims, series, second", "embeddings": "call_id, side"}
+"""Tables where one record is many rows, and what tells them apart."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One promise that does not hold."""
+
+    check: str
+    """positions, doubles, ledger, tiles, files, scan or ids."""
+    where: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class PartitionReport:
+    """One partition of one topic in one epoch."""
+
+    topic: str
+    epoch: int
+    partition: int
+    start: int
+    next: int
+    landed: int
+    """Positions with a good row."""
+    dead: int
+    lost: int
+    """Positions in ``gaps``."""
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What verify found; ``ok`` only where nothing is wrong."""
+
+    ok: bool
+    snapshot: int
+    partitions: tuple[PartitionReport, ...]
+    rollup_spans: int
+    files: int
+    problems: tuple[Problem, ...] = field(default_factory=tuple)
+
+    def to_json(self) -> str:
+        """Encode for ``tailrace verify --json``."""
+        return msgspec.json.encode(asdict(self)).decode()
+
+
+def verify(config: LakeConfig) -> VerifyReport:
+    """Check the lake of ``config`` in one snapshot; it may be landing meanwhile.
+
+    Raises:
+        LakeMissingError: no catalog there.
+        LakeUnavailableError: it does not answer; retry.
+    """
+    connection = connect(config, read_only=True)
+    try:
+        connection.execute("BEGIN TRANSACTION")
+        (snapshot,) = connection.execute(f"SELECT max(snapshot_id) FROM ducklake_snapshots('{LAKE}')").fetchone() or (
+            0,
+        )
+        files, problems = _files(connection, config)
+        broken = {problem.where for problem in problems}
+        if broken:  # a scan over a missing file ends everything else
+            return VerifyReport(False, snapshot, (), 0, files, tuple(problems))
+        partitions = _partitions(connection)
+        problems += _positions(connection, partitions)
+        problems += _doubles(connection)
+        problems += _ledger(connection)
+        spans, tiles = _tiles(connection)
+        problems += tiles
+        return VerifyReport(not problems, snapshot, tuple(partitions), spans, files, tuple(problems))
+    finally:
+        connection.close()
+
+
+def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[int, list[Problem]]:
+    rows: list[tuple[str, str, int]] = []
+    for table in TABLES:
+        rows += [
+            (table.name, path, size)
+            for path, size in connection.execute(
+                f"SELECT data_file, data_file_size_bytes FROM ducklake_list_files('{LAKE}', '{table.name}')"
+            ).fetchall()
+        ]
+    if not config.on_disk:
+        return len(rows), []
+    problems = []
+    for table_name, path, size in rows:
+        try:
+            found = os.stat(path).st_size
+        except OSError as error:
+            problems.append(Problem("files", path, f"{table_name}: {error.strerror or error}"))
+            continue
+        if found != size:
+            problems.append(Problem("files", path, f"{table_name}: {found} bytes, the catalog says {size}"))
+    return len(rows), problems
+
+
+def _landed(topic: str) -> str:
+    """Return SQL for the (kind, _epoch, _partition, _offset) of every position that has a row."""
+    parts = [
+        f"SELECT {'DISTINCT' if name in _MANY_ROWS else ''} 'landed' AS kind, _epoch, _partition, _offset FROM {name}"
+        for name in _TABLES_OF[topic]
+    ]
+    parts.append(f"SELECT 'dead' AS kind, _epoch, _partition, _offset FROM dead WHERE topic = '{topic}'")
+    return " UNION ALL ".join(f"({part})" for part in parts)
+
+
+def _partitions(connection: duckdb.DuckDBPyConnection) -> list[PartitionReport]:
+    reports = []
+    for topic in _TABLES_OF:
+        rows = connection.execute(
+            f"""
+            WITH landed AS (
+                SELECT _epoch, _partition, count(*) FILTER (kind = 'landed') AS landed,
+                    count(*) FILTER (kind = 'dead') AS dead
+                FROM ({_landed(topic)}) GROUP BY ALL
+            ), lost AS (
+                SELECT _epoch, partition, sum(to_offset - from_offset)::BIGINT AS lost FROM gaps
+                WHERE topic = $1 GROUP BY ALL
+            )
+            SELECT l.topic, l.epoch, l.partition, l.start_offset, l.next_offset, coalesce(n.landed, 0),
+                coalesce(n.dead, 0), coalesce(g.lost, 0)
+            FROM ledger AS l
+            LEFT JOIN landed AS n ON n._epoch = l.epoch AND n._partition = l.partition
+            LEFT JOIN lost AS g ON g._epoch = l.epoch AND g.partition = l.partition
+            WHERE l.topic = $1 ORDER BY 2, 3
+            """,
+            [topic],
+        ).fetchall()
+        reports += [PartitionReport(*row) for row in rows]
+    return reports
+
+
+def _positions(connection: duckdb.DuckDBPyConnection, partitions: Sequence[PartitionReport]) -> list[Problem]:
+    """For llm.events landed + dead + lost must be what was consumed; elsewhere markers take positions too."""
+    problems = []
+    for report in partitions:
+        where = f"{report.topic}[{report.partition}] epoch {report.epoch}"
+        consumed = report.next - report.start
+        found = report.landed + report.dead + report.lost
+        if found > consumed or (report.topic == EVENTS and found != consumed):
+            spans = _missing(connection, report) if report.topic == EVENTS else []
+            detail = f"{consumed} consumed, {report.landed} landed + {report.dead} dead + {report.lost} lost = {found}"
+            problems.append(Problem("positions", where, detail + (f"; without a row: {spans}" if spans else "")))
+    return problems
+
+
+def _missing(connection: duckdb.DuckDBPyConnection, report: PartitionReport) -> list[str]:
+    rows = connection.execute(
+        f"""
+        WITH covered AS (
+            SELECT _offset AS a, _offset + 1 AS b FROM ({_landed(EVENTS)}) WHERE _epoch = $1 AND _partition = $2
+            UNION ALL SELECT from_offset, to_offset FROM gaps WHERE topic = $5 AND _epoch = $1 AND partition = $2
+            UNION ALL SELECT $3, $3 UNION ALL SELECT $4, $4
+        ), ordered AS (
+            SELECT a, max(b) OVER (ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS upto FROM covered
+        )
+        SELECT upto, a FROM ordered WHERE a > upto ORDER BY 1 LIMIT {_SHOWN}
+        """,
+        [report.epoch, report.partition, report.start, report.next, EVENTS],
+    ).fetchall()
+    return [f"{a}..{b - 1}" for a, b in rows]
+
+
+def _doubles(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
+    problems = []
+    for topic, names in _TABLES_OF.items():
+        # a position may stand in one table only, and once
+        rows = connection.execute(
+            f"SELECT _epoch, _partition, _offset, count(*) FROM ({_landed(topic)}) "
+            f"GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY 1, 2, 3 LIMIT {_SHOWN}"
+        ).fetchall()
+        problems += [Problem("doubles", f"{topic}[{p}]@{o} epoch {e}", f"{n} rows") for e, p, o, n in rows]
+        for name in names:
+            if name not in _MANY_ROWS:
+                continue
+            rows = connection.execute(
+                f"SELECT _epoch, _partition, _offset, count(*) FROM {name} "
+                f"GROUP BY 1, 2, 3, {_MANY_ROWS[name]} HAVING count(*) > 1 ORDER BY 1, 2, 3 LIMIT {_SHOWN}"
+            ).fetchall()
+            problems += [
+                Problem("doubles", f"{name} {topic}[{p}]@{o}", f"the same row {n} times") for _, p, o, n in rows
+            ]
+    return problems
+
+
+def _ledger(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
+    """The ledger may not stand below a landed position, nor a row where the ledger knows no partition."""
+    problems = []
+    for topic in _TABLES_OF:
+        rows = connection.execute(
+            f"""
+            SELECT n._epoch, n._partition, n.first, n.last, l.start_offset, l.next_offset
+            FROM (SELECT _epoch, _partition, min(_offset) AS first, max(_offset) AS last
+                  FROM ({_landed(topic)}) GROUP BY ALL) AS n
+            LEFT JOIN ledger AS l ON l.topic = $1 AND l.epoch = n._epoch AND l.partition = n._partition
+            WHERE l.next_offset IS NULL OR n.last >= l.next_offset OR n.first < l.start_offset
+            """,
+            [topic],
+        ).fetchall()
+        problems += [
+            Problem("ledger", f"{topic}[{p}] epoch {e}", f"rows at {first}..{last}, the ledger says {start}..{upto}")
+            for e, p, first, last, start, upto in rows
+        ]
+    twice = connection.execute(
+        "SELECT topic, epoch, partition, count(*) FROM ledger GROUP BY ALL HAVING count(*) > 1"
+    ).fetchall()
+    problems += [Problem("ledger", f"{t}[{p}] epoch {e}", f"{n} ledger rows") for t, e, p, n in twice]
+    return problems
+
+
+def _tiles(connection: duckdb.DuckDBPyConnection) -> tuple[int, list[Problem]]:
+    """Source spans of rollups may not overlap; a hole between two may hold no call that counts."""
+    spans = connection.execute(
+        """
+        WITH spans AS (
+            SELECT DISTINCT source_epoch AS e, source_partition AS p, source_from AS a, source_to AS b FROM rollups
+            WHERE source_partition IS NOT NULL
+        )
+        SELECT e, p, a, b,
+            max(b) OVER (PARTITION BY e, p ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        FROM spans ORDER BY 1, 2, 3
+        """
+    ).fetchall()
+    problems, holes = [], []
+    for epoch, partition, start, end, upto in spans:
+        where = f"{EVENTS}[{partition}] epoch {epoch}"
+        if upto is not None and start < upto:
+            problems.append(Problem("tiles", where, f"rollups count {start}..{min(upto, end) - 1} twice"))
+        elif upto is not None and start > upto:
+            holes.append((epoch, partition, upto, start))
+    problems += [p for hole in holes[:10_000] if (p := _hole(connection, *hole))]
+    return len(spans), problems[:_SHOWN]
+
+
+def _hole(connection: duckdb.DuckDBPyConnection, epoch: int, partition: int, start: int, end: int) -> Problem | None:
+    row = connection.execute(
+        "SELECT count(*) FROM raw_calls WHERE _epoch = ? AND _partition = ? AND _offset >= ? AND _offset < ? "
+        "AND NOT coalesce(_dup, false)",
+        [epoch, partition, start, end],
+    ).fetchone()
+    calls: Any = row[0] if row else 0
+    if not calls:
+        return None
+    return Problem("tiles", f"{EVENTS}[{partition}] epoch {epoch}", f"{calls} calls of {start}..{end - 1} in no rollup")

@@ -1,0 +1,28 @@
+-- LLM calls, each id once, with the cost as it is known now.
+-- cost_usd: cost as now known: as landed plus every re-pricing since; NULL = unpriced
+-- cost_landed_usd: cost as landed, before any re-pricing
+-- price_version: price book of the last re-pricing, else of the landing
+-- cost_status: computed, reported, unpriced or free; repriced where a later price book changed it
+WITH adjusted AS (
+    SELECT id, _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
+        arg_max(price_version, adjusted_at) AS price_version
+    FROM cost_adjustments
+    GROUP BY ALL
+)
+SELECT
+    c.* EXCLUDE (_dup)
+        REPLACE (
+            CASE WHEN a.delta_usd IS NULL THEN c.cost_usd
+                ELSE (coalesce(c.cost_usd, 0) + a.delta_usd)::DECIMAL(18,9) END AS cost_usd,
+            coalesce(a.price_version, c.price_version) AS price_version,
+            CASE WHEN a.delta_usd IS NULL THEN c.cost_status ELSE 'repriced' END AS cost_status
+        ),
+    c.cost_usd AS cost_landed_usd
+FROM raw_calls AS c
+LEFT JOIN adjusted AS a
+    ON a.id = c.id::VARCHAR AND a._epoch = c._epoch AND a._partition = c._partition AND a._offset = c._offset
+WHERE NOT coalesce(c._dup, false)
+    AND NOT EXISTS (
+        FROM late_duplicates AS d
+        WHERE d._epoch = c._epoch AND d._partition = c._partition AND d._offset = c._offset
+    )

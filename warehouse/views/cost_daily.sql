@@ -1,0 +1,16 @@
+-- What each app, feature, team, tenant and model cost per day.
+-- day: day of the call, UTC
+-- calls: calls
+-- cost_usd: sum of known costs
+-- unpriced_calls: calls whose cost is not known and is in no sum
+-- answer_cache_saved_usd: what the app's own answer cache saved, as the app said
+SELECT day, app, feature, team, tenant_id, provider, coalesce(response_model, model) AS model,
+    count(*) AS calls,
+    sum(input_tokens)::BIGINT AS input_tokens,
+    sum(output_tokens)::BIGINT AS output_tokens,
+    sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
+    sum(cost_usd) AS cost_usd,
+    count(*) FILTER (cost_usd IS NULL) AS unpriced_calls,
+    sum(answer_cache_saved_usd) AS answer_cache_saved_usd
+FROM calls
+GROUP BY ALL

@@ -1,0 +1,8 @@
+-- What scorers said of calls, traces or responses, each id once.
+SELECT e.* EXCLUDE (_dup)
+FROM raw_evals AS e
+WHERE NOT coalesce(e._dup, false)
+    AND NOT EXISTS (
+        FROM late_duplicates AS d
+        WHERE d._epoch = e._epoch AND d._partition = e._partition AND d._offset = e._offset
+    )

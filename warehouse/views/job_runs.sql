@@ -1,0 +1,13 @@
+-- Every run of every batch job.
+-- logged_at: when the record was written
+-- job: name of the job
+-- due_at: when it was due
+-- started_at: when it began
+-- ended_at: when it ended; NULL in the record of its start
+-- state: started, done, failed or skipped
+-- detail: what it found, or the error
+-- run: the whole record
+SELECT "at" AS logged_at, "row"->>'job' AS job, ("row"->>'due_at') AS due_at, ("row"->>'started_at') AS started_at,
+    ("row"->>'ended_at') AS ended_at, "row"->>'state' AS state, "row"->>'detail' AS detail, "row"::JSON AS run
+FROM log_records
+WHERE "table" = 'job_runs'
