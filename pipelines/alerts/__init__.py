@@ -1,0 +1,1 @@
+"""What an alert says and when: life cycle, grouping, cause, evidence, runbook. All pure."""

@@ -1,0 +1,120 @@
+"""A state change in the words and fields of an alert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from pipelines.alerts import evidence, runbook
+from pipelines.alerts.finding import Finding
+from pipelines.alerts.lifecycle import Transition
+from schemas.alerts import Alert, Evidence, Impact, Window
+
+if TYPE_CHECKING:
+    from pipelines.detect.windows import Windows
+
+_NOUNS = {
+    "cost": "cost",
+    "tokens": "tokens",
+    "calls": "calls",
+    "cost_per_call": "cost per call",
+    "tokens_per_call": "tokens per call",
+    "empty_retrievals": "retrievals without a document",
+    "usage_missing": "calls without usage",
+    "unpriced": "calls without a price",
+    "blocked": "blocked calls",
+    "refused": "refused calls",
+    "truncated": "truncated answers",
+    "fallbacks": "fallbacks",
+    "errors": "errors",
+}
+
+
+def rfc3339(microseconds: int) -> str:
+    """Time as alerts write it."""
+    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
+
+
+def compose(
+    transition: Transition, windows: Windows, *, detected_at: int, runbooks: Mapping[str, Sequence[str]]
+) -> Alert:
+    """Make the message. ``detected_at``: µs UTC, the broker's time of the tick that decided."""
+    finding, incident = transition.finding, transition.incident
+    if transition.state == "resolved":
+        finding = _whole(finding, incident.total, windows)
+    spend = finding.family == "spend"
+    return Alert(
+        id=incident.id,
+        seq=incident.seq,
+        fingerprint=incident.fingerprint,
+        detector=finding.detector,
+        rule=finding.rule,
+        severity=finding.severity,
+        state=transition.state,
+        series=finding.series,
+        window=Window(rfc3339(finding.start), rfc3339(finding.end)),
+        observed=finding.observed,
+        expected=round(finding.expected, 9),
+        score=finding.score,
+        unit=finding.unit,
+        impact=Impact(
+            calls=finding.calls,
+            users=1 if "user" in finding.series else finding.users,
+            usd_per_hour=finding.usd_per_hour,
+            usd_so_far=round(finding.excess, 6) if spend and finding.unit.startswith("USD") else None,
+        ),
+        cause=finding.causes,
+        evidence=Evidence(evidence.sql(finding, windows.positions, windows.epoch), finding.call_ids),
+        runbook=runbook.steps(finding.rule, runbooks),
+        detected_at=rfc3339(detected_at),
+        title=title(finding, transition.state),
+        children=finding.children,
+    )
+
+
+def title(finding: Finding, state: str) -> str:
+    """One plain line: who, what, how much, against what."""
+    who = " ".join(f"{name} {value}" for name, value in finding.series.items() if name != "guardrail")
+    over = "over: " if state == "resolved" else ""
+    if finding.rule == "single_call_cost":
+        return f"{over}{who}: a single call cost {finding.observed:.2f} USD"
+    if finding.unit == "share":
+        guardrail = finding.series.get("guardrail")
+        what = f"guardrail {guardrail}" if guardrail else _NOUNS.get(finding.measure, finding.measure)
+        return f"{over}{who}: {what} in {finding.observed:.1%} of calls, usually {finding.expected:.1%}"
+    ratio = finding.observed / finding.expected if finding.expected > 0 else float("inf")
+    times = f"{ratio:.1f}x the usual" if ratio < 1000 else "next to nothing usually"
+    amount = f"{finding.observed:,.4g} {finding.unit}"
+    return f"{over}{who}: {_NOUNS.get(finding.measure, finding.measure)} {amount}, {times}"
+
+
+def _whole(finding: Finding, total: Mapping[int, int], windows: Windows) -> Finding:
+    """The finding with the numbers of the whole incident, which may be longer than the ring of slots."""
+    from pipelines.detect.windows import SLOT, column
+
+    place = windows.index.get(finding.target)
+    if place is None or finding.rule == "single_call_cost":
+        return finding
+    after = windows.total(finding.end, windows.latest())[place]
+    sums = {c: v - int(after[c]) for c, v in total.items()}
+    calls = sums[column(windows.kinds, "calls")]
+    if finding.unit == "share":
+        base = sums[column(windows.kinds, "retrievals")] if finding.measure == "empty_retrievals" else calls
+        hits = sums[column(windows.kinds, finding.family)]
+        return replace(finding, observed=hits / max(base, 1), calls=hits)
+    slots = max((finding.end - finding.start) // SLOT, 1)
+    cost = sums[column(windows.kinds, "cost_nanousd")] / 1e9
+    tokens = float(sums[column(windows.kinds, "tokens")])
+    seen = {"cost": cost, "tokens": tokens, "calls": float(calls)}
+    seen |= {"cost_per_call": cost / max(calls, 1), "tokens_per_call": tokens / max(calls, 1)}
+    observed = seen[finding.measure]
+    if finding.expected_rate is None:
+        return replace(finding, observed=observed, calls=calls)
+    expected = finding.expected_rate * slots
+    hourly = round((cost - finding.usd_rate * slots) / slots * (3_600_000_000 // SLOT), 6)
+    return replace(
+        finding, observed=observed, expected=expected, excess=observed - expected, calls=calls, usd_per_hour=hourly
+    )

@@ -1,0 +1,89 @@
+"""SQL that returns exactly the number in the message, for ever: append-only table, cost as landed, positions bounded.
+
+The text holds values of the events (users, features); every one of them passes through ``literal``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from pipelines.alerts.finding import Finding
+from pipelines.meter.measures import TRUNCATED
+
+COLUMNS = {
+    "app": "app",
+    "feature": "feature",
+    "team": "team",
+    "tenant": "tenant_id",
+    "provider": "provider",
+    "model": "model",
+    "response_model": "response_model",
+    "prompt_version": "prompt_version",
+    "release": "release",
+    "variant": "variant",
+    "user": "user_id",
+}
+"""Dimension -> column of raw_calls."""
+_TOKENS = "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)"
+_MEASURES = {
+    "cost": "sum(cost_usd)",
+    "tokens": f"sum({_TOKENS})",
+    "calls": "count(*)",
+    "cost_per_call": "sum(cost_usd)::DOUBLE / count(*)",
+    "tokens_per_call": f"sum({_TOKENS})::DOUBLE / count(*)",
+}
+_SHARES = {
+    "errors": "status = 'error'",
+    "blocked": "status = 'blocked' OR coalesce(len(list_filter(guardrails, lambda g: g.action = 'block')), 0) > 0",
+    "truncated": f"lower(finish_reason) IN ({', '.join(repr(r) for r in TRUNCATED)})",
+    "fallbacks": "fallback_from IS NOT NULL",
+    "usage_missing": "input_tokens IS NULL",
+    "unpriced": "cost_usd IS NULL",
+}
+"""The same tests as ``pipelines.meter.measures.counts``, on the landed columns."""
+
+
+def literal(text: str) -> str:
+    """A string literal of DuckDB; quotes are doubled and nothing else has a meaning in it (NUL cannot stand in one)."""
+    return "'" + text.replace("\0", "").replace("'", "''") + "'"
+
+
+def sql(finding: Finding, positions: Mapping[int, int], epoch: int, *, table: str = "raw_calls") -> str:
+    """SQL for ``finding.observed``; empty where the landed columns cannot say it.
+
+    Args:
+        finding: window, series, measure.
+        positions: partition of llm.events -> next offset that detect had seen.
+        epoch: of llm.events.
+        table: name of the append-only table.
+    """
+    if (value := _value(finding)) is None:
+        return ""
+    series = {name: text for name, text in finding.series.items() if name in COLUMNS}
+    seen = " OR ".join(f"(_partition = {p} AND _offset < {o})" for p, o in sorted(positions.items())) or "false"
+    where = [
+        *(f"{COLUMNS[name]} = {literal(text)}" for name, text in series.items()),
+        f"ts >= {_time(finding.start)} AND ts < {_time(finding.end)}",
+        "NOT _dup",
+        f"_epoch = {epoch} AND ({seen})",
+    ]
+    return f"SELECT {value} AS observed FROM {table} WHERE " + " AND ".join(where)
+
+
+def _value(finding: Finding) -> str | None:
+    if finding.rule == "single_call_cost":
+        return "max(cost_usd)"
+    if finding.measure in _MEASURES:
+        return _MEASURES[finding.measure]
+    if guardrail := finding.series.get("guardrail"):
+        mine = f"list_filter(guardrails, lambda g: g.name = {literal(guardrail)} AND g.action <> 'pass')"
+        hits = f"coalesce(len(list_distinct(list_transform({mine}, lambda g: g.action))), 0)"
+        return f"sum({hits})::DOUBLE / count(*)"
+    if test := _SHARES.get(finding.measure):
+        return f"count(*) FILTER ({test})::DOUBLE / count(*)"
+    return None
+
+
+def _time(microseconds: int) -> str:
+    return f"TIMESTAMPTZ '{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d %H:%M:%S+00}'"

@@ -1,0 +1,47 @@
+"""What a detector says: something is out of the ordinary, in one app, for one family of measures."""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.alerts import Cause, Severity
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing out of the ordinary now. Times are µs UTC, event time."""
+
+    detector: str
+    rule: str
+    family: str
+    """What can only be one incident at a time in an app: ``spend``, ``guardrail:pii``, ``errors`` ..."""
+    rank: int = 0
+    """Among families with one cause the lowest rank names it."""
+    weak: bool = False
+    """Not enough by itself; enough to give a finding of higher rank its name."""
+    severity: Severity = "warning"
+    measure: str
+    target: str
+    """The rollup series (JSON) that explains it best."""
+    series: dict[str, str]
+    """The same as the alert shows it, with ``guardrail`` where there is one."""
+    start: int
+    end: int
+    observed: float
+    expected: float
+    score: float
+    """Observed over what would just be tolerated, or the log of the evidence."""
+    unit: str
+    peak: float = 0.0
+    """Highest rate or share, for telling when it is over."""
+    excess: float = 0.0
+    """Calls or USD beyond what was expected."""
+    expected_rate: float | None = None
+    """Of a sum: expected per slot; None for rates and shares, whose expectation has no length."""
+    usd_rate: float = 0.0
+    """USD expected per slot in the target series."""
+    calls: int = 0
+    users: int | None = None
+    usd_per_hour: float | None = None
+    causes: tuple[Cause, ...] = ()
+    children: tuple[dict[str, str], ...] = ()
+    call_ids: tuple[str, ...] = ()

@@ -1,0 +1,37 @@
+"""From messages to rows: ``decode`` for land, ``decode_metered`` for meter, one ``verdict`` under both. Pure.
+
+A batch goes: ``check.admit`` each message (msgspec, strict; the doubtful ones through ``explain``) → ``redact`` what
+no emitter marked → ``columns.parse`` all canonical lines at once → ``price`` → position, duplicates, flags.
+
+meter never sees texts; for the calls it samples it asks ``Metered.texts(rows)``, which decodes and redacts these alone.
+"""
+
+from pipelines.decode.batch import METERED, Decoded, Metered, decode, decode_metered
+from pipelines.decode.book import PriceBook, PriceBookError, PriceBooks
+from pipelines.decode.catalogue import default_book
+from pipelines.decode.check import Accepted, verdict
+from pipelines.decode.price import price
+from pipelines.decode.reasons import REASONS, Reject
+from pipelines.decode.redact import Redaction
+from pipelines.decode.seen import SPAN, Seen, SeenLostError
+
+__all__ = [
+    "METERED",
+    "REASONS",
+    "SPAN",
+    "Accepted",
+    "Decoded",
+    "Metered",
+    "PriceBook",
+    "PriceBookError",
+    "PriceBooks",
+    "Redaction",
+    "Reject",
+    "Seen",
+    "SeenLostError",
+    "decode",
+    "decode_metered",
+    "default_book",
+    "price",
+    "verdict",
+]

@@ -1,0 +1,286 @@
+"""A batch of records in, Arrow tables out: the two forms that land and meter call. Pure; good rows and dead ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipelines.decode.book import DAY_US, PriceBooks
+from pipelines.decode.check import admit
+from pipelines.decode.columns import parse, parse_metered
+from pipelines.decode.dead import dead_tables
+from pipelines.decode.price import mismatched, nanousd, price, put
+from pipelines.decode.reasons import CLAMPED, CLOCK_SKEW, REDACTED, TOKEN_MISMATCH, Reject
+from pipelines.decode.redact import Redaction, redact
+from pipelines.decode.rules import add, encode
+from pipelines.decode.seen import Seen
+from schemas.arrow import CALLS, EVALS, FEEDBACK, MONEY, TIME
+from schemas.records import Records
+from schemas.rollups import DIMENSIONS
+from tailrace_emitter.event import Call, Eval, Event, Feedback
+
+_SCHEMAS: dict[type[Event], pa.Schema] = {Call: CALLS, Feedback: FEEDBACK, Eval: EVALS}
+_TAGS = pa.list_(pa.string())
+_TEXTS = pa.schema(
+    [("row", pa.int64()), *((name, pa.string()) for name in ("input_text", "output_text", "retrieval_query"))]
+)
+
+METERED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("ts", TIME),
+        ("app", pa.string()),
+        *[(name, pa.string()) for name in DIMENSIONS],
+        *[(f"{n}_tokens", pa.int64()) for n in ("input", "output", "cache_read", "cache_write", "reasoning")],
+        ("cost_usd", MONEY),
+        ("cost_nanousd", pa.int64()),
+        *[(name, pa.string()) for name in ("cost_status", "price_version", "status", "error_type")],
+        ("refused", pa.bool_()),
+        *[(name, pa.string()) for name in ("finish_reason", "fallback_from", "answer_cache")],
+        ("usage_reported", pa.bool_()),
+        ("retrieval", pa.bool_()),
+        ("retrieval_docs_count", pa.int32()),
+        ("guardrails", pa.list_(pa.struct([("name", pa.string()), ("action", pa.string())]))),
+        ("latency_ms", pa.float64()),
+        ("ttft_ms", pa.float64()),
+        *[(name, pa.string()) for name in ("fingerprint", "tools_hash", "config_version")],
+        ("_epoch", pa.int32()),
+        ("_partition", pa.int32()),
+        ("_offset", pa.int64()),
+        ("_kafka_time", TIME),
+        ("skewed", pa.bool_()),
+    ]
+)
+"""What meter gets of each call that is neither dead nor a duplicate. ``status`` is never NULL, ``retrieval`` says that
+one was done, ``retrieval_docs_count`` 0 that it came back empty, ``skewed`` that ts is off by more than a day."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One batch as it lands: schemas CALLS, FEEDBACK, EVALS, DEAD and DEAD_BYTES of ``schemas.arrow``."""
+
+    calls: pa.Table
+    feedback: pa.Table
+    evals: pa.Table
+    dead: pa.Table
+    dead_bytes: pa.Table
+    dups: int = 0
+
+    @property
+    def accepted(self) -> int:
+        """Rows that landed alive, duplicates among them."""
+        return int(self.calls.num_rows + self.feedback.num_rows + self.evals.num_rows)
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Return lake table name -> rows; empty ones are left out."""
+        named = {
+            "raw_calls": self.calls,
+            "raw_feedback": self.feedback,
+            "raw_evals": self.evals,
+            "dead": self.dead,
+            "dead_bytes": self.dead_bytes,
+        }
+        return {name: table for name, table in named.items() if table.num_rows}
+
+
+@dataclass(frozen=True)
+class Metered:
+    """One batch as it is counted: schema METERED, and the texts of chosen rows on request."""
+
+    table: pa.Table
+    dead: int = 0
+    dups: int = 0
+    feedback: int = 0
+    evals: int = 0
+    _values: list[bytes | None] = field(default_factory=list, repr=False)
+    _rules: Redaction = field(default_factory=Redaction, repr=False)
+
+    def texts(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> pa.Table:
+        """Return (row, input_text, output_text, retrieval_query) of some rows of ``table``, redacted.
+
+        Only these rows are decoded again, so rows that nobody samples cost nothing.
+        """
+        picked = [int(row) for row in rows]
+        lines = []
+        for row in picked:
+            found = admit(self._values[row])
+            assert not isinstance(found, Reject)  # admitted once, admitted always
+            event, line, _ = found
+            lines.append(line if redact(event, self._rules) is None else encode(event))
+        if not lines:
+            return _TEXTS.empty_table()
+        texts = parse(lines, Call).select(_TEXTS.names[1:])
+        return texts.add_column(0, "row", pa.array(picked, pa.int64())).cast(_TEXTS)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows of one event type on their way: row i of every list is one event."""
+
+    lines: list[bytes] = field(default_factory=list)
+    at: list[int] = field(default_factory=list)
+    """Index into the batch."""
+    dup: list[bool] = field(default_factory=list)
+    flags: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Row -> flags, only where there are some."""
+
+
+def decode(
+    records: Records,
+    prices: PriceBooks,
+    seen: Seen,
+    *,
+    epoch: int,
+    landed_at: int,
+    rules: Redaction | None = None,
+) -> Decoded:
+    """Turn one batch of llm.events into what lands; one bad event is one row of ``dead``, its neighbours go on.
+
+    Args:
+        records: the batch; offsets ascend within a partition.
+        prices: books by LogAppendTime.
+        seen: duplicates; moves with the batch. Decoding the same batch again gives the same tables.
+        epoch: of the topic.
+        landed_at: µs UTC, handed in by the shell.
+        rules: redaction at ingest; the default redacts what no emitter marked.
+
+    Raises:
+        SeenLostError: the batch goes back further than ``seen`` remembers; start and feed it again.
+    """
+    rules = rules or Redaction()
+    kinds: dict[type[Event], _Rows] = {Call: _Rows(), Feedback: _Rows(), Eval: _Rows()}
+    dead: list[tuple[int, Reject]] = []
+    mark = seen.mark
+    for i, value in enumerate(records.values):
+        found = admit(value)
+        if isinstance(found, Reject):
+            dead.append((i, found))
+            continue
+        event, line, flags = found
+        rows = kinds[type(event)]
+        if (personal := redact(event, rules)) is not None:
+            line = encode(event)
+            if personal:
+                flags = add(flags, REDACTED)
+        if flags:
+            rows.flags[len(rows.at)] = flags
+        rows.lines.append(line)
+        rows.at.append(i)
+        rows.dup.append(mark(records.partitions[i], records.offsets[i], event.id.int))
+    calls, feedback, evals = (
+        _land(kind, rows, records, prices, epoch=epoch, landed_at=landed_at) for kind, rows in kinds.items()
+    )
+    buried = dead_tables(records, dead, epoch=epoch, landed_at=landed_at, rules=rules)
+    return Decoded(calls, feedback, evals, *buried, dups=sum(sum(rows.dup) for rows in kinds.values()))
+
+
+def decode_metered(
+    records: Records, prices: PriceBooks, seen: Seen, *, epoch: int, rules: Redaction | None = None
+) -> Metered:
+    """Turn one batch of llm.events into what is counted: the verdict, prices and duplicates of ``decode``.
+
+    Args and Raises as ``decode``. Texts are neither parsed nor redacted unless ``Metered.texts`` asks for them.
+    """
+    rows = _Rows()
+    dead = dups = feedback = evals = 0
+    mark = seen.mark
+    for i, value in enumerate(records.values):
+        found = admit(value)
+        if isinstance(found, Reject):
+            dead += 1
+            continue
+        event = found[0]
+        if mark(records.partitions[i], records.offsets[i], event.id.int):
+            dups += 1
+        elif type(event) is Call:
+            rows.lines.append(found[1])
+            rows.at.append(i)
+        elif type(event) is Feedback:
+            feedback += 1
+        else:
+            evals += 1
+    table = _count(rows, records, prices, epoch)
+    return Metered(table, dead, dups, feedback, evals, [records.values[i] for i in rows.at], rules or Redaction())
+
+
+def _land(
+    kind: type[Event], rows: _Rows, records: Records, prices: PriceBooks, *, epoch: int, landed_at: int
+) -> pa.Table:
+    schema = _SCHEMAS[kind]
+    if not rows.lines:
+        return schema.empty_table()
+    table = _positioned(parse(rows.lines, kind), rows, records, epoch)
+    if kind is Call:
+        table = price(table, prices)
+        for row in np.flatnonzero(mismatched(table)).tolist():
+            rows.flags[row] = add(rows.flags.get(row, ()), TOKEN_MISMATCH)
+    day, skewed = _days(table)
+    for row in np.flatnonzero(skewed).tolist():
+        rows.flags[row] = (*rows.flags.get(row, ()), CLOCK_SKEW, CLAMPED)
+    columns = {
+        "_landed_at": pa.scalar(landed_at, TIME),
+        "_dup": pa.array(rows.dup, pa.bool_()),
+        "_flags": _flags(rows),
+        "day": day,
+    }
+    count = table.num_rows
+    return _shaped(
+        put(table, {n: pa.repeat(c, count) if isinstance(c, pa.Scalar) else c for n, c in columns.items()}), schema
+    )
+
+
+def _count(rows: _Rows, records: Records, prices: PriceBooks, epoch: int) -> pa.Table:
+    if not rows.lines:
+        return METERED.empty_table()
+    table = price(_positioned(parse_metered(rows.lines), rows, records, epoch), prices)
+    columns = {
+        "cost_nanousd": nanousd(table.column("cost_usd")),
+        "skewed": pa.array(_days(table)[1]),
+        "tenant": table.column("tenant_id"),
+        "user": table.column("user_id"),
+    }
+    return _shaped(put(table, columns), METERED)
+
+
+def _positioned(table: pa.Table, rows: _Rows, records: Records, epoch: int) -> pa.Table:
+    at = np.asarray(rows.at, np.int64)
+
+    def picked(values: list[int], kind: pa.DataType) -> pa.Array:
+        return pa.array(np.asarray(values, np.int64)[at]).cast(kind)
+
+    assert table.num_rows == len(at)  # a row that shifted against its offset would be the worst of all errors
+    return put(
+        table,
+        {
+            "ts": table.column("ts").cast(TIME),
+            "_epoch": pa.repeat(pa.scalar(epoch, pa.int32()), len(at)),
+            "_partition": picked(records.partitions, pa.int32()),
+            "_offset": picked(records.offsets, pa.int64()),
+            "_kafka_time": picked(records.kafka_times, TIME),
+        },
+    )
+
+
+def _days(table: pa.Table) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    """Return the day of ts, clamped to a day around _kafka_time, and the rows where that changed the time."""
+    ts, kafka_time = (
+        table.column(name).combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
+        for name in ("ts", "_kafka_time")
+    )
+    near = np.clip(ts, kafka_time - DAY_US, kafka_time + DAY_US)
+    return pa.array((near // DAY_US).astype(np.int32)).cast(pa.date32()), near != ts
+
+
+def _flags(rows: _Rows) -> pa.Array:
+    if not rows.flags:
+        return pa.nulls(len(rows.at), _TAGS)
+    return pa.array([rows.flags.get(row) for row in range(len(rows.at))], _TAGS)
+
+
+def _shaped(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return exactly ``schema``: order, and Arrow's name for list children instead of DuckDB's."""
+    return table.select(schema.names).cast(schema)

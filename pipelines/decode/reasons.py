@@ -1,0 +1,50 @@
+"""Why an event is refused: the closed list of ``schema.md`` 3.5, rule 7."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+NOT_JSON = "not_json"
+NOT_OBJECT = "not_object"
+TOO_LARGE = "too_large"
+TOO_DEEP = "too_deep"
+DUPLICATE_KEY = "duplicate_key"
+BAD_UTF8 = "bad_utf8"
+UNKNOWN_TYPE = "unknown_type"
+UNSUPPORTED_VERSION = "unsupported_version"
+RESERVED_KEY = "reserved_key"
+REASONS = (
+    NOT_JSON,
+    NOT_OBJECT,
+    TOO_LARGE,
+    TOO_DEEP,
+    DUPLICATE_KEY,
+    BAD_UTF8,
+    UNKNOWN_TYPE,
+    UNSUPPORTED_VERSION,
+    RESERVED_KEY,
+)
+FIELD_REASONS = ("missing", "type", "range", "not_finite")
+"""These are followed by ``:`` and a declared field, such as ``type:tokens.input``; never a name the app made up."""
+
+MAX_BYTES = 1 << 20
+"""A message above this is refused by its size, unread (``schema.md`` 3.5, rule 4)."""
+MAX_DEPTH = 32
+"""Objects and lists inside one another; the deepest declared field stands at 4, the rest is for ``extra``."""
+MAX_EXTRA_KEYS = 64
+MAX_EXTRA_BYTES = 8192
+
+REPLACED_UTF8 = "replaced_utf8"
+EXTRA_CUT = "extra_cut"
+CLAMPED = "clamped"
+CLOCK_SKEW = "clock_skew"
+TOKEN_MISMATCH = "token_mismatch"
+REDACTED = "redacted_at_ingest"
+FLAGS = (REPLACED_UTF8, EXTRA_CUT, CLAMPED, CLOCK_SKEW, TOKEN_MISMATCH, REDACTED)
+
+
+class Reject(NamedTuple):
+    """The event is dead. ``detail`` says what was expected and found, never what the app wrote."""
+
+    reason: str
+    detail: str

@@ -1,0 +1,246 @@
+"""The stage: Faust carries rollups to the judge, and the judge's state through crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from aiokafka.errors import KafkaError
+from faust.exceptions import FaustError
+
+from pipelines.alerts.lifecycle import Timing
+from pipelines.detect import checkpoint
+from pipelines.detect.detectors import configure
+from pipelines.detect.judge import Judge, PartitionState
+from pipelines.detect.snapshot import dump, load
+from pipelines.faust_transport import App, build_app, resume_from, serve
+from pipelines.kafka import Admin, KafkaConfig, Source
+from schemas.alerts import Alert
+from schemas.errors import FatalError, RetryableError
+from schemas.faults import point
+from schemas.records import Record
+from schemas.topics import ALERTS, ROLLUPS, Topic
+
+NAME = "detect"
+CHANGELOG = f"{NAME}-state-changelog"
+STUCK_S = 30.0
+STUCK_RECORDS = 100
+_HOSTILE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
+"""What a record can do to the judge; anything else is a bug that must stop the stage."""
+log = structlog.get_logger(NAME)
+
+Beat = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """What detect must be told."""
+
+    kafka: KafkaConfig
+    state_dir: Path
+    """Faust's own folder; nothing in it is needed after a crash."""
+    slot: str = "0"
+    """Which copy this is: unique among the running ones, and the same after a restart."""
+    replication: int = 1
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Detector -> field -> value; see ``pipelines.detect.detectors``."""
+    timing: Timing = field(default_factory=Timing)
+    runbooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    checkpoint_s: float = 15.0
+    """Of the ticks' wall time: how much is judged again after a crash."""
+
+
+class PartitionMismatchError(FatalError):
+    """Faust cannot keep state for a topic whose partitions grew."""
+
+    def __init__(self, topic: str, partitions: int, changelog: str, found: int) -> None:
+        self.topic, self.partitions, self.changelog, self.found = topic, partitions, changelog, found
+        super().__init__(
+            f"{changelog} has {found} partitions, {topic} has {partitions}: stop detect, delete {changelog}, "
+            "start it again; it rebuilds its state from the rollups that are kept"
+        )
+
+
+def run(
+    config: DetectConfig,
+    *,
+    stop: threading.Event,
+    now: Callable[[], int] | None = None,
+    beat: Beat = lambda facts: None,
+) -> None:
+    """Judge until ``stop``. ``now`` is not needed: time comes from ticks.
+
+    Raises:
+        PartitionMismatchError: the rollups topic grew under a kept state.
+        AppStoppedError: Faust gave up; start the stage again.
+        SettingsError: an unknown detector or field, or a client setting Faust cannot honour.
+    """
+    del now
+    partitions = _topics(config)
+    stage = _Stage(config, partitions)
+    watch = threading.Thread(target=stage.watch, args=(stop, beat), name="detect-watch", daemon=True)
+    watch.start()
+    try:
+        serve(stage.build, stop=stop)
+    finally:
+        stage.done.set()
+        watch.join(timeout=2)
+
+
+def _topics(config: DetectConfig) -> int:
+    """Make the changelog with as many partitions as the source has; return how many."""
+    admin = Admin(config.kafka)
+    partitions = admin.partitions(ROLLUPS)
+    settings = {"cleanup.policy": "compact", "retention.ms": "-1", "max.message.bytes": "2097152"}
+    admin.create_topics([Topic(CHANGELOG, partitions, settings)], partitions=partitions, replication=config.replication)
+    found = admin.partitions(CHANGELOG)
+    if found != partitions:
+        raise PartitionMismatchError(ROLLUPS, partitions, CHANGELOG, found)
+    return partitions
+
+
+class _Stage:
+    """The app, its partitions' states, and a watch over both."""
+
+    def __init__(self, config: DetectConfig, partitions: int) -> None:
+        self.config = config
+        self.partitions = partitions
+        self.judge = Judge(configure(config.rules), config.timing, config.runbooks)
+        self.states: dict[int, PartitionState] = {}
+        self.saved: dict[int, int] = {}
+        """Partition -> wall time of the ticks at its last checkpoint."""
+        self.moved = time.monotonic()
+        self.poison = 0
+        self.done = threading.Event()
+
+    def build(self) -> App:
+        config = self.config
+        app = build_app(NAME, config.kafka, slot=config.slot, partitions=self.partitions, data_dir=config.state_dir)
+        table: Any = app.Table(
+            "state",
+            key_type=bytes,
+            value_type=bytes,
+            partitions=self.partitions,
+        )
+        source = app.topic(config.kafka.on_wire(ROLLUPS), key_type=bytes, value_type=bytes, value_serializer="raw")
+
+        @table.on_recover  # type: ignore[untyped-decorator]
+        async def recovered() -> None:
+            self._load(table)
+
+        @app.agent(source)
+        async def judge(stream: faust.StreamT[bytes]) -> None:
+            async for event in stream.events():
+                await self._step(app, table, event)
+
+        resume_from(app, self._positions)
+        return app
+
+    def watch(self, stop: threading.Event, beat: Beat) -> None:
+        """Beat every second, unless there is something to read and nothing is read."""
+        source: Source | None = None
+        ends: dict[int, int] = {}
+        asked = 0.0
+        while not (stop.is_set() or self.done.wait(1.0)):
+            if time.monotonic() - asked > 5:
+                asked = time.monotonic()
+                try:
+                    source = source or Source(self.config.kafka, [ROLLUPS], group=None)
+                    ends = {p: high for p, (_, high) in source.partitions(ROLLUPS).items()}
+                except RetryableError as error:
+                    log.warning("detect_watch_failed", cause=str(error))
+            unread = sum(max(0, ends.get(p, 0) - s.position) for p, s in list(self.states.items()))
+            if unread > STUCK_RECORDS and time.monotonic() - self.moved > STUCK_S:
+                log.error("detect_stuck", unread=unread, still_s=round(time.monotonic() - self.moved))
+                continue
+            beat({"lag": unread, "position": {str(p): s.position for p, s in list(self.states.items())}})
+        if source is not None:
+            source.close()
+
+    def _load(self, table: Any) -> None:
+        self.states, self.saved = {}, {}
+        for partition in range(self.partitions):
+            data = checkpoint.read(table, partition)
+            if data is None:
+                continue
+            try:
+                self.states[partition] = load(data)
+            except ValueError as error:
+                # kept rollups are judged again; alerts come again under their ids and are recognised by them
+                log.warning("detect_state_rebuilt", partition=partition, cause=str(error))
+        log.info("detect_state_loaded", positions={p: s.position for p, s in self.states.items()})
+
+    def _positions(self) -> dict[tuple[str, int], int]:
+        wire = self.config.kafka.on_wire(ROLLUPS)
+        return {(wire, p): self.states[p].position if p in self.states else 0 for p in range(self.partitions)}
+
+    async def _step(self, app: App, table: Any, event: Any) -> None:
+        """One record: judge, send what is to be told, and only then save that it has been told. Never raises."""
+        message = event.message
+        state = self.states.setdefault(message.partition, PartitionState())
+        record = Record(
+            ROLLUPS,
+            message.partition,
+            message.offset,
+            int(message.timestamp * 1_000_000),
+            message.key,
+            event.value,
+            tuple(message.headers or ()),
+        )
+        try:
+            state, alerts = self.judge.step(state, record)
+        except _HOSTILE as error:
+            self.poison += 1
+            log.error("detect_record_skipped", partition=record.partition, offset=record.offset, cause=repr(error))
+            return
+        self.moved = time.monotonic()
+        for alert in alerts:
+            await self._send(app, alert)
+        self.states[message.partition] = state
+        self._save(table, message.partition, state, at_once=bool(alerts))
+        # Faust's own fetcher and heartbeats need the loop, also while a backlog is read
+        await asyncio.sleep(0)
+
+    async def _send(self, app: App, alert: Alert) -> None:
+        """Send until acknowledged; the stage stands still meanwhile, which its watch will notice."""
+        topic = self.config.kafka.on_wire(ALERTS)
+        while not app.should_stop:
+            try:
+                point("detect.before_send")
+                await app.producer.send_and_wait(
+                    topic, alert.fingerprint.encode(), alert.to_json(), partition=None, timestamp=None, headers=None
+                )
+                point("detect.after_send")
+            except (KafkaError, FaustError, OSError) as error:
+                log.warning("detect_send_retried", alert=alert.id, cause=repr(error))
+                await asyncio.sleep(1.0)
+            else:
+                log.info("alert_sent", alert=alert.id, seq=alert.seq, state=alert.state, rule=alert.rule)
+                return
+
+    def _save(self, table: Any, partition: int, state: PartitionState, *, at_once: bool) -> None:
+        wall = state.clock.wall
+        due = wall - self.saved.setdefault(partition, wall) >= self.config.checkpoint_s * 1e6
+        if due or at_once:
+            checkpoint.write(table, partition, dump(state), state.position)
+            self.saved[partition] = wall
+
+
+def with_limits(
+    config: DetectConfig, *, single_call_usd: float | None = None, warm_up_s: float | None = None
+) -> DetectConfig:
+    """``config`` with the two settings that people change most."""
+    rules = {name: dict(fields) for name, fields in config.rules.items()}
+    if single_call_usd is not None:
+        rules.setdefault("ceiling", {})["limit_usd"] = single_call_usd
+    if warm_up_s is not None:
+        for name in ("spike", "surge"):
+            rules.setdefault(name, {})["warm_up_s"] = warm_up_s
+    return replace(config, rules=rules)

@@ -1,0 +1,52 @@
+"""Event time out of ticks alone: the watermark below which every window may close."""
+
+from __future__ import annotations
+
+import msgspec
+
+from pipelines.detect.items import TickAt
+
+SECOND = 1_000_000
+IDLE = 10 * SECOND
+SLACK = 3 * SECOND
+AHEAD = 60 * SECOND
+"""One event dated 9999 may move event time no farther than this beyond the broker's clock."""
+
+
+class Source(msgspec.Struct, array_like=True):
+    """What the last tick said of one source partition, and when it was first heard of. µs UTC."""
+
+    next_offset: int
+    max_ts: int
+    kafka_time: int
+    busy_wall: int
+    first_wall: int
+    wall: int
+
+
+class Clock(msgspec.Struct, array_like=True):
+    """The clock of one rollups partition; it never goes back."""
+
+    sources: dict[int, Source] = {}
+    wall: int = 0
+    watermark: int = 0
+
+    def hear(self, at: TickAt) -> None:
+        """Take in a tick: active partitions bound the watermark; when all are idle it follows the wall.
+
+        Before the first event of all there is nothing to close: history that is written later must not be late.
+        """
+        tick = at.tick
+        self.wall = max(self.wall, tick.wall)
+        for partition, said in tick.sources.items():
+            known = self.sources.get(partition)
+            first = known.first_wall if known else tick.wall
+            self.sources[partition] = Source(
+                said.next_offset, said.max_ts, said.kafka_time, said.busy_wall, first, tick.wall
+            )
+        active = [s for s in self.sources.values() if s.wall - max(s.busy_wall, s.first_wall) < IDLE]
+        if not active:
+            if any(s.max_ts for s in self.sources.values()):
+                self.watermark = max(self.watermark, self.wall - SLACK)
+        elif all(s.max_ts for s in active):
+            self.watermark = max(self.watermark, min(min(s.max_ts, s.kafka_time + AHEAD) for s in active))

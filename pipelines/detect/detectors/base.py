@@ -1,0 +1,73 @@
+"""What every detector keeps to, and what it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from pipelines.alerts.finding import Finding
+from pipelines.detect.windows import SLOT, Matrix, Windows
+
+State = Any
+"""A dataclass of numbers and arrays; ``pipelines.detect.snapshot`` writes and reads it."""
+
+
+@dataclass
+class View:
+    """One app at one moment of event time."""
+
+    windows: Windows
+    app: int
+    """Place of the app's own series."""
+    until: int
+    """End of the youngest slot to look at, µs UTC."""
+    closed: int | None = None
+    """Start of the slot that has just closed; None where only open slots grew."""
+    leaving: Matrix | None = None
+    """Sums (series, columns) of the slot that has just left the ring: now it may be learned."""
+    open: dict[str, int] = field(default_factory=dict)
+    """Family of every open incident -> its start."""
+
+    def __post_init__(self) -> None:
+        self._totals: dict[tuple[int, int], Matrix] = {}
+
+    def total(self, slots: int, cut: int = 0) -> Matrix:
+        """Sums over the last ``slots`` slots, none before ``cut``."""
+        since = max(self.until - slots * SLOT, cut)
+        if (slots, since) not in self._totals:
+            self._totals[slots, since] = self.windows.total(since, self.until)
+        return self._totals[slots, since]
+
+
+class Detector(Protocol):
+    """Judges the rollups of one app, in offset order. Pure: no clock, no I/O; the state is serialisable and versioned.
+
+    The state handed to ``step`` belongs to it from then on; only the one returned counts.
+    """
+
+    name: ClassVar[str]
+
+    def fresh(self) -> State:
+        """State of an app never seen."""
+
+    def step(self, state: State, view: View) -> tuple[State, list[Finding]]:
+        """Learn what left the ring; return what is out of the ordinary now, at most one finding a family."""
+
+    def idle(self, state: State, slots: int) -> State:
+        """Take in a stretch of slots without a call at once."""
+
+    def calm(self, state: State, view: View, finding: Finding) -> int:
+        """When the incident of ``finding`` ended (event time, µs), asked after every closed slot; 0 = goes on."""
+
+    def settle(self, state: State, finding: Finding, end: int) -> State:
+        """Take note that the incident is over at ``end``: none of it may ring or be learned."""
+
+
+def fit(array: np.ndarray[Any, Any], rows: int, columns: int | None = None) -> np.ndarray[Any, Any]:
+    """Grow ``array`` with zeros to ``rows`` (and ``columns``)."""
+    grow = [(0, max(0, rows - array.shape[0]))] + [(0, 0)] * (array.ndim - 1)
+    if columns is not None:
+        grow[1] = (0, max(0, columns - array.shape[1]))
+    return np.pad(array, grow) if any(n for _, n in grow) else array

@@ -1,0 +1,137 @@
+"""What is normal for a series: its recent level, the same time of day, and the records it has set.
+
+Counts of calls are far from Poisson (variance over mean of calls per minute is 160 in Azure's trace), so no limit is
+derived from a distribution: a window must beat by a margin the highest ratio to expectation ever seen in learned
+windows. Of a series with tail index a the chance of beating its record of N windows by a factor m is about m^-a / N,
+so the number of false alarms grows with the log of time only. Records of series with many values (users) are pooled:
+the record of the dearest user of all times is learned from every user and every window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipelines.detect.detectors.base import fit
+from pipelines.detect.windows import SLOT, Floats
+
+SLOTS_AN_HOUR = 3_600_000_000 // SLOT
+BINS = 48
+"""Half hours of the day."""
+DAY = 86_400_000_000
+BUCKET = 600_000_000
+"""Records are learned in buckets of ten minutes, one bucket late, so that a ramp does not raise its own bar."""
+
+
+@dataclass
+class Level:
+    """Mean per slot of (cost USD, tokens, calls) by series, forgetting by half in ``half_life_s``."""
+
+    num: Floats = field(default_factory=lambda: np.zeros((0, 3)))
+    den: float = 0.0
+    active: Floats = field(default_factory=lambda: np.zeros(3))
+    """Sum over the app's slots that had calls, forgetting by half in a day of them."""
+    active_den: float = 0.0
+    season: Floats = field(default_factory=lambda: np.zeros((BINS, 3)))
+    season_days: Floats = field(default_factory=lambda: np.zeros(BINS))
+    bin: int = -1
+    bin_sum: Floats = field(default_factory=lambda: np.zeros(3))
+    bin_slots: int = 0
+
+    def learn(self, values: Floats, app: int, slot: int, half_life_s: float) -> None:
+        """Take in one slot that left the ring."""
+        decay = 0.5 ** (SLOT / 1e6 / half_life_s)
+        self.num = fit(self.num, len(values))
+        self.num *= decay
+        self.num += values
+        self.den = self.den * decay + 1.0
+        if values[app, 2] > 0:
+            slow = 0.5 ** (SLOT / DAY)
+            self.active = self.active * slow + values[app]
+            self.active_den = self.active_den * slow + 1.0
+        now = slot % DAY // (DAY // BINS)
+        if now != self.bin:
+            self._end_bin()
+            self.bin = now
+        self.bin_sum = self.bin_sum + values[app]
+        self.bin_slots += 1
+
+    def idle(self, slots: int, half_life_s: float) -> None:
+        """Take in a stretch of slots without a call at once."""
+        decay = 0.5 ** (slots * SLOT / 1e6 / half_life_s)
+        one = 0.5 ** (SLOT / 1e6 / half_life_s)
+        self.num *= decay
+        self.den = self.den * decay + (1 - decay) / (1 - one)
+        self.bin, self.bin_sum, self.bin_slots = -1, np.zeros(3), 0
+
+    def expected(self, rows: int, app: int, slot: int) -> Floats:
+        """(series, 3): what is normal per slot at this time of day.
+
+        The app's own level is the highest of: the last half hour; this half hour and its neighbours on earlier days
+        (a nightly batch is news only once); half of what it does when it does anything (waking up is no spike).
+        Series below follow it in proportion.
+        """
+        self.num = fit(self.num, rows)
+        level = self.num[:rows] / max(self.den, 1.0)
+        own = np.maximum(level[app], 0.5 * self.active / max(self.active_den, 1.0))
+        now = slot % DAY // (DAY // BINS)
+        for near in (now - 1, now, now + 1):
+            own = np.maximum(own, self.season[near % BINS])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = np.where(level[app] > 0, own / level[app], 1.0)
+        out: Floats = level * np.clip(factor, 1.0, 10.0)
+        out[app] = own
+        return out
+
+    def forget(self, places: list[int]) -> None:
+        """Void what was learned under places that were given to other series."""
+        self.num[[p for p in places if p < len(self.num)]] = 0.0
+
+    def _end_bin(self) -> None:
+        if self.bin >= 0 and self.bin_slots >= SLOTS_AN_HOUR // 4:
+            mean = self.bin_sum / self.bin_slots
+            seen = self.season_days[self.bin] > 0
+            self.season[self.bin] = 0.5 * (self.season[self.bin] + mean) if seen else mean
+            self.season_days[self.bin] += 1
+        self.bin_sum, self.bin_slots = np.zeros(3), 0
+
+
+@dataclass
+class Records:
+    """Highest ratio to expectation in learned windows, decaying by half in two days; (series, measures, windows)."""
+
+    old: Floats
+    previous: Floats
+    new: Floats
+    bucket: int = 0
+
+    @classmethod
+    def empty(cls, *shape: int) -> Records:
+        """No record yet."""
+        return cls(np.zeros((0, *shape)), np.zeros((0, *shape)), np.zeros((0, *shape)))
+
+    def learn(self, ratios: Floats, slot: int) -> None:
+        """Take in the windows that ended with ``slot``."""
+        rows = len(ratios)
+        self.old, self.previous, self.new = (fit(a, rows) for a in (self.old, self.previous, self.new))
+        if slot // BUCKET != self.bucket:
+            decay = 0.5 ** (min(slot // BUCKET - self.bucket, 10_000) * BUCKET / (2 * DAY)) if self.bucket else 1.0
+            self.old = np.maximum(self.old * decay, self.previous)
+            self.previous, self.new = self.new, np.zeros_like(self.new)
+            self.bucket = slot // BUCKET
+        np.maximum(self.new, ratios, out=self.new)
+
+    def held(self, rows: int) -> Floats:
+        """The records that count now."""
+        self.old = fit(self.old, rows)
+        return self.old[:rows]
+
+    def discard(self) -> None:
+        """Throw away what is not yet learned: an incident stands in it."""
+        self.new, self.previous = np.zeros_like(self.new), np.zeros_like(self.previous)
+
+    def forget(self, places: list[int]) -> None:
+        """Void places that were given to other series."""
+        for array in (self.old, self.previous, self.new):
+            array[[p for p in places if p < len(array)]] = 0.0

@@ -1,0 +1,288 @@
+"""spike: cost, tokens or calls far above what this app, feature, tenant, model or user does at this time of day."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.alerts.cause import explain
+from pipelines.alerts.finding import Finding
+from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR, Level, Records
+from pipelines.detect.items import COLUMN
+from pipelines.detect.windows import RING, SLOT, Floats
+from schemas.rollups import series_pairs
+
+MEASURES = ("cost", "tokens", "calls", "cost_per_call", "tokens_per_call")
+UNITS = ("USD", "tokens", "calls", "USD/call", "tokens/call")
+WINDOWS = (6, 30)
+"""Slots: one minute, five minutes."""
+_COLUMNS = [COLUMN["cost_nanousd"], COLUMN["tokens"], COLUMN["calls"]]
+_DIVISOR = np.array([1e9, 1.0, 1.0])
+"""Divided by, not multiplied: a sum of nano-USD over 1e9 is the double next to the exact decimal."""
+_BASE = (0, 1, 2, 0, 1)
+"""Which total stands behind a measure."""
+_CALM_SLOTS = 3
+
+
+@dataclass
+class SpikeState:
+    """What one app's series have taught."""
+
+    version: int = 1
+    level: Level = field(default_factory=Level)
+    records: Records = field(default_factory=lambda: Records.empty(5, 2))
+    pool: Records = field(default_factory=lambda: Records.empty(3, 2))
+    """Of wide series, by group: highest share of the app's normal volume in one value."""
+    muted: list[tuple[int, int]] = field(default_factory=list)
+    cut: int = 0
+    """Windows do not reach behind the end of the last incident."""
+
+
+@dataclass
+class _Now:
+    """What is seen and expected in the windows that end now."""
+
+    expected: Floats  # (series, 3) per slot
+    ratios: Floats  # (series, 5, 2)
+    shares: Floats  # (series, 3, 2) of the app's normal volume
+    limits: Floats  # (series, 5, 2) of ratios
+    ringing: Floats  # (series, 5, 2) by how much above the limit; 0 = quiet
+    pooled: NDArray[np.bool_]  # (series,) judged against each other: users, and whatever seldom calls
+
+
+@dataclass(frozen=True)
+class Spike:
+    """Far above normal, by ratio, by record and by absolute size, all at once. Defaults need no tuning.
+
+    Method: ``baseline``. The ratios were chosen on the quiet stretches of the real traces (incidents.md Q1-Q4).
+    """
+
+    name: ClassVar[str] = "spike"
+    ratio: float = 3.0
+    """Least multiple of what is expected; per-call measures: ``ratio_per_call``."""
+    ratio_per_call: float = 2.0
+    margin: float = 2.0
+    """Least multiple of the record; per-call measures: the square root of it and a little."""
+    young: float = 0.5
+    """A record of h hours may be beaten by 1 + young / h times more: there are few windows in it."""
+    floor_usd_per_hour: float = 1.0
+    floor_tokens_per_hour: float = 500_000.0
+    floor_calls_per_hour: float = 600.0
+    least: tuple[float, float, float] = (0.1, 100_000.0, 100.0)
+    """USD, tokens, calls: what a window must hold beyond its expectation: a few cents are no incident."""
+    min_calls: int = 5
+    min_calls_wide: int = 20
+    """The same for one user: people seldom make so many in five minutes, loops always do."""
+    sparse_calls: float = 5.0
+    """Calls expected in five minutes; a series with fewer is judged like a user."""
+    min_calls_per_call: int = 100
+    """Calls in a window before its cost per call means anything."""
+    part: tuple[float, float] = (0.4, 0.2)
+    """Least share of the app's normal volume that a series below it must add, in one and in five minutes."""
+    warm_up_s: float = 2400.0
+    """Event time of an app before anything rings."""
+    mature_slots: int = 60
+    """Slots learned before ratios to them are records."""
+    half_life_s: float = 1800.0
+
+    def fresh(self) -> SpikeState:
+        """State of an app never seen."""
+        return SpikeState()
+
+    def step(self, state: SpikeState, view: View) -> tuple[SpikeState, list[Finding]]:
+        """Learn and judge."""
+        since = view.open.get("spend", 0)
+        if view.windows.reused:
+            state.level.forget(view.windows.reused)
+            state.records.forget(view.windows.reused)
+        if view.leaving is not None and view.closed is not None:
+            slot = view.closed - RING * SLOT
+            if not (since and slot >= since) and not any(a <= slot < b for a, b in state.muted):
+                state.level.learn(view.leaving[:, _COLUMNS] / _DIVISOR, view.app, slot, self.half_life_s)
+        if not state.level.den:
+            return state, []
+        now = self._look(state, view)
+        warm = view.until - view.windows.first >= self.warm_up_s * 1e6
+        quiet = not (now.ringing.any() and warm)
+        mature = state.level.den >= self.mature_slots
+        if view.closed is not None and not since and quiet and mature:
+            self._remember(state, view, now)
+        return state, ([] if quiet else [self._finding(state, view, now)])
+
+    def idle(self, state: SpikeState, slots: int) -> SpikeState:
+        """Nobody called."""
+        state.level.idle(slots, self.half_life_s)
+        return state
+
+    def calm(self, state: SpikeState, view: View, finding: Finding) -> int:
+        """Three closed slots in a row below two thirds of what would ring, or under a tenth of the peak."""
+        until = view.windows.closed
+        since = until - _CALM_SLOTS * SLOT
+        place = view.windows.index.get(finding.target)
+        if since < finding.start:
+            return 0
+        if place is None:
+            return since
+        now = self._look(state, view)
+        measure = MEASURES.index(finding.measure)
+        base = _BASE[measure]
+        seen = view.windows.of(place, _COLUMNS[base], since, until) / _DIVISOR[base]
+        limit = self._rate_limit(now, view, place, base, state)
+        over = seen.max() <= max(0.67 * limit, 0.1 * finding.peak)
+        if not over and measure >= 3:
+            calls = view.windows.of(place, _COLUMNS[2], since, until).sum()
+            normal = now.expected[place, base] / max(now.expected[place, 2], 1e-12)
+            over = calls < 5 or seen.sum() / calls <= 0.75 * now.limits[place, measure, 0] * normal
+        return since if over else 0
+
+    def settle(self, state: SpikeState, finding: Finding, end: int) -> SpikeState:
+        """Windows start anew at ``end``; the incident is not learned."""
+        state.cut = end
+        state.muted = [*(m for m in state.muted if m[1] > finding.start - 2 * RING * SLOT), (finding.start, end)]
+        state.records.discard()
+        state.pool.discard()
+        return state
+
+    @property
+    def _floor(self) -> Floats:
+        hourly = [self.floor_usd_per_hour, self.floor_tokens_per_hour, self.floor_calls_per_hour]
+        return np.array(hourly) / SLOTS_AN_HOUR
+
+    def _look(self, state: SpikeState, view: View) -> _Now:
+        rows = len(view.windows.series)
+        floor, app = self._floor, view.app
+        expected = state.level.expected(rows, app, view.until - SLOT)
+        own = expected[app] + floor
+        ratios, shares = np.zeros((rows, 5, 2)), np.zeros((rows, 3, 2))
+        ringing = np.zeros((rows, 5, 2))
+        limits = np.maximum(
+            np.array([self.ratio] * 3 + [self.ratio_per_call] * 2)[None, :, None],
+            np.array([self.margin] * 3 + [self.margin**0.5 + 0.1] * 2)[None, :, None]
+            * self._young(view)
+            * state.records.held(rows),
+        )
+        named = np.array(view.windows.named)
+        named[app] = True
+        # of a series that seldom calls the next burst is always a record: such series share theirs
+        wide = view.windows.wide() | (expected[:, 2] * WINDOWS[1] < self.sparse_calls)
+        wide[app] = False
+        apart = (np.arange(rows) != app)[:, None]
+        known = state.level.num[:rows, 2] >= 100  # calls learned: below, no cost per call is normal
+        for i, slots in enumerate(WINDOWS):
+            seen = view.total(slots, state.cut)[:, _COLUMNS] / _DIVISOR
+            excess = seen - slots * expected
+            least = np.maximum(slots * floor, self.least)
+            big = excess >= np.maximum(least, self.part[i] * slots * own * apart)
+            ratios[:, :3, i] = seen / (slots * (expected + floor))
+            shares[:, :, i] = seen / (slots * own)
+            counted = seen[:, 2] >= np.where(wide, self.min_calls_wide, self.min_calls)
+            over = ratios[:, :3, i] / limits[:, :3, i]
+            ringing[:, :3, i] = np.where((over > 1) & big & (counted & named & ~wide)[:, None], over, 0)
+            # wide series: against the dearest value there ever was, and three times themselves
+            over = shares[:, :, i] / self._pooled(state, view, i)
+            fresh = (seen > slots * (self.ratio * expected + floor)) & big & (counted & named & wide)[:, None]
+            ringing[:, :3, i] = np.where((over > 1) & fresh, over, ringing[:, :3, i])
+            enough = (seen[:, 2] >= self.min_calls_per_call) & known & named & ~wide
+            calls = np.maximum(seen[:, 2], 1.0)
+            for m in (0, 1):
+                normal = expected[:, m] / np.maximum(expected[:, 2], 1e-12)
+                ratio = np.where(enough & (normal > 0), seen[:, m] / calls / np.maximum(normal, 1e-12), 0.0)
+                more = (seen[:, m] - calls * normal) >= max(least[m], 0.1 * slots * own[m])
+                ratios[:, 3 + m, i] = ratio
+                over_m = ratio / limits[:, 3 + m, i]
+                ringing[:, 3 + m, i] = np.where((over_m > 1) & more, over_m, 0)
+        return _Now(expected, ratios, shares, limits, ringing, wide)
+
+    def _young(self, view: View) -> float:
+        return 1.0 + self.young * 3.6e9 / max(view.until - view.windows.first, 1)
+
+    def _pooled(self, state: SpikeState, view: View, window: int) -> Floats:
+        """(series, 3): least share of the app's volume at which a wide series rings."""
+        held = state.pool.held(len(view.windows.groups))[:, :, window]
+        limits: Floats = np.maximum(self.part[window], self.margin * self._young(view) * held)
+        return limits[view.windows.group]
+
+    def _remember(self, state: SpikeState, view: View, now: _Now) -> None:
+        assert view.closed is not None
+        counted = now.pooled & np.array(view.windows.named)
+        state.records.learn(np.where(view.windows.wide()[:, None, None], 0.0, now.ratios), view.closed)
+        tops = np.zeros((len(view.windows.groups), 3, 2))
+        np.maximum.at(tops, np.array(view.windows.group)[counted], now.shares[counted])
+        state.pool.learn(tops, view.closed)
+
+    def _rate_limit(self, now: _Now, view: View, place: int, measure: int, state: SpikeState) -> float:
+        """Per slot, what would ring in a window of one minute."""
+        own = now.expected[view.app] + self._floor
+        if now.pooled[place]:
+            pooled = self._pooled(state, view, 0)[place, measure] * own[measure]
+            return float(max(self.ratio * now.expected[place, measure] + self._floor[measure], pooled))
+        return float(now.limits[place, measure, 0] * (now.expected[place, measure] + self._floor[measure]))
+
+    def _finding(self, state: SpikeState, view: View, now: _Now) -> Finding:
+        ringing = now.ringing.max(axis=2)
+        measure = int(np.flatnonzero(ringing.any(axis=0))[0])
+        base = _BASE[measure]
+        trigger = view.app if ringing[view.app, measure] else int(ringing[:, measure].argmax())
+        if measure in (1, 2) and self._costs_too(view, now, trigger, state):
+            measure = base = 0
+        start = self._onset(state, view, now, trigger, base)
+        slots = (view.until - start) // SLOT
+        seen = view.windows.total(start, view.until)[:, _COLUMNS] / _DIVISOR
+        excess = seen[:, base] - slots * now.expected[:, base]
+        normal = now.expected[:, base] / max(now.expected[view.app, base], 1e-12)
+        told = explain(view.windows.series, excess, normal, app=view.app, trigger=trigger)
+        place = told.place
+        observed, expected = float(seen[place, base]), float(slots * now.expected[place, base])
+        if measure >= 3:
+            observed /= max(float(seen[place, 2]), 1.0)
+            known = place if now.expected[place, 2] > 0 else view.app  # a newcomer is held to what the app does
+            expected = float(now.expected[known, base] / max(now.expected[known, 2], 1e-12))
+        hourly = float((seen[place, 0] - slots * now.expected[place, 0]) / slots * SLOTS_AN_HOUR)
+        target = view.windows.series[place]
+        by_slot = view.windows.of(place, _COLUMNS[base], start, view.until) / _DIVISOR[base]
+        return Finding(
+            detector=self.name,
+            rule=f"spike_{MEASURES[measure]}",
+            family="spend",
+            severity="critical" if hourly >= 10 * self.floor_usd_per_hour and observed >= 5 * expected else "warning",
+            measure=MEASURES[measure],
+            target=target,
+            series=series_pairs(target),
+            start=start,
+            end=view.until,
+            observed=observed,
+            expected=expected,
+            score=round(float(ringing.max()), 3),
+            unit=UNITS[measure],
+            peak=float(by_slot.max(initial=0.0)),
+            excess=float(excess[place]),
+            expected_rate=float(now.expected[place, base]) if measure < 3 else None,
+            usd_rate=float(now.expected[place, 0]),
+            calls=int(seen[place, 2]),
+            usd_per_hour=round(hourly, 6),
+            causes=told.causes,
+            call_ids=view.windows.calls_of(place, "cost", start, view.until),
+        )
+
+    def _costs_too(self, view: View, now: _Now, place: int, state: SpikeState) -> bool:
+        """Whether the money rose as well, if not yet by enough to ring: then the alert is about money."""
+        seen = view.total(WINDOWS[0], state.cut)[place, _COLUMNS[0]] / _DIVISOR[0]
+        normal = WINDOWS[0] * now.expected[place, 0]
+        return bool(seen >= 2 * normal and seen - normal >= 0.3 * WINDOWS[0] * self._floor[0])
+
+    def _onset(self, state: SpikeState, view: View, now: _Now, place: int, base: int) -> int:
+        """Start of the run of raised slots around the highest one; one low slot inside does not end it."""
+        oldest = max(view.until - RING * SLOT, state.cut)
+        above = view.windows.of(place, _COLUMNS[base], oldest, view.until) / _DIVISOR[base] - now.expected[place, base]
+        first = top = int(above.argmax())
+        raised = above > 0.25 * above[top]
+        for i in range(top, -1, -1):
+            if raised[i]:
+                first = i
+            elif not raised[max(i - 1, 0)]:
+                break
+        return oldest + first * SLOT

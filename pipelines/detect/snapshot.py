@@ -1,0 +1,63 @@
+"""State as bytes: msgpack, versioned, compressed; equal after a round trip."""
+
+from __future__ import annotations
+
+import zlib
+from functools import cache
+from typing import Any, get_origin
+
+import msgspec
+import numpy as np
+
+from pipelines.detect.judge import PartitionState
+
+
+class Snapshot(msgspec.Struct, array_like=True):
+    """Envelope: which version of the state, and how it is written."""
+
+    version: int
+    state: bytes
+
+
+VERSION = 1
+
+
+def dump(state: PartitionState) -> bytes:
+    """Encode ``state``."""
+    body = msgspec.msgpack.encode(state, enc_hook=_encode)
+    return msgspec.msgpack.encode(Snapshot(VERSION, zlib.compress(body, 1)))
+
+
+def load(data: bytes) -> PartitionState:
+    """Inverse of ``dump``.
+
+    Raises:
+        ValueError: written by another version, or damaged; rebuild from the landed rollups.
+    """
+    try:
+        snapshot = msgspec.msgpack.decode(data, type=Snapshot)
+        if snapshot.version != VERSION:
+            raise ValueError(f"state of version {snapshot.version}, this is version {VERSION}")
+        return _decoder().decode(zlib.decompress(snapshot.state))
+    except (msgspec.MsgspecError, zlib.error) as error:
+        raise ValueError(f"damaged state: {error}") from error
+
+
+@cache
+def _decoder() -> msgspec.msgpack.Decoder[PartitionState]:
+    return msgspec.msgpack.Decoder(PartitionState, dec_hook=_decode)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return [value.dtype.str, list(value.shape), np.ascontiguousarray(value).tobytes()]
+    if isinstance(value, np.integer):
+        return int(value)
+    raise NotImplementedError(type(value))
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is np.ndarray or get_origin(kind) is np.ndarray:
+        dtype, shape, data = value
+        return np.frombuffer(data, dtype).reshape(shape).copy()
+    raise NotImplementedError(kind)

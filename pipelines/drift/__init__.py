@@ -1,0 +1,1 @@
+"""Drift: have the texts of an app moved? Samples in; embeddings and alerts out."""

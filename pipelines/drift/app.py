@@ -1,0 +1,308 @@
+"""The drift stage: llm.samples -> llm.embeddings and llm.alerts, under Faust.
+
+A batch goes through in this order: embed, write the embeddings (acknowledged), judge, write the alerts (acknowledged).
+After a crash the state comes back from its checkpoint (a Faust table) and the embeddings behind it; only the alerts of
+the very last embeddings may not have been written, so those are written again, under the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from pipelines.drift.embed import EmbedConfig, Embedder, EmbedderUnavailableError, Memory, ModelProcess
+from pipelines.drift.partition import Partition
+from pipelines.drift.points import EmbeddingUnreadableError, Message, Point, decode, encode
+from pipelines.drift.pulse import watch
+from pipelines.drift.vectors import Bytes, Floats
+from pipelines.drift.watch import WatchConfig
+from pipelines.faust_transport import App, build_app, resume_from, serve
+from pipelines.kafka import Admin, KafkaConfig, Source
+from schemas.alerts import Alert
+from schemas.faults import point as fault_point
+from schemas.rollups import Sample
+from schemas.topics import ALERTS, EMBEDDINGS, SAMPLES, Topic
+
+log = structlog.get_logger()
+NAME = "drift"
+TABLE = "state"
+_REBUILD_MESSAGES = 3_000
+"""Without a checkpoint the state is rebuilt from this many messages of llm.embeddings a partition, at most."""
+
+
+@dataclass(frozen=True)
+class DriftConfig:
+    """Everything the stage needs to know."""
+
+    kafka: KafkaConfig
+    data_dir: Path
+    """Faust's own folder."""
+    slot: str = "0"
+    """Which copy this is."""
+    sides: tuple[str, ...] = ("input",)
+    """What is embedded and judged: input, output, query."""
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    batch_texts: int = 64
+    batch_wait_s: float = 0.25
+    checkpoint_texts: int = 1_000
+    """Texts of a partition between two checkpoints: after a crash at most as many are judged again (1 ms each)."""
+    retry_s: float = 5.0
+    """How long the model is left alone after it failed."""
+
+
+def run(
+    config: DriftConfig,
+    *,
+    stop: threading.Event,
+    now: Callable[[], int] | None = None,
+    beat: Callable[[dict[str, Any]], None] = lambda _: None,
+    embedder: Embedder | None = None,
+) -> None:
+    """Run the stage until ``stop`` is set.
+
+    Args:
+        config: plain values.
+        stop: ends it within 5 s.
+        now: not used: every decision is dated by its record.
+        beat: told once a second: state (``unknown`` while the model does not answer), positions, lag.
+        embedder: another model than the one in ``config``; closed at the end.
+
+    Raises:
+        AppStoppedError: Faust gave up; start again.
+        TopicMissingError: llm.samples is not there.
+    """
+    del now
+    admin = Admin(config.kafka)
+    partitions = admin.partitions(SAMPLES)
+    compacted = {"cleanup.policy": "compact", "retention.ms": "-1"}
+    admin.create_topics([Topic(f"{NAME}-{TABLE}-changelog", partitions, compacted)], partitions=partitions)
+    model = embedder or ModelProcess(config.embed)
+    stage, done = Stage(config, model), threading.Event()
+    heart = threading.Thread(target=watch, args=(stage, config.kafka, beat), kwargs={"done": done}, daemon=True)
+    heart.start()
+    try:
+        serve(lambda: _build(stage, partitions), stop=stop)
+    finally:
+        done.set()
+        model.close()
+        heart.join(5)
+
+
+def _build(stage: Stage, partitions: int) -> App:
+    config = stage.config
+    kafka = config.kafka
+    app = build_app(NAME, kafka, slot=config.slot, partitions=partitions, data_dir=config.data_dir)
+    raw: Any = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
+    table: Any = app.Table(TABLE, key_type=bytes, value_type=bytes, partitions=partitions)
+    embeddings = app.topic(kafka.on_wire(EMBEDDINGS), **raw)
+    alerts = app.topic(kafka.on_wire(ALERTS), **raw)
+
+    async def send(topic: Any, value: bytes, **more: Any) -> int:
+        sent: Awaitable[Any] = await topic.send(value=value, **more)
+        return int((await sent).offset)
+
+    async def checkpoint(partition: Partition) -> None:
+        last: list[Awaitable[Any]] = []
+        for key, value in partition.save():
+            if key == str(partition.number).encode():  # the meta: only once the chunks are there
+                for sent in last:
+                    await sent
+            last.append(await table.changelog_topic.send(key=key, value=value, partition=partition.number))
+        await last[-1]
+
+    async def tell(told: Sequence[Alert]) -> None:
+        for alert in told:
+            fault_point("drift.before_alert")
+            await send(alerts, alert.to_json(), key=alert.fingerprint.encode())
+            log.info("alert_raised", id=alert.id, seq=alert.seq, state=alert.state, series=alert.series)
+
+    @app.agent(app.topic(kafka.on_wire(SAMPLES), **raw))
+    async def read(stream: Any) -> None:
+        # not stream.take: it pairs a value with whatever event is current after a wait, so that one is handed out
+        # twice and its neighbour lost. Faust's acks run ahead here; ``resume`` makes that harmless
+        async for event in stream.events():
+            await stage.inbox.put((stage.generation, event.message))
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def work() -> None:
+        while True:
+            held, messages = await stage.batch()
+            for number in sorted({m.partition for m in messages}):
+                if held == stage.generation:
+                    await step(number, [m for m in messages if m.partition == number])
+
+    async def step(number: int, messages: Sequence[Any]) -> None:
+        """Take one partition's part of a batch all the way."""
+        held = stage.generation
+        partition = stage.partitions.setdefault(number, Partition(number, config.watch))
+        await tell(stage.untold.pop(number, []))
+        fresh = [m for m in messages if m.offset >= partition.samples_next]
+        if not fresh:
+            return
+        span = (fresh[0].offset, fresh[-1].offset + 1)
+        samples = [(s, m) for m in fresh if (s := stage.sample(m)) is not None]
+        if not samples:
+            partition.samples_next, stage.moved = span[1], time.monotonic()
+            return
+        vectors, scales = await stage.embed([s.text for s, _ in samples])
+        if held != stage.generation:
+            return  # the partitions were dealt anew meanwhile: what was not finished is read again
+        points = [
+            Point.of(s, int(m.timestamp * 1_000_000), vectors[i], float(scales[i])) for i, (s, m) in enumerate(samples)
+        ]
+        message = encode(points, [s for s, _ in samples], model=stage.model.model, span=span)
+        apps = {s.app for s, _ in samples}
+        key = apps.pop().encode() if len(apps) == 1 else b"*"
+        fault_point("drift.before_embeddings")
+        at = await send(embeddings, message.value, key=key, partition=number, headers=message.headers)
+        fault_point("drift.after_embeddings")
+        await tell(partition.apply(points, span[1], at + 1))
+        stage.texts += len(points)
+        stage.moved = time.monotonic()
+        if partition.texts_since >= config.checkpoint_texts:
+            await checkpoint(partition)
+
+    @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
+    async def pulse() -> None:
+        for number in list(stage.untold):
+            await tell(stage.untold.pop(number))
+
+    def resume() -> Mapping[tuple[str, int], int]:
+        mine = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == kafka.on_wire(SAMPLES))
+        stage.take_over(mine, table)
+        return {(kafka.on_wire(SAMPLES), n): p.samples_next for n, p in stage.partitions.items()}
+
+    resume_from(app, resume)
+    return app
+
+
+class Stage:
+    """What the stage remembers between two batches."""
+
+    def __init__(self, config: DriftConfig, model: Embedder) -> None:
+        self.config = config
+        self.model, self.memory = model, Memory(model)
+        self.moved = time.monotonic()
+        self.partitions: dict[int, Partition] = {}
+        self.untold: dict[int, list[Alert]] = {}
+        """Alerts of the last embeddings before a crash: perhaps written, perhaps not."""
+        self.generation = 0
+        self.texts = self.rejected = 0
+        self.trouble = ""
+        """Why the model does not answer; empty while it does."""
+        self.inbox: asyncio.Queue[tuple[int, Any]] = asyncio.Queue(2 * config.batch_texts)
+        """Samples as Faust hands them out, with the generation they belong to; full = Faust waits."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="drift-model")
+
+    async def batch(self) -> tuple[int, list[Any]]:
+        """Wait for samples: as many of one generation as come within ``batch_wait_s`` of the first."""
+        held, first = await self.inbox.get()
+        messages = [first]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.batch_wait_s):
+                while len(messages) < self.config.batch_texts:
+                    generation, message = await self.inbox.get()
+                    if generation != held:
+                        held, messages = generation, []
+                    messages.append(message)
+        return held, messages
+
+    def sample(self, message: Any) -> Sample | None:
+        """Decode one sample; None where it is not of our sides or cannot be read (counted)."""
+        try:
+            found = msgspec.json.decode(message.value or b"", type=Sample)
+        except msgspec.DecodeError as error:
+            self.rejected += 1
+            log.warning("sample_rejected", partition=message.partition, offset=message.offset, cause=str(error))
+            return None
+        return found if found.side in self.config.sides and found.text.strip() else None
+
+    async def embed(self, texts: Sequence[str]) -> tuple[Bytes, Floats]:
+        """Embed without holding up the loop. While the model fails the texts wait: none is dropped, lag shows it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                found = await loop.run_in_executor(self._thread, self.memory.quantised, texts)
+            except EmbedderUnavailableError as error:
+                if error.cause != self.trouble:
+                    log.warning("drift_unknown", cause=error.cause)
+                self.trouble, self.moved = error.cause, time.monotonic()
+                await asyncio.sleep(self.config.retry_s)
+            else:
+                self.trouble = ""
+                return found
+
+    def take_over(self, numbers: Sequence[int], table: Mapping[bytes, bytes]) -> None:
+        """Bring back the state of the partitions ``numbers``: checkpoint, then the embeddings behind it."""
+        self.generation += 1
+        self.partitions = {n: self._load(n, table) for n in numbers}
+        if not numbers:
+            return
+        source = Source(self.config.kafka, [SAMPLES, EMBEDDINGS], batch_wait_s=0.2)
+        try:
+            self._catch_up(source)
+        finally:
+            source.close()
+
+    def _load(self, number: int, table: Mapping[bytes, bytes]) -> Partition:
+        try:
+            return Partition.load(number, table, self.config.watch)
+        except ValueError as error:
+            log.warning("checkpoint_refused", partition=number, cause=str(error))
+            return Partition(number, self.config.watch)
+
+    def _catch_up(self, source: Source) -> None:
+        marks = source.partitions(EMBEDDINGS)
+        start = {n: self._start(p, *marks[n]) for n, p in self.partitions.items() if n in marks}
+        source.assign({(EMBEDDINGS, n): offset for n, offset in start.items()})
+        while any(source.positions()[EMBEDDINGS, n] < marks[n][1] for n in start):
+            for records in source.poll():
+                for record in records.rows():
+                    self._replay(self.partitions[record.partition], record.offset, record.value, record.headers)
+        for number, (low, _) in source.partitions(SAMPLES).items():
+            if number in self.partitions:  # never the group's own offset: it knows nothing of what was written
+                self.partitions[number].samples_next = max(self.partitions[number].samples_next, low)
+        log.info("drift_resumed", positions={n: p.samples_next for n, p in self.partitions.items()})
+
+    def _start(self, partition: Partition, low: int, high: int) -> int:
+        known = partition.embeddings_next if partition.generation else high - _REBUILD_MESSAGES
+        return min(max(known, low), high)
+
+    def _replay(
+        self, partition: Partition, offset: int, value: bytes | None, headers: Sequence[tuple[str, bytes]]
+    ) -> None:
+        try:
+            points, span = decode(Message(value or b"", dict(headers)), offset)
+        except EmbeddingUnreadableError as error:
+            log.warning("embeddings_skipped", partition=partition.number, offset=offset, cause=str(error))
+            return
+        if span[0] < partition.samples_next:
+            return
+        self.untold[partition.number] = partition.apply(points, span[1], offset + 1)
+
+    def position(self, number: int) -> int:
+        """Next offset of partition ``number``."""
+        return self.partitions[number].samples_next if number in self.partitions else 0
+
+    def facts(self) -> dict[str, Any]:
+        """What the supervisor and ``status`` see."""
+        standing = {key: w.standing for p in self.partitions.values() for key, w in p.watches.items()}
+        return {
+            "state": "unknown" if self.trouble else "ok",
+            "cause": self.trouble,
+            "positions": {n: p.samples_next for n, p in self.partitions.items()},
+            "texts": self.texts,
+            "rejected": self.rejected,
+            "series": standing,
+        }

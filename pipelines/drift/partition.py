@@ -1,0 +1,105 @@
+"""The state of one partition of llm.samples, and its form at rest.
+
+State is a fold over llm.embeddings, whose messages say which samples they cover. So a checkpoint and the embeddings
+after it give back exactly the state of the moment of the crash, without the model; then llm.samples goes on.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from pipelines.drift.points import Point
+from pipelines.drift.watch import Watch, WatchConfig
+from schemas.alerts import Alert
+
+CHUNK = 1_900
+"""Bytes a changelog message: under 2 KiB, or Faust's producer is no longer the small talk it should be."""
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """Which chunks are the checkpoint. Written last, so that a torn checkpoint is none."""
+
+    generation: int
+    chunks: int
+    crc: int
+    samples_next: int
+    embeddings_next: int
+
+
+class Saved(msgspec.Struct):
+    """All watches of a partition."""
+
+    watches: dict[str, bytes]
+
+
+class Partition:
+    """All watches of one partition, and how far they have come."""
+
+    def __init__(self, number: int, config: WatchConfig) -> None:
+        self.number = number
+        self.config = config
+        self.watches: dict[str, Watch] = {}
+        self.samples_next = 0
+        """Next offset of llm.samples."""
+        self.embeddings_next = 0
+        """Next offset of llm.embeddings whose texts are not in here yet."""
+        self.generation = 0
+        self.texts_since = 0
+        """Texts since the last checkpoint."""
+
+    def apply(self, points: Sequence[Point], samples_next: int, embeddings_next: int) -> list[Alert]:
+        """Judge one message of llm.embeddings and move on."""
+        told = []
+        for point in points:
+            key = msgspec.json.encode([point.app, point.side]).decode()
+            if key not in self.watches:
+                self.watches[key] = Watch(point.app, point.side, self.config)
+            told += self.watches[key].step([point])
+        self.texts_since += len(points)
+        self.samples_next = max(self.samples_next, samples_next)
+        self.embeddings_next = max(self.embeddings_next, embeddings_next)
+        return told
+
+    def save(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the checkpoint as (key, value), the meta last. Two generations take turns in the keys."""
+        watches = {key: watch.snapshot() for key, watch in self.watches.items()}
+        data = zlib.compress(msgspec.msgpack.encode(Saved(watches)), 1)
+        self.generation += 1
+        parts = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
+        for i, part in enumerate(parts):
+            yield _chunk_key(self.number, self.generation, i), part
+        meta = Meta(self.generation, len(parts), zlib.crc32(data), self.samples_next, self.embeddings_next)
+        yield _meta_key(self.number), msgspec.json.encode(meta)
+        self.texts_since = 0
+
+    @staticmethod
+    def load(number: int, table: Mapping[bytes, bytes], config: WatchConfig) -> Partition:
+        """Read the checkpoint of partition ``number`` out of ``table``; an empty state where there is none.
+
+        Raises:
+            ValueError: damaged, or of a version that is not read any more: begin with an empty state.
+        """
+        partition = Partition(number, config)
+        if (found := table.get(_meta_key(number))) is None:
+            return partition
+        meta = msgspec.json.decode(found, type=Meta)
+        keys = [_chunk_key(number, meta.generation, i) for i in range(meta.chunks)]
+        data = b"".join(table.get(key) or b"" for key in keys)
+        if zlib.crc32(data) != meta.crc:
+            raise ValueError(f"drift checkpoint {meta.generation} of partition {number} is damaged")
+        saved = msgspec.msgpack.decode(zlib.decompress(data), type=Saved)
+        partition.watches = {key: Watch.restore(one, config) for key, one in saved.watches.items()}
+        partition.generation = meta.generation
+        partition.samples_next, partition.embeddings_next = meta.samples_next, meta.embeddings_next
+        return partition
+
+
+def _meta_key(number: int) -> bytes:
+    return f"{number}".encode()
+
+
+def _chunk_key(number: int, generation: int, index: int) -> bytes:
+    return f"{number}|{generation % 2}|{index}".encode()

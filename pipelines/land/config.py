@@ -1,0 +1,34 @@
+"""What one land process is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipelines.decode import Redaction
+from pipelines.kafka import KafkaConfig
+from warehouse.connect import LakeConfig
+
+
+@dataclass(frozen=True)
+class LandConfig:
+    """Plain arguments; the command line makes it from the settings."""
+
+    kafka: KafkaConfig
+    lake: LakeConfig
+    batch_rows: int = 50_000
+    batch_bytes: int = 64 << 20
+    batch_wait_s: float = 1.0
+    """A commit costs 40 to 60 ms, so batches are gathered for this long."""
+    group: str | None = "land"
+    """Group whose committed offsets lag monitors read; nothing is read back from it. None: no commits."""
+    dead_ratio_limit: float = 0.5
+    """Above this share of bad events llm.events stops landing; 1.0 drains whatever comes."""
+    dead_window: int = 200
+    """Consecutive events that the share is taken over, at least."""
+    check_every_s: float = 60.0
+    """How often topic ids and new partitions are looked at."""
+    rules: Redaction = field(default_factory=Redaction)
+    price_overrides: Sequence[Mapping[str, object]] = ()
+    alerts: bool = True
+    """Whether gaps and an open breaker raise alerts on llm.alerts."""

@@ -1,0 +1,343 @@
+"""The loop of land: poll, decode, append; good rows, bad rows and the ledger commit together."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import pyarrow as pa
+import structlog
+
+from pipelines.decode import Seen, decode
+from pipelines.kafka import OffsetLostError, Producer, Source, TopicMissingError
+from pipelines.land.alerts import breaker_alert, gap_alert
+from pipelines.land.breaker import Breaker
+from pipelines.land.config import LandConfig
+from pipelines.land.errors import LogCutError, ZombieError
+from pipelines.land.halves import halves
+from pipelines.land.prices import LandedPrices
+from pipelines.land.rows import BadMessageError, dead_rows, land_rows
+from schemas import faults
+from schemas.alerts import Alert
+from schemas.errors import RetryableError
+from schemas.records import Move, Records
+from schemas.topics import ALERTS, EVENTS
+from schemas.topics import LANDED as TOPICS
+from warehouse.errors import (
+    LakeBusyError,
+    LakeMemoryError,
+    LakeUnavailableError,
+    LedgerMovedError,
+    TopicReplacedError,
+)
+from warehouse.lake import Lake
+
+log = structlog.get_logger(__name__)
+Beat = Callable[[dict[str, object]], None]
+_BACK_OFF_S = 5.0
+_COMMIT_EVERY_S = 5.0
+
+
+def wall_time() -> int:
+    """Return µs UTC."""
+    return time.time_ns() // 1_000
+
+
+def run(
+    config: LandConfig,
+    *,
+    stop: threading.Event,
+    now: Callable[[], int] = wall_time,
+    beat: Beat = lambda facts: None,
+) -> None:
+    """Land until ``stop``. What may pass (brokers away, disk full, catalog locked) is waited for.
+
+    Raises:
+        FatalError: a person has to look: another land, a topic made again, a newer lake.
+    """
+    tries = 0
+    while not stop.is_set():
+        try:
+            with Lake.open(config.lake, now=now) as lake, Land(config, lake, stop, now=now, beat=beat) as land:
+                land.start()
+                while not stop.is_set():
+                    land.step()
+                    tries = 0
+        except LedgerMovedError as error:
+            raise ZombieError(str(error)) from error
+        except RetryableError as error:
+            tries += 1
+            log.warning("land_interrupted", cause=str(error), tries=tries)
+            _wait(stop, beat, tries, str(error))
+
+
+def _wait(stop: threading.Event, beat: Beat, tries: int, cause: str) -> None:
+    end = time.monotonic() + min(_BACK_OFF_S, 0.2 * 2**tries) * random.uniform(0.5, 1.0)
+    while not stop.is_set() and (left := end - time.monotonic()) > 0:
+        beat({"state": "waiting", "error": cause})
+        stop.wait(min(0.5, left))
+
+
+class Land:
+    """One life of the stage: from what the ledger says until an error or the end."""
+
+    def __init__(
+        self, config: LandConfig, lake: Lake, stop: threading.Event, *, now: Callable[[], int], beat: Beat
+    ) -> None:
+        self.config = config
+        self.lake = lake
+        self._stop = stop
+        self._now = now
+        self._beat = beat
+        self._seen = Seen()
+        self._breaker = Breaker(limit=config.dead_ratio_limit, window=config.dead_window)
+        self._checked = self._committed = 0.0
+        self._held: dict[str, str] = {}
+        self._source = Source(
+            config.kafka,
+            TOPICS,
+            group=config.group,
+            batch_rows=config.batch_rows,
+            batch_bytes=config.batch_bytes,
+            batch_wait_s=config.batch_wait_s,
+        )
+        # asking on the reading connection waits behind its fetches: 80 ms a question instead of one
+        self._probe = Source(config.kafka, TOPICS)
+        self._prices: LandedPrices | None = None
+        self._producer: Producer | None = None
+        lake.on_wait = self._alive
+
+    def start(self) -> None:
+        """Read the ledger, check that the topics are the ones it knows, and go to where it stands."""
+        self._prices = LandedPrices(self.config.kafka, self.config.price_overrides, self.lake, self._now)
+        positions = self._check_topics()
+        for (topic, partition), offset in positions.items():
+            if topic == EVENTS:
+                self._remember(partition, offset)
+        self._source.assign(positions)
+        log.info("land_assigned", positions={f"{t}[{p}]": o for (t, p), o in positions.items()})
+
+    def step(self) -> None:
+        """Move one batch: good rows, bad rows and the ledger commit together, or not at all."""
+        if time.monotonic() - self._checked >= self.config.check_every_s:
+            self._recheck()
+        try:
+            batch = self._source.poll()
+        except OffsetLostError as error:
+            self._skip(error)
+            return
+        if batch:
+            self._land(batch)
+        self._alive()
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        self._source.close()
+        self._probe.close()
+        if self._prices:
+            self._prices.close()
+        if self._producer:
+            self._producer.close()
+
+    def __enter__(self) -> Land:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _land(self, batch: Sequence[Records]) -> None:
+        began = time.monotonic()
+        faults.point("land.after_poll")
+        tables: dict[str, list[pa.Table]] = {}
+        moves: list[Move] = []
+        for records in batch:
+            if records.topic in self._held:
+                continue
+            found = self._rows(records)
+            if found is None:
+                continue
+            for name, rows in found.items():
+                tables.setdefault(name, []).append(rows)
+            moves += [Move(records.topic, p, start, end) for p, (start, end) in records.positions.items()]
+        if not moves:
+            return
+        self._alive()  # a big batch takes seconds on a busy machine
+        whole = {name: pa.concat_tables(parts) for name, parts in tables.items()}
+        self._append(whole, moves, {records.topic: records for records in batch})
+        self._commit(moves)
+        rows = {name: table.num_rows for name, table in whole.items()}
+        log.info("batch_landed", rows=rows, moved=sum(m.end - m.start for m in moves), took_s=_since(began))
+
+    def _rows(self, records: Records) -> Mapping[str, pa.Table] | None:
+        """Return the tables of one topic's batch; None where it may not land."""
+        epoch, landed_at = self.lake.epoch(records.topic), self._now()
+        if records.topic != EVENTS:
+            return land_rows(records, epoch=epoch, landed_at=landed_at)
+        assert self._prices is not None
+        decoded = decode(
+            records, self._prices.books(), self._seen, epoch=epoch, landed_at=landed_at, rules=self.config.rules
+        )
+        dead = decoded.dead.num_rows
+        if self._breaker.judge(len(records), dead):
+            self._hold(decoded.dead)
+            return None
+        return decoded.tables()
+
+    def _append(self, tables: dict[str, pa.Table], moves: Sequence[Move], origin: Mapping[str, Records]) -> None:
+        """Land the batch; a batch too big for memory in halves, a single row too big as a dead one."""
+        tries = 0
+        while True:
+            try:
+                self.lake.append(tables, moves)
+                return
+            except LakeMemoryError as error:
+                log.warning("batch_halved", rows=error.rows, cause=str(error))
+                if cut := halves(tables, moves):
+                    for part, its_moves in cut:
+                        self._append(part, its_moves, origin)
+                    return
+                if set(tables) <= {"dead", "dead_bytes"}:
+                    raise
+                tables = self._reject(moves[0], origin)
+            except (LakeBusyError, LakeUnavailableError) as error:
+                if self._stop.is_set():
+                    raise
+                tries += 1
+                log.warning("append_delayed", cause=str(error), tries=tries)
+                _wait(self._stop, self._beat, tries, str(error))
+
+    def _reject(self, move: Move, origin: Mapping[str, Records]) -> dict[str, pa.Table]:
+        """Return the dead row of the one record at ``move``."""
+        record = next(r for r in origin[move.topic].rows() if (r.partition, r.offset) == (move.partition, move.start))
+        error = BadMessageError(record, "too_large", "does not fit the memory limit of land")
+        return dead_rows([error], epoch=self.lake.epoch(move.topic), landed_at=self._now())
+
+    def _hold(self, dead: pa.Table) -> None:
+        """Stop llm.events where it stands; the other topics go on."""
+        reasons = dead.column("reason").value_counts().to_pylist()
+        worst = sorted(reasons, key=lambda r: -r["counts"])[:3]
+        ratio = self._breaker.ratio
+        why = f"{ratio:.0%} of the latest events are bad: {', '.join(str(r['values']) for r in worst)}"
+        self._held[EVENTS] = f"{why}; raise the limit to 1 to land them as dead"
+        self._source.pause([at for at in self._source.positions() if at[0] == EVENTS])
+        log.error("breaker_opened", topic=EVENTS, ratio=round(ratio, 3), reasons=worst, limit=self._breaker.limit)
+        self._raise_alert(breaker_alert(EVENTS, ratio, self._breaker.limit, at=self._now()))
+
+    def _skip(self, error: OffsetLostError) -> None:
+        """Go on at the low mark after retention took what we had not read; say what is lost."""
+        stands = self._check_topics()
+        for partition, (low, high) in self._probe.partitions(error.topic).items():
+            offset = stands.get((error.topic, partition), low)
+            if offset > high:
+                raise LogCutError(error.topic, partition, offset, high) from error
+            if offset < low:
+                gap = Move(error.topic, partition, offset, low)
+                self.lake.add_gap(gap, "retention")
+                log.error("offsets_lost", topic=gap.topic, partition=partition, start=gap.start, end=gap.end)
+                self._raise_alert(gap_alert(gap, at=self._now()))
+        self._reassign()
+
+    def _reassign(self) -> None:
+        """Go to where the ledger stands; held topics stay paused."""
+        positions = {at: offset for at, offset in self.lake.ledger().items() if at[0] in TOPICS}
+        self._source.assign(positions)
+        if self._held:
+            self._source.pause([at for at in positions if at[0] in self._held])
+
+    def _recheck(self) -> None:
+        known = set(self._source.positions())
+        positions = self._check_topics()
+        if new := set(positions) - known:
+            log.info("partitions_added", partitions=sorted(f"{t}[{p}]" for t, p in new))
+            for topic, partition in new:
+                if topic == EVENTS:
+                    self._remember(partition, positions[topic, partition])
+            self._reassign()
+
+    def _check_topics(self) -> dict[tuple[str, int], int]:
+        """Return where the ledger stands in every partition there is; new ones get their row first.
+
+        Raises:
+            TopicReplacedError: a topic has another id than the one that was landed.
+            LogCutError: the ledger stands above the end of a log.
+        """
+        self._checked = time.monotonic()
+        known = self.lake.topic_ids()
+        marks: dict[tuple[str, int], tuple[int, int]] = {}
+        for topic in TOPICS:
+            found = self._probe.topic_id(topic)
+            if known.get(topic, found) != found:
+                raise TopicReplacedError(topic, known[topic], found)
+            here = self._probe.partitions(topic)
+            self.lake.ensure_partitions(topic, found, {p: low for p, (low, _) in here.items()})
+            marks |= {(topic, p): mark for p, mark in here.items()}
+        stands = {at: offset for at, offset in self.lake.ledger().items() if at in marks}
+        for (topic, partition), offset in stands.items():
+            if offset > marks[topic, partition][1]:
+                raise LogCutError(topic, partition, offset, marks[topic, partition][1])
+        return stands
+
+    def _remember(self, partition: int, offset: int) -> None:
+        """Read the 65,536 positions before ``offset`` again: duplicates are a function of the log alone."""
+        first = self._seen.start(partition, offset)
+        low, _ = self._probe.partitions(EVENTS)[partition]
+        first = max(first, low)
+        if first >= offset:
+            return
+        source = Source(self.config.kafka, [EVENTS], batch_wait_s=0.2)
+        try:
+            source.assign({(EVENTS, partition): first})
+            while source.positions()[EVENTS, partition] < offset and not self._stop.is_set():
+                for records in source.poll():
+                    self._seen.feed(_before(records, offset))
+                self._alive("remembering")
+        finally:
+            source.close()
+
+    def _commit(self, moves: Sequence[Move]) -> None:
+        if self.config.group and time.monotonic() - self._committed >= _COMMIT_EVERY_S:
+            self._committed = time.monotonic()
+            self._source.commit({(m.topic, m.partition): m.end for m in moves})
+
+    def _raise_alert(self, alert: Alert) -> None:
+        if not self.config.alerts:
+            return
+        try:
+            if self._producer is None:
+                self._producer = Producer(self.config.kafka)
+            self._producer.send(ALERTS, alert.to_json(), key=alert.fingerprint.encode())
+            self._producer.flush(5.0)
+        except (RetryableError, TopicMissingError) as error:
+            log.error("alert_not_sent", rule=alert.rule, cause=str(error))
+
+    def _alive(self, state: str = "") -> None:
+        facts: dict[str, object] = {
+            "state": state or ("held" if self._held else "landing"),
+            "lag": sum(self._source.lag().values()),
+            "commits": self.lake.commits,
+            "retries": self.lake.retries,
+            "dead_ratio": round(self._breaker.ratio, 4),
+        }
+        if self._held:
+            facts["error"] = "; ".join(f"{topic}: {why}" for topic, why in self._held.items())
+        self._beat(facts)
+
+
+def _before(records: Records, offset: int) -> Records:
+    """Return the records below ``offset``; partitions of one batch are one here."""
+    count = sum(o < offset for o in records.offsets)
+    return Records(
+        records.topic,
+        records.partitions[:count],
+        records.offsets[:count],
+        records.kafka_times[:count],
+        records.keys[:count],
+        records.values[:count],
+        records.headers[:count],
+    )
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 4)

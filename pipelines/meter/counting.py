@@ -1,0 +1,144 @@
+"""What meter knows of its partitions, and one batch through it: records in, messages out. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.decode import PriceBooks, Redaction, Seen, decode_metered
+from pipelines.meter import measures, sample, wire
+from pipelines.meter.heavy import BLOCK, HeavyHitters, hash_values
+from pipelines.meter.plan import Plan
+from pipelines.meter.rollup import encoded, roll_up
+from schemas.records import Records
+from schemas.rollups import SPAN_KEY, Sample, SourceTick, Tick
+
+SKEW_US = 60_000_000
+"""The watermark is at most LogAppendTime + 60 s: one event dated 9999 closes no window."""
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one batch became. Every source span has a message of key "*", so these tile the log by themselves."""
+
+    rollups: list[wire.Message]
+    samples: list[Sample]
+    calls: int
+    dead: int
+    dups: int
+
+
+class Counting:
+    """The state of one meter: duplicates, heavy hitters, sampling rates, ticks. All but ``busy_wall`` follow from
+    the log, so it is rebuilt by `learn` from the records before the first one to count.
+    """
+
+    def __init__(
+        self, plan: Plan, *, epoch: int, samples_per_s: float, slot: str = "0", rules: Redaction | None = None
+    ) -> None:
+        """``samples_per_s``: calls a second and partition whose texts go to drift when there is plenty."""
+        self.plan, self.epoch, self.slot = plan, epoch, slot
+        self.seen = Seen()
+        self._heavy = HeavyHitters()
+        self._sampler = sample.Sampler(samples_per_s)
+        self._rules = rules
+        self.sources: dict[int, SourceTick] = {}
+
+    def start(self, partition: int, next_offset: int) -> tuple[int, int]:
+        """Forget ``partition``, whose next offset to count is ``next_offset``.
+
+        Returns:
+            (first offset to hand to ``seen.feed``, first offset to hand to `learn`).
+        """
+        learn = min(max(0, next_offset // BLOCK - 1) * BLOCK, sample.block_start(next_offset))
+        self.sources[partition] = SourceTick(next_offset, 0, 0, 0)
+        return self.seen.start(partition, learn), learn
+
+    def learn(self, records: Records, books: PriceBooks) -> None:
+        """Take records in that an earlier life counted: they move the state and nothing else."""
+        table = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules).table
+        self._judge(table)
+        self._advance(records, table, wall=0)
+
+    def count(self, records: Records, books: PriceBooks, *, wall: int) -> Counted:
+        """Count one batch. The messages are a function of the log and of ``records.positions`` alone.
+
+        Args:
+            records: of llm.events, following what was learnt or counted before.
+            books: the prices known now.
+            wall: µs UTC, for ticks only.
+        """
+        metered = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules)
+        tracked, rates = self._judge(metered.table)
+        self._advance(records, metered.table, wall=wall)
+        spans, of = self._spans(records, metered.table, books)
+        tables = roll_up(metered.table, self.plan, spans=of, tracked=tracked)
+        rollups: list[wire.Message] = []
+        for i, span in enumerate(spans):
+            keyed = {key: table for (s, key), table in tables.items() if s == i}
+            for key, table in ({SPAN_KEY: wire.empty()} | keyed).items():
+                rollups += wire.messages(span, key, table, epoch=self.epoch)
+        chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
+        samples = sample.samples(metered.table, metered.texts(chosen), rates)
+        return Counted(rollups, samples, metered.table.num_rows, metered.dead, metered.dups)
+
+    def tick(self, wall: int, waiting: Mapping[int, int]) -> Tick:
+        """The clock for everyone downstream; a partition with records ``waiting`` (its lag) is not idle."""
+        for partition, lag in waiting.items():
+            if lag > 0 and partition in self.sources:
+                self.sources[partition] = _with_wall(self.sources[partition], wall)
+        return Tick(wall=wall, sources=dict(self.sources), slot=self.slot)
+
+    def _judge(self, table: pa.Table) -> tuple[dict[str, Array], Array]:
+        """Return dimension -> (n,) bool "has a series of its own", and (n,) sampling rates; both move the state."""
+        partitions, offsets = measures.integers(table["_partition"]), measures.integers(table["_offset"])
+        times = measures.integers(table["_kafka_time"])
+        rows_of = [(int(p), np.flatnonzero(partitions == p)) for p in np.unique(partitions)]
+        rates = np.ones(table.num_rows)
+        for p, rows in rows_of:
+            rates[rows] = self._sampler.rates(p, offsets[rows], times[rows])
+        tracked = {}
+        for name in self.plan.dimensions:
+            codes, values = encoded(table[name])
+            hashes = hash_values(values)
+            tracked[name] = np.zeros(table.num_rows, dtype=bool)
+            for p, rows in rows_of:
+                tracked[name][rows] = self._heavy.track(name, p, offsets[rows], codes[rows], hashes)
+        return tracked, rates
+
+    def _advance(self, records: Records, table: pa.Table, *, wall: int) -> None:
+        kafka_time = dict(zip(records.partitions, records.kafka_times, strict=True))
+        partitions = measures.integers(table["_partition"])
+        capped = np.minimum(measures.integers(table["ts"]), measures.integers(table["_kafka_time"]) + SKEW_US)
+        for p, (_, end) in records.positions.items():
+            old = self.sources.get(p, SourceTick(0, 0, 0, 0))
+            greatest = int(capped[partitions == p].max(initial=old.max_ts))
+            busy = wall if p in kafka_time else old.busy_wall
+            self.sources[p] = SourceTick(end, greatest, kafka_time.get(p, old.kafka_time), busy)
+
+    def _spans(self, records: Records, table: pa.Table, books: PriceBooks) -> tuple[list[wire.Span], Array]:
+        """Cut each partition's positions where the price book changes; return the spans, and (n,) span of each call."""
+        partitions, offsets = measures.integers(table["_partition"]), measures.integers(table["_offset"])
+        codes, versions = encoded(table["price_version"])
+        of = np.zeros(table.num_rows, dtype=np.int64)
+        spans: list[wire.Span] = []
+        for p, (start, end) in sorted(records.positions.items()):
+            rows = np.flatnonzero(partitions == p)
+            cuts = np.flatnonzero(np.diff(codes[rows])) + 1
+            if len(rows) == 0:
+                spans.append(wire.Span(p, start, end, books.at(self.sources[p].kafka_time).version))
+                continue
+            edges = [start, *offsets[rows[cuts]].tolist(), end]
+            for run, low, high in zip(np.split(rows, cuts), edges, edges[1:], strict=False):
+                of[run] = len(spans)
+                spans.append(wire.Span(p, low, high, versions[codes[run[0]]]))
+        return spans, of
+
+
+def _with_wall(source: SourceTick, wall: int) -> SourceTick:
+    return SourceTick(source.next_offset, source.max_ts, source.kafka_time, wall)

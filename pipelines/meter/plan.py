@@ -1,0 +1,60 @@
+"""Which series are rolled up, and how much each row carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.errors import SettingsError
+from schemas.rollups import DIMENSIONS
+
+APP_FAMILIES: tuple[tuple[str, ...], ...] = (
+    (),
+    *((name,) for name in DIMENSIONS),
+    ("feature", "model"),
+)
+SPAN_FAMILIES: tuple[tuple[str, ...], ...] = ((), ("team",), ("tenant",), ("model",))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tracked families: dimensions below ``app``, and those that span apps. A call without one of the values
+    makes no series of that family.
+    """
+
+    app: tuple[tuple[str, ...], ...] = APP_FAMILIES
+    span: tuple[tuple[str, ...], ...] = SPAN_FAMILIES
+    exemplars: int = 3
+    """Calls kept per measure and row."""
+    wide: tuple[str, ...] = ("user",)
+    """Rows of families with one of these keep one call per measure: they are many."""
+
+    def __post_init__(self) -> None:
+        """Put dimensions into the order of DIMENSIONS.
+
+        Raises:
+            SettingsError: an unknown dimension.
+        """
+        for name in ("app", "span"):
+            families = getattr(self, name)
+            if unknown := {d for family in families for d in family} - set(DIMENSIONS):
+                known = ", ".join(DIMENSIONS)
+                raise SettingsError("meter.series", f"no dimension {sorted(unknown)}", f"use some of {known}")
+            ordered = tuple(tuple(d for d in DIMENSIONS if d in family) for family in families)
+            object.__setattr__(self, name, tuple(dict.fromkeys(ordered)))
+
+    def families(self) -> list[tuple[str, ...]]:
+        """Every family as it stands in ``dims``, app first where it has one."""
+        return [*(("app", *f) for f in self.app), *self.span]
+
+    def limit(self, dims: tuple[str, ...]) -> int:
+        """Exemplars per measure in rows of family ``dims``."""
+        return 1 if set(self.wide) & set(dims) else self.exemplars
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Every dimension of any family."""
+        used = {d for family in (*self.app, *self.span) for d in family}
+        return tuple(d for d in DIMENSIONS if d in used)
+
+
+DEFAULT = Plan()

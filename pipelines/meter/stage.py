@@ -1,0 +1,225 @@
+"""The loop of meter: events become rollups, samples and ticks, in one Kafka transaction with their offsets."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from pipelines.kafka import Admin, KafkaConfig, Source, TopicReplacedError, TransactionalProducer
+from pipelines.meter import wire
+from pipelines.meter.counting import Counted, Counting
+from pipelines.meter.plan import DEFAULT, Plan
+from pipelines.meter.warmup import warm_up
+from pipelines.prices import PriceFeed
+from schemas.errors import RetryableError
+from schemas.faults import point
+from schemas.topics import EVENTS, ROLLUPS, SAMPLES
+
+log = structlog.get_logger()
+
+GROUP = "meter"
+_LOOK_S = 10.0
+"""Between two looks at the topics: partitions added, or another topic of this name?"""
+_NOTE_AT = (ROLLUPS, 0)
+"""Where the group keeps the id of llm.events: with a topic, Kafka forgets every offset committed on it."""
+_LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True)
+class MeterConfig:
+    """What one copy of meter needs. Copy ``slot`` of ``slots`` counts the partitions p with p % slots == slot."""
+
+    kafka: KafkaConfig
+    slot: int = 0
+    slots: int = 1
+    epoch: int = 0
+    """Of llm.events, as the lake's ledger has it; grows with ``tailrace topics adopt``."""
+    plan: Plan = DEFAULT
+    price_overrides: tuple[Mapping[str, object], ...] = ()
+    samples_per_s: float = 20.0
+    """Calls a second whose texts go to drift, over all partitions; all of them when there are fewer."""
+    batch_rows: int = 20_000
+    batch_bytes: int = 32 << 20
+    batch_wait_s: float = 0.3
+    tick_s: float = 0.5
+
+
+def run(
+    config: MeterConfig,
+    *,
+    stop: threading.Event,
+    now: Callable[[], int],
+    beat: Callable[[dict[str, Any]], None] = lambda facts: None,
+) -> None:
+    """Count llm.events until ``stop`` is set.
+
+    Args:
+        config: plain arguments.
+        stop: ends the loop within a batch.
+        now: µs UTC; only ticks carry it.
+        beat: called at least once a second with positions and lag while the stage is alive.
+
+    Raises:
+        FatalError: fenced by another copy, refused by the brokers, or llm.events is another topic now.
+    """
+    failures = 0
+    while not stop.is_set():
+        session = None
+        try:
+            session = _Session(config, stop, now, beat)
+            while not stop.is_set():
+                session.step()
+                failures = 0
+        except (RetryableError, OSError) as error:
+            failures += 1
+            pause = min(0.2 * 2**failures, _LONGEST_PAUSE_S)
+            log.warning("meter_interrupted", cause=str(error), retry_s=pause)
+            beat({"state": "retrying", "error": str(error)})
+            stop.wait(pause)
+        finally:
+            if session is not None:
+                session.close()
+
+
+class _Session:
+    """From the committed offsets to the first failure; a new one begins with nothing in memory."""
+
+    def __init__(
+        self, config: MeterConfig, stop: threading.Event, now: Callable[[], int], beat: Callable[..., None]
+    ) -> None:
+        self.config, self._now, self._beat = config, now, beat
+        # first of all: undo what a predecessor left open, and shut it out
+        self._producer = TransactionalProducer(config.kafka, f"tailrace-meter-{config.slot}", stopping=stop.is_set)
+        self._feed = PriceFeed(config.kafka, overrides=config.price_overrides)
+        self._source = Source(
+            config.kafka,
+            [EVENTS],
+            group=GROUP,
+            batch_rows=config.batch_rows,
+            batch_bytes=config.batch_bytes,
+            batch_wait_s=config.batch_wait_s,
+        )
+        self._topic_id = self._source.topic_id(EVENTS)
+        self._admin = Admin(config.kafka)
+        self._targets = self._admin.partitions(ROLLUPS)
+        partitions = self._source.partitions(EVENTS)
+        self._counting = Counting(
+            config.plan,
+            epoch=config.epoch,
+            samples_per_s=config.samples_per_s / max(len(partitions), 1),
+            slot=str(config.slot),
+        )
+        positions = self._resume({p: marks for p, marks in partitions.items() if self._mine(p)})
+        self._committed = {(EVENTS, p): offset for p, offset in positions.items()}
+        warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive)
+        self._ticked = self._looked = 0.0
+        log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=config.slot, topic_id=self._topic_id)
+
+    def step(self) -> None:
+        """Move one batch, and tick when it is time. Messages and offsets commit together, or not at all."""
+        batches = self._source.poll()
+        started = time.monotonic()
+        counted = None
+        if batches:
+            counted = self._counting.count(batches[0], self._feed.books(), wall=self._now())
+        due = started - self._ticked >= self.config.tick_s
+        if counted or due:
+            self._send(counted, tick=due)
+        if counted:
+            self._log(counted, time.monotonic() - started)
+        self._look_around(started)
+        self._alive()
+
+    def close(self) -> None:
+        """Let go; an open transaction is undone by the next session, or by its time limit."""
+        self._source.close()
+        self._feed.close()
+        self._producer.close()
+
+    def _send(self, counted: Counted | None, *, tick: bool) -> None:
+        point("meter.before_produce")
+        self._producer.begin()
+        for message in counted.rollups if counted else ():
+            self._producer.send(ROLLUPS, message.value, message.key, message.headers)
+        for sample in counted.samples if counted else ():
+            self._producer.send(SAMPLES, msgspec.json.encode(sample), sample.app.encode())
+        if tick:
+            waiting = {p: lag for (_, p), lag in self._source.lag().items()}
+            value = self._counting.tick(self._now(), waiting).to_json()
+            for partition in range(self._targets):
+                self._producer.send(ROLLUPS, value, None, wire.TICK_HEADERS, partition)
+            self._ticked = time.monotonic()
+        positions = {**self._source.positions(), _NOTE_AT: 0}
+        moved = {at: offset for at, offset in positions.items() if self._committed.get(at) != offset}
+        point("meter.before_commit")
+        self._producer.commit(moved, self._source, note=f"{self.config.epoch} {self._topic_id}")
+        self._committed |= moved
+        point("meter.after_commit")
+
+    def _resume(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+        """Partition -> next offset: the committed one, else the low watermark."""
+        committed = {} if self._adopted() else self._source.committed(EVENTS, marks)
+        positions = {}
+        for partition, (low, high) in marks.items():
+            offset, _ = committed.get(partition, (low, ""))
+            if offset > high:
+                raise TopicReplacedError(EVENTS, f"position {offset} of partition {partition} is behind its end {high}")
+            if offset < low:
+                log.error("positions_lost", topic=EVENTS, partition=partition, start=offset, end=low)
+            positions[partition] = max(offset, low)
+        return positions
+
+    def _adopted(self) -> bool:
+        """Is llm.events another topic than it was, under a new epoch?
+
+        Raises:
+            TopicReplacedError: another topic under the old epoch.
+        """
+        _, note = self._source.committed(_NOTE_AT[0], [_NOTE_AT[1]]).get(_NOTE_AT[1], (0, ""))
+        epoch, _, topic_id = note.partition(" ")
+        if topic_id in ("", self._topic_id):
+            return False
+        if int(epoch) >= self.config.epoch:
+            raise TopicReplacedError(EVENTS, f"its id is {self._topic_id}, it was {topic_id}")
+        return True
+
+    def _look_around(self, at: float) -> None:
+        """Take on partitions that were added; refuse a topic that was made again."""
+        if at - self._looked < _LOOK_S:
+            return
+        self._looked = at
+        if (now := self._source.topic_id(EVENTS)) != self._topic_id:
+            raise TopicReplacedError(EVENTS, f"its id is {now}, it was {self._topic_id}")
+        known = self._source.positions()
+        added = {p for p in self._source.partitions(EVENTS) if self._mine(p) and (EVENTS, p) not in known}
+        if added:
+            self._source.assign({**known, **{(EVENTS, p): None for p in added}})
+            for p in added:
+                self._counting.start(p, self._source.positions()[EVENTS, p])
+            log.info("partitions_added", topic=EVENTS, partitions=sorted(added))
+        self._targets = self._admin.partitions(ROLLUPS)
+
+    def _mine(self, partition: int) -> bool:
+        return partition % self.config.slots == self.config.slot
+
+    def _alive(self) -> None:
+        lag = sum(self._source.lag().values())
+        positions = {p: offset for (_, p), offset in self._source.positions().items()}
+        self._beat({"state": "running", "lag": lag, "positions": positions})
+
+    def _log(self, counted: Counted, took_s: float) -> None:
+        log.info(
+            "batch_metered",
+            calls=counted.calls,
+            dead=counted.dead,
+            dups=counted.dups,
+            messages=len(counted.rollups),
+            samples=len(counted.samples),
+            took_s=round(took_s, 4),
+        )

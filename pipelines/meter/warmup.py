@@ -1,0 +1,76 @@
+"""On assignment: read again as much of the log as meter's memory follows from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from pipelines.decode import PriceBooks
+from pipelines.kafka import Source
+from pipelines.meter.counting import Counting
+from schemas.records import Records
+from schemas.topics import EVENTS
+
+log = structlog.get_logger()
+
+
+def warm_up(
+    source: Source,
+    counting: Counting,
+    positions: Mapping[int, int],
+    books: PriceBooks,
+    *,
+    stop: threading.Event,
+    alive: Callable[[], None],
+) -> None:
+    """Bring ``counting`` to where it stood at ``positions``, then assign ``source`` there.
+
+    At most three blocks of 65,536 offsets of each partition, about a second each; what retention took is gone.
+    """
+    low = {p: marks[0] for p, marks in source.partitions(EVENTS).items()}
+    feed_from, learn_from = {}, {}
+    for partition, position in positions.items():
+        feed, learn = counting.start(partition, position)
+        feed_from[partition], learn_from[partition] = max(feed, low[partition]), max(learn, low[partition])
+    rebuilding = {p: feed for p, feed in feed_from.items() if feed < positions[p]}
+    source.assign({(EVENTS, p): feed for p, feed in rebuilding.items()})
+    rows = 0
+    while not stop.is_set() and any(source.positions()[EVENTS, p] < positions[p] for p in rebuilding):
+        for batch in source.poll(0.2):
+            counting.seen.feed(between(batch, feed_from, learn_from))
+            known = between(batch, learn_from, positions)
+            counting.learn(known, books)
+            rows += len(batch)
+            # what lies behind is read once more, from its true start
+            done = [(EVENTS, p) for p in batch.positions if source.positions()[EVENTS, p] >= positions[p]]
+            source.pause(done)
+        alive()
+    source.assign({(EVENTS, p): position for p, position in positions.items()})
+    source.resume((EVENTS, p) for p in positions)
+    log.info("memory_rebuilt", topic=EVENTS, rows=rows, positions=dict(positions))
+
+
+def between(records: Records, start: Mapping[int, int], end: Mapping[int, int]) -> Records:
+    """The records of each partition with start <= offset < end; other partitions are left out."""
+    keep = [
+        i
+        for i, (p, offset) in enumerate(zip(records.partitions, records.offsets, strict=True))
+        if start.get(p, 0) <= offset < end.get(p, 0)
+    ]
+    spans = {
+        p: (max(a, start.get(p, 0)), min(b, end.get(p, 0)))
+        for p, (a, b) in records.positions.items()
+        if max(a, start.get(p, 0)) < min(b, end.get(p, 0))
+    }
+    return Records(
+        topic=records.topic,
+        partitions=[records.partitions[i] for i in keep],
+        offsets=[records.offsets[i] for i in keep],
+        kafka_times=[records.kafka_times[i] for i in keep],
+        keys=[records.keys[i] for i in keep],
+        values=[records.values[i] for i in keep],
+        headers=[records.headers[i] for i in keep],
+        positions=spans,
+    )

@@ -1,0 +1,248 @@
+"""notify: llm.alerts in, requests out. llm.deliveries is its only state.
+
+What is owed is written to llm.deliveries before the first attempt and again after each one. At the start llm.alerts
+is read from its low watermark and what is settled is passed over: no offset has to be kept. A crash between a
+request and its record repeats the request under the same id. Run one: a second one would send everything too.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+import msgspec
+import structlog
+
+from pipelines.kafka import KafkaConfig, OffsetLostError, Producer, Source, TopicMissingError, read_all
+from pipelines.notify.channels import Channel, Message, build
+from pipelines.notify.channels.post import Poster
+from pipelines.notify.guard import Guard
+from pipelines.notify.outcome import Outcome, Patience
+from pipelines.notify.spec import ChannelSpec
+from pipelines.notify.state import Book, ChannelRules, Item
+from schemas import faults
+from schemas.alerts import Alert, Delivery
+from schemas.errors import RetryableError
+from schemas.records import Record
+from schemas.topics import ALERTS, DELIVERIES
+
+log = structlog.get_logger()
+
+Now = Callable[[], int]
+Beat = Callable[[dict[str, object]], None]
+_POLL_S = 0.1
+_POLL_BUSY_S = 0.02
+"""Answers are looked for between polls: 10 times a second would send 40 messages a second, in a storm too few."""
+_BACK_OFF_S = 1.0
+_FLUSH_S = 5.0
+_GRACE_S = 3.0
+"""How long attempts under way may take at the end; what is cut off is repeated after the next start."""
+
+
+@dataclass(frozen=True)
+class NotifyConfig:
+    """What notify must be told. Durations in seconds."""
+
+    kafka: KafkaConfig
+    channels: tuple[ChannelSpec, ...] = ()
+    allow_hosts: tuple[str, ...] = ()
+    """Hosts (or host:port) that may be private, loopback, plain http."""
+    ca_file: str | None = None
+    """More certificate authorities, PEM: for receivers inside the house."""
+    deadline_s: float = 10.0
+    retry_base_s: float = 1.0
+    retry_cap_s: float = 120.0
+    give_up_after_s: float = 86_400.0
+    silence: Callable[[Alert], str] | None = None
+    """Why an alert must not be sent now; "" where it may. For silences and quiet hours."""
+
+
+def wall() -> int:
+    """Wall clock, µs UTC."""
+    return time.time_ns() // 1000
+
+
+def run(config: NotifyConfig, *, stop: threading.Event, now: Now = wall, beat: Beat = lambda facts: None) -> None:
+    """Deliver until ``stop``.
+
+    Raises:
+        SettingsError: a channel that cannot be.
+        KafkaRefusedError: not allowed to read or write.
+    """
+    channels = _channels(config)
+    while not stop.is_set():
+        try:
+            notifier = Notifier(config, channels, now)
+        except RetryableError as error:
+            log.warning("notify_waited", cause=str(error))
+            beat({"positions": {}, "lag": 0})
+            stop.wait(_BACK_OFF_S)
+            continue
+        try:
+            _serve(notifier, stop, beat)
+        finally:
+            notifier.close()
+
+
+def send_once(config: NotifyConfig, alert: Alert) -> dict[str, Outcome]:
+    """Attempt ``alert`` once on every channel, past Kafka and all routing: for ``tailrace alerts test``."""
+    message = Message(alert, alert.to_json(), wall())
+    return {name: channel.send(message) for name, channel in _channels(config).items()}
+
+
+def _serve(notifier: Notifier, stop: threading.Event, beat: Beat) -> None:
+    while not stop.is_set():
+        try:
+            notifier.step()
+        except RetryableError as error:
+            # nothing is lost: what could not be written is kept, and written first when the brokers are back
+            log.warning("notify_waited", cause=str(error))
+            stop.wait(_BACK_OFF_S)
+        beat(notifier.facts())
+
+
+class Notifier:
+    """One incarnation: the book, and the hands that write, read and send."""
+
+    def __init__(self, config: NotifyConfig, channels: Mapping[str, Channel], now: Now) -> None:
+        self._now = now
+        self._channels = channels
+        self._outcomes: SimpleQueue[tuple[Item, Outcome]] = SimpleQueue()
+        self._unsaved: list[Delivery] = []
+        self._ready: list[Item] = []
+        self._book = Book(_rules(config, channels), _patience(config), _known(config.kafka))
+        self._source = Source(config.kafka, [ALERTS], batch_wait_s=_POLL_S)
+        try:
+            self._rewind()
+        except RetryableError:
+            self._source.close()
+            raise
+        self._producer = Producer(config.kafka)
+        log.info("notify_started", channels=sorted(channels), **self._book.facts())
+
+    def step(self) -> None:
+        """Take in, settle, write down, send. Nothing is sent before it is written that it is owed."""
+        self._take_in()
+        self._settle()
+        jobs, ended = self._book.due(self._now())
+        self._ready += jobs
+        self._unsaved += ended
+        self._save()
+        ready, self._ready = self._ready, []
+        for item in ready:
+            threading.Thread(target=self._attempt, args=(item,), name="notify-attempt", daemon=True).start()
+
+    def facts(self) -> dict[str, object]:
+        """Where it stands, for the supervisor and status."""
+        positions = {f"{topic}[{p}]": offset for (topic, p), offset in self._source.positions().items()}
+        return {"positions": positions, "lag": sum(self._source.lag().values()), **self._book.facts()}
+
+    def close(self) -> None:
+        """Wait a little for what is under way, write what came of it, leave."""
+        until = time.monotonic() + _GRACE_S
+        while self._book.busy > len(self._ready) and time.monotonic() < until:
+            self._settle(wait_s=0.05)
+        try:
+            self._save()
+        except RetryableError as error:
+            log.warning("notify_records_lost", records=len(self._unsaved), cause=str(error))
+        self._producer.close(1.0)
+        self._source.close()
+
+    def _take_in(self) -> None:
+        try:
+            batches = self._source.poll(_POLL_BUSY_S if self._book.busy else _POLL_S)
+        except (OffsetLostError, TopicMissingError) as error:
+            log.warning("notify_rewound", cause=str(error))
+            self._rewind()
+            return
+        for batch in batches:
+            for record in batch.rows():
+                self._admit(record)
+
+    def _admit(self, record: Record) -> None:
+        try:
+            alert = Alert.from_json(record.value or b"")
+        except msgspec.MsgspecError as error:
+            # land keeps it in ``dead``; here it only must not stop its neighbours
+            log.warning("alert_rejected", partition=record.partition, offset=record.offset, cause=str(error))
+            return
+        self._unsaved += self._book.admit(alert, record.value or b"", record.kafka_time, self._now())
+
+    def _settle(self, wait_s: float = 0.0) -> None:
+        try:
+            while True:
+                item, outcome = self._outcomes.get(timeout=wait_s) if wait_s else self._outcomes.get_nowait()
+                self._unsaved += self._book.settle(item, outcome, self._now())
+                log.info(
+                    "alert_attempted",
+                    alert=item.alert.id,
+                    seq=item.alert.seq,
+                    channel=item.delivery.channel,
+                    state=item.delivery.state,
+                    attempts=item.delivery.attempts,
+                    detail=item.delivery.detail,
+                )
+        except Empty:
+            return
+
+    def _save(self) -> None:
+        if not self._unsaved:
+            return
+        for delivery in self._unsaved:
+            self._producer.send(DELIVERIES, msgspec.json.encode(delivery), delivery.key())
+        self._producer.flush(_FLUSH_S)
+        marked = any(d.state == "delivered" for d in self._unsaved)
+        self._unsaved.clear()
+        if marked:
+            faults.point("notify.after_mark")
+
+    def _attempt(self, item: Item) -> None:
+        """Send one message; in a thread of its own, so that a slow receiver delays nobody."""
+        message = Message(item.alert, item.body, self._now())
+        try:
+            faults.point("notify.before_post")
+            outcome = self._channels[item.delivery.channel].send(message)
+            faults.point("notify.after_post")
+        except Exception as error:  # noqa: BLE001 - a channel's bug costs an attempt, not the stage; its text may hold a URL
+            outcome = Outcome("retry", f"the attempt raised {type(error).__name__}")
+        self._outcomes.put((item, outcome))
+
+    def _rewind(self) -> None:
+        self._source.assign({(ALERTS, p): low for p, (low, _) in self._source.partitions(ALERTS).items()})
+
+
+def _channels(config: NotifyConfig) -> dict[str, Channel]:
+    guard = Guard.allowing(config.allow_hosts)
+    poster = Poster(guard, deadline_s=config.deadline_s, ca_file=config.ca_file)
+    return {spec.name: build(spec, poster) for spec in config.channels}
+
+
+def _rules(config: NotifyConfig, channels: Mapping[str, Channel]) -> dict[str, ChannelRules]:
+    specs = {spec.name: spec for spec in config.channels}
+    return {
+        name: ChannelRules(_refusal(specs[name], config.silence), channel.parallel, channel.coalesces)
+        for name, channel in channels.items()
+    }
+
+
+def _refusal(spec: ChannelSpec, silence: Callable[[Alert], str] | None) -> Callable[[Alert], str]:
+    return lambda alert: spec.refusal(alert) or (silence(alert) if silence else "")
+
+
+def _patience(config: NotifyConfig) -> Patience:
+    return Patience(config.retry_base_s, config.retry_cap_s, config.give_up_after_s)
+
+
+def _known(kafka: KafkaConfig) -> Sequence[Delivery]:
+    """The last record of every key of llm.deliveries."""
+    last: dict[bytes, Delivery] = {}
+    for record in read_all(kafka, DELIVERIES):
+        try:
+            last[record.key or b""] = msgspec.json.decode(record.value or b"", type=Delivery)
+        except msgspec.MsgspecError as error:
+            log.warning("delivery_rejected", partition=record.partition, offset=record.offset, cause=str(error))
+    return list(last.values())

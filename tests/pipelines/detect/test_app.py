@@ -1,0 +1,125 @@
+"""The stage on the real broker: rollups in, alerts out, and nothing missed or told under two ids after kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipelines.detect.app import CHANGELOG, DetectConfig, PartitionMismatchError, run
+from pipelines.detect.judge import judge
+from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
+from schemas.alerts import Alert
+from schemas.records import Record
+from schemas.topics import ALERTS, ROLLUPS, TOPICS, Topic
+from tailrace.broker import Broker
+from tests.pipelines.detect.traffic import DAY, HOUR, SECOND, Incident, Stream
+
+REPO = Path(__file__).parents[3]
+START = int(time.time() * SECOND) // DAY * DAY - DAY + 14 * HOUR
+"""Yesterday afternoon: the judge refuses what is dated months from the broker's clock."""
+
+SCRIPT = """
+import sys, threading
+from pathlib import Path
+from pipelines.detect.app import DetectConfig, run
+from pipelines.kafka import KafkaConfig
+run(DetectConfig(KafkaConfig(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), checkpoint_s=2.0), stop=threading.Event())
+"""
+
+
+def _records() -> list[Record]:
+    stream = Stream(
+        11,
+        now=START,
+        partitions=1,
+        incidents=(Incident(START + 20 * SECOND, START + 45 * SECOND, user="u-77", rate=9),),
+    )
+    history = list(stream.records(START - HOUR, START, live=False, batch_s=120))
+    return history + list(stream.records(START, START + 110 * SECOND, live=True, batch_s=2))
+
+
+def _produce(config: KafkaConfig, records: list[Record]) -> None:
+    producer = Producer(config)
+    for record in records:
+        producer.send(ROLLUPS, record.value, record.key, record.headers, partition=0)
+    producer.flush()
+    producer.close()
+
+
+@contextmanager
+def _detect(config: KafkaConfig, folder: Path, fault: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}", "TAILRACE_FAULT": fault}
+    arguments = [sys.executable, "-c", SCRIPT, config.bootstrap_servers, config.prefix, str(folder)]
+    process = subprocess.Popen(arguments, env=env, cwd=folder)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _wait_for(config: KafkaConfig, wanted: int, timeout_s: float = 60.0) -> list[Alert]:
+    """Alerts on the topic, once at least ``wanted`` different ones are there."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        alerts = [Alert.from_json(r.value) for r in read_all(config, ALERTS) if r.value]
+        if len({(a.id, a.seq) for a in alerts}) >= wanted or time.monotonic() > deadline:
+            return alerts
+        time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return _records()
+
+
+@pytest.fixture
+def kafka(broker: Broker, prefix: str) -> KafkaConfig:
+    config = KafkaConfig(broker.bootstrap, prefix)
+    Admin(config).create_topics(TOPICS, partitions=2)
+    return config
+
+
+def _told(alerts: list[Alert]) -> set[tuple[str, int, str, str]]:
+    return {(a.id, a.seq, a.state, a.rule) for a in alerts}
+
+
+@pytest.mark.parametrize("fault", ["detect.before_send:kill", "detect.after_send:kill", "detect.after_send:kill:2"])
+@pytest.mark.row(6)
+def test_a_kill_around_an_alert_neither_loses_it_nor_gives_it_another_id(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path, fault: str
+) -> None:
+    expected = _told(list(judge(records)))
+    assert len(expected) == 2
+    with _detect(kafka, tmp_path, fault) as process:
+        _produce(kafka, records)
+        assert process.wait(timeout=60) == -signal.SIGKILL
+    with _detect(kafka, tmp_path):
+        assert _told(_wait_for(kafka, 2)) == expected
+
+
+@pytest.mark.row(6)
+def test_a_kill_at_any_moment_goes_on_from_the_state(kafka: KafkaConfig, records: list[Record], tmp_path: Path) -> None:
+    half = len(records) * 2 // 3
+    with _detect(kafka, tmp_path):
+        _produce(kafka, records[:half])
+        _wait_for(kafka, 1)
+    with _detect(kafka, tmp_path):
+        _produce(kafka, records[half:])
+        assert _told(_wait_for(kafka, 2)) == _told(list(judge(records)))
+
+
+def test_a_topic_that_grew_under_a_kept_state_is_refused_with_the_remedy(kafka: KafkaConfig, tmp_path: Path) -> None:
+    import threading
+
+    Admin(kafka).create_topics([Topic(CHANGELOG, 1, {"cleanup.policy": "compact"})], partitions=1)
+    with pytest.raises(PartitionMismatchError, match="delete detect-state-changelog"):
+        run(DetectConfig(kafka, tmp_path), stop=threading.Event())

@@ -1,0 +1,164 @@
+"""Whole streams through the judge: quiet stays quiet, and each planted incident is told once, on the right series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from pipelines.detect.judge import Judge, PartitionState, judge
+from pipelines.detect.snapshot import dump, load
+from schemas.alerts import Alert
+from schemas.records import Record
+from schemas.rollups import H_KIND, SourceTick, Tick
+from tests.pipelines.detect.traffic import DAY, HOUR, SECOND, T0, App, Incident, Stream
+
+ONSET = T0 + 30 * SECOND
+
+
+def _play(stream: Stream, *, history: int = HOUR, live_s: int = 130) -> list[Record]:
+    past = list(stream.records(T0 - history, T0, live=False, batch_s=300))
+    return past + list(stream.records(T0, T0 + live_s * SECOND, live=True, batch_s=1))
+
+
+def _planted(seed: int, **what: object) -> list[Record]:
+    incident = Incident(ONSET, ONSET + 24 * SECOND, **what)  # type: ignore[arg-type]
+    return _play(Stream(seed, partitions=1, incidents=(incident,)))
+
+
+def _pair(alerts: Iterable[Alert]) -> tuple[Alert, Alert]:
+    told = list(alerts)
+    assert [a.state for a in told] == ["firing", "resolved"], [a.title for a in told]
+    firing, resolved = told
+    assert (resolved.id, resolved.seq, firing.seq) == (firing.id, 1, 0)
+    return firing, resolved
+
+
+def _delay_s(alert: Alert) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(alert.detected_at).timestamp() - ONSET / SECOND
+
+
+@pytest.mark.parametrize(("seed", "burst"), [(1, 0.0), (2, 0.8)])
+def test_a_quiet_half_day_is_quiet_however_bursty(seed: int, burst: float) -> None:
+    assert _quiet(seed, burst, DAY // 2) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("burst", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("seed", range(3, 7))
+def test_two_quiet_days_are_quiet_however_bursty(seed: int, burst: float) -> None:
+    assert _quiet(seed, burst, 2 * DAY) == []
+
+
+def _quiet(seed: int, burst: float, span: int) -> list[str]:
+    """What is told of nothing but a daily shape and minutes that differ by a log-normal factor of sigma ``burst``."""
+    stream = Stream(seed, apps=(App(rate=0.4, burst=burst, cycle=1.0),), partitions=1)
+    return [a.title for a in judge(stream.records(T0 - span, T0, live=False, batch_s=900))]
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_runaway_user_is_one_incident_named_after_the_user(seed: int) -> None:
+    firing, resolved = _pair(judge(_planted(seed, user="u-77", rate=8)))
+    assert (firing.rule, firing.series) == ("spike_cost", {"app": "bot", "user": "u-77"})
+    assert _delay_s(firing) < 15
+    assert firing.cause[0].value == "u-77"
+    assert firing.evidence.call_ids
+    assert resolved.observed > firing.observed
+
+
+@pytest.mark.parametrize("action", ["flag", "block"])
+def test_a_guardrail_surge_is_one_incident_whatever_it_does_to_other_shares(action: str) -> None:
+    firing, _ = _pair(judge(_planted(6, guardrail="pii", share=0.4, action=action)))
+    assert (firing.rule, firing.series) == ("surge_guardrail", {"app": "bot", "guardrail": "pii"})
+    assert 0.2 < firing.observed < 0.6
+    assert firing.expected < 0.03
+
+
+def test_ten_times_the_cost_at_ten_calls_a_second_is_told_within_thirty_seconds() -> None:
+    stream = Stream(
+        7, apps=(App(rate=1.0, cycle=0.0),), partitions=1, incidents=(Incident(ONSET, ONSET + DAY, factor=10),)
+    )
+    firing = next(judge(_play(stream, live_s=65)))
+    assert (firing.rule, firing.series) == ("spike_cost", {"app": "bot"})
+    assert _delay_s(firing) <= 30
+
+
+def test_stopping_anywhere_and_going_on_from_the_snapshot_changes_nothing() -> None:
+    records = _planted(8, user="u-77", rate=8)
+    whole = list(judge(records))
+    judge_, state, told = Judge(), PartitionState(), []
+    for i, record in enumerate(records):
+        if i % 17 == 0:
+            data = dump(state)
+            state = load(data)
+            assert dump(state) == data
+            # a replayed prefix is recognised by its position
+            for old in records[max(0, i - 5) : i]:
+                state, again = judge_.step(state, old)
+                assert again == []
+        state, alerts = judge_.step(state, record)
+        told += alerts
+    assert told == whole
+
+
+def test_two_source_partitions_that_arrive_one_after_the_other_make_no_spike() -> None:
+    stream = Stream(9)
+    records = list(stream.records(T0 - 2 * HOUR, T0, live=False, batch_s=300))
+    by_source: dict[bytes, list[Record]] = {}
+    for record in records:
+        by_source.setdefault(dict(record.headers).get("partition", b"tick"), []).append(record)
+    ticks = by_source.pop(b"tick")
+    # a meter that reads all of partition 0 before the first record of partition 1
+    last = Tick.from_json(ticks[-1].value or b"")
+    behind = Tick(last.wall, {0: last.sources[0], 1: SourceTick(0, 0, 0, last.wall)})
+    order = [*by_source[b"0"], _tick(ticks[0], behind), *by_source[b"1"], ticks[-1]]
+    renumbered = [Record(r.topic, 0, i, r.kafka_time, r.key, r.value, r.headers) for i, r in enumerate(order)]
+    judge_, state = Judge(), PartitionState()
+    for record in renumbered:
+        state, alerts = judge_.step(state, record)
+        assert alerts == []
+    assert state.apps["bot"].windows.late == 0
+
+
+def _tick(like: Record, tick: Tick) -> Record:
+    return Record(like.topic, 0, 0, like.kafka_time, like.key, tick.to_json(), like.headers)
+
+
+def test_an_app_that_falls_silent_closes_its_windows_by_the_wall_of_the_ticks() -> None:
+    stream = Stream(10, partitions=1)
+    state, judge_ = PartitionState(), Judge()
+    for record in [*_play(stream, live_s=10), *stream.idle(T0 + 11 * SECOND, 60)]:
+        state, _ = judge_.step(state, record)
+    assert state.apps["bot"].windows.closed >= T0 + 50 * SECOND
+
+
+def test_garbage_is_counted_and_passed_over() -> None:
+    state, judge_ = PartitionState(), Judge()
+    bad = [
+        (b"bot", b"\x00junk", (("partition", b"0"), ("to", b"1"))),
+        (b"bot", None, ()),
+        (b"*", b"{}", ((H_KIND, b"tick"),)),
+        (b"\xff", b"", ((H_KIND, b"rollup"),)),
+    ]
+    for i, (key, value, headers) in enumerate(bad):
+        state, alerts = judge_.step(state, Record("llm.rollups", 0, i, T0, key, value, headers))
+        assert alerts == []
+    assert (state.poison, state.position) == (4, 4)
+
+
+@pytest.mark.row(43)
+def test_an_event_dated_far_ahead_or_back_moves_no_window() -> None:
+    stream = Stream(12, partitions=1)
+    records = list(stream.records(T0 - 60 * SECOND, T0, live=True, batch_s=10))
+    wild = Stream(13, partitions=1, offsets={0: 10_000})
+    far = [*wild.records(T0 + 3650 * DAY, T0 + 3650 * DAY + SECOND, live=True)]
+    far += [*wild.records(SECOND, 30 * SECOND, live=True, batch_s=29)]
+    state, judge_ = PartitionState(), Judge()
+    for i, record in enumerate([*records, *(r for r in far if dict(r.headers).get(H_KIND) != b"tick")]):
+        state, alerts = judge_.step(state, Record(record.topic, 0, i, T0, record.key, record.value, record.headers))
+        assert alerts == []
+    windows = state.apps["bot"].windows
+    assert max(windows.slots) < T0 + 60 * SECOND
+    assert windows.refused > 0

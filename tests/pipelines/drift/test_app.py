@@ -1,0 +1,200 @@
+"""The whole stage on a real broker: samples in, embeddings and one alert out; a crash in between changes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from pipelines.drift.app import DriftConfig, run
+from pipelines.drift.embed import EmbedderUnavailableError
+from pipelines.drift.partition import Partition
+from pipelines.drift.points import Message, decode
+from pipelines.drift.vectors import Floats
+from pipelines.kafka import Admin, KafkaConfig, Producer, Source
+from schemas.alerts import Alert
+from schemas.records import Record
+from schemas.rollups import Sample
+from schemas.topics import ALERTS, EMBEDDINGS, SAMPLES, TOPICS
+from tailrace.broker import Broker
+
+CALM, DRIFT = 500, 250
+DEADLINE_S = 120
+
+
+class Topics:
+    """A model of which the first word of a text is the topic."""
+
+    model = "first-word"
+    broken = ""
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        if self.broken:
+            raise EmbedderUnavailableError(self.broken)
+        return np.stack([self._one(t) for t in texts])
+
+    def _one(self, text: str) -> Floats:
+        topic = np.random.default_rng(int(text.split()[0])).normal(size=384)
+        noise = np.random.default_rng(zlib.crc32(text.encode())).normal(size=384)
+        raw = topic + 0.8 * noise
+        return (raw / np.linalg.norm(raw)).astype(np.float32)
+
+    def close(self) -> None:
+        pass
+
+
+def samples() -> list[Sample]:
+    rng = np.random.default_rng(1)
+    out = []
+    for i in range(CALM + DRIFT + 150):
+        new = CALM <= i < CALM + DRIFT and rng.random() < 0.6
+        topic = 99 if new else int(rng.integers(8))
+        ts = 1_790_000_000_000_000 + i * 200_000
+        out.append(Sample(f"c{i}", "bot", "input", f"{topic} text {i}", ts, 0, i, user=f"u{rng.integers(90)}"))
+    return out
+
+
+@pytest.fixture
+def kafka(broker: Broker, prefix: str) -> KafkaConfig:
+    config = KafkaConfig(broker.bootstrap, prefix=prefix)
+    wanted = [t for t in TOPICS if t.name in (SAMPLES, EMBEDDINGS, ALERTS)]
+    Admin(config).create_topics(wanted, partitions=2)
+    return config
+
+
+def publish(config: KafkaConfig, values: Sequence[bytes]) -> None:
+    producer = Producer(config)
+    for value in values:
+        producer.send(SAMPLES, value, key=b"bot", partition=1)
+    producer.flush(30)
+    producer.close()
+
+
+@contextmanager
+def stage(config: DriftConfig, model: Topics) -> Iterator[list[dict[str, Any]]]:
+    stop, facts = threading.Event(), []
+    thread = threading.Thread(
+        target=run, args=(config,), kwargs={"stop": stop, "beat": facts.append, "embedder": model}, daemon=True
+    )
+    thread.start()
+    try:
+        yield facts
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def wait(done: Callable[[], bool]) -> None:
+    limit = time.monotonic() + DEADLINE_S
+    while not done():
+        assert time.monotonic() < limit, "nothing happened in time"
+        time.sleep(0.1)
+
+
+def read(config: KafkaConfig, topic: str) -> list[Record]:
+    source = Source(config, [topic], batch_wait_s=0.2)
+    marks = source.partitions(topic)
+    source.assign({(topic, p): low for p, (low, _) in marks.items()})
+    found: list[Record] = []
+    while any(source.positions()[topic, p] < high for p, (_, high) in marks.items()):
+        found += [row for records in source.poll() for row in records.rows()]
+    source.close()
+    return found
+
+
+def embedded(config: KafkaConfig) -> list[str]:
+    messages = [decode(Message(r.value or b"", dict(r.headers)), r.offset) for r in read(config, EMBEDDINGS)]
+    return [p.call_id for points, _ in messages for p in points]
+
+
+def alerts(config: KafkaConfig) -> list[Alert]:
+    return [Alert.from_json(r.value or b"") for r in read(config, ALERTS)]
+
+
+def at_end(facts: list[dict[str, Any]], end: int) -> Callable[[], bool]:
+    return lambda: bool(facts) and facts[-1]["positions"].get(1) == end
+
+
+def test_samples_become_embeddings_and_one_alert_and_a_restart_changes_nothing(
+    kafka: KafkaConfig, tmp_path: Path
+) -> None:
+    texts = samples()
+    cut = CALM + 40  # stopped while the evidence is gathering
+    config = DriftConfig(kafka, tmp_path, checkpoint_texts=200)
+    publish(kafka, [b"not json", *map(msgspec.json.encode, texts[:cut])])
+    with stage(config, Topics()) as facts:
+        wait(at_end(facts, cut + 1))
+        assert facts[-1]["rejected"] == 1
+    publish(kafka, [*map(msgspec.json.encode, texts[cut:])])
+    with stage(config, Topics()) as facts:
+        wait(at_end(facts, len(texts) + 1))
+    assert embedded(kafka) == [s.call_id for s in texts]
+    told = alerts(kafka)
+    assert [a.state for a in told] == ["firing", "resolved"]
+    assert told[0].series == {"app": "bot", "side": "input"}
+    assert "99 text" in told[0].cause[0].value
+    # the same as judged in one go, without a broker
+    whole = Partition(1, config.watch)
+    points = [p for r in read(kafka, EMBEDDINGS) for p in decode(Message(r.value or b"", dict(r.headers)), 0)[0]]
+    assert whole.apply(points, 0, 0) == told
+
+
+@pytest.mark.row(66)
+def test_without_a_model_drift_is_unknown_and_no_text_is_lost(kafka: KafkaConfig, tmp_path: Path) -> None:
+    texts = samples()[:40]
+    model = Topics()
+    model.broken = "no model here"
+    publish(kafka, [*map(msgspec.json.encode, texts)])
+    with stage(DriftConfig(kafka, tmp_path, retry_s=0.2), model) as facts:
+        wait(lambda: bool(facts) and facts[-1]["state"] == "unknown")
+        assert facts[-1]["cause"] == "no model here"
+        wait(lambda: facts[-1]["lag"] == len(texts) - 1)
+        assert embedded(kafka) == []
+        model.broken = ""
+        wait(at_end(facts, len(texts)))
+        wait(lambda: facts[-1]["state"] == "ok")
+    assert embedded(kafka) == [s.call_id for s in texts]
+
+
+KILLED = """
+import sys, threading
+from pathlib import Path
+sys.path.insert(0, sys.argv[4])
+from test_app import Topics
+from pipelines.drift.app import DriftConfig, run
+from pipelines.kafka import KafkaConfig
+config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), checkpoint_texts=200)
+run(config, stop=threading.Event(), embedder=Topics())
+"""
+
+
+@pytest.mark.parametrize("fault", ["drift.after_embeddings:kill:4", "drift.before_alert:kill:1"])
+@pytest.mark.row(6)
+def test_a_kill_loses_and_doubles_nothing(
+    kafka: KafkaConfig, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = samples()
+    publish(kafka, [*map(msgspec.json.encode, texts)])
+    monkeypatch.setenv("TAILRACE_FAULT", fault)
+    here = str(Path(__file__).parent)
+    args = [sys.executable, "-c", KILLED, kafka.bootstrap_servers, kafka.prefix, str(tmp_path), here]
+    dead = subprocess.run(args, check=False, timeout=DEADLINE_S, capture_output=True)
+    assert dead.returncode == -9, dead.stderr[-2000:]
+    monkeypatch.delenv("TAILRACE_FAULT")
+    with stage(DriftConfig(kafka, tmp_path, checkpoint_texts=200), Topics()) as facts:
+        wait(at_end(facts, len(texts)))
+    assert embedded(kafka) == [s.call_id for s in texts]
+    told = alerts(kafka)
+    assert [(a.state, a.seq) for a in told] == [("firing", 0), ("resolved", 1)]
+    assert len({a.id for a in told}) == 1

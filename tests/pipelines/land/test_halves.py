@@ -1,0 +1,56 @@
+"""Halves hold every row once, and their moves tile the whole."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.land.halves import halves
+from schemas.records import Move
+from schemas.topics import EVENTS, ROLLUPS
+
+
+def table(positions, topic=None):
+    columns = {
+        "_partition": pa.array([p for p, _ in positions], pa.int32()),
+        "_offset": pa.array([o for _, o in positions], pa.int64()),
+    }
+    if topic:
+        columns["topic"] = pa.array([topic] * len(positions), pa.string())
+    return pa.table(columns)
+
+
+def pieces(tables, moves):
+    cut = halves(tables, moves)
+    if cut is None:
+        return [(tables, moves)]
+    return [piece for half in cut for piece in pieces(*half)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, 12)), max_size=25))
+def test_cut_to_the_end_every_row_stands_once_with_its_own_position(positions):
+    ordered = sorted(positions)
+    moves = [Move(EVENTS, p, 0, 13) for p in range(3)] + [Move(ROLLUPS, 0, 0, 4)]
+    tables = {
+        "raw_calls": table(ordered[::2]),
+        "dead": table(ordered[1::2], EVENTS),
+        "ticks": table([(0, 1), (0, 1)]),
+    }
+    landed = []
+    for part, (move,) in pieces(tables, moves):
+        assert move.end - move.start == 1
+        for name, rows in part.items():
+            assert rows.num_rows
+            landed += [
+                (name, p, o) for p, o in zip(*rows.select(["_partition", "_offset"]).to_pydict().values(), strict=True)
+            ]
+            assert {p for _, p, _ in landed[-rows.num_rows :]} == {move.partition}
+            assert {o for _, _, o in landed[-rows.num_rows :]} == {move.start}
+    expected = [("raw_calls", *at) for at in ordered[::2]] + [("dead", *at) for at in ordered[1::2]]
+    assert sorted(landed) == sorted([*expected, ("ticks", 0, 1), ("ticks", 0, 1)])
+
+
+def test_one_position_cannot_be_halved():
+    assert halves({"raw_calls": table([(0, 5)])}, [Move(EVENTS, 0, 5, 6)]) is None

@@ -1,0 +1,227 @@
+"""The book of what is owed: order, retries, limits, restarts. No clock, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from pipelines.notify.outcome import Outcome, Patience
+from pipelines.notify.state import NO_CHANNEL, Book, ChannelRules, Item
+from schemas.alerts import Alert, Delivery
+
+S = 1_000_000
+DAY = 86_400 * S
+T0 = 1_760_000_000 * S
+OK = Outcome("delivered", "HTTP 200")
+BUSY = Outcome("retry", "HTTP 503")
+
+Make = Callable[..., Alert]
+
+
+def rules(parallel: int = 4, *, coalesces: bool = False, refusal: str = "") -> ChannelRules:
+    return ChannelRules(lambda _: refusal, parallel, coalesces)
+
+
+def book(known: Iterable[Delivery] = (), **channels: ChannelRules) -> Book:
+    return Book(channels or {"hook": rules()}, Patience(1.0, 120.0, 86_400.0), known)
+
+
+def admit(b: Book, alert: Alert, at: int = T0) -> list[Delivery]:
+    return b.admit(alert, alert.to_json(), at, at)
+
+
+def keys(items: Iterable[Item]) -> list[tuple[str, int, str]]:
+    return [(i.alert.id, i.alert.seq, i.delivery.channel) for i in items]
+
+
+def test_every_channel_is_owed_every_state_once(make_alert: Make) -> None:
+    b = book(hook=rules(), slack=rules())
+    alert = make_alert()
+    assert [(d.channel, d.state) for d in admit(b, alert)] == [("hook", "pending"), ("slack", "pending")]
+    assert admit(b, alert) == []
+    jobs, _ = b.due(T0)
+    assert {i.delivery.channel for i in jobs} == {"hook", "slack"}
+    assert b.due(T0) == ([], [])
+    (record,) = b.settle(jobs[0], OK, T0)
+    assert (record.state, record.attempts, record.detail) == ("delivered", 1, "HTTP 200")
+    assert admit(b, alert) == []
+
+
+def test_resolved_waits_for_firing_and_nothing_else_waits(make_alert: Make) -> None:
+    b = book()
+    first, other = make_alert(), make_alert(rule="tokens")
+    resolved = make_alert(seq=1, state="resolved")
+    for alert in (resolved, first, other):
+        admit(b, alert)
+    jobs, _ = b.due(T0)
+    assert {(i.alert.rule, i.alert.seq) for i in jobs} == {("cost", 0), ("tokens", 0)}
+    b.settle(next(i for i in jobs if i.alert.rule == "cost"), BUSY, T0)
+    assert keys(b.due(T0)[0]) == []
+    (again,) = b.due(T0 + 2 * S)[0]
+    assert again.alert.seq == 0
+    b.settle(again, OK, T0 + 2 * S)
+    (last,) = b.due(T0 + 2 * S)[0]
+    assert last.alert.seq == 1
+
+
+def test_a_failing_channel_holds_up_no_other(make_alert: Make) -> None:
+    b = book(bad=rules(1), good=rules(1))
+    for n in range(20):
+        admit(b, make_alert(rule=f"r{n}"))
+    delivered, now = set(), T0
+    for _ in range(20):
+        jobs, _ = b.due(now)
+        for item in jobs:
+            b.settle(item, OK if item.delivery.channel == "good" else BUSY, now)
+            if item.delivery.channel == "good":
+                delivered.add(item.alert.rule)
+    assert len(delivered) == 20
+    assert b.facts()["waiting"] == b.facts()["retrying"] == 20
+
+
+def test_no_more_attempts_are_under_way_than_the_channel_bears(make_alert: Make) -> None:
+    b = book(hook=rules(3))
+    for n in range(10):
+        admit(b, make_alert(rule=f"r{n}"))
+    jobs, _ = b.due(T0)
+    assert len(jobs) == 3
+    b.settle(jobs[0], OK, T0)
+    assert len(b.due(T0)[0]) == 1
+
+
+def test_a_rate_limit_holds_the_whole_channel_for_at_least_that_long(make_alert: Make) -> None:
+    b = book(slack=rules(1), hook=rules(1))
+    for n in range(3):
+        admit(b, make_alert(rule=f"r{n}"))
+    jobs, _ = b.due(T0)
+    slack = next(i for i in jobs if i.delivery.channel == "slack")
+    (record,) = b.settle(slack, Outcome("retry", "HTTP 429", 30.0), T0)
+    assert record.retry_at is not None
+    assert record.retry_at >= T0 + 30 * S
+    assert [i.delivery.channel for i in b.due(T0 + 30 * S - 1)[0]] == []
+    assert [i.delivery.channel for i in b.due(T0 + 30 * S)[0]] == ["slack"]
+
+
+def test_after_a_day_it_is_failed_and_says_what_was_last(make_alert: Make) -> None:
+    b = book()
+    admit(b, make_alert())
+    now, attempts, ended = T0, 0, []
+    while not ended:
+        jobs, ended = b.due(now)
+        for item in jobs:
+            attempts += 1
+            b.settle(item, BUSY, now)
+        now += 60 * S
+    assert ended[0].state == "failed"
+    assert ended[0].detail == "not delivered within 24 h; last: HTTP 503"
+    assert T0 + DAY <= now <= T0 + DAY + 120 * S
+    assert 700 < attempts < 1500
+
+
+def test_an_endless_retry_after_still_ends_after_a_day(make_alert: Make) -> None:
+    b = book()
+    admit(b, make_alert())
+    ((item,), _) = b.due(T0)
+    b.settle(item, Outcome("retry", "HTTP 429", 1e12), T0)
+    assert b.due(T0 + DAY - 1) == ([], [])
+    assert b.due(T0 + DAY)[1][0].state == "failed"
+
+
+def test_410_ends_all_that_waits_and_all_that_comes_for_that_channel(make_alert: Make) -> None:
+    b = book(hook=rules(1), other=rules(1))
+    for n in range(3):
+        admit(b, make_alert(rule=f"r{n}"))
+    jobs, _ = b.due(T0)
+    hook = next(i for i in jobs if i.delivery.channel == "hook")
+    ended = b.settle(hook, Outcome("gone", "HTTP 410"), T0)
+    assert [(d.state, d.channel) for d in ended] == [("failed", "hook")] * 3
+    assert [d.attempts for d in ended] == [1, 0, 0]
+    later = admit(b, make_alert(rule="later"))
+    assert {d.channel: d.state for d in later} == {"hook": "failed", "other": "pending"}
+    assert b.facts()["disabled"] == ["hook"]
+    assert all(i.delivery.channel == "other" for i in b.due(T0)[0])
+
+
+def test_an_attempt_under_way_when_the_channel_is_disabled_is_not_tried_again(make_alert: Make) -> None:
+    b = book(hook=rules(2))
+    admit(b, make_alert(rule="a"))
+    admit(b, make_alert(rule="b"))
+    (one, two), _ = b.due(T0)
+    assert len(b.settle(one, Outcome("gone", "HTTP 410"), T0)) == 1
+    assert b.settle(two, BUSY, T0)[0].state == "failed"
+    assert b.busy == 0
+
+
+def test_people_get_the_newest_update_and_programs_get_all(make_alert: Make) -> None:
+    b = book(slack=rules(1, coalesces=True), hook=rules(1))
+    states = ["firing", "update", "update", "update", "resolved"]
+    for seq, state in enumerate(states):
+        admit(b, make_alert(seq=seq, state=state))
+    sent: dict[str, list[int]] = {"slack": [], "hook": []}
+    silenced = []
+    for _ in range(6):
+        jobs, dropped = b.due(T0)
+        silenced += dropped
+        for item in jobs:
+            sent[item.delivery.channel].append(item.alert.seq)
+            b.settle(item, OK, T0)
+    assert sent == {"slack": [0, 4], "hook": [0, 1, 2, 3, 4]}
+    assert [(d.seq, d.state) for d in silenced] == [(1, "silenced"), (2, "silenced"), (3, "silenced")]
+
+
+def test_after_a_restart_what_is_settled_is_passed_over_and_what_is_owed_goes_on(make_alert: Make) -> None:
+    before = book()
+    done, owed, retried = (make_alert(rule=r) for r in ("done", "owed", "retried"))
+    log = [d for a in (done, owed, retried) for d in admit(before, a)]
+    for item in before.due(T0)[0]:
+        if item.alert.rule != "owed":
+            log += before.settle(item, OK if item.alert.rule == "done" else BUSY, T0)
+    last = {d.key(): d for d in log}
+    after = book(last.values())
+    assert [d for a in (done, owed, retried) for d in admit(after, a)] == []
+    assert [i.alert.rule for i in after.due(T0)[0]] == ["owed"]
+    ((again,), _) = after.due(T0 + 2 * S)
+    assert (again.alert.rule, again.delivery.attempts) == ("retried", 1)
+
+
+def test_a_channel_added_later_is_not_flooded_with_old_alerts(make_alert: Make) -> None:
+    old, unseen = make_alert(rule="old"), make_alert(rule="unseen")
+    known = admit(book(), old)
+    b = book(known, hook=rules(), slack=rules())
+    assert [(d.channel, d.state) for d in admit(b, old)] == [("slack", "silenced")]
+    assert {d.channel: d.state for d in admit(b, unseen)} == {"hook": "pending", "slack": "pending"}
+
+
+def test_with_no_channel_it_is_written_that_nobody_was_told(make_alert: Make) -> None:
+    b = Book({}, Patience())
+    (record,) = admit(b, make_alert())
+    assert (record.channel, record.state) == (NO_CHANNEL, "silenced")
+    assert admit(b, make_alert()) == []
+    assert admit(Book({}, Patience(), [record]), make_alert()) == []
+    assert admit(book([record]), make_alert())[0].state == "silenced"
+
+
+def test_what_is_not_for_a_channel_is_written_down_as_silenced_with_the_reason(make_alert: Make) -> None:
+    b = book(hook=rules(refusal="below warning"))
+    (record,) = admit(b, make_alert())
+    assert (record.state, record.detail) == ("silenced", "below warning")
+    assert b.due(T0) == ([], [])
+
+
+def test_alerts_too_old_to_help_are_failed_not_sent(make_alert: Make) -> None:
+    b = book()
+    alert = make_alert()
+    b.admit(alert, alert.to_json(), T0, T0 + 2 * DAY)
+    jobs, ended = b.due(T0 + 2 * DAY)
+    assert jobs == []
+    assert ended[0].detail == "not delivered within 24 h"
+
+
+@pytest.mark.parametrize("total", [20_000])
+def test_memory_is_given_back_after_the_alerts_retention(make_alert: Make, total: int) -> None:
+    known = [Delivery(alert_id=f"a{n}", seq=0, channel="hook", state="delivered", at=T0) for n in range(total)]
+    b = book(known)
+    b.due(T0 + 32 * DAY)
+    assert b._known == {}
+    assert b._told == set()
