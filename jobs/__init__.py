@@ -1,0 +1,1 @@
+"""Batch jobs: read the lake, write the lake, raise alerts. None is needed for the main job."""

@@ -1,0 +1,172 @@
+"""Keep the lake small and quick: drop old days, merge small files, expire snapshots, clean up. Safe to kill anywhere.
+
+Run it in a process of its own: DuckDB's memory grows with the files it merges, and an internal error of its costs the
+whole instance (pitfalls 2.3).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from schemas.tables import LEDGER, TABLES
+from warehouse import ledger
+from warehouse.connect import LakeConfig
+from warehouse.errors import LakeMissingError
+from warehouse.lake import Lake
+from warehouse.upkeep import (
+    Merged,
+    OrphansRefusedError,
+    Pace,
+    clean_old_files,
+    drop_old_days,
+    expire_snapshots,
+    merge,
+    remove_orphans,
+)
+from warehouse.upkeep.merge import TARGET_BYTES, count_files
+
+log = structlog.get_logger(__name__)
+RETENTION_DAYS: Mapping[str, int] = {"rollups": 90, "ticks": 14, "embeddings": 30, "dead_bytes": 7}
+"""Days that each table keeps. What is not named stays for ever."""
+_SHORTEST_H = 1.0
+
+
+@dataclass(frozen=True)
+class MaintainSettings:
+    """How long what is kept, and how hard the work may press."""
+
+    retention_days: Mapping[str, int] = field(default_factory=lambda: dict(RETENTION_DAYS))
+    snapshots_h: float = 1.0
+    """Snapshots of the last hours stay: far above the longest query (5 minutes) and landing (30 s), and no longer,
+    because a commit reads them all: 86,400 of them cost it half as much again, 4,000 nothing (bench/commits)."""
+    files_days: int = 2
+    """Files that were merged away or expired stay on disk for so many days, and orphans too; at least 2."""
+    target_bytes: int = TARGET_BYTES
+    slice_s: float = 0.2
+    """How long land is kept waiting at a time."""
+    rest: float = 1.0
+    """Seconds left to land for each second of work."""
+    memory_limit: str = "512MiB"
+    merge: bool = True
+    orphans: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what would take files from under a transaction in flight.
+
+        Raises:
+            ValueError: a guard is too short.
+        """
+        if self.snapshots_h < _SHORTEST_H or self.files_days < 2:
+            raise ValueError(
+                f"maintain would delete what is still read: snapshots_h {self.snapshots_h} must be at least "
+                f"{_SHORTEST_H}, files_days {self.files_days} at least 2"
+            )
+
+
+@dataclass(frozen=True)
+class MaintainReport:
+    """What one run did."""
+
+    ok: bool
+    done: bool
+    """False where it was stopped half way."""
+    took_s: float
+    rows_dropped: Mapping[str, int]
+    merged: tuple[Merged, ...]
+    snapshots_expired: int
+    old_files_removed: int
+    orphans_found: int
+    orphans_removed: int
+    files: int
+    """Files that the newest snapshot reads, over all tables."""
+    ledger_rows: int
+    """Rows of the ledger in the catalog, dead ones included; land replaces it at 10,000."""
+    slices: int
+    longest_slice_s: float
+    retries: int
+    problems: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """Encode for ``tailrace job run maintain --json``."""
+        return msgspec.json.encode(asdict(self)).decode()
+
+
+def maintain(
+    config: LakeConfig,
+    *,
+    now: Callable[[], int],
+    settings: MaintainSettings | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> MaintainReport:
+    """Maintain the lake of ``config`` while it lands.
+
+    Args:
+        config: where it is; its memory limit is lowered to the job's.
+        now: wall clock, µs UTC.
+        settings: ages and pace.
+        stop: asked between slices; True ends the run early.
+
+    Raises:
+        LakeMissingError: no lake there.
+        LakeBusyError: others held the catalog for too long; run it again.
+        LakeUnavailableError: the catalog does not answer, or the disk is full.
+    """
+    said = settings or MaintainSettings()
+    if config.on_sqlite and not Path(config.catalog).exists():
+        # Lake.open would make one
+        raise LakeMissingError(config.catalog, "there is nothing to maintain", "start `tailrace land` once")
+    began = time.monotonic()
+    at = datetime.fromtimestamp(now() / 1e6, UTC)
+    problems: list[str] = []
+    with Lake.open(replace(config, memory_limit=said.memory_limit, threads=1), now=now, lander=False) as lake:
+
+        def pace() -> Pace:
+            paces.append(Pace(lake, slice_s=said.slice_s, rest=said.rest, stop=stop))
+            return paces[-1]
+
+        paces: list[Pace] = []
+        today = at.date()
+        dropped = {
+            table: drop_old_days(pace(), table, before=today - timedelta(days=days))
+            for table, days in said.retention_days.items()
+        }
+        merging, merged = pace(), list[Merged]()
+        if said.merge:
+            merged = [merge(merging, t.name, target_bytes=said.target_bytes) for t in TABLES if t is not LEDGER]
+        expired = expire_snapshots(pace(), before=at - timedelta(hours=said.snapshots_h))
+        age = timedelta(days=said.files_days)
+        old = found = removed = 0
+        try:
+            old = clean_old_files(pace(), before=at - age)
+            if said.orphans:
+                orphans = remove_orphans(pace(), now=at, older_than=age)
+                found, removed = orphans.found, orphans.removed
+        except OrphansRefusedError as error:
+            problems.append(str(error))
+            log.error("clean_up_refused", cause=str(error), refused=len(error.refused))
+        report = MaintainReport(
+            ok=not problems,
+            done=not stop(),
+            took_s=round(time.monotonic() - began, 3),
+            rows_dropped=dropped,
+            merged=tuple(m for m in merged if m.slices or m.files_before > 1),
+            snapshots_expired=expired,
+            old_files_removed=old,
+            orphans_found=found,
+            orphans_removed=removed,
+            files=count_files(lake),
+            ledger_rows=ledger.dead_rows(lake.connection),
+            slices=sum(p.slices for p in paces),
+            longest_slice_s=round(max((p.longest_s for p in paces), default=0.0), 3),
+            retries=lake.retries,
+            problems=tuple(problems),
+        )
+    log.info("lake_maintained", took_s=report.took_s, files=report.files, slices=report.slices, ok=report.ok)
+    return report
