@@ -1,0 +1,32 @@
+"""The command ``tailrace``. The only place that catches everything: it says what failed and exits with a code."""
+
+from __future__ import annotations
+
+import sys
+
+import structlog
+
+from schemas.errors import FatalError, TailraceError
+
+EXIT_FAILED, EXIT_FATAL = 1, 2
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 it failed or says no, 2 nothing but a person can mend it."""
+    from tailrace.cli import app
+
+    try:
+        app()
+    except FatalError as error:
+        print(f"tailrace: {error}", file=sys.stderr)
+        structlog.get_logger().error("fatal", error=str(error), kind=type(error).__name__)
+        sys.exit(EXIT_FATAL)
+    except TailraceError as error:
+        print(f"tailrace: {error}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

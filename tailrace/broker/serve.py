@@ -1,0 +1,64 @@
+"""Run a broker in the foreground; stop one that runs elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tailrace.broker import home as folders
+from tailrace.broker.errors import BrokerStopError
+from tailrace.broker.process import Broker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def serve(home: Path, *, on_ready: Callable[[Broker], None] | None = None) -> int:
+    """Run a broker until SIGTERM, SIGINT or its own end.
+
+    Args:
+        home: As for ``Broker``.
+        on_ready: Called once clients are served.
+
+    Returns:
+        0 if told to stop, 1 if Kafka ended by itself.
+
+    Raises:
+        BrokerError: It cannot start.
+    """
+    told = threading.Event()
+    previous = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with Broker(home) as broker:
+            if on_ready:
+                on_ready(broker)
+            while broker.alive and not told.wait(0.2):
+                pass
+            return 0 if told.is_set() else 1
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def stop_running(home: Path, timeout_s: float = 15) -> bool:
+    """Stop the broker that runs in ``home``, whoever owns it; False if none does.
+
+    Raises:
+        BrokerStopError: It did not end.
+    """
+    folder = home.absolute() / "kafka"
+    running = folders.read_running(folder)
+    # the lock, not the pid, says whether it lives: a pid may have been given to somebody else
+    if running is None or not folders.is_locked(folder):
+        return False
+    os.kill(running.pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    while folders.is_locked(folder):
+        if time.monotonic() > deadline:
+            raise BrokerStopError(running.pid, folder, timeout_s)
+        time.sleep(0.05)
+    return True

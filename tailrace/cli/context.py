@@ -1,0 +1,100 @@
+"""What every command gets: the settings, read at the first use, and the address of a running Kafka."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+from pydantic import SecretStr
+
+from pipelines.notify.spec import parse_channels, secret_values
+from schemas.errors import FatalError
+from tailrace import logs
+from tailrace.home import Home
+from tailrace.settings import Settings, load
+
+
+class NotRunningError(FatalError):
+    """The command needs a running Tailrace, or to be told where Kafka is."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"no Tailrace runs in {home}: start one with `tailrace --home {home} up`, "
+            "or set TAILRACE_KAFKA__BOOTSTRAP_SERVERS"
+        )
+
+
+class Context:
+    """Settings and home of this call."""
+
+    def __init__(self, home: Path | None, log_level: str) -> None:
+        self._home, self._log_level = home, log_level
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings. Raises SettingsError."""
+        settings = load(self._home)
+        logs.configure(stage="", secrets=secrets(settings), level=self._log_level)
+        return settings
+
+    @property
+    def home(self) -> Home:
+        """The home."""
+        return Home(self.settings.home)
+
+    @cached_property
+    def bootstrap_servers(self) -> str:
+        """Where Kafka is: as set, else as the running ``up`` says. Raises NotRunningError."""
+        if self.settings.kafka.bootstrap_servers:
+            return self.settings.kafka.bootstrap_servers
+        said = self.home.read_run("up")
+        if not said:
+            raise NotRunningError(self.settings.home)
+        return str(said["bootstrap_servers"])
+
+
+_SECRET_SETTING = re.compile(r"password|secret|\.pem$|oauthbearer\.config|token(?!\.endpoint)")
+"""Names of librdkafka settings whose values are secrets."""
+
+
+def get(context: typer.Context) -> Context:
+    """Return what the root callback made."""
+    return cast("Context", context.obj)
+
+
+def secrets(settings: Settings) -> list[str]:
+    """Every secret that is known, for the log filter."""
+    found: list[str] = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, SecretStr):
+            found.append(value.get_secret_value())
+        elif isinstance(value, dict):
+            for item in value.values():
+                walk(item)
+
+    walk(dict(settings))
+    walk(dict(settings.web))
+    found += [v for k, v in settings.kafka.client.items() if _SECRET_SETTING.search(k)]
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
+    found += secret_values(parse_channels(settings.alert_channels, secrets=secret))
+    return found
+
+
+def masked(settings: Settings) -> dict[str, Any]:
+    """Every setting as it holds, with *** in place of secrets and of what holds them."""
+    shown = settings.model_dump(mode="json")
+    shown["kafka"]["client"] = {k: "***" if _SECRET_SETTING.search(k) else v for k, v in settings.kafka.client.items()}
+    shown["alert_channels"] = [
+        {"name": spec.name, "kind": spec.kind, "url": "***"} for spec in parse_channels(settings.alert_channels)
+    ]
+    return {k: logs.hidden(v, secrets(settings)) for k, v in shown.items()}
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    typer.echo(json.dumps(value, default=str))

@@ -1,0 +1,136 @@
+"""``demo``: the main job on one machine, nothing to configure."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+
+from schemas.alerts import Alert
+from tailrace import logs, wiring
+from tailrace.cli.context import print_json
+from tailrace.demo.run import Outcome, play
+from tailrace.settings import Settings, load
+from warehouse.readonly import ReadOnlyLake
+from warehouse.verify import verify
+
+_COST = (
+    "SELECT app, model, sum(calls) AS calls, sum(cost_usd) AS cost_usd FROM cost_daily "
+    "GROUP BY ALL ORDER BY cost_usd DESC LIMIT 6"
+)
+_TRY = (
+    "SELECT app, model, sum(calls) AS calls, sum(cost_usd) AS cost FROM cost_daily GROUP BY ALL ORDER BY cost DESC",
+    "SELECT user_id, count(*) AS calls, sum(cost_usd) AS cost FROM calls GROUP BY 1 ORDER BY 3 DESC LIMIT 5",
+    "SELECT app, name, action, count(*) FROM guardrail_triggers GROUP BY ALL ORDER BY 4 DESC LIMIT 5",
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(_demo)
+
+
+def _demo(
+    context: typer.Context,
+    seed: Annotated[int, typer.Option(help="Draws traffic, moments, sizes and users.")] = 1,
+    calm: Annotated[bool, typer.Option(help="Plant nothing: then any alert fails the demo.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Folder to keep everything in.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Only one JSON object, at the end.")] = False,
+    no_web: Annotated[bool, typer.Option("--no-web", help="Without pages.")] = False,
+    leave: Annotated[bool, typer.Option("--exit", help="End at once when it is over.")] = False,
+) -> None:
+    """Broker, stages, traffic with three incidents, alerts on the screen, a summary; fails if any other alert comes."""
+    began = time.monotonic()
+    home = keep or Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
+    settings = load(home)
+    logs.configure(stage="demo", level="ERROR" if not as_json else "CRITICAL")
+    screen = Console(stderr=as_json, highlight=False)
+
+    def say(text: str) -> None:
+        screen.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {escape(text)}")
+
+    try:
+        say(f"starting Kafka and the stages in {home}")
+        outcome = play(settings, seed=seed, say=say, on_alert=lambda a: screen.print(_panel(a)), calm=calm)
+        report = _report(settings, outcome)
+        report["seconds"] = round(time.monotonic() - began, 1)
+        if as_json:
+            print_json(report)
+        else:
+            _summary(screen, report, home, kept=keep is not None)
+    finally:
+        if keep is None:
+            shutil.rmtree(home, ignore_errors=True)
+    if report["problems"] or not report["verified"]:
+        sys.exit(1)
+
+
+def _panel(alert: Alert) -> Panel:
+    colour = (
+        "green" if alert.state == "resolved" else {"critical": "red", "warning": "yellow"}.get(alert.severity, "cyan")
+    )
+    lines = [escape(alert.title)]
+    lines.append(escape(f"observed {alert.observed:.6g} {alert.unit}, expected {alert.expected:.6g}"))
+    lines += [escape(f"cause: {cause.text}") for cause in alert.cause[:3]]
+    if alert.evidence.call_ids and alert.state == "firing":
+        lines.append(escape(f"calls: {', '.join(alert.evidence.call_ids[:3])}"))
+    title = f"{alert.state.upper()}  {alert.detector}  " + ", ".join(f"{k}={v}" for k, v in alert.series.items())
+    return Panel("\n".join(lines), title=escape(title), title_align="left", border_style=colour)
+
+
+def _report(settings: Settings, outcome: Outcome) -> dict[str, Any]:
+    checked = verify(wiring.lake(settings))
+    lake = ReadOnlyLake.open(wiring.lake(settings))
+    try:
+        cost = lake.query(_COST).to_pylist()
+        total = lake.query("SELECT count(*) AS calls, sum(cost_usd) AS cost_usd FROM calls").to_pylist()[0]
+        evidence = [
+            {"id": a.id, "state": a.state, "sql": a.evidence.sql, "observed": a.observed}
+            for a in outcome.alerts
+            if a.state == "firing"
+        ]
+    finally:
+        lake.close()
+    return {
+        "incidents": [{"kind": i.kind, "app": i.app, "value": i.value} for i in outcome.incidents],
+        "alerts": [
+            {"state": a.state, "detector": a.detector, "rule": a.rule, "series": a.series, "title": a.title, "id": a.id}
+            for a in outcome.alerts
+        ],
+        "problems": outcome.problems,
+        "calls": total["calls"],
+        "cost_usd": str(total["cost_usd"]),
+        "cost_by_model": [{k: str(v) for k, v in row.items()} for row in cost],
+        "evidence": evidence,
+        "verified": checked.ok,
+    }
+
+
+def _summary(screen: Console, report: dict[str, Any], home: Path, *, kept: bool) -> None:
+    screen.rule("what came of it")
+    screen.print(
+        f"{report['calls']:,} calls landed exactly once, {report['cost_usd']} USD; verify: {report['verified']}"
+    )
+    for row in report["cost_by_model"]:
+        screen.print(escape(f"  {row['app']:12} {row['model']:20} {row['calls']:>7} calls  {row['cost_usd']:>14} USD"))
+    for incident in report["incidents"]:
+        screen.print(escape(f"planted: {incident['kind']} on {incident['app']} ({incident['value']})"))
+    for problem in report["problems"]:
+        screen.print(f"[red]PROBLEM[/red] {escape(problem)}")
+    if not report["problems"]:
+        screen.print("[green]exactly the planted incidents alerted[/green]")
+    if kept:
+        screen.print("look further:")
+        for query in _TRY:
+            screen.print(escape(f'  tailrace --home {home} sql "{query}"'))
+    else:
+        screen.print("look further: `tailrace demo --keep DIR`, then")
+        screen.print(escape(f'  tailrace --home DIR sql "{_TRY[0]}"'))

@@ -1,0 +1,75 @@
+"""``job list``, ``job run``: the batch jobs, one at a time, in this process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from jobs.maintain import MaintainReport, maintain
+from jobs.schedule import JOBS, MAINTAIN
+from tailrace import wiring
+from tailrace.cli.context import get, print_json
+
+job = typer.Typer(no_args_is_help=True, help="Batch jobs.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.add_typer(job, name="job")
+
+
+@job.command("list")
+def _list(as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
+    """List the jobs and when each is due (cron, UTC)."""
+    for each in JOBS:
+        if as_json:
+            print_json(asdict(each))
+        else:
+            typer.echo(f"{each.name:16} {each.cron:16} {each.does}")
+
+
+@job.command("run")
+def _run(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A name of `tailrace job list`.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON document.")] = False,
+) -> None:
+    """Run one job now, while everything else goes on. Exit 1 where it found something wrong."""
+    if name != MAINTAIN.name:
+        raise typer.BadParameter(f"no job is called {name}; there are: {', '.join(each.name for each in JOBS)}")
+    settings = get(context).settings
+    stop = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()  # between two slices the lake is whole
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    report = maintain(
+        wiring.lake(settings), now=lambda: time.time_ns() // 1000, settings=wiring.maintain(settings), stop=stop.is_set
+    )
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        _show(report)
+    if not report.ok:
+        sys.exit(1)
+
+
+def _show(report: MaintainReport) -> None:
+    merged = sum(m.files_before - m.files_after for m in report.merged)
+    typer.echo(
+        f"{'ok' if report.ok else 'FAILED'} in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: "
+        f"{merged} files merged away, {report.files} left; {sum(report.rows_dropped.values())} old rows dropped; "
+        f"{report.snapshots_expired} snapshots expired; {report.old_files_removed} old files and "
+        f"{report.orphans_removed} of {report.orphans_found} orphans deleted"
+    )
+    for problem in report.problems:
+        typer.echo(f"  {problem}")

@@ -1,0 +1,179 @@
+"""``tailrace demo``: history faster than real time, then live traffic in which three incidents arrive."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from schemas.alerts import Alert
+from schemas.errors import RetryableError
+from tailrace import wiring
+from tailrace.demo.judge import complete, judge
+from tailrace.demo.receiver import Receiver, listening
+from tailrace.demo.traffic import SECOND, Incident, events, plan
+from tailrace.publish import in_real_time, publish
+from tailrace.replay import key_of
+from tailrace.settings import Settings
+from tailrace.stages import wall
+from tailrace.status import status
+from tailrace.up import Supervisor, running
+
+HISTORY_S = 65 * 60
+RATE = 10.0
+"""Calls a second, then and now: only the planted incidents are to stand out."""
+CALM_S = 6
+"""Quiet live seconds before the first incident may begin."""
+READY_WITHIN_S = 120.0
+CATCH_UP_WITHIN_S = 120.0
+RESOLVE_WITHIN_S = 60.0
+TEXTS_IN_HISTORY = 1500
+TICKS = 60
+"""A lag below this is the clock's own records, eight a second, counted every five seconds."""
+STEADY_S = 5.0
+
+Say = Callable[[str], None]
+
+
+class DemoFailedError(RetryableError):
+    """A part of the demo did not come up in time."""
+
+    def __init__(self, what: str, facts: str) -> None:
+        super().__init__(f"the demo stopped: {what} ({facts})")
+
+
+@dataclass
+class Outcome:
+    """What one demo did."""
+
+    incidents: tuple[Incident, ...]
+    alerts: list[Alert] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    sent: int = 0
+    onset_to_alert_s: dict[str, float] = field(default_factory=dict)
+
+
+def play(settings: Settings, *, seed: int, say: Say, on_alert: Callable[[Alert], None], calm: bool = False) -> Outcome:
+    """Run the whole demo; everything it started has ended when it returns.
+
+    Args:
+        settings: with a home of its own.
+        seed: draws traffic and incidents.
+        say: prints one line of progress.
+        on_alert: called for each alert as it arrives at the webhook.
+        calm: plant nothing; then any alert is a problem.
+
+    Raises:
+        DemoFailedError: a stage did not come up or catch up in time.
+    """
+    with listening(Receiver(on_alert)) as receiver:
+        environment = {
+            "TAILRACE_ALERT_CHANNELS": json.dumps([receiver.url]),
+            "TAILRACE_WEBHOOK_SECRET": receiver.secret,
+            "TAILRACE_WEBHOOK_ALLOW_HOSTS": receiver.url.split("/")[2],
+            "TAILRACE_METER__SAMPLES_PER_S": "1000",  # the history's few texts come all at once, and all are wanted
+        }
+        with running(settings, environment=environment) as (supervisor, _), _kept_alive(supervisor):
+            _await(settings, READY_WITHIN_S, "not every stage became ready", _ready)
+            say("all stages run; writing 65 minutes of history")
+            return _traffic(settings, supervisor, receiver, seed=seed, say=say, calm=calm)
+
+
+def _traffic(
+    settings: Settings, supervisor: Supervisor, receiver: Receiver, *, seed: int, say: Say, calm: bool
+) -> Outcome:
+    kafka = wiring.kafka(settings, supervisor.bootstrap_servers)
+    now = wall()
+    past = events(
+        seed,
+        now - HISTORY_S * SECOND,
+        now,
+        rate=RATE,
+        content_share=TEXTS_IN_HISTORY / (HISTORY_S * RATE),
+    )
+    outcome = Outcome(())
+    outcome.sent = len(publish(kafka, ((key_of(c), msgspec.json.encode(c)) for c in past)).positions)
+    say(f"{outcome.sent:,} calls of history sent; waiting until every stage has read them")
+    _await(settings, CATCH_UP_WITHIN_S, "the stages did not catch up", _caught_up, STEADY_S)
+    start = wall()
+    incidents = () if calm else plan(seed, start + CALM_S * SECOND)
+    outcome.incidents = incidents
+    end = max((i.end for i in incidents), default=start + 90 * SECOND) + 12 * SECOND
+    say(f"live: {RATE:.0f} calls a second; incidents will arrive in the next {(end - start) / SECOND:.0f} seconds")
+    # calls missed while the history was read fill the gap between the two
+    live = events(seed + 1, now, end + int(RESOLVE_WITHIN_S) * SECOND, rate=RATE, incidents=incidents)
+    timed = ((max(0, c["ts"] * 1000 - start), key_of(c), msgspec.json.encode(c)) for c in live)
+    finished = threading.Event()
+    feeding = threading.Thread(
+        target=lambda: publish(kafka, in_real_time(_until(timed, finished), 1.0)), name="traffic", daemon=True
+    )
+    feeding.start()
+    while wall() < end or (wall() < end + RESOLVE_WITHIN_S * SECOND and not complete(incidents, receiver.alerts)):
+        time.sleep(0.2)
+    finished.set()
+    feeding.join()
+    _await(settings, CATCH_UP_WITHIN_S, "the stages did not catch up", _caught_up)
+    outcome.alerts = list(receiver.alerts)
+    outcome.problems = judge(incidents, outcome.alerts)
+    return outcome
+
+
+def _until(timed: Iterator[tuple[int, bytes, bytes]], finished: threading.Event) -> Iterator[tuple[int, bytes, bytes]]:
+    for item in timed:
+        if finished.is_set():
+            return
+        yield item
+
+
+@contextmanager
+def _kept_alive(supervisor: Supervisor) -> Iterator[None]:
+    """Supervise from a thread while the demo does its own things."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.2):
+            supervisor.look()
+
+    supervisor.look()  # the first children are started by this thread: the kernel ties them to it
+    thread = threading.Thread(target=look, name="supervisor", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _await(
+    settings: Settings,
+    timeout_s: float,
+    failed: str,
+    met: Callable[[dict[str, object]], bool],
+    steady_s: float = 0.0,
+) -> None:
+    """Wait until ``met`` holds, and has held for ``steady_s``."""
+    deadline = time.monotonic() + timeout_s
+    since: float | None = None
+    while True:
+        facts, now = status(settings), time.monotonic()
+        since = (since or now) if met(facts) else None
+        if since is not None and now - since >= steady_s:
+            return
+        if now > deadline:
+            raise DemoFailedError(failed, json.dumps(facts["stages"], default=str))
+        time.sleep(0.3)
+
+
+def _ready(facts: dict[str, object]) -> bool:
+    return bool(facts["ready"])
+
+
+def _caught_up(facts: dict[str, object]) -> bool:
+    stages = facts["stages"]
+    assert isinstance(stages, dict)
+    return all(s["state"] == "running" and s["lag"] is not None and s["lag"] < TICKS for s in stages.values())

@@ -1,0 +1,104 @@
+"""One folder holds everything: the broker's log, the lake, what runs and what it said."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Beat = Callable[[dict[str, Any]], None]
+BEAT_EVERY_S = 0.5
+STARTING_S = 180.0
+"""Imports take 4 s of processor time; on a machine where everything starts at once, minutes."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths under the home; makes folders on demand, readable by their owner only."""
+
+    path: Path
+
+    def folder(self, name: str) -> Path:
+        """Return the sub-folder ``name``, made if it is missing."""
+        folder = self.path / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def catalog(self) -> Path:
+        """The SQLite catalog of the lake."""
+        return self.folder("lake") / "catalog.sqlite"
+
+    @property
+    def data_path(self) -> Path:
+        """The Parquet files of the lake."""
+        return self.folder("lake/data")
+
+    def log_file(self, name: str) -> Path:
+        """What ``name`` printed."""
+        return self.folder("logs") / f"{name}.log"
+
+    def run_file(self, name: str) -> Path:
+        """What ``name`` says of itself."""
+        return self.folder("run") / f"{name}.json"
+
+    def write_run(self, name: str, facts: dict[str, Any]) -> None:
+        """Replace the run file of ``name`` whole, so that a reader never sees half of it."""
+        target = self.run_file(name)
+        draft = target.with_suffix(f".{os.getpid()}.tmp")
+        draft.write_text(json.dumps(facts, default=str))
+        draft.replace(target)
+
+    def read_run(self, name: str) -> dict[str, Any] | None:
+        """Return what ``name`` last said, None where it never spoke."""
+        try:
+            facts: dict[str, Any] = json.loads(self.run_file(name).read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return facts
+
+
+class Heartbeat:
+    """What a stage calls while it moves: the supervisor and ``status`` read it from the run file."""
+
+    def __init__(self, home: Home, name: str, now: Callable[[], int]) -> None:
+        self._home, self._name, self._now = home, name, now
+        self._last = 0.0
+        self._facts: dict[str, Any] = {}
+        self.spoken = threading.Event()
+        """Set once the stage itself has beaten."""
+
+    def while_starting(self, ended: threading.Event) -> None:
+        """Beat for a stage that still imports or loads, until it speaks itself or ``STARTING_S`` have passed."""
+        deadline = time.monotonic() + STARTING_S
+        while not (self.spoken.is_set() or ended.wait(2.0) or time.monotonic() > deadline):
+            self.write("starting")
+
+    def __call__(self, facts: dict[str, Any]) -> None:
+        """Remember ``facts``; write them at most twice a second."""
+        self.spoken.set()
+        self._facts = {**self._facts, **facts}
+        if time.monotonic() - self._last >= BEAT_EVERY_S:
+            self.write("running")
+
+    def write(self, state: str, error: str | None = None) -> None:
+        """Write now."""
+        self._last = time.monotonic()
+        said = {"pid": os.getpid(), "at": self._now(), "state": state, "error": error, "facts": self._facts}
+        self._home.write_run(self._name, said)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process has this number now, whoever owns it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,61 @@
+"""What a log line looks like: JSON unless a person watches. Secrets that are known are never printed."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+import structlog
+
+_HIDDEN = "***"
+
+
+def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -> None:
+    """Set up structlog and the standard library's logging on stderr.
+
+    Args:
+        stage: bound to every line.
+        secrets: values that are replaced wherever they would appear.
+        level: least level that is printed.
+    """
+    known = sorted({s for s in secrets if len(s) >= 6}, key=len, reverse=True)
+
+    def hide(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {k: hidden(v, known) for k, v in event.items()} if known else event
+
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        hide,
+    ]
+    final: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*shared, final],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(stage=stage)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final]
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def hidden(value: Any, known: list[str]) -> Any:
+    """Return ``value`` with *** wherever one of the ``known`` secrets stands in it, however deep."""
+    if isinstance(value, str):
+        for secret in known:
+            value = value.replace(secret, _HIDDEN)
+    elif isinstance(value, dict):
+        return {k: hidden(v, known) for k, v in value.items()}
+    elif isinstance(value, list | tuple):
+        return [hidden(v, known) for v in value]
+    return value

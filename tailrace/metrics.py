@@ -1,0 +1,136 @@
+"""What Prometheus reads: every number that the supervisor, the stages and the kernel say of this Tailrace.
+
+Made anew for every scrape from the run files of the home, so nothing has to be counted twice and no stage serves
+anything. Texts (errors, addresses) stay out: labels are names from our own code and partition numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from tailrace.home import Home
+from tailrace.settings import Settings
+from tailrace.stages import STAGES, Stage, wall
+from tailrace.status import status
+
+Facts = Callable[[], dict[str, Any]]
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_COUNTED = {"commits": "landing commits since the stage began", "retries": "transactions rolled back and tried again"}
+_OWN = frozenset({"state", "error", "lag", "position", "positions", *_COUNTED})
+
+
+class StageCollector:
+    """A Prometheus collector over the run files of one home."""
+
+    def __init__(self, settings: Settings, *, stages: Sequence[Stage] = STAGES, more: Facts = dict) -> None:
+        self._settings = settings
+        self._stages = stages
+        self._more = more
+        """Further numbers, name -> value: of the supervisor's own probes."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family once."""
+        home = Home(self._settings.home)
+        known = status(self._settings, stages=self._stages)
+        supervised = (home.read_run("up") or {}).get("stages", {})
+        yield _plain("tailrace_healthy", "1 where every stage runs and nothing is held", float(known["ready"]))
+        for name, value in sorted(self._more().items()):
+            yield _plain(f"tailrace_{name}", name.replace("_", " "), float(value))
+        said = {stage.name: home.read_run(stage.name) or {} for stage in self._stages}
+        yield from _states(known["stages"], supervised)
+        yield from _beats(said)
+        yield from _facts({name: s.get("facts", {}) for name, s in said.items()})
+        yield from _processes({name: s["pid"] for name, s in known["stages"].items() if s["pid"]})
+
+
+def exposition(collector: StageCollector) -> bytes:
+    """Return the page in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+def _plain(name: str, doc: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, doc, value=value)
+
+
+def _gauge(name: str, doc: str, rows: Iterable[tuple[Sequence[str], float]], labels: Sequence[str]) -> Metric:
+    family = GaugeMetricFamily(name, doc, labels=labels)
+    for values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def _counter(name: str, doc: str, rows: Iterable[tuple[str, float]]) -> Metric:
+    family = CounterMetricFamily(name, doc, labels=["stage"])
+    for stage, number in rows:
+        family.add_metric([stage], number)
+    return family
+
+
+def _states(stages: dict[str, Any], supervised: dict[str, Any]) -> Iterator[Metric]:
+    up = [([name], float(s["state"] == "running")) for name, s in stages.items()]
+    yield _gauge("tailrace_stage_up", "1 where the stage runs and is heard of", up, ["stage"])
+    now = [([name, s["state"]], 1.0) for name, s in stages.items()]
+    yield _gauge("tailrace_stage_state", "what the stage is doing", now, ["stage", "state"])
+    lags = [([name], float(s["lag"])) for name, s in stages.items() if s["lag"] is not None]
+    yield _gauge("tailrace_stage_lag_records", "records not read yet", lags, ["stage"])
+    for key, doc in (("restarts", "starts after the first"), ("stalls", "kills because it stood still")):
+        rows = [(name, float(supervised.get(name, {}).get(key, 0))) for name in stages]
+        yield _counter(f"tailrace_stage_{key}", doc, rows)
+
+
+def _beats(said: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+    ages = [([name], max(0.0, (wall() - s["at"]) / 1e6)) for name, s in said.items() if s]
+    yield _gauge("tailrace_stage_heartbeat_age_seconds", "since the stage last said something", ages, ["stage"])
+    places = [
+        ([name, str(partition)], float(offset))
+        for name, s in said.items()
+        for partition, offset in _positions(s.get("facts", {}))
+    ]
+    yield _gauge("tailrace_stage_position", "next offset of what the stage reads", places, ["stage", "partition"])
+
+
+def _positions(facts: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for key in ("position", "positions"):
+        found = facts.get(key)
+        if isinstance(found, dict):
+            yield from ((p, o) for p, o in found.items() if isinstance(o, int | float))
+
+
+def _facts(facts: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+    for key, doc in _COUNTED.items():
+        yield _counter(f"tailrace_{key}", doc, [(n, float(f[key])) for n, f in facts.items() if key in f])
+    rows = [
+        ([stage, name], float(value))
+        for stage, said in facts.items()
+        for name, value in said.items()
+        if name not in _OWN and isinstance(value, int | float)
+    ]
+    yield _gauge("tailrace_stage_fact", "whatever else a stage counts", rows, ["stage", "fact"])
+
+
+def _processes(pids: dict[str, int]) -> Iterator[Metric]:
+    """Memory, processor time and open files of each stage, as the kernel has them; none where there is no /proc."""
+    memory, files, cpu = [], [], []
+    for name, pid in pids.items():
+        folder = Path("/proc") / str(pid)
+        try:
+            pages = int((folder / "statm").read_text().split()[1])
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            opened = len(os.listdir(folder / "fd"))
+        except (OSError, IndexError, ValueError):
+            continue
+        memory.append(([name], float(pages * _PAGE)))
+        files.append(([name], float(opened)))
+        cpu.append((name, (int(fields[11]) + int(fields[12])) / _TICKS))
+    yield _gauge("tailrace_stage_resident_memory_bytes", "memory in RAM", memory, ["stage"])
+    yield _gauge("tailrace_stage_open_files", "open file descriptors", files, ["stage"])
+    yield _counter("tailrace_stage_cpu_seconds", "processor time", cpu)

@@ -1,0 +1,119 @@
+"""The stages, and how each is built from the settings. A stage is imported only in the process that runs it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from schemas.errors import RetryableError
+from tailrace.home import Beat, Heartbeat, Home
+from tailrace.settings import Settings
+
+log = structlog.get_logger()
+BACK_OFF_FIRST_S, BACK_OFF_LONGEST_S = 0.5, 15.0
+_PR_SET_PDEATHSIG = 1
+
+
+def wall() -> int:
+    """Wall time, µs UTC. The shells' clock; cores get it handed in."""
+    return time.time_ns() // 1000
+
+
+Run = Callable[[Settings, threading.Event, Beat], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline."""
+
+    name: str
+    run: Run
+    doc: str
+    stall_after_s: float = 60.0
+    """Silent for so long means hung: the supervisor restarts it. Loading a model or a changelog beats, too."""
+
+
+def _land(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+    from pipelines import land
+    from tailrace import wiring
+
+    land.run(wiring.land(settings), stop=stop, now=wall, beat=beat)
+
+
+def _meter(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+    from pipelines.meter import stage
+    from tailrace import wiring
+
+    stage.run(wiring.meter(settings), stop=stop, now=wall, beat=beat)
+
+
+def _detect(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+    from pipelines.detect import app
+    from tailrace import wiring
+
+    app.run(wiring.detect(settings), stop=stop, now=wall, beat=beat)
+
+
+def _drift(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+    from pipelines.drift import app
+    from tailrace import wiring
+
+    app.run(wiring.drift(settings), stop=stop, now=wall, beat=beat)
+
+
+def _notify(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+    from pipelines.notify import stage
+    from tailrace import wiring
+
+    stage.run(wiring.notify(settings), stop=stop, now=wall, beat=beat)
+
+
+STAGES = (
+    Stage("land", _land, "events, rollups, embeddings, alerts -> the lake, exactly once"),
+    Stage("meter", _meter, "events -> rollups, samples, ticks"),
+    Stage("detect", _detect, "rollups -> alerts"),
+    Stage("drift", _drift, "samples -> embeddings, alerts", stall_after_s=120.0),
+    Stage("notify", _notify, "alerts -> Slack, webhooks, anything Apprise reaches"),
+)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when the one that started it ends, however it ends."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent or parent == 1:  # it ended before the call took hold
+        os._exit(1)
+
+
+def run_stage(stage: Stage, settings: Settings) -> None:
+    """Run one stage until SIGTERM or SIGINT; back off and start over on what may pass.
+
+    Raises:
+        FatalError: nothing but a person can mend it; ``__main__`` prints it and exits with 2.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    heartbeat = Heartbeat(Home(settings.home), stage.name, wall)
+    heartbeat.write("starting")
+    threading.Thread(target=heartbeat.while_starting, args=(stop,), name="starting", daemon=True).start()
+    failures = 0
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            stage.run(settings, stop, heartbeat)
+        except RetryableError as error:
+            failures = 0 if time.monotonic() - began > 60 else failures + 1
+            pause = min(BACK_OFF_LONGEST_S, BACK_OFF_FIRST_S * 2**failures) * random.uniform(0.5, 1.0)
+            log.warning("stage_failed", error=str(error), kind=type(error).__name__, retry_in_s=round(pause, 2))
+            heartbeat.write("retrying", str(error))
+            stop.wait(pause)
+    heartbeat.write("stopped")

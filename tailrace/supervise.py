@@ -1,0 +1,120 @@
+"""What a supervisor decides about one child: pure, so that every case can be told as a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+FATAL_EXIT = 2
+BACK_OFF_FIRST_S, BACK_OFF_LONGEST_S = 0.5, 20.0
+HEALTHY_AFTER_S = 60.0
+START_WITHIN_S = 60.0
+"""Until its first word: importing alone takes 4 s of processor time, more where all start at once."""
+OVERSLEPT_S = 5.0
+"""A supervisor that looks five times a second and missed this long was not running itself."""
+
+
+class Action(Enum):
+    """What to do with a child now."""
+
+    WAIT = "wait"
+    START = "start"
+    KILL = "kill"
+
+
+@dataclass(frozen=True)
+class Child:
+    """What the supervisor remembers of one child. Times are seconds of one monotonic clock."""
+
+    started: float | None = None
+    failures: int = 0
+    restarts: int = 0
+    next_start: float = 0.0
+    last_exit: int | None = None
+    stalled: bool = False
+    stalls: int = 0
+    """How often it was killed because it stood still."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What can be observed of a child."""
+
+    alive: bool
+    exit_code: int | None
+    silent_s: float
+    """Since its last heartbeat, or since its start where it never spoke."""
+    spoke: bool = True
+
+
+def decide(child: Child, seen: Seen, now: float, stall_after_s: float) -> tuple[Child, Action]:
+    """Return what is remembered next and what to do.
+
+    A dead child is started again after a back-off that doubles from 0.5 s to 20 s and is forgotten after a minute of
+    health. A child that lives and is silent for longer than ``stall_after_s`` is killed (Faust's known hang).
+    """
+    if child.started is None:
+        return child, Action.START if now >= child.next_start else Action.WAIT
+    if seen.alive:
+        if seen.silent_s > (stall_after_s if seen.spoke else max(stall_after_s, START_WITHIN_S)):
+            return replace(child, stalled=True, stalls=child.stalls + (not child.stalled)), Action.KILL
+        return child, Action.WAIT
+    healthy = now - child.started > HEALTHY_AFTER_S and not child.stalled
+    failures = 1 if healthy else child.failures + 1
+    pause = BACK_OFF_LONGEST_S if seen.exit_code == FATAL_EXIT else back_off(failures)
+    ended = replace(
+        child, started=None, failures=failures, next_start=now + pause, last_exit=seen.exit_code, stalled=False
+    )
+    return ended, Action.WAIT
+
+
+@dataclass(frozen=True)
+class Awake:
+    """Since when the supervisor has been watching without a break. Seconds of the same clock."""
+
+    since: float
+    looked: float
+
+    def look(self, now: float) -> Awake:
+        """Return what holds after a look at ``now``.
+
+        Where the supervisor itself stood still (SIGSTOP to all, a paused machine), silence says nothing about the
+        children: they get a fresh stall period. A laptop's sleep stops the monotonic clock and is not seen at all.
+        """
+        return Awake(now if now - self.looked > OVERSLEPT_S else self.since, now)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The last beat of one process, and when the supervisor first saw it: on its own clock, never by the wall."""
+
+    pid: int
+    beat: int | None
+    """None: it never spoke."""
+    at: float
+
+
+def hear(heard: Heard | None, pid: int, beat: int | None, now: float) -> Heard:
+    """Return what was heard last, given that the run file of ``pid`` holds ``beat`` (None: nothing of this process).
+
+    A wall clock that jumps, either way, changes the beat once and nothing else.
+    """
+    if heard is not None and heard.pid == pid and (beat is None or beat == heard.beat):
+        return heard
+    return Heard(pid, beat, now)
+
+
+def silence(heard: Heard, awake: Awake, now: float) -> float:
+    """Return for how many seconds a process has been silent while somebody listened."""
+    return min(now - heard.at, now - awake.since)
+
+
+def back_off(failures: int) -> float:
+    """Return the pause before start number ``failures`` + 1, seconds."""
+    return min(BACK_OFF_LONGEST_S, BACK_OFF_FIRST_S * 2.0 ** (failures - 1))
+
+
+def start(child: Child, now: float) -> Child:
+    """Return ``child`` as started at ``now``."""
+    first = child.last_exit is None and child.failures == 0
+    return replace(child, started=now, restarts=child.restarts if first else child.restarts + 1)

@@ -1,0 +1,144 @@
+"""From settings to the plain arguments of each stage. The only place that knows both.
+
+A stage's modules are imported where it is wired: Faust and its kin cost seconds that no other process should pay.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.kafka import Admin, KafkaConfig
+from schemas.errors import SettingsError
+from schemas.topics import TOPICS
+from tailrace.home import Home
+from tailrace.settings import Settings
+from warehouse.connect import LakeConfig
+
+if TYPE_CHECKING:
+    from jobs.maintain import MaintainSettings
+    from pipelines.detect.app import DetectConfig
+    from pipelines.drift.app import DriftConfig
+    from pipelines.land import LandConfig
+    from pipelines.meter.stage import MeterConfig
+    from pipelines.notify.stage import NotifyConfig
+
+
+def kafka(settings: Settings, bootstrap_servers: str | None = None) -> KafkaConfig:
+    """Return how to reach Kafka."""
+    where = bootstrap_servers or settings.kafka.bootstrap_servers or ""
+    return KafkaConfig(where, settings.kafka.prefix, dict(settings.kafka.client))
+
+
+def lake(settings: Settings) -> LakeConfig:
+    """Return where the lake is."""
+    home = Home(settings.home)
+    return LakeConfig(
+        catalog=settings.lake.catalog or str(home.catalog),
+        data_path=settings.lake.data_path or str(home.data_path),
+        memory_limit=settings.lake.memory_limit,
+    )
+
+
+def make_topics(settings: Settings, bootstrap_servers: str) -> list[str]:
+    """Make the topics that are missing; return their names.
+
+    Raises:
+        KafkaUnavailableError: the caller may try again.
+    """
+    admin = Admin(kafka(settings, bootstrap_servers))
+    return admin.create_topics(TOPICS, partitions=settings.kafka.partitions, replication=settings.kafka.replication)
+
+
+def land(settings: Settings) -> LandConfig:
+    """Return land's arguments."""
+    from pipelines.land import LandConfig
+
+    said = settings.land
+    return LandConfig(
+        kafka(settings),
+        lake(settings),
+        batch_rows=said.batch_rows,
+        batch_bytes=said.batch_mb << 20,
+        batch_wait_s=said.batch_wait_s,
+        dead_ratio_limit=said.dead_ratio_limit,
+        price_overrides=tuple(settings.prices),
+    )
+
+
+def meter(settings: Settings) -> MeterConfig:
+    """Return meter's arguments."""
+    from pipelines.meter.stage import MeterConfig
+
+    said = settings.meter
+    return MeterConfig(
+        kafka(settings),
+        price_overrides=tuple(settings.prices),
+        samples_per_s=said.samples_per_s,
+        batch_rows=said.batch_rows,
+        batch_wait_s=said.batch_wait_s,
+    )
+
+
+def detect(settings: Settings) -> DetectConfig:
+    """Return detect's arguments.
+
+    Raises:
+        SettingsError: a rule names a detector or a field that is not there.
+    """
+    from pipelines.detect.app import DetectConfig
+    from pipelines.detect.detectors import configure
+
+    rules = {name: dict(changes) for name, changes in settings.rules.detectors.items()}
+    if settings.rules.single_call_usd is not None:
+        rules.setdefault("ceiling", {})["limit_usd"] = settings.rules.single_call_usd
+    configure(rules)
+    state = Home(settings.home).folder("state/detect")
+    return DetectConfig(kafka(settings), state, replication=settings.kafka.replication, rules=rules)
+
+
+def drift(settings: Settings) -> DriftConfig:
+    """Return drift's arguments."""
+    from pipelines.drift.app import DriftConfig
+    from pipelines.drift.embed import EmbedConfig
+
+    said = settings.drift
+    embed = EmbedConfig(model=said.model, threads=said.threads)
+    return DriftConfig(kafka(settings), Home(settings.home).folder("state/drift"), embed=embed)
+
+
+def maintain(settings: Settings) -> MaintainSettings:
+    """Return maintain's arguments.
+
+    Raises:
+        SettingsError: a retention for a table that keeps everything.
+    """
+    from jobs.maintain import RETENTION_DAYS, MaintainSettings
+
+    said = settings.maintain
+    if unknown := sorted(set(said.retention_days) - set(RETENTION_DAYS)):
+        raise SettingsError(
+            "maintain.retention_days",
+            f"{', '.join(unknown)} keep everything",
+            f"name some of {', '.join(RETENTION_DAYS)}",
+        )
+    return MaintainSettings(
+        retention_days={**RETENTION_DAYS, **said.retention_days},
+        snapshots_h=said.snapshots_h,
+        files_days=said.files_days,
+        slice_s=said.slice_s,
+        memory_limit=said.memory_limit,
+    )
+
+
+def notify(settings: Settings) -> NotifyConfig:
+    """Return notify's arguments."""
+    from pipelines.notify.spec import parse_channels
+    from pipelines.notify.stage import NotifyConfig
+
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
+    return NotifyConfig(
+        kafka(settings),
+        parse_channels(settings.alert_channels, secrets=secret),
+        settings.webhook_allow_hosts,
+        ca_file=settings.webhook_ca_file,
+    )

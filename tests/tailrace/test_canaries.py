@@ -1,0 +1,244 @@
+"""Canaries in every secret and in unmarked texts, through a real ``tailrace up``; every byte it left is searched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from base64 import b64encode
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.kafka import KafkaConfig, Producer
+from schemas.alerts import Alert, Window, alert_id, fingerprint
+from schemas.topics import ALERTS, EVENTS
+from tailrace.home import Home
+from warehouse.connect import LakeConfig
+from warehouse.lake import Lake
+from warehouse.readonly import ReadOnlyLake
+
+REPO = Path(__file__).parents[2]
+SECRETS = {
+    "sasl": "canary-sasl-5f1e77c0",
+    "webhook": "whsec_" + b64encode(b"canary-webhook-secret-0001").decode(),
+    "slack": "T0CANARY/B0CANARY/canaryslacktoken00001",
+    "hook": "canary-hook-path-8841",
+    "user key": "canary-user-key-22aa91",
+    "token": "canary-web-token-7719ff",
+    "deadman": "canary-deadman-path-31c2",
+}
+PII = {
+    "mail": "canary.person@example-mail.org",
+    "card": "4111111111111111",
+    "key": "sk-proj-canaryAbCdEfGhIjKlMnOpQrStUvWxYz0123456789",
+}
+
+
+def settings(broker, prefix, home):
+    client = {"security.protocol": "plaintext", "sasl.username": "u", "sasl.password": SECRETS["sasl"]}
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_") or k == "TAILRACE_CACHE"},
+        "TAILRACE_HOME": str(home),
+        "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap,
+        "TAILRACE_KAFKA__PREFIX": prefix,
+        "TAILRACE_KAFKA__PARTITIONS": "1",
+        "TAILRACE_KAFKA__CLIENT": json.dumps(client),
+        # nobody listens on either: what a failed delivery says is what is searched
+        "TAILRACE_ALERT_CHANNELS": json.dumps(
+            [
+                f"http://127.0.0.1:9/{SECRETS['hook']}",
+                {"kind": "slack", "url": f"http://127.0.0.1:9/{SECRETS['slack']}"},
+            ]
+        ),
+        "TAILRACE_WEBHOOK_ALLOW_HOSTS": "127.0.0.1",
+        "TAILRACE_WEBHOOK_SECRET": SECRETS["webhook"],
+        "TAILRACE_USER_KEY": SECRETS["user key"],
+        "TAILRACE_WEB__TOKEN": SECRETS["token"],
+        "TAILRACE_DEADMAN_URL": f"http://127.0.0.1:9/{SECRETS['deadman']}",
+    }
+
+
+def event(**more):
+    base = {"v": 1, "type": "call", "id": str(uuid.uuid4()), "ts": time.time_ns() // 1_000_000, "app": "canary"}
+    return json.dumps(base | {"model": "gpt-4o"} | more).encode()
+
+
+def texts(said):
+    """Unmarked content in every place that takes some."""
+    return {
+        "content": {"system": said, "input": [{"role": "user", "text": said}], "output": said},
+        "error": {"type": "x", "message": said},
+        "prompt": {"variables": {"name": said, "deep": {"list": [said]}}},
+        "tools": [{"name": "t", "args": json.dumps({"to": said})}],
+        "retrieval": {"query": said, "docs": [{"id": "d", "text": said}]},
+        "extra": {"note": said},
+    }
+
+
+def alert():
+    series = {"app": "canary"}
+    return Alert(
+        id=alert_id("spike_cost", series, 1),
+        seq=0,
+        fingerprint=fingerprint("spike_cost", series),
+        detector="spike",
+        rule="spike_cost",
+        severity="critical",
+        state="firing",
+        series=series,
+        window=Window("2026-07-01T10:00:00Z", "2026-07-01T10:01:00Z"),
+        observed=2.0,
+        expected=1.0,
+        score=9.0,
+        unit="usd",
+        detected_at="2026-07-01T10:01:02Z",
+        title="Cost of canary rose",
+    )
+
+
+class Left:
+    """What the run left behind."""
+
+    def __init__(self, home, printed, dead):
+        self.home = home
+        self.printed = printed
+        """name -> what a command or an endpoint said."""
+        self.dead = dead
+
+
+@pytest.fixture(scope="module")
+def left(broker, tmp_path_factory):
+    home, prefix = tmp_path_factory.mktemp("canaries"), f"c-{uuid.uuid4().hex[:8]}."
+    environment = settings(broker, prefix, home)
+
+    def tailrace(*arguments):
+        command = [sys.executable, "-m", "tailrace", *arguments]
+        done = subprocess.run(
+            command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+        return done.stdout + done.stderr
+
+    with (home / "up.out").open("wb") as out:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "tailrace", "up"], cwd=REPO, env=environment, stdout=out, stderr=out
+        )
+    printed = {}
+    try:
+        wait("every stage has spoken", lambda: all(Home(home).read_run(n) for n in ("up", "land", "notify", "meter")))
+        said = f"I am {PII['mail']}, my card is {PII['card']} and my key {PII['key']}."
+        producer = Producer(KafkaConfig(broker.bootstrap, prefix))
+        for _ in range(3):
+            producer.send(EVENTS, event(**texts(said)))
+        producer.send(EVENTS, event(v="1", **texts(said)))
+        producer.send(EVENTS, event(app=f"{PII['mail']}", v="1"))
+        producer.send(EVENTS, f"not json: {said}".encode())
+        producer.send(EVENTS, event(user={PII["mail"]: said}))
+        producer.send(ALERTS, alert().to_json())
+        producer.flush(30)
+        producer.close()
+        config = LakeConfig(str(Home(home).catalog), str(Home(home).data_path))
+
+        def landed():
+            if not Home(home).catalog.exists():
+                return False
+            with Lake.open(config, now=lambda: time.time_ns() // 1000, lander=False) as lake:
+                found = lake.query("SELECT (SELECT count(*) FROM raw_calls), (SELECT count(*) FROM dead)").to_pylist()[
+                    0
+                ]
+                return tuple(found.values()) == (3, 4) and lake.query("FROM alerts").num_rows >= 1
+
+        wait("all has landed", landed)
+        wait("a delivery failed", lambda: ((Home(home).read_run("notify") or {}).get("facts") or {}).get("retrying"))
+        url = wait("metrics", lambda: (Home(home).read_run("up") or {}).get("web"))
+        asked = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {SECRETS['token']}"})
+        printed["metrics"] = urllib.request.urlopen(asked, timeout=20).read().decode()
+        printed["settings"] = tailrace("settings")
+        printed["status"] = tailrace("status", "--json")
+        printed["dead list"] = tailrace("dead", "list", "--json")
+        with ReadOnlyLake.open(config) as lake:
+            dead = lake.query("FROM dead").to_pylist()
+    finally:
+        up.send_signal(signal.SIGTERM)
+        try:
+            up.wait(30)
+        except subprocess.TimeoutExpired:
+            up.kill()
+            up.wait()
+    return Left(home, printed, dead)
+
+
+def wait(what, found, within_s=180):
+    deadline = time.monotonic() + within_s
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.5)
+    return value
+
+
+def files(left, *, parquet):
+    found = [p for p in left.home.rglob("*") if p.is_file() and (p.suffix == ".parquet") is parquet]
+    assert found
+    return found
+
+
+def values(file):
+    """Every value of a Parquet file as text, and its raw bytes: statistics stand there uncompressed."""
+    table = pq.read_table(file, partitioning=None)
+    return json.dumps(table.to_pylist(), default=repr).encode(), file.read_bytes()
+
+
+@pytest.mark.required
+def test_no_secret_is_in_any_file_log_heartbeat_or_answer(left):
+    told = {str(p.relative_to(left.home)): p.read_bytes() for p in files(left, parquet=False)}
+    told |= {name: text.encode() for name, text in left.printed.items()}
+    assert {"up.out", "logs/land.log", "logs/notify.log", "run/notify.json", "settings"} <= told.keys()
+    assert b"***" in told["settings"]
+    assert b"tailrace_stage_up" in told["metrics"]
+    for name, content in told.items():
+        for which, secret in SECRETS.items():
+            assert secret.encode() not in content, f"the secret {which} stands in {name}"
+    for file in files(left, parquet=True):
+        for content in values(file):
+            for which, secret in SECRETS.items():
+                assert secret.encode() not in content, f"the secret {which} stands in {file.name}"
+
+
+@pytest.mark.required
+def test_no_unmarked_personal_text_is_in_any_byte_of_the_lake_but_the_originals_of_the_dead(left):
+    searched = originals = 0
+    for file in files(left, parquet=True):
+        found = any(canary.encode() in content for content in values(file) for canary in PII.values())
+        if "dead_bytes" in str(file.relative_to(left.home)):
+            originals += found
+        else:
+            searched += 1
+            assert not found, f"{file.relative_to(left.home)} holds a canary"
+    assert searched >= 3
+    assert originals >= 1, "the original of a dead letter is kept for its seven days"
+
+
+@pytest.mark.required
+def test_nor_in_the_catalog_the_logs_or_what_people_are_shown(left):
+    for file in files(left, parquet=False):
+        content = file.read_bytes()
+        for which, canary in PII.items():
+            # the catalog keeps statistics of binary columns as hex
+            assert canary.encode().hex().upper().encode() not in content.upper(), f"{which} in hex in {file.name}"
+            assert canary.encode() not in content, f"{which} stands in {file.relative_to(left.home)}"
+    for name, text in left.printed.items():
+        for which, canary in PII.items():
+            assert canary not in text, f"{which} stands in what {name} says"
+
+
+def test_heads_and_details_of_the_dead_are_redacted(left):
+    assert len(left.dead) == 4
+    said = json.dumps(left.dead, default=str)
+    assert not any(canary in said for canary in PII.values())
+    assert any("<EMAIL_1>" in row["head"] for row in left.dead)

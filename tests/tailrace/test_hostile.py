@@ -1,0 +1,313 @@
+"""Hostile text in every field that takes text, through every output that people or programs look at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+import time
+import types
+import uuid
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from pipelines.kafka import Admin, KafkaConfig, Producer
+from pipelines.land import LandConfig, run
+from pipelines.notify import format as words
+from pipelines.notify.channels.slack import payload
+from schemas.alerts import Alert, Cause, Change, Evidence, Window, alert_id, fingerprint
+from schemas.topics import ALERTS, EVENTS, TOPICS
+from tailrace import landed
+from tailrace.cli.rows import json_lines, table, to_csv
+from tailrace.settings import KafkaSettings, Settings
+from tailrace.stages import wall
+from tailrace_emitter.event import Call, Eval, Feedback
+from warehouse.connect import LakeConfig
+from warehouse.readonly import ReadOnlyLake
+from warehouse.verify import verify
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "=1+1",
+    '=HYPERLINK("http://evil.example","x")',
+    "@SUM(A1)",
+    "+1+cmd|' /C calc'!A0",
+    "-2+3",
+    "\t=1+1",
+    " =1+1",
+    "\uff1d1+1",
+    "../../etc/passwd",
+    "%2e%2e%2f",
+    "..\\..\\x",
+    "'; DROP TABLE raw_calls; --",
+    '" OR 1=1 --',
+    "{{7*7}}",
+    "${7*7}",
+    "{0.__class__}",
+    "%s%n%(x)s",
+    "<!channel>",
+    "<@U123>",
+    "<https://evil.example|pay here>",
+    "```\nescaped```",
+    "[link=https://evil.example]rich[/link]",
+    "\u202egnp.exe",
+    "a\u0000b",
+    "\x1b[31mred\x1b]0;title\x07",
+    "\u200bzero\ufeff",
+    "line\nbreak\r\nand more",
+    "__proto__",
+)
+CONTROLS = ("\x1b", "\x00", "\x07", "\u202e", "\u200b", "\ufeff", "\r")
+APP = "hostile"
+
+
+def fill(kind: Any, text: str) -> Any:
+    """A value of ``kind`` whose every string is ``text``; None where it takes no string."""
+    if get_origin(kind) is Annotated:
+        bare, *metas = get_args(kind)
+        longest = next((m.max_length for m in metas if isinstance(m, msgspec.Meta) and m.max_length), None)
+        value = fill(bare, text)
+        return value[:longest] if isinstance(value, str) and longest else value
+    if get_origin(kind) in (Union, types.UnionType):
+        return next((v for arm in get_args(kind) if (v := fill(arm, text)) is not None), None)
+    if get_origin(kind) is list:
+        inner = fill(get_args(kind)[0], text)
+        return None if inner is None else [inner]
+    if get_origin(kind) is dict:
+        return {text or "k": text, "nested": {"list": [text]}}
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        hints = get_type_hints(kind, include_extras=True)
+        return {n: v for n, h in hints.items() if (v := fill(h, text)) is not None} or None
+    return text if kind is str else None
+
+
+def hostile_event(struct: type, text: str) -> dict[str, Any]:
+    body = fill(struct, text)
+    body |= {"v": 1, "type": struct.__struct_config__.tag, "id": str(uuid.uuid4()), "ts": wall() // 1000}
+    if struct is Feedback:
+        body |= {"target_id": str(uuid.uuid4())} if "target_id" in Feedback.__struct_fields__ else {}
+    if struct is Eval:
+        body |= {"score": 1.0}
+    return body
+
+
+def hostile_alert(text: str) -> Alert:
+    series = {"app": text, "user": text}
+    return Alert(
+        id=alert_id("spike_cost", series, 1),
+        seq=0,
+        fingerprint=fingerprint("spike_cost", series),
+        detector="spike",
+        rule="spike_cost",
+        severity="critical",
+        state="firing",
+        series=series,
+        window=Window("2026-07-01T10:00:00Z", "2026-07-01T10:01:00Z"),
+        observed=2.0,
+        expected=1.0,
+        score=9.0,
+        unit="usd",
+        cause=(Cause("user", text, 0.9, text), Cause(text, text, 0.1, "")),
+        changes=(Change("2026-07-01T09:00:00Z", "release", text),),
+        evidence=Evidence("SELECT 1", (text,)),
+        runbook=(text,),
+        links={text: "https://runbooks.example/x", "bad": f"https://x.example/{text}"},
+        detected_at="2026-07-01T10:01:02Z",
+        title=f"Cost of {text} rose",
+    )
+
+
+@pytest.fixture(scope="module")
+def lake(broker, tmp_path_factory):
+    """A lake in which every text field of every event and alert was hostile once, in each of the ways."""
+    home = tmp_path_factory.mktemp("hostile")
+    kafka = KafkaConfig(broker.bootstrap, f"h-{uuid.uuid4().hex[:8]}.")
+    Admin(kafka).create_topics(TOPICS, partitions=1)
+    settings = Settings(
+        home=home, kafka=KafkaSettings(bootstrap_servers=broker.bootstrap, prefix=kafka.prefix), web={"port": 0}
+    )
+    producer = Producer(kafka)
+    sent = 0
+    for text in HOSTILE:
+        for struct in (Call, Feedback, Eval):
+            producer.send(EVENTS, json.dumps(hostile_event(struct, text)).encode())
+            sent += 1
+        producer.send(EVENTS, json.dumps({"v": 1, "type": text, "app": text, "id": text}).encode())
+        producer.send(EVENTS, text.encode())
+        producer.send(ALERTS, hostile_alert(text).to_json())
+        sent += 2
+    producer.flush(30)
+    producer.close()
+    config = LakeConfig(str(home / "lake" / "catalog.sqlite"), str(home / "lake" / "data"))
+    stop, facts = threading.Event(), {}
+    land = LandConfig(kafka, config, batch_wait_s=0.2, dead_ratio_limit=1.0)
+    thread = threading.Thread(target=run, args=(land,), kwargs={"stop": stop, "beat": facts.update})
+    thread.start()
+    deadline = time.monotonic() + 90
+    try:
+        while not (facts.get("commits", 0) >= 1 and facts.get("lag") == 0):
+            assert thread.is_alive()
+            assert time.monotonic() < deadline, facts
+            time.sleep(0.2)
+    finally:
+        stop.set()
+        thread.join(30)
+    assert verify(config).ok
+    with ReadOnlyLake.open(config) as found:
+        yield found, settings, home, sent
+
+
+def rows(lake, sql):
+    return lake[0].query(sql)
+
+
+def test_every_event_landed_or_is_dead_and_every_valid_text_is_kept_as_data(lake):
+    counts = rows(
+        lake,
+        "SELECT (SELECT count(*) FROM calls) AS calls, (SELECT count(*) FROM feedback) AS feedback, "
+        "(SELECT count(*) FROM evals) AS evals, (SELECT count(*) FROM dead) AS dead, "
+        "(SELECT count(*) FROM alerts) AS alerts",
+    ).to_pylist()[0]
+    assert counts["alerts"] == len(HOSTILE)
+    assert counts["calls"] + counts["feedback"] + counts["evals"] + counts["dead"] == lake[3]
+    # some fields are lists of words (status, kind ...): an event with them all hostile is dead by that
+    told = rows(lake, "SELECT DISTINCT reason FROM dead").column(0).to_pylist()
+    assert all(
+        r.partition(":")[0] in ("not_json", "unknown_type", "range", "type", "missing", "not_object") for r in told
+    )
+
+
+def _terminal(capsys) -> str:
+    text = capsys.readouterr().out
+    for control in CONTROLS:
+        assert control not in text, f"U+{ord(control):04X} reached a terminal"
+    return text
+
+
+QUERIES = (
+    "SELECT reason, detail, app, event_id, head FROM dead",
+    "SELECT * EXCLUDE (alert) FROM alerts",
+    "SELECT title, series, rule FROM alerts",
+    "SELECT * FROM calls",
+    "SELECT * FROM feedback",
+    "SELECT * FROM evals",
+)
+
+
+@pytest.mark.parametrize("sql", QUERIES)
+def test_tables_csv_and_json_hold_no_live_text(lake, sql, capsys):
+    found = rows(lake, sql)
+    table(found)
+    _terminal(capsys)
+    for line in csv.reader(io.StringIO(to_csv(found))):
+        for cell in line:
+            live = cell.lstrip().startswith(("=", "+", "-", "@", "\uff1d")) or cell[:1] in ("\t", "\r")
+            assert not live or _number(cell), f"{cell!r} runs in a spreadsheet"
+    text = json_lines(found)
+    assert text.isascii()
+    assert len([json.loads(line) for line in text.splitlines()]) == found.num_rows
+
+
+def _number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def test_csv_round_trip_numbers_stay_numbers_and_text_comes_back_but_for_the_guard():
+    texts = [*HOSTILE, "plain", "", "a,b", 'quo"te']
+    given = pa.table(
+        {
+            "text": texts,
+            "number": [-1.5] * len(texts),
+            "whole": [-7] * len(texts),
+            "money": pa.array([Decimal("-0.000000001")] * len(texts), pa.decimal128(18, 9)),
+            "as_text": ["-12.5"] * len(texts),
+        }
+    )
+    read = list(csv.DictReader(io.StringIO(to_csv(given), newline="")))
+    assert [
+        r["text"].removeprefix("'") if not t.startswith("'") else r["text"] for r, t in zip(read, texts, strict=True)
+    ] == texts
+    assert {r["number"] for r in read} == {"-1.5"}
+    assert {r["whole"] for r in read} == {"-7"}
+    assert {Decimal(r["money"]) for r in read} == {Decimal("-0.000000001")}
+    assert {r["as_text"] for r in read} == {"-12.5"}, "a number is no formula"
+    guarded = [r["text"] for r in read if r["text"].startswith("'")]
+    assert len(guarded) == 9, "seven formulas, one full-width, and the one that was quoted from the start"
+
+
+def test_tail_shows_strangers_texts_without_controls(lake):
+    found = list(landed.follow(lake[1], since=0, until=iter([False, True]).__next__))
+    assert len(found) == lake[3]
+    for row in found:
+        line = landed.line(row)
+        assert "\n" not in line
+        assert not any(control in line for control in CONTROLS)
+        assert json.dumps(row, default=str).isascii(), "--json is ASCII"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_slack_gets_literal_text_and_nothing_that_slack_would_run(text):
+    body = json.dumps(payload(hostile_alert(text)), ensure_ascii=False)
+    whole = [v for v in _strings(payload(hostile_alert(text))) if not v.startswith(("https://runbooks", "#"))]
+    for value in whole:
+        for match in _angles(value):
+            assert match.startswith(("https://runbooks.example/x|", "https://x.example/")), match
+            assert "evil" not in match.partition("|")[0] or match.startswith("https://x.example/")
+        assert "<!" not in value
+        assert "<@" not in value
+    assert not any(control in body for control in ("\x1b", "\u202e", "\\u0000", "\\u001b"))
+    title, plain = words.plain(hostile_alert(text))
+    # a zero width space behind every @ is ours: it takes the meaning away
+    assert not any(control in (title + plain).replace("@\u200b", "@") for control in CONTROLS)
+    assert "<!channel>" not in plain
+    assert "@everyone" not in plain
+
+
+def _angles(value: str) -> list[str]:
+    return [part.partition(">")[0] for part in value.split("<")[1:]]
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for item in inner for text in _strings(item)]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_webhook_body_is_json_that_gives_the_text_back_and_no_raw_control(text):
+    body = hostile_alert(text).to_json()
+    assert Alert.from_json(body).series["app"] == text
+    assert not any(byte < 0x20 for byte in body)
+
+
+def test_evidence_sql_of_a_hostile_series_is_a_literal(lake):
+    from pipelines.alerts.evidence import literal
+
+    for text in HOSTILE:
+        if "\0" in text:
+            continue  # land replaced it: no series can hold one
+        found = rows(lake, f"SELECT {literal(text)} AS said, (SELECT count(*) FROM alerts) AS n").to_pylist()
+        assert found == [{"said": text, "n": len(HOSTILE)}]
+
+
+def test_names_from_events_never_become_paths(lake):
+    _, _, home, _ = lake
+    names = [str(p.relative_to(home)) for p in Path(home).rglob("*")]
+    assert names
+    for name in names:
+        assert ".." not in name
+        assert "etc" not in name.split("/")
+        assert "%2e" not in name.lower()
+        assert not any(word in name for word in ("DROP", "script", "evil", "hostile'"))
+    assert not list(Path(home).parent.glob("passwd"))

@@ -1,0 +1,159 @@
+"""A stage that stands still, seen from outside: killed, started again, counted; and the dead-man stays silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tailrace.settings import KafkaSettings, Settings
+from tailrace.stages import STAGES
+from tailrace.status import status
+from tailrace.up import running
+from tailrace.watch import Watch
+
+STALL_S = 8.0
+NOTIFY = tuple(replace(s, stall_after_s=STALL_S) for s in STAGES if s.name == "notify")
+
+
+class Outside:
+    """Who waits for the dead-man's call."""
+
+    def __init__(self):
+        self.calls = calls = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                calls.append(self.path)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+
+@pytest.fixture
+def outside():
+    made = Outside()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def wait(what, found, within_s=90):
+    deadline = time.monotonic() + within_s
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.1)
+    return value
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def numbers(url):
+    text = get(f"{url}/metrics")[1]
+    return {name: float(value) for name, value in re.findall(r"^([a-z_]+(?:\{[^}]*\})?) (\S+)$", text, re.MULTILINE)}
+
+
+@contextmanager
+def looked_after(supervisor, paused):
+    """The loop of ``up``; while ``paused`` is set the supervisor itself stands still."""
+    stop = threading.Event()
+
+    def body():
+        while not stop.wait(0.1):
+            if not paused.is_set():
+                supervisor.look()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_stage_that_stands_still_is_restarted_seen_and_keeps_the_dead_man_silent(broker, prefix, tmp_path, outside):
+    settings = Settings(
+        home=tmp_path,
+        kafka=KafkaSettings(bootstrap_servers=broker.bootstrap, prefix=prefix, partitions=1),
+        deadman_url=f"http://{outside.host}/ping/canary-of-the-deadman",
+        webhook_allow_hosts=(outside.host,),
+    )
+    watch = Watch(settings, stages=NOTIFY, call_every_s=0.2)
+    environment = {"TAILRACE_KAFKA__PREFIX": prefix}
+    paused = threading.Event()
+    with (
+        running(settings, stages=NOTIFY, environment=environment) as (supervisor, _),
+        watch.over(broker.bootstrap) as url,
+        looked_after(supervisor, paused),
+    ):
+        supervisor.web = url
+        wait("healthy", lambda: get(f"{url}/healthz")[0] == 200)
+        wait("the outside is called", lambda: outside.calls)
+        assert wait("status tells the URL", lambda: status(settings, stages=NOTIFY)["web"]["url"]) == url
+        before = numbers(url)
+        assert before["tailrace_healthy"] == before["tailrace_kafka_up"] == 1
+        assert before['tailrace_stage_up{stage="notify"}'] == 1
+        assert before['tailrace_stage_restarts_total{stage="notify"}'] == 0
+        assert before['tailrace_stage_lag_records{stage="notify"}'] == 0
+        assert before['tailrace_stage_resident_memory_bytes{stage="notify"}'] > 10e6
+        assert before["tailrace_deadman_called"] >= 1
+
+        first = supervisor.pid("notify")
+        os.kill(first, signal.SIGSTOP)
+        wait("503", lambda: get(f"{url}/healthz")[0] == 503)
+        time.sleep(0.5)  # a call that was on its way
+        heard = len(outside.calls)
+        state = json.loads(get(f"{url}/healthz")[1])["stages"]["notify"]
+        assert state in ("silent", "restarting")
+        wait("killed", lambda: supervisor.pid("notify") != first)
+        assert len(outside.calls) == heard, "silent while a stage stands still"
+        wait("healthy again", lambda: get(f"{url}/healthz")[0] == 200)
+        wait("the outside is called again", lambda: len(outside.calls) > heard)
+        after = numbers(url)
+        assert after['tailrace_stage_restarts_total{stage="notify"}'] == 1
+        assert after['tailrace_stage_stalls_total{stage="notify"}'] == 1
+        assert after["tailrace_deadman_withheld"] > before["tailrace_deadman_withheld"]
+        second = supervisor.pid("notify")
+
+        # the whole machine stands still for longer than the stall period: nobody is to blame
+        paused.set()
+        os.kill(second, signal.SIGSTOP)
+        time.sleep(STALL_S + 1)
+        os.kill(second, signal.SIGCONT)
+        paused.clear()
+        wait("healthy", lambda: get(f"{url}/healthz")[0] == 200)
+        time.sleep(1)
+        assert supervisor.pid("notify") == second
+        assert numbers(url)['tailrace_stage_restarts_total{stage="notify"}'] == 1
+        assert "canary-of-the-deadman" not in get(f"{url}/metrics")[1]
+
+
+def test_a_broker_that_is_away_is_unwell_although_every_stage_runs(tmp_path):
+    settings = Settings(home=tmp_path, kafka=KafkaSettings(bootstrap_servers="127.0.0.1:9"))
+    watch = Watch(settings, stages=())
+    well, parts = watch.health()
+    assert not well
+    assert parts["kafka"] is False
