@@ -1,0 +1,103 @@
+"""Scenes for the fault tests, and the table of rows that a run writes when it is asked to."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fault_harness import matrix
+from fault_harness import postgres as pg
+from fault_harness.proxy import Proxy
+from fault_harness.scene import Scene
+
+from tailrace.broker import Broker
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
+    """Make a scene on the broker at an address; all its processes end with the test."""
+    made: list[Scene] = []
+
+    def make(bootstrap: str, **how: Any) -> Scene:
+        scene = Scene(bootstrap, how.pop("home", tmp_path / f"home{len(made)}"), **how)
+        made.append(scene)
+        return scene
+
+    yield make
+    for scene in made:
+        scene.close()
+
+
+@pytest.fixture
+def scene(broker: Broker, scenes: Callable[..., Scene]) -> Scene:
+    """One Tailrace on the session's broker."""
+    return scenes(broker.bootstrap)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[pg.Postgres]:
+    """A real PostgreSQL; skips where Debian's package is not installed."""
+    if pg.binaries() is None:
+        pytest.skip("PostgreSQL is not installed (make setup-system)")
+    server = pg.Postgres()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy() -> Iterator[Callable[[int], Proxy]]:
+    """Put a proxy in front of a port."""
+    made: list[Proxy] = []
+
+    def make(port: int) -> Proxy:
+        made.append(Proxy(port))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def on_postgres(
+    postgres: pg.Postgres, broker: Broker, scenes: Callable[..., Scene], proxy: Callable[[int], Proxy]
+) -> tuple[Scene, Proxy]:
+    """A scene whose catalog is on PostgreSQL, behind a proxy."""
+    between = proxy(postgres.port)
+    database = postgres.database(f"lake_{between.port}")
+    catalog = f"postgres:host=127.0.0.1 port={between.port} {database} connect_timeout=5"
+    scene = scenes(broker.bootstrap, catalog=catalog)
+    scene.direct = f"postgres:host=127.0.0.1 port={postgres.port} {database}"
+    return scene, between
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let every report say which rows it speaks of."""
+    for item in items:
+        for mark in item.iter_markers("row"):
+            item.user_properties += [("row", number) for number in mark.args]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Write the table of rows where ``TAILRACE_FAULTS_TABLE`` names a file."""
+    target = os.environ.get("TAILRACE_FAULTS_TABLE")
+    if not target:
+        return
+    outcomes: dict[int, list[matrix.Outcome]] = {}
+    for kind, word in (("passed", "passed"), ("failed", "failed"), ("error", "failed"), ("skipped", "skipped")):
+        for report in terminalreporter.stats.get(kind, ()):
+            reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+            for name, row in report.user_properties:
+                if name == "row":
+                    outcomes.setdefault(row, []).append((report.nodeid, word, reason))
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    Path(target).write_text(matrix.table(outcomes, when))
+    terminalreporter.write_line(f"wrote {target}")

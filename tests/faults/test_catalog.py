@@ -1,0 +1,105 @@
+"""Rows 22 to 24 and 52: the catalog is locked, away, cut off in the middle of a COMMIT, or shared with a zombie."""
+
+import sqlite3
+import time
+
+import pytest
+from fault_harness.process import wait_until
+from fault_harness.proxy import Proxy
+from fault_harness.scene import Scene
+
+LOCK_S = 8.0
+"""Longer than the busy time-out of 5 s, so that a transaction fails and is tried again."""
+
+
+@pytest.mark.row(22)
+def test_row_22_a_locked_catalog_delays_a_commit_and_loses_nothing(scene: Scene) -> None:
+    scene.traffic.good(50)
+    land = scene.land_until_settled()
+    holder = sqlite3.connect(scene.catalog, isolation_level=None, timeout=30)
+    holder.execute("BEGIN IMMEDIATE")
+    scene.traffic.good(50)
+    scene.traffic.flush()
+    time.sleep(LOCK_S)
+    assert not scene.caught_up()
+    holder.execute("ROLLBACK")
+    holder.close()
+    scene.settle()
+    assert scene.facts()["facts"]["retries"] > 0
+    scene.healthy()
+    scene.check()
+    assert land.alive
+
+
+@pytest.mark.row(23)
+def test_row_23_a_catalog_that_is_away_is_waited_for(on_postgres: tuple[Scene, Proxy]) -> None:
+    scene, proxy = on_postgres
+    scene.traffic.good(50)
+    land = scene.land_until_settled()
+    proxy.refuse = True
+    proxy.cut()
+    scene.traffic.good(50)
+    scene.traffic.flush()
+    land.says("append_delayed")
+    wait_until(lambda: scene.facts()["facts"].get("state") == "waiting", 20, "land says that it waits")
+    proxy.refuse = False
+    scene.settle()
+    scene.healthy()
+    scene.check(kills=2)
+    assert land.alive
+
+
+@pytest.mark.row(24)
+@pytest.mark.parametrize("arrived", [False, True], ids=["the COMMIT was lost", "its answer was lost"])
+def test_row_24_a_commit_of_unknown_outcome_lands_once(on_postgres: tuple[Scene, Proxy], arrived: bool) -> None:
+    scene, proxy = on_postgres
+    scene.traffic.good(50)
+    land = scene.land_until_settled()
+    for _ in range(3):
+        proxy.cut_after, cuts = arrived, proxy.cuts
+        proxy.cut_at = b"COMMIT"
+        scene.traffic.good(50)
+        scene.settle()
+        assert proxy.cuts == cuts + 1
+        # for an instant after the commit the files are gone: until land has its answer
+        scene.healthy()
+    scene.check(kills=3)
+    assert land.alive
+
+
+@pytest.mark.row(52)
+def test_row_52_a_zombie_on_postgres_is_refused_by_the_ledger_and_ends(on_postgres: tuple[Scene, Proxy]) -> None:
+    scene, _ = on_postgres
+    scene.traffic.good(50)
+    zombie = scene.land_until_settled()
+    zombie.stop()
+    scene.traffic.good(50)
+    heir = scene.land_until_settled()
+    zombie.cont()
+    scene.traffic.good(50)
+    scene.settle()
+    # both read every record: whoever comes second at a commit ends, and one always goes on
+    scene.traffic.good(50)
+    scene.settle()
+    wait_until(lambda: not (zombie.alive and heir.alive), 60, "one of the two has ended", scene.tails)
+    loser, winner = (zombie, heir) if not zombie.alive else (heir, zombie)
+    assert loser.ended() == 2, loser.tail()
+    assert "another land moved the ledger" in loser.said
+    scene.traffic.good(50)
+    scene.settle()
+    assert winner.alive
+    scene.check(kills=4)
+
+
+@pytest.mark.row(52)
+def test_row_52_on_sqlite_a_second_lander_is_refused_at_its_start(scene: Scene) -> None:
+    scene.traffic.good(50)
+    first = scene.land_until_settled()
+    first.stop()
+    second = scene.start("land")
+    assert second.ended() == 2
+    assert str(first.pid) in second.said
+    first.cont()
+    scene.traffic.good(50)
+    scene.settle()
+    scene.check()

@@ -1,0 +1,65 @@
+"""Rows 1 to 4, 44 and 54: land is killed, stopped and fed twice."""
+
+import shutil
+import time
+
+import pytest
+from fault_harness.process import killer
+from fault_harness.scene import Scene
+
+KILL_POINTS = {
+    1: "land.after_poll:kill:3",
+    2: "land.after_insert:kill:3",
+    4: "land.after_commit:kill:3",
+}
+
+
+def killed_at(scene: Scene, fault: str) -> None:
+    """Feed land until it dies at ``fault``, then let another finish."""
+    land = scene.start("land", fault=fault)
+    land.says("land_assigned")
+    for _ in range(200):
+        if not land.alive:
+            break
+        scene.traffic.good(40)
+        scene.traffic.send(b"not json")
+        scene.traffic.flush()
+        time.sleep(0.1)
+    scene.killed(land, 5)
+    assert not scene.caught_up() or "after_commit" in fault
+    again = scene.land_until_settled()
+    scene.check()
+    assert again.terminate() == 0
+
+
+@pytest.mark.row(1)
+def test_row_01_a_lander_killed_before_the_insert_reads_the_batch_again(scene: Scene) -> None:
+    killed_at(scene, KILL_POINTS[1])
+
+
+@pytest.mark.row(2)
+def test_row_02_a_lander_killed_after_the_insert_leaves_an_orphan_and_lands_once(scene: Scene) -> None:
+    killed_at(scene, KILL_POINTS[2])
+
+
+@pytest.mark.row(4)
+def test_row_04_a_lander_killed_after_its_commit_goes_on_from_the_lake(scene: Scene) -> None:
+    killed_at(scene, KILL_POINTS[4])
+
+
+@pytest.mark.row(3)
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed (make setup-system)")
+def test_row_03_a_lander_killed_inside_its_commit_shows_all_or_nothing(scene: Scene) -> None:
+    scene.traffic.good(50)
+    scene.land_until_settled().terminate()
+    # SQLite's n-th write to its log, its fsync, its writes back into the file: moments inside a COMMIT, by name
+    for call, file, nth in (("write", "-wal", 2), ("write", "-wal", 13), ("fsync", "-wal", 1), ("write", "", 2)):
+        land = scene.start("land")
+        land.says("land_assigned")
+        with killer(land, call, f"{scene.catalog}{file}", nth):
+            scene.traffic.good(60)
+            scene.traffic.send(b"{")
+            scene.traffic.flush()
+            scene.killed(land)
+    scene.land_until_settled()
+    scene.check()

@@ -1,0 +1,188 @@
+"""Rows 8, 10, 11, 15 and 39: the whole of it, started as people start it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_harness.process import REPO, clean_environment, rss_mb, wait_until
+from fault_harness.scene import Scene, spread
+from fault_harness.traffic import PRICES
+
+from tailrace.broker import Broker
+
+pytestmark = pytest.mark.faults
+
+
+class Up:
+    """``tailrace up`` with its own broker."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.environment = {**clean_environment(), "TAILRACE_HOME": str(home), "TAILRACE_PRICES": json.dumps(PRICES)}
+        self.log = home.with_suffix(".log")
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tailrace", "up", "--no-web"]
+        with self.log.open("ab") as out:
+            return subprocess.Popen(command, cwd=REPO, env=self.environment, stdout=out, stderr=out)
+
+    def again(self) -> None:
+        self.process = self._start()
+
+    def status(self) -> dict[str, Any]:
+        done = subprocess.run(
+            [sys.executable, "-m", "tailrace", "status", "--json"],
+            cwd=REPO,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found: dict[str, Any] = json.loads(done.stdout or "{}")
+        return found
+
+    def ready(self, within_s: float = 240) -> dict[str, Any]:
+        return dict(wait_until(lambda: (s := self.status()).get("ready") and s, within_s, "ready", self.tail))
+
+    def tail(self) -> str:
+        return f"{self.status()}\n" + self.log.read_text()[-2000:]
+
+    def pids(self) -> list[int]:
+        status = self.status()
+        broker = json.loads((self.home / "kafka" / "pid").read_text())
+        return [s["pid"] for s in status["stages"].values() if s["pid"]] + [broker["pid"]]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    running = Up(tmp_path / "home")
+    yield running
+    if running.process.poll() is None:
+        running.process.terminate()
+        try:
+            running.process.wait(20)
+        except subprocess.TimeoutExpired:
+            running.process.kill()
+            running.process.wait()
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(_lives(pid) for pid in pids)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.row(10, 11, 39)
+@pytest.mark.timeout(900)
+def test_row_10_11_and_39_the_supervisor_restarts_what_stands_still_and_leaves_nobody_behind(
+    up: Up, scenes: Callable[..., Scene]
+) -> None:
+    before = up.ready()
+    bootstrap = before["kafka"]["bootstrap_servers"]
+    scene = scenes(bootstrap, home=up.home, prefix="", partitions=4)
+    scene.traffic.good(200)
+    scene.settle(90)
+    # 39: alive, and standing still
+    os.kill(before["stages"]["meter"]["pid"], signal.SIGSTOP)
+
+    def restarted() -> bool:
+        return bool(up.status()["stages"]["meter"]["restarts"] == before["stages"]["meter"]["restarts"] + 1)
+
+    wait_until(restarted, 120, "meter is restarted", up.tail)
+    # 11: the supervisor is killed
+    pids = up.pids()
+    assert len(pids) >= 4
+    up.process.kill()
+    up.process.wait()
+    wait_until(lambda: gone(pids), 20, "no child outlives the supervisor")
+    up.again()
+    up.ready()
+    scene.traffic.good(200)
+    scene.settle(90)
+    # 10: everything is told to end
+    pids = up.pids()
+    began = time.monotonic()
+    up.process.terminate()
+    assert up.process.wait(30) == 0
+    assert time.monotonic() - began < 15
+    assert gone(pids)
+    scene.check(kills=3)
+
+
+@pytest.mark.row(15)
+def test_row_15_a_broker_that_never_comes_back_is_waited_for_within_bounds(
+    scenes: Callable[..., Scene], tmp_path: Path
+) -> None:
+    with Broker(tmp_path / "own", heap_mb=256) as own:
+        scene = scenes(own.bootstrap)
+        land, meter = scene.start("land"), scene.start("meter")
+        spread(scene, 3)
+        scene.settle()
+        scene.metered()
+        size = {p.name: rss_mb(p.pid) for p in (land, meter)}
+        own.kill()
+    time.sleep(45)
+    for process in (land, meter):
+        assert process.alive, process.tail()
+        assert rss_mb(process.pid) < size[process.name] + 64
+    scene.verified()
+    assert [land.terminate(20), meter.terminate(20)] == [0, 0], scene.tails()
+
+
+MERGE = """
+import sys, time
+from warehouse.connect import LakeConfig
+from warehouse.lake import Lake
+with Lake.open(LakeConfig(sys.argv[1], sys.argv[2]), now=lambda: time.time_ns() // 1000, lander=False) as lake:
+    print("open", flush=True)
+    while True:
+        for sql in (
+            "CALL ducklake_merge_adjacent_files('lake', 'raw_calls')",
+            "CALL ducklake_expire_snapshots('lake', older_than => now())",
+            "CALL ducklake_cleanup_old_files('lake', cleanup_all => true)",
+        ):
+            with lake.bulk_lock():
+                try:
+                    lake.connection.execute(sql)
+                except Exception as error:
+                    if "conflict" not in str(error).lower() and "locked" not in str(error).lower():
+                        raise
+"""
+
+
+@pytest.mark.row(8)
+def test_row_08_killed_in_merge_expiry_or_clean_up_the_lake_reads_as_before_or_after(scene: Scene) -> None:
+    rng = random.Random(8)
+    scene.traffic.good(50)
+    scene.land_until_settled()
+    for _ in range(12):
+        for _ in range(4):
+            scene.traffic.good(20)
+            scene.settle()
+        merge = subprocess.Popen(
+            [sys.executable, "-c", MERGE, scene.catalog, str(scene.data_path)],
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": f"{REPO}:{REPO}/emitter"},
+        )
+        assert merge.stdout is not None
+        assert any(line == b"open\n" for line in merge.stdout)
+        time.sleep(rng.uniform(0, 0.4))
+        merge.kill()
+        merge.communicate()
+        scene.kills += 1
+        scene.check()
