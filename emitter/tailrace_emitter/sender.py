@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 from typing import Counter as CounterOf
 
-from tailrace_emitter.ids import new_id
+from tailrace_emitter.ids import make_ready, next_id
 from tailrace_emitter.shutdown import exit_s
 
 log = logging.getLogger("tailrace_emitter")
@@ -128,7 +128,7 @@ class Sender:
     ) -> str:
         """Hand one event over; microseconds, no lock, no system call in the steady state."""
         now = time.time_ns()
-        event_id = event_id or new_id(now)
+        event_id = event_id or next_id(now)
         queue = self._queue
         if len(queue) >= self._max or self._closed:
             self._refuse("closed" if self._closed else "queue_full")
@@ -176,6 +176,7 @@ class Sender:
 
     def _turn(self) -> bool:
         """Work for a slice of time, then rest in the way that fits; False when all is done."""
+        make_ready()
         if self._queue:
             until = time.perf_counter() + SLICE_S
             while self._queue and time.perf_counter() < until:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any, Callable, Dict, Optional, TypeVar, cast
 
 from tailrace_emitter.context import merged
-from tailrace_emitter.ids import new_id
+from tailrace_emitter.ids import next_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 _current: "ContextVar[Optional[Span]]" = ContextVar("tailrace_span", default=None)
@@ -45,7 +45,7 @@ class Span:
         put("_ttft", None)
         put("_token", None)
         put("_sent", False)
-        put("id", new_id())
+        put("id", next_id(time.time_ns()))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _OWN:

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 
-from tailrace_emitter.ids import new_id
+from tailrace_emitter.ids import FRESH_NS, make_ready, new_id, next_id
 
 
 def test_an_id_is_a_uuid_of_version_7_that_tells_its_millisecond() -> None:
@@ -20,11 +20,27 @@ def test_ids_of_a_process_increase_even_when_the_clock_goes_back() -> None:
     assert ids == sorted(set(ids))
 
 
+def test_ids_made_ahead_are_in_order_with_those_made_at_once() -> None:
+    now = time.time_ns()
+    first = next_id(now)
+    make_ready()
+    ids = [first, *[next_id(time.time_ns()) for _ in range(200)]]  # more than were made ahead
+    assert ids == sorted(set(ids))
+
+
+def test_an_id_made_ahead_is_not_used_a_second_later() -> None:
+    make_ready()
+    later = time.time_ns() + FRESH_NS
+    assert uuid.UUID(next_id(later)).int >> 80 >= later // 1_000_000
+
+
 def test_threads_never_share_an_id() -> None:
     found: list[str] = []
 
     def make() -> None:
-        found.extend([new_id() for _ in range(2000)])
+        for _ in range(20):
+            make_ready()
+            found.extend([next_id(time.time_ns()) for _ in range(100)])
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
@@ -36,11 +52,12 @@ def test_threads_never_share_an_id() -> None:
 
 def test_a_forked_child_makes_ids_of_its_own() -> None:
     read, write = os.pipe()
+    make_ready()
     pid = os.fork()
     if pid == 0:
-        os.write(write, "".join(new_id() for _ in range(100)).encode())
+        os.write(write, "".join(next_id(time.time_ns()) for _ in range(100)).encode())
         os._exit(0)
-    mine = {new_id() for _ in range(100)}
+    mine = {next_id(time.time_ns()) for _ in range(100)}
     os.waitpid(pid, 0)
     theirs = os.read(read, 36 * 100).decode()
     os.close(read)
