@@ -27,12 +27,16 @@ _LEADERLESS_S = 10.0
 _SLICE_S = 0.1
 """`consume` returns at the first 200 ms slice with anything in it (confluent-kafka-python#2205): batches are ours."""
 
+_DRAIN_S = 0.02
+"""What is under way between broker and client comes along with what has come."""
+
 
 class Source:
     """A consumer of partitions that it was told to read, with no group protocol: nothing is ever taken away.
 
-    A batch ends at ``batch_rows``, ``batch_bytes`` or ``batch_wait_s``, whichever comes first. ``group`` names
-    the group whose committed offsets `committed` and transactions speak of; None where there is none.
+    A batch ends at ``batch_rows``, ``batch_bytes`` or ``batch_wait_s`` after the last one ended, whichever comes first:
+    what came while the last one was worked on is not kept waiting. ``group`` names the group whose committed offsets
+    `committed` and transactions speak of; None where there is none.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Source:
         self._admin = Admin(config)
         self._next: dict[Position, int] = {}
         self._failure: TailraceError | None = None
+        self._ended = time.monotonic()
         defaults = {
             "queued.max.messages.kbytes": 64 * 1024,
             "queued.min.messages": 50_000,
@@ -83,6 +88,7 @@ class Source:
         wire = [TopicPartition(self.config.on_wire(t), p, offset) for (t, p), offset in resolved.items()]
         self._failure = None
         self._next = resolved
+        self._ended = time.monotonic()
         self._guarded(lambda: self._consumer.assign(wire), "assign")
 
     def positions(self) -> dict[Position, int]:
@@ -123,7 +129,10 @@ class Source:
         self._guarded(lambda: self._consumer.commit(offsets=moves, asynchronous=True), "commit offsets")
 
     def poll(self, wait_s: float | None = None) -> list[Records]:
-        """One `Records` per topic that moved, within ``wait_s`` (default: ``batch_wait_s``); [] when none did.
+        """One `Records` per topic that moved, within ``wait_s``; [] when none did.
+
+        Without ``wait_s`` the next batch is due ``batch_wait_s`` after the last one ended; where that is past, it is
+        what has come already.
 
         A topic that moved over markers only has positions and no rows. With the brokers away it returns [].
 
@@ -132,18 +141,20 @@ class Source:
             KafkaRefusedError: not allowed, or a fatal error of the client.
         """
         self._raise_failure()
-        deadline = time.monotonic() + (self.batch_wait_s if wait_s is None else wait_s)
+        entered = time.monotonic()
+        due = max(entered, self._ended + self.batch_wait_s) if wait_s is None else entered + wait_s
+        least = _DRAIN_S if wait_s is None else 0.0
         batches = {t: Batch(t) for t in self.topics}
         rows = size = 0
         while rows < self.batch_rows and size < self.batch_bytes and self._failure is None:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0 and rows:
-                break
-            messages = self._take(min(_CHUNK, self.batch_rows - rows), max(0.0, min(_SLICE_S, remaining)))
+            remaining = due - time.monotonic()
+            wanted = min(_CHUNK, self.batch_rows - rows)
+            messages = self._take(wanted, max(least, min(_SLICE_S, remaining)))
             size += self._sort(messages, batches)
             rows = sum(len(b) for b in batches.values())
-            if remaining <= 0:
+            if remaining <= 0 and len(messages) < wanted:
                 break
+        self._ended = time.monotonic()
         found = [b.records() for b in batches.values() if b.positions]
         if not found:
             self._raise_failure()
