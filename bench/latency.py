@@ -3,7 +3,8 @@
 The whole of ``tailrace up`` runs on this machine, broker included, with a lake, a model and a webhook receiver.
 rows: at 10, 1,000 and 10,000 calls a second, from ``produce`` to the first moment at which a reader that polls the
 lake finds the row. onset: an app at 10 calls/s whose calls become ten times as dear at once; from the first dear event
-to the HTTP request. alert: from the last event that the alert's ``observed`` counts to the HTTP request.
+to the HTTP request; the same with the stages on the way killed (SIGKILL) one by one, each at a random moment between
+the step and its alert. alert: from the last event that the alert's ``observed`` counts to the HTTP request.
 Run: ``make bench-latency``; ``QUICK=1`` for the short form. The last line is one JSON object.
 """
 
@@ -14,6 +15,7 @@ import heapq
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +44,9 @@ RATES = (10, 1_000, 10_000)
 ROWS_S = 12 if QUICK else 60
 STEPS = 3 if QUICK else 12
 STEP_EVERY_S = 4.0
+KILLS = ("meter", "detect", "notify") * (1 if QUICK else 3)
+KILL_EVERY_S = 22.0  # far enough apart that a stage is back before the next
+KILL_WITHIN_S = 11.0  # of the step: an undisturbed alert takes longer
 HISTORY_S = 45 * 60
 STEP_RATE = 10.0
 LONGEST_WINDOW_S = 400
@@ -165,6 +170,10 @@ class Up:
             assert time.monotonic() < deadline, self.status()["stages"]
             time.sleep(0.5)
 
+    def kill(self, stage: str) -> None:
+        """SIGKILL to one stage; the supervisor starts it anew."""
+        os.kill(self.status()["stages"][stage]["pid"], signal.SIGKILL)
+
     def stop(self) -> None:
         """SIGTERM; what stays is killed."""
         self.process.terminate()
@@ -179,6 +188,8 @@ class Step:
     """One app whose calls become ten times as dear at ``at``; every call from then on: (time, ts µs, nano-USD)."""
 
     app: str
+    kill: str = ""
+    """The stage that is killed between this step and its alert."""
     at: float = 0.0
     calls: list[tuple[float, int, int]] = field(default_factory=list)
     first: float = 0.0
@@ -249,8 +260,8 @@ def decided_at(step: Step, alert: Alert) -> float | None:
 
 def onset(up: Up, bootstrap: str, receiver: Receiver) -> dict[str, Any]:
     """How long a x10 step of cost at ten calls a second takes to reach the webhook."""
-    apps = [f"step-{i}" for i in range(STEPS)]
-    steps = [Step(app) for app in apps]
+    steps = [Step(f"step-{i}") for i in range(STEPS)] + [Step(f"killed-{i}", stage) for i, stage in enumerate(KILLS)]
+    apps = [step.app for step in steps]
     until = time.time()
     history(bootstrap, steps, until)
     print(f"{len(apps) * HISTORY_S * STEP_RATE:,.0f} calls of history sent in {time.time() - until:.0f} s", flush=True)
@@ -269,19 +280,29 @@ def onset(up: Up, bootstrap: str, receiver: Receiver) -> dict[str, Any]:
     rng = random.Random("steps")
     for i, step in enumerate(steps):
         step.at = start + i * STEP_EVERY_S + rng.random() * 10
+        if step.kill:
+            step.at = start + STEPS * STEP_EVERY_S + 20 + (i - STEPS) * KILL_EVERY_S
+            threading.Timer(step.at + rng.random() * KILL_WITHIN_S - time.time(), up.kill, (step.kill,)).start()
     play_steps(bootstrap, steps, heard, until)
     time.sleep(1)
     stop.set()
     early = [s.app for s in steps if s.app in heard and heard[s.app][0] < s.first]
     told = [(s, *heard[s.app]) for s in steps if s.app in heard and s.app not in early]
-    onsets = [at - s.first for s, at, _ in told]
-    after = [at - since for s, at, alert in told if (since := decided_at(s, alert)) is not None]
+    onsets = [at - s.first for s, at, _ in told if not s.kill]
+    killed = [at - s.first for s, at, _ in told if s.kill]
+    after = [at - since for s, at, alert in told if not s.kill and (since := decided_at(s, alert)) is not None]
     for s, at, alert in told:
-        print(f"{s.app}: {at - s.first:.1f} s after the first dear call: {alert.rule}: {alert.title}", flush=True)
+        about = f" ({s.kill} killed)" if s.kill else ""
+        print(f"{s.app}{about}: {at - s.first:.1f} s after the first dear call: {alert.title}", flush=True)
     return {
         "onset_p50_s": quantile(onsets, 0.5),
         "onset_p90_s": quantile(onsets, 0.9),
         "onset_max_s": quantile(onsets, 1.0),
+        "onset_killed_p50_s": quantile(killed, 0.5),
+        "onset_killed_max_s": quantile(killed, 1.0),
+        # the worst of them against the usual undisturbed one
+        "late_after_kill_max_s": round(max(killed) - float(np.median(onsets)), 2) if killed and onsets else None,
+        "killed": len(KILLS),
         "alert_p50_s": quantile(after, 0.5),
         "alert_p99_s": quantile(after, 0.99),
         "steps": len(steps),

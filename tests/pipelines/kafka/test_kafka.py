@@ -115,6 +115,19 @@ def test_a_trickle_is_gathered_into_one_batch_and_not_one_per_slice(config):
     source.close()
 
 
+@pytest.mark.timeout(120)
+def test_what_came_while_the_last_batch_was_worked_on_waits_for_no_more(config):
+    source = reader(config, batch_wait_s=3600.0, batch_rows=1)
+    write(config, [b"first"])
+    assert len(source.poll()) == 1
+    source.batch_rows = 10
+    write(config, [b"second"] * 2)
+    source._ended -= 3600.0  # the work on the first took an hour
+    (batch,) = source.poll()
+    assert batch.values == [b"second"] * 2
+    source.close()
+
+
 def test_an_idle_poll_returns_nothing_and_no_records(config):
     source = reader(config)
     assert source.poll(0.2) == []
