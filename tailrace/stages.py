@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -63,10 +65,16 @@ def _detect(settings: Settings, stop: threading.Event, beat: Beat) -> None:
 
 
 def _drift(settings: Settings, stop: threading.Event, beat: Beat) -> None:
-    from pipelines.drift import app
+    from pipelines.drift.embed import ModelProcess
+    from pipelines.kafka import Admin
+    from schemas.topics import SAMPLES
     from tailrace import wiring
 
-    app.run(wiring.drift(settings), stop=stop, now=wall, beat=beat)
+    Admin(wiring.kafka(settings)).partitions(SAMPLES)  # with the brokers away no model is loaded in vain
+    with contextlib.closing(ModelProcess(wiring.embed(settings))) as model:
+        from pipelines.drift import app  # Faust: seconds in which the model, the slowest of all to start, loads already
+
+        app.run(wiring.drift(settings), stop=stop, now=wall, beat=beat, embedder=model)
 
 
 def _notify(settings: Settings, stop: threading.Event, beat: Beat) -> None:
@@ -93,12 +101,26 @@ def die_with_parent() -> None:
         os._exit(1)
 
 
+class _WithoutPandas:
+    """Hides pandas, which another dependency brings, from a stage.
+
+    pyarrow imports it at its first array where it is installed: a second and 60 MB for each stage, for frames that
+    none of them ever sees.
+    """
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Refuse it, and leave every other module to the finders behind."""
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is hidden from the stages", name=name)
+
+
 def run_stage(stage: Stage, settings: Settings) -> None:
     """Run one stage until SIGTERM or SIGINT; back off and start over on what may pass.
 
     Raises:
         FatalError: nothing but a person can mend it; ``__main__`` prints it and exits with 2.
     """
+    sys.meta_path.insert(0, _WithoutPandas())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

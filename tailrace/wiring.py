@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobs.maintain import MaintainSettings
     from pipelines.detect.app import DetectConfig
     from pipelines.drift.app import DriftConfig
+    from pipelines.drift.embed import EmbedConfig
     from pipelines.land import LandConfig
     from pipelines.meter.stage import MeterConfig
     from pipelines.notify.stage import NotifyConfig
@@ -96,14 +97,18 @@ def detect(settings: Settings) -> DetectConfig:
     return DetectConfig(kafka(settings), state, replication=settings.kafka.replication, rules=rules)
 
 
+def embed(settings: Settings) -> EmbedConfig:
+    """Return the arguments of drift's model."""
+    from pipelines.drift.embed import EmbedConfig
+
+    return EmbedConfig(model=settings.drift.model, threads=settings.drift.threads)
+
+
 def drift(settings: Settings) -> DriftConfig:
     """Return drift's arguments."""
     from pipelines.drift.app import DriftConfig
-    from pipelines.drift.embed import EmbedConfig
 
-    said = settings.drift
-    embed = EmbedConfig(model=said.model, threads=said.threads)
-    return DriftConfig(kafka(settings), Home(settings.home).folder("state/drift"), embed=embed)
+    return DriftConfig(kafka(settings), Home(settings.home).folder("state/drift"), embed=embed(settings))
 
 
 def maintain(settings: Settings) -> MaintainSettings:

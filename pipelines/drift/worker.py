@@ -60,8 +60,6 @@ def main() -> None:
     inbox = os.fdopen(os.dup(0), "rb")
     outbox = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever libraries print must not fall between our frames
-    with contextlib.suppress(OSError):
-        os.nice(5)  # the warehouse and the alerts of other detectors come first
     first = read_frame(inbox)
     if first is None:
         return
@@ -71,6 +69,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - a process boundary: whatever it is, the parent words it
         write_frame(outbox, Answer(error=f"{type(error).__name__}: {error}"))
         return
+    with contextlib.suppress(OSError):
+        os.nice(5)  # the warehouse and the alerts of other detectors come first
     write_frame(outbox, Answer())
     while (data := read_frame(inbox)) is not None:
         request = msgspec.msgpack.decode(data, type=Texts)

@@ -16,7 +16,7 @@ from schemas.errors import RetryableError
 from tailrace import wiring
 from tailrace.demo.judge import complete, judge
 from tailrace.demo.receiver import Receiver, listening
-from tailrace.demo.traffic import SECOND, Incident, events, plan
+from tailrace.demo.traffic import SECOND, Incident, day_shape, events, plan
 from tailrace.publish import in_real_time, publish
 from tailrace.replay import key_of
 from tailrace.settings import Settings
@@ -26,8 +26,8 @@ from tailrace.up import Supervisor, running
 
 HISTORY_S = 65 * 60
 RATE = 10.0
-"""Calls a second, then and now: only the planted incidents are to stand out."""
-CALM_S = 6
+"""Calls a second now, whatever the hour; the history follows the day's shape up to it."""
+CALM_S = 4
 """Quiet live seconds before the first incident may begin."""
 READY_WITHIN_S = 120.0
 CATCH_UP_WITHIN_S = 120.0
@@ -79,8 +79,7 @@ def play(settings: Settings, *, seed: int, say: Say, on_alert: Callable[[Alert],
             "TAILRACE_METER__SAMPLES_PER_S": "1000",  # the history's few texts come all at once, and all are wanted
         }
         with running(settings, environment=environment) as (supervisor, _), _kept_alive(supervisor):
-            _await(settings, READY_WITHIN_S, "not every stage became ready", _ready)
-            say("all stages run; writing 65 minutes of history")
+            say(f"Kafka runs, the stages start; writing {HISTORY_S // 60} minutes of history")
             return _traffic(settings, supervisor, receiver, seed=seed, say=say, calm=calm)
 
 
@@ -89,16 +88,18 @@ def _traffic(
 ) -> Outcome:
     kafka = wiring.kafka(settings, supervisor.bootstrap_servers)
     now = wall()
+    rate = RATE / day_shape(now)
     past = events(
         seed,
         now - HISTORY_S * SECOND,
         now,
-        rate=RATE,
+        rate=rate,
         content_share=TEXTS_IN_HISTORY / (HISTORY_S * RATE),
     )
     outcome = Outcome(())
     outcome.sent = len(publish(kafka, ((key_of(c), msgspec.json.encode(c)) for c in past)).positions)
-    say(f"{outcome.sent:,} calls of history sent; waiting until every stage has read them")
+    say(f"{outcome.sent:,} calls of history sent; waiting until every stage runs and has read them")
+    _await(settings, READY_WITHIN_S, "not every stage became ready", _ready)
     _await(settings, CATCH_UP_WITHIN_S, "the stages did not catch up", _caught_up, STEADY_S)
     start = wall()
     incidents = () if calm else plan(seed, start + CALM_S * SECOND)
@@ -106,7 +107,7 @@ def _traffic(
     end = max((i.end for i in incidents), default=start + 90 * SECOND) + 12 * SECOND
     say(f"live: {RATE:.0f} calls a second; incidents will arrive in the next {(end - start) / SECOND:.0f} seconds")
     # calls missed while the history was read fill the gap between the two
-    live = events(seed + 1, now, end + int(RESOLVE_WITHIN_S) * SECOND, rate=RATE, incidents=incidents)
+    live = events(seed + 1, now, end + int(RESOLVE_WITHIN_S) * SECOND, rate=rate, incidents=incidents)
     timed = ((max(0, c["ts"] * 1000 - start), key_of(c), msgspec.json.encode(c)) for c in live)
     finished = threading.Event()
     feeding = threading.Thread(

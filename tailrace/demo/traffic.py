@@ -94,14 +94,14 @@ class Incident:
     action: str = ""
 
 
-def plan(seed: int, start: int, *, gap_s: int = 34, lasts_s: tuple[int, int] = (20, 26)) -> tuple[Incident, ...]:
+def plan(seed: int, start: int, *, gap_s: int = 26, lasts_s: tuple[int, int] = (20, 22)) -> tuple[Incident, ...]:
     """Draw the three incidents of one demo: order, moment, size, user; the first begins soon after ``start`` (µs)."""
     rng = random.Random(f"incidents-{seed}")
     kinds: list[Kind] = ["cost_spike", "guardrail_surge", "topic_shift"]
     rng.shuffle(kinds)
     planted = []
     for i, kind in enumerate(kinds):
-        begin = start + (i * gap_s + rng.randint(0, 6)) * SECOND
+        begin = start + (i * gap_s + rng.randint(0, 4)) * SECOND
         end = begin + rng.randint(*lasts_s) * SECOND
         if kind == "cost_spike":
             app = rng.choice(APPS)
