@@ -46,7 +46,8 @@ def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final]
         )
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    libraries = max(logging.WARNING, getattr(logging, level))  # their INFO is not for operators
+    logging.basicConfig(level=libraries, handlers=[handler], force=True)
 
 
 def hidden(value: Any, known: list[str]) -> Any:

@@ -115,10 +115,12 @@ EVIL = [
 @pytest.mark.parametrize("piece", EVIL)
 def test_cost_grows_with_length_and_not_with_its_square(piece: str) -> None:
     def cost(n: int) -> float:
-        text = piece * (n // len(piece))
-        begun = time.process_time()
-        Redactor().text(text)
-        return time.process_time() - begun
+        text, took = piece * (n // len(piece)), []
+        for _ in range(3):
+            begun = time.process_time()
+            Redactor().text(text)
+            took.append(time.process_time() - begun)
+        return min(took)  # a neighbour on the same core makes a run dearer, never cheaper
 
     # CPU time of eight times the text; a quadratic pattern would take sixty-four times as long
     assert cost(160_000) < 24 * max(cost(20_000), 0.005)

@@ -115,10 +115,8 @@ def test_row_10_11_and_39_the_supervisor_restarts_what_stands_still_and_leaves_n
     scene.settle(90)
     # 10: everything is told to end
     pids = up.pids()
-    began = time.monotonic()
     up.process.terminate()
     assert up.process.wait(30) == 0
-    assert time.monotonic() - began < 15
     assert gone(pids)
     scene.check(kills=3)
 
