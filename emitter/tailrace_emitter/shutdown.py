@@ -7,10 +7,12 @@ import sys
 import threading
 import time
 import weakref
+from _thread import start_new_thread
 from typing import Any, Dict
 
 EXIT_S = 2.0
 """What the end of a process may wait for Kafka; ``TAILRACE_EXIT_S`` says otherwise."""
+_SLACK_S = 1.0  # what ``finish`` may take beyond its limit before a signal goes on without it
 _open: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _state: Dict[str, bool] = {}
 
@@ -39,8 +41,10 @@ def finish() -> None:
     until = time.monotonic() + limit
     left = 0
     reasons: Dict[str, int] = {}
-    for sender in list(_open):
+    senders = list(_open)
+    for sender in senders:
         left += sender.close(max(0.0, until - time.monotonic()))
+    for sender in senders:
         for reason, count in sender.stats()["dropped"].items():
             reasons[reason] = reasons.get(reason, 0) + count
     if left or reasons:
@@ -71,8 +75,23 @@ def _watch_sigterm() -> None:
 
 
 def _on_sigterm(number: int, frame: Any) -> None:
+    """Finish in another thread, then die of the signal.
+
+    The interrupted main thread may stand inside ``put`` and hold the very locks that ``close`` and ``stats`` need;
+    waiting for itself it would never end. Those of ``threading`` too: hence a bare thread and a bare lock.
+    """
+    done = threading.Lock()
+    done.acquire()
     try:
-        finish()
+        start_new_thread(_finish_and_open, (done,))
+        done.acquire(timeout=exit_s() + _SLACK_S)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _finish_and_open(done: Any) -> None:
+    try:
+        finish()
+    finally:
+        done.release()

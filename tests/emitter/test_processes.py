@@ -71,6 +71,31 @@ def test_with_no_broker_the_process_still_ends_and_says_what_is_left(end: str, s
     assert "50 events not delivered at exit within 2 s" in err
 
 
+HELD = {
+    "the lock of what is refused at the door": "sender._door_lock",
+    "the lock of the event that wakes the sender": "sender._wake._cond",
+    "the lock of threads that start": "__import__('threading')._active_limbo_lock",
+}
+
+
+@pytest.mark.parametrize("lock", HELD.values(), ids=HELD.keys())
+@pytest.mark.row(56)
+def test_sigterm_ends_a_process_whose_main_thread_holds_a_lock(lock: str, script: Any) -> None:
+    code = f"""
+    sender = tailrace_emitter.default()._sender
+    while not sender._idle: time.sleep(0.01)
+    with {lock}:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    """
+    app = script(WRITE + code, environment(None, TAILRACE_EXIT_S="0.5"))
+    try:
+        _, err = app.communicate(timeout=30)
+    finally:
+        app.kill()
+    assert app.returncode == -signal.SIGTERM, err
+
+
 def test_how_long_the_end_may_take_is_the_apps_to_say(script: Any) -> None:
     app = script(WRITE, environment(None, TAILRACE_BOOTSTRAP_SERVERS="127.0.0.1:9", TAILRACE_EXIT_S="0.2"))
     _, err = app.communicate(timeout=30)
