@@ -197,7 +197,7 @@ def _time(value: Any, path: str, strays: Strays) -> Any:
             raise Unfit from None
     if isinstance(value, datetime):
         try:
-            return value.astimezone(timezone.utc)  # noqa: UP017 - Python 3.9 has no datetime.UTC
+            return value.astimezone(timezone.utc)
         except (OverflowError, OSError, ValueError):
             raise Unfit from None
     number = _number(value)

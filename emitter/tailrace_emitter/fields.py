@@ -199,7 +199,7 @@ NEST = {"call": nest_call, "feedback": nest_feedback, "eval": nest_eval}
 
 def start_time(ts_ns: int, nested: Mapping[str, Any], *, ended: bool) -> datetime:
     """When the request began: the moment of recording, less the latency where the call had ended by then."""
-    begun = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=ts_ns // 1000)  # noqa: UP017 - 3.9
+    begun = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=ts_ns // 1000)
     latency = nested.get("latency")
     total = latency.get("total_ms") if isinstance(latency, dict) else latency
     if ended and isinstance(total, (int, float)) and not isinstance(total, bool) and 0 <= total < 86_400_000:
