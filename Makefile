@@ -71,7 +71,7 @@ test: setup  ## all tests but the slow ones; TESTS="tests/schemas -k call" for s
 	$(BIN)/python -m pytest $(TESTS)
 
 demo: setup  ## the main job on this machine, in under three minutes
-	$(BIN)/tailrace demo --exit
+	$(BIN)/tailrace demo
 
 # a part of it (TESTS=...) does not rewrite the page
 faults: setup  ## the whole fault matrix; writes docs/faults.md

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -15,10 +16,11 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from schemas.alerts import Alert
+from schemas.errors import SettingsError
 from tailrace import logs, wiring
 from tailrace.cli.context import print_json
 from tailrace.demo.run import Outcome, play
-from tailrace.settings import Settings, load
+from tailrace.settings import FILE_NAME, Settings, load
 from warehouse.readonly import ReadOnlyLake
 from warehouse.verify import verify
 
@@ -42,15 +44,17 @@ def _demo(
     context: typer.Context,
     seed: Annotated[int, typer.Option(help="Draws traffic, moments, sizes and users.")] = 1,
     calm: Annotated[bool, typer.Option(help="Plant nothing: then any alert fails the demo.")] = False,
-    keep: Annotated[Path | None, typer.Option(help="Folder to keep everything in.")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for everything, new or empty; else a temporary one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Only one JSON object, at the end.")] = False,
-    no_web: Annotated[bool, typer.Option("--no-web", help="Without pages.")] = False,
-    leave: Annotated[bool, typer.Option("--exit", help="End at once when it is over.")] = False,
+    leave: Annotated[bool, typer.Option("--exit", help="Delete the temporary folder at the end.")] = False,
+    _no_web: Annotated[bool, typer.Option("--no-web", hidden=True, help="For scripts; nothing is served.")] = False,
 ) -> None:
     """Broker, stages, traffic with three incidents, alerts on the screen, a summary; fails if any other alert comes."""
     began = time.monotonic()
-    home = keep or Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
-    settings = load(home)
+    settings = _alone(keep)
+    home, kept = settings.home, keep is not None or not leave
     logs.configure(stage="demo", level="ERROR" if not as_json else "CRITICAL")
     screen = Console(stderr=as_json, highlight=False)
 
@@ -65,12 +69,28 @@ def _demo(
         if as_json:
             print_json(report)
         else:
-            _summary(screen, report, home, kept=keep is not None)
+            _summary(screen, report, home, kept=kept)
     finally:
-        if keep is None:
+        if not kept:
             shutil.rmtree(home, ignore_errors=True)
     if report["problems"] or not report["verified"]:
         sys.exit(1)
+
+
+def _alone(keep: Path | None) -> Settings:
+    """Return settings that know of nothing but a fresh home: no invented call may reach a real topic or lake.
+
+    Raises:
+        SettingsError: ``keep`` has something in it.
+    """
+    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise SettingsError("--keep", f"{keep} is not empty", "name a new folder")
+    for name in [name for name in os.environ if name.startswith("TAILRACE_")]:
+        del os.environ[name]  # the stages read it as well
+    home = keep or Path(tempfile.mkdtemp(prefix="tailrace-demo-"))
+    home.mkdir(parents=True, exist_ok=True)
+    (home / FILE_NAME).write_text("# the demo's own: one in the working directory is not read\n")
+    return load(home)
 
 
 def _panel(alert: Alert) -> Panel:
@@ -127,10 +147,12 @@ def _summary(screen: Console, report: dict[str, Any], home: Path, *, kept: bool)
         screen.print(f"[red]PROBLEM[/red] {escape(problem)}")
     if not report["problems"]:
         screen.print("[green]exactly the planted incidents alerted[/green]")
+    screen.print("where the alerts came from:")
+    for alert in report["evidence"]:
+        screen.print(escape(f"  observed {alert['observed']:.6g}: {alert['sql']}"), soft_wrap=True)
+    where = home if kept else "DIR"
+    screen.print("look further:" if kept else "look further: `tailrace demo --keep DIR`, then")
+    for query in _TRY:
+        screen.print(escape(f'  tailrace --home {where} sql "{query}"'), soft_wrap=True)
     if kept:
-        screen.print("look further:")
-        for query in _TRY:
-            screen.print(escape(f'  tailrace --home {home} sql "{query}"'))
-    else:
-        screen.print("look further: `tailrace demo --keep DIR`, then")
-        screen.print(escape(f'  tailrace --home DIR sql "{_TRY[0]}"'))
+        screen.print(escape(f"  tailrace --home {home} alerts list; everything is in {home}"), soft_wrap=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from schemas.alerts import Alert
-from schemas.errors import RetryableError
+from schemas.errors import RetryableError, TailraceError
 from tailrace import wiring
 from tailrace.demo.judge import complete, judge
 from tailrace.demo.receiver import Receiver, listening
@@ -110,14 +110,22 @@ def _traffic(
     live = events(seed + 1, now, end + int(RESOLVE_WITHIN_S) * SECOND, rate=rate, incidents=incidents)
     timed = ((max(0, c["ts"] * 1000 - start), key_of(c), msgspec.json.encode(c)) for c in live)
     finished = threading.Event()
-    feeding = threading.Thread(
-        target=lambda: publish(kafka, in_real_time(_until(timed, finished), 1.0)), name="traffic", daemon=True
-    )
+    failed: list[TailraceError] = []
+
+    def feed() -> None:
+        try:
+            publish(kafka, in_real_time(_until(timed, finished), 1.0))
+        except TailraceError as error:
+            failed.append(error)
+
+    feeding = threading.Thread(target=feed, name="traffic", daemon=True)
     feeding.start()
     while wall() < end or (wall() < end + RESOLVE_WITHIN_S * SECOND and not complete(incidents, receiver.alerts)):
         time.sleep(0.2)
     finished.set()
     feeding.join()
+    if failed:
+        raise failed[0]
     _await(settings, CATCH_UP_WITHIN_S, "the stages did not catch up", _caught_up)
     outcome.alerts = list(receiver.alerts)
     outcome.problems = judge(incidents, outcome.alerts)
