@@ -186,7 +186,7 @@ def replay(
     an id as a duplicate, and views show one. Before each page is sent, who sends what is recorded on llm.log.
 
     Raises:
-        KafkaUnavailableError: not everything was acknowledged; running it again sends what is missing.
+        KafkaUnavailableError: the brokers did not say in time; running it again sends what is missing.
     """
     done, known, page = Replayed(), set[str](), list[tuple[str, Candidate]]()
 
@@ -196,7 +196,9 @@ def replay(
         done.skipped += [(c.name, "landed already: its id stands in the lake") for i, c in page if i in landed]
         if due and not dry_run:
             _record(kafka, [event_id for event_id, _ in due], actor=actor, source=source, now=now)
-            publish(kafka, [(c.key or b"", c.value or b"") for _, c in due])
+            refused = publish(kafka, [(c.key or b"", c.value or b"") for _, c in due]).errors
+            done.skipped += [(due[i][1].name, f"not acknowledged: {why}; run it again") for i, why in refused.items()]
+            due = [one for i, one in enumerate(due) if i not in refused]
         done.ids += [event_id for event_id, _ in due]
         page.clear()
 

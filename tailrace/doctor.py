@@ -14,6 +14,7 @@ from tailrace.publish import publish
 from tailrace.settings import Settings
 from tailrace.stages import wall
 from tailrace.status import status
+from warehouse.readonly import ReadOnlyLake
 
 MODEL = "gpt-4o-mini"
 APP = "tailrace-doctor"
@@ -63,10 +64,10 @@ def examine(settings: Settings, bootstrap_servers: str, *, event_id: str, timeou
         lag = stages["land"]["lag"]
         yield Hop("landed", False, f"not in the lake after {timeout_s:g} s; land's lag is {lag}", "see logs/land.log")
         return
-    yield from _landed(rows[position])
+    yield from _landed(settings, rows[position])
 
 
-def _landed(row: dict[str, Any]) -> Iterator[Hop]:
+def _landed(settings: Settings, row: dict[str, Any]) -> Iterator[Hop]:
     if row["table"] == "dead":
         yield Hop(
             "landed", False, f"dead: {row['reason']} {row['detail'] or ''}", "is this land older than the emitter?"
@@ -77,4 +78,11 @@ def _landed(row: dict[str, Any]) -> Iterator[Hop]:
     yield Hop(
         "priced", priced, f"{row['cost_usd']} USD ({row['cost_status']})", "no price for the model: settings, `prices`"
     )
-    yield Hop("queryable", True, f"SELECT * FROM calls WHERE id = '{row['id']}'")
+    asked = f"SELECT count(*) AS calls FROM calls WHERE id = '{row['id']}'"
+    try:
+        with ReadOnlyLake.open(wiring.lake(settings)) as lake:
+            found = lake.query(asked).to_pylist()[0]["calls"]
+    except TailraceError as error:
+        yield Hop("queryable", False, str(error), "`tailrace verify` says more")
+        return
+    yield Hop("queryable", found == 1, f"{asked} -> {found}", "the view `calls` hides it: is its id there twice?")

@@ -19,20 +19,22 @@ SECOND = 1_000_000
 
 @dataclass
 class Published:
-    """What the brokers acknowledged."""
+    """What the brokers acknowledged, and what they did not."""
 
     positions: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Number of the event in its file -> (partition, offset)."""
     errors: dict[int, str] = field(default_factory=dict)
+    """Number of the event -> why it was not; whoever calls says so, and may send it again."""
 
 
 def publish(
     config: KafkaConfig, values: Iterable[tuple[bytes, bytes]], *, progress: Callable[[int], None] = lambda _: None
 ) -> Published:
-    """Send (key, value) pairs and wait for every acknowledgement.
+    """Send (key, value) pairs and wait until each is acknowledged or refused.
 
     Raises:
-        KafkaUnavailableError: not everything was acknowledged.
+        KafkaUnavailableError: the brokers did not say in time.
+        KafkaRefusedError: an event is too large, or this user may not write.
     """
     producer = Producer(config, linger_ms=20)
     done = Published()

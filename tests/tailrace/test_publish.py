@@ -1,0 +1,49 @@
+"""What the brokers did not take is named, and the command has failed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from pipelines.kafka import KafkaConfig
+from schemas.topics import EVENTS
+from tailrace.publish import publish
+
+
+@pytest.fixture
+def narrow(broker, prefix):
+    """llm.events on a broker that takes at most 2,000 bytes a batch."""
+    topic = NewTopic(prefix + EVENTS, 1, 1, config={"max.message.bytes": "2000"})
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for future in admin.create_topics([topic]).values():
+        future.result(20)
+    return KafkaConfig(broker.bootstrap, prefix)
+
+
+BIG = json.dumps({"v": 1, "noise": os.urandom(4000).hex()}).encode()
+
+
+def test_a_refused_event_is_an_error_and_not_a_position(narrow):
+    sent = publish(narrow, [(b"k", BIG)])
+    assert sent.positions == {}
+    assert "too large" in sent.errors[0].lower()
+    assert publish(narrow, [(b"k", b"{}")]).positions == {0: (0, 0)}
+
+
+def test_emit_names_what_was_refused_and_fails(narrow, tmp_path):
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(BIG + b"\n")
+    environment = {
+        **os.environ,
+        "TAILRACE_HOME": str(tmp_path / "home"),
+        "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": narrow.bootstrap_servers,
+        "TAILRACE_KAFKA__PREFIX": narrow.prefix,
+    }
+    command = [sys.executable, "-m", "tailrace", "emit", str(file)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "event 0 was not acknowledged" in ran.stderr
+    assert "0 events acknowledged" in ran.stdout
