@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -11,6 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger()
+_unwritten: set[str] = set()
+"""Names whose run file could not be written the last time: said once."""
 Beat = Callable[[dict[str, Any]], None]
 BEAT_EVERY_S = 0.5
 STARTING_S = 180.0
@@ -48,11 +54,25 @@ class Home:
         return self.folder("run") / f"{name}.json"
 
     def write_run(self, name: str, facts: dict[str, Any]) -> None:
-        """Replace the run file of ``name`` whole, so that a reader never sees half of it."""
-        target = self.run_file(name)
+        """Replace the run file of ``name`` whole, so that a reader never sees half of it.
+
+        On a full disk the last one stands, touched: whoever beats is not taken for hung, alerts go out, and only
+        ``status``, which reads the old time, says "silent".
+        """
+        target = self.path / "run" / f"{name}.json"
         draft = target.with_suffix(f".{os.getpid()}.tmp")
-        draft.write_text(json.dumps(facts, default=str))
-        draft.replace(target)
+        try:
+            self.folder("run")
+            draft.write_text(json.dumps(facts, default=str))
+            draft.replace(target)
+            _unwritten.discard(name)
+        except OSError as error:
+            if name not in _unwritten:
+                log.error("run_file_not_written", name=name, cause=str(error))
+            _unwritten.add(name)
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+                os.utime(target)
 
     def read_run(self, name: str) -> dict[str, Any] | None:
         """Return what ``name`` last said, None where it never spoke."""
@@ -61,6 +81,13 @@ class Home:
         except (FileNotFoundError, json.JSONDecodeError):
             return None
         return facts
+
+    def beaten(self, name: str) -> int:
+        """Return when ``name`` last wrote or touched its run file, ns; only good to see that it did."""
+        try:
+            return self.run_file(name).stat().st_mtime_ns
+        except OSError:
+            return 0
 
 
 class Heartbeat:

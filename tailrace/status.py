@@ -10,8 +10,9 @@ from tailrace.settings import Settings
 from tailrace.stages import STAGES, Stage, wall
 
 FRESH_S = 30.0
-_TROUBLE = frozenset({"held", "waiting", "retrying"})
-"""What a stage that lives may say of itself when nothing moves: its breaker is open, the lake or Kafka is away."""
+_TROUBLE = frozenset({"held", "waiting", "retrying", "unknown"})
+"""What a stage that lives may say of itself when nothing moves: its breaker is open, the lake or Kafka is away, drift
+has no model."""
 
 
 def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import structlog
 
+from schemas.errors import TailraceError
 from tailrace.broker import Broker
 from tailrace.home import Home
 from tailrace.settings import Settings
@@ -25,6 +26,7 @@ from tailrace.supervise import Action, Awake, Child, Heard, Seen, decide, hear, 
 log = structlog.get_logger()
 LOOK_EVERY_S = 0.2
 STOP_WITHIN_S = 8.0
+BROKER_AGAIN_S = 5.0
 LOG_KEEP_BYTES = 16 * 1024 * 1024
 
 
@@ -117,7 +119,7 @@ class Supervisor:
             return Seen(alive=False, exit_code=None, silent_s=0.0)
         code = slot.process.poll()
         said = self.home.read_run(slot.stage.name)
-        beat = said["at"] if said and said["pid"] == slot.process.pid else None
+        beat = self.home.beaten(slot.stage.name) if said and said["pid"] == slot.process.pid else None
         slot.heard = hear(slot.heard, slot.process.pid, beat, now)
         silent = silence(slot.heard, self._awake, now)
         return Seen(alive=code is None, exit_code=code, silent_s=silent, spoke=slot.heard.beat is not None)
@@ -196,9 +198,17 @@ def up(
             supervisor.look()
             if broker is not None and not broker.alive:
                 log.error("broker_died")
-                with contextlib.suppress(Exception):
-                    broker.stop()
-                broker.start()
+                _start_again(broker, stop)
+
+
+def _start_again(broker: Broker, stop: threading.Event) -> None:
+    """Bring the broker back; where it does not come (a full disk, a slow machine) the next look tries anew."""
+    try:
+        broker.stop()
+        broker.start()
+    except (TailraceError, OSError) as error:
+        log.error("broker_not_back", cause=str(error), retry_in_s=BROKER_AGAIN_S)
+        stop.wait(BROKER_AGAIN_S)
 
 
 def write_env(home: Home, bootstrap: str, prefix: str) -> None:

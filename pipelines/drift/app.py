@@ -300,7 +300,7 @@ class Stage:
         standing = {key: w.standing for p in self.partitions.values() for key, w in p.watches.items()}
         return {
             "state": "unknown" if self.trouble else "ok",
-            "cause": self.trouble,
+            "error": self.trouble,
             "positions": {n: p.samples_next for n, p in self.partitions.items()},
             "texts": self.texts,
             "rejected": self.rejected,

@@ -158,7 +158,7 @@ def test_without_a_model_drift_is_unknown_and_no_text_is_lost(kafka: KafkaConfig
     publish(kafka, [*map(msgspec.json.encode, texts)])
     with stage(DriftConfig(kafka, tmp_path, retry_s=0.2), model) as facts:
         wait(lambda: bool(facts) and facts[-1]["state"] == "unknown")
-        assert facts[-1]["cause"] == "no model here"
+        assert facts[-1]["error"] == "no model here"
         wait(lambda: facts[-1]["lag"] == len(texts) - 1)
         assert embedded(kafka) == []
         model.broken = ""
