@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pipelines.alerts.finding import Finding
-from pipelines.meter.measures import TRUNCATED
+from pipelines.meter.measures import REFUSED, TRUNCATED
+from schemas.arrow import event_columns
+from tailrace_emitter.event import Call
 
 COLUMNS = {
     "app": "app",
@@ -33,15 +35,20 @@ _MEASURES = {
     "cost_per_call": "sum(cost_usd)::DOUBLE / count(*)",
     "tokens_per_call": f"sum({_TOKENS})::DOUBLE / count(*)",
 }
+_RETRIEVED = " OR ".join(f"{c.name} IS NOT NULL" for c in event_columns(Call) if c.path[0] == "retrieval")
 _SHARES = {
     "errors": "status = 'error'",
     "blocked": "status = 'blocked' OR coalesce(len(list_filter(guardrails, lambda g: g.action = 'block')), 0) > 0",
+    "refused": f"refused OR lower(finish_reason) IN ({', '.join(repr(r) for r in REFUSED)})",
     "truncated": f"lower(finish_reason) IN ({', '.join(repr(r) for r in TRUNCATED)})",
     "fallbacks": "fallback_from IS NOT NULL",
     "usage_missing": "input_tokens IS NULL",
     "unpriced": "cost_usd IS NULL",
+    "empty_retrievals": "len(retrieval_docs) = 0",
 }
 """The same tests as ``pipelines.meter.measures.counts``, on the landed columns."""
+_OF = {"empty_retrievals": f"count(*) FILTER ({_RETRIEVED})"}
+"""What a share is a share of, where that is not all calls."""
 
 
 def literal(text: str) -> str:
@@ -81,7 +88,7 @@ def _value(finding: Finding) -> str | None:
         hits = f"coalesce(len(list_distinct(list_transform({mine}, lambda g: g.action))), 0)"
         return f"sum({hits})::DOUBLE / count(*)"
     if test := _SHARES.get(finding.measure):
-        return f"count(*) FILTER ({test})::DOUBLE / count(*)"
+        return f"count(*) FILTER ({test})::DOUBLE / {_OF.get(finding.measure, 'count(*)')}"
     return None
 
 

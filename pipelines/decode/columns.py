@@ -39,7 +39,7 @@ _METERED_NAMES = (
 )
 _METERED = (
     "coalesce(status, 'ok') AS status",
-    "retrieval IS NOT NULL AS retrieval",
+    "retrieval",
     "CAST(len(retrieval_docs) AS INTEGER) AS retrieval_docs_count",
     "CASE WHEN len(guardrails) > 0 THEN guardrails END AS guardrails",
 )
@@ -131,13 +131,16 @@ def _landing_sql(struct: type[Event]) -> str:
 def _metered_sql() -> str:
     by_name = {c.name: c for c in event_columns(Call)}
     columns = tuple(by_name[name] for name in _METERED_NAMES)
+    retrieval = {c.path[1]: _shape(c.arrow, c.duckdb) for c in by_name.values() if c.path[0] == "retrieval"}
     lists = {
         "guardrails": [{"name": "VARCHAR", "action": "VARCHAR"}],
-        "retrieval": {"docs": [{"rank": "INTEGER"}]},
+        "retrieval": {**retrieval, "docs": [{"rank": "INTEGER"}]},
     }
     transform, select = _transformed(columns, lists)
+    # one that says nothing leaves no trace in the lake, and what is counted can be counted there
+    done = " OR ".join(f's.retrieval."{name}" IS NOT NULL' for name in retrieval)
     flat = (
-        f"SELECT {select}, s.guardrails, s.retrieval, s.retrieval.docs AS retrieval_docs"
+        f"SELECT {select}, s.guardrails, {done} AS retrieval, s.retrieval.docs AS retrieval_docs"
         f" FROM (SELECT {transform} AS s FROM lines)"
     )
     return f"SELECT * EXCLUDE (status, retrieval, retrieval_docs, guardrails), {', '.join(_METERED)} FROM ({flat})"

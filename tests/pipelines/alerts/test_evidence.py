@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.alerts.evidence import literal, sql
+from pipelines.decode import PriceBooks, Seen, decode, decode_metered, default_book
 from pipelines.detect.judge import judge
+from pipelines.meter.measures import counts
 from schemas.arrow import lake_columns
+from schemas.records import Records
 from schemas.rollups import H_KIND
 from tailrace_emitter.event import Call
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, App, Incident, Stream
@@ -30,7 +39,8 @@ class Landing(Stream):
     def land(self, lake: duckdb.DuckDBPyConnection, calls: object) -> None:
         renamed = {"user": "user_id", "tenant": "tenant_id"}
         wanted = (
-            "id ts app feature model tenant user status cost_usd input_tokens output_tokens _epoch _partition _offset"
+            "id ts app feature model tenant user status cost_usd input_tokens output_tokens refused finish_reason "
+            "_epoch _partition _offset"
         )
         names = wanted.split()
         targets = ", ".join(renamed.get(n, n) for n in names)
@@ -39,9 +49,36 @@ class Landing(Stream):
         )
         guards = "list_transform(guardrails, lambda g: {'name': g.name, 'stage': NULL, 'action': g.action, "
         guards += "'score': NULL, 'category': NULL, 'ms': NULL})"
+        docs = "CASE WHEN retrieval_docs_count = 0 THEN [] END"  # the others say only where they looked
         lake.execute(
-            f"INSERT INTO raw_calls ({targets}, guardrails, _dup) SELECT {sources}, {guards}, false FROM calls"
+            f"INSERT INTO raw_calls ({targets}, guardrails, _dup, retrieval_source, retrieval_docs)"
+            f" SELECT {sources}, {guards}, false, CASE WHEN retrieval THEN 'kb' END, {docs} FROM calls"
         )
+
+
+class Odd(Landing):
+    """A third of the calls retrieve; ``kind`` befalls 1 % of those it can befall, and half of them from T0 + 20 s."""
+
+    kind = ""
+
+    def _table(self, rng: np.random.Generator, columns: dict[str, Any], partition: int) -> pa.Table:
+        calls = super()._table(rng, columns, partition)
+        size = len(calls)
+        late = calls["ts"].cast(pa.int64()).to_numpy() >= T0 + 20 * SECOND
+        hit = rng.random(size) < np.where(late, 0.5, 0.01)
+        said, retrieval = rng.integers(0, 3, size), rng.random(size) < 1 / 3
+        changed: dict[str, Any] = {"retrieval": retrieval}
+        if self.kind == "refused":
+            changed["refused"] = [bool(s == 0) if h else None for h, s in zip(hit, said, strict=True)]
+            changed["finish_reason"] = [
+                ("stop", "SAFETY", "refusal")[s] if h else None for h, s in zip(hit, said, strict=True)
+            ]
+        else:
+            changed["retrieval_docs_count"] = [0 if h and r else None for h, r in zip(hit, retrieval, strict=True)]
+        for name, values in changed.items():
+            at = calls.schema.get_field_index(name)
+            calls = calls.set_column(at, calls.schema.field(at), pa.array(values, calls.schema.field(at).type))
+        return calls
 
 
 @pytest.mark.parametrize(
@@ -56,7 +93,18 @@ class Landing(Stream):
 def test_the_sql_of_an_alert_returns_exactly_its_number(
     seed: int, planted: Incident, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream = Landing(seed, incidents=(planted,), apps=(App(rate=1.5),))
+    prove(Landing(seed, incidents=(planted,), apps=(App(rate=1.5),)), monkeypatch, resolved=True)
+
+
+@pytest.mark.parametrize("kind", ["refused", "empty_retrievals"])
+def test_so_does_that_of_a_share_that_few_calls_report(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Odd(34, apps=(App(rate=1.5),))
+    stream.kind = kind
+    assert f"surge_{kind}" in prove(stream, monkeypatch, resolved=False)
+
+
+def prove(stream: Landing, monkeypatch: pytest.MonkeyPatch, *, resolved: bool) -> set[str]:
+    """Judge the stream and run the SQL of every alert; the rules that fired."""
     lake = stream.table()
     made = stream._table
 
@@ -69,7 +117,7 @@ def test_the_sql_of_an_alert_returns_exactly_its_number(
     records = [*stream.records(T0 - HOUR, T0, live=False, batch_s=600)]
     records += stream.records(T0, T0 + 130 * SECOND, live=True, batch_s=2)
     alerts = list(judge(records))
-    assert [a.state for a in alerts] == ["firing", "resolved"]
+    assert [a.state for a in alerts] == ["firing", "resolved"][: 1 + resolved]
     for alert in alerts:
         # all that came later is in the table already, and does not count
         [(found,)] = lake.execute(alert.evidence.sql).fetchall()
@@ -78,6 +126,52 @@ def test_the_sql_of_an_alert_returns_exactly_its_number(
     known = {str(i) for (i,) in lake.execute("SELECT id FROM raw_calls").fetchall()}
     assert alerts[0].evidence.call_ids
     assert set(alerts[0].evidence.call_ids) <= known
+    return {alert.rule for alert in alerts}
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "refused": {"refused": True},
+    "not refused": {"refused": False, "finish_reason": "stop"},
+    "a provider's word": {"finish_reason": "Content_Filter"},
+    "both": {"refused": True, "finish_reason": "refusal"},
+    "not refused, and a provider's word": {"refused": False, "finish_reason": "SAFETY"},
+    "a retrieval that says nothing": {"retrieval": {}},
+    "a retrieval of nulls": {"retrieval": {"query": None, "docs": None}},
+    "an empty retrieval": {"retrieval": {"docs": []}},
+    "a retrieval with a query": {"retrieval": {"query": "q"}},
+    "a retrieval with a place": {"retrieval": {"source": "kb"}},
+    "a retrieval with an index": {"retrieval": {"index": "i"}},
+    "a retrieval that took time": {"retrieval": {"ms": 0.0}},
+    "a retrieval that wanted five": {"retrieval": {"top_k": 5, "docs": []}},
+    "a retrieval that found": {"retrieval": {"docs": [{"id": "d"}]}},
+}
+
+
+def messages() -> Iterator[bytes]:
+    for i, odd in enumerate(ODD.values()):
+        fixed = {"v": 1, "type": "call", "id": str(uuid.UUID(int=i)), "ts": T0 // 1000, "app": "bot", "model": "m"}
+        yield json.dumps(fixed | odd).encode()
+
+
+@pytest.mark.parametrize(("kind", "of"), [("refused", "calls"), ("empty_retrievals", "retrievals")])
+def test_what_meter_counts_of_a_message_is_counted_in_what_lands_of_it(kind: str, of: str) -> None:
+    from tests.pipelines.alerts.test_lifecycle import finding
+
+    values = list(messages())
+    size = len(values)
+    records = Records(
+        "llm.events", [0] * size, [*range(size)], [T0] * size, [None] * size, values, [()] * size, {0: (0, size)}
+    )
+    books = PriceBooks([default_book()])
+    counted = counts(decode_metered(records, books, Seen(), epoch=0).table)
+    rows = decode(records, books, Seen(), epoch=0, landed_at=T0).calls
+    assert len(rows) == size
+    lake = duckdb.connect()
+    lake.register("rows", rows)
+    text = sql(finding(measure=kind, series={"app": "bot"}, start=T0, end=T0 + SECOND), {0: size}, 0, table="rows")
+    assert lake.execute(text).fetchall() == [(counted[kind].sum() / counted[of].sum(),)]
+    assert 0 < counted[kind].sum() < counted[of].sum()
 
 
 HOSTILE = [
