@@ -67,12 +67,18 @@ def land(settings: Settings) -> LandConfig:
 
 
 def meter(settings: Settings) -> MeterConfig:
-    """Return meter's arguments."""
+    """Return meter's arguments; the epoch is read from the lake, so ask anew for every start.
+
+    Raises:
+        LakeUnavailableError: the caller may try again.
+    """
+    from pipelines.meter.epoch import landed_epoch
     from pipelines.meter.stage import MeterConfig
 
     said = settings.meter
     return MeterConfig(
         kafka(settings),
+        epoch=landed_epoch(lake(settings)),
         price_overrides=tuple(settings.prices),
         samples_per_s=said.samples_per_s,
         batch_rows=said.batch_rows,

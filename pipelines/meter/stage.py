@@ -116,7 +116,8 @@ class _Session:
             slot=str(config.slot),
         )
         positions = self._resume({p: marks for p, marks in partitions.items() if self._mine(p)})
-        self._committed = {(EVENTS, p): offset for p, offset in positions.items()}
+        # the first transaction commits every position: beside the note, none may stay that another epoch left
+        self._committed: dict[tuple[str, int], int] = {}
         warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive)
         self._ticked = self._looked = 0.0
         log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=config.slot, topic_id=self._topic_id)
@@ -163,11 +164,22 @@ class _Session:
         point("meter.after_commit")
 
     def _resume(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-        """Partition -> next offset: the committed one, else the low watermark."""
-        committed = {} if self._adopted() else self._source.committed(EVENTS, marks)
+        """Partition -> next offset: the committed one, else the low watermark; that as well where a log was cut.
+
+        Raises:
+            TopicReplacedError: another topic, or a log that was cut, under the old epoch.
+        """
+        noted, topic_id = self._noted()
+        adopted = self.config.epoch > noted
+        replaced = topic_id not in ("", self._topic_id)
+        if replaced and not adopted:
+            raise TopicReplacedError(EVENTS, f"its id is {self._topic_id}, it was {topic_id}")
+        committed = {} if replaced else self._source.committed(EVENTS, marks)
         positions = {}
         for partition, (low, high) in marks.items():
             offset, _ = committed.get(partition, (low, ""))
+            if offset > high and adopted:
+                offset = low
             if offset > high:
                 raise TopicReplacedError(EVENTS, f"position {offset} of partition {partition} is behind its end {high}")
             if offset < low:
@@ -175,19 +187,11 @@ class _Session:
             positions[partition] = max(offset, low)
         return positions
 
-    def _adopted(self) -> bool:
-        """Is llm.events another topic than it was, under a new epoch?
-
-        Raises:
-            TopicReplacedError: another topic under the old epoch.
-        """
+    def _noted(self) -> tuple[int, str]:
+        """(epoch, topic id) under which llm.events was counted last; (0, "") before the first time."""
         _, note = self._source.committed(_NOTE_AT[0], [_NOTE_AT[1]]).get(_NOTE_AT[1], (0, ""))
         epoch, _, topic_id = note.partition(" ")
-        if topic_id in ("", self._topic_id):
-            return False
-        if int(epoch) >= self.config.epoch:
-            raise TopicReplacedError(EVENTS, f"its id is {self._topic_id}, it was {topic_id}")
-        return True
+        return int(epoch or 0), topic_id
 
     def _look_around(self, at: float) -> None:
         """Take on partitions that were added; refuse a topic that was made again."""

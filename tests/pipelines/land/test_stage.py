@@ -250,7 +250,9 @@ def test_a_topic_made_again_is_refused_until_it_is_adopted(rig):
     rig.send([call(), call()])
     error = rig.land_until_raises((TopicReplacedError, LogCutError))
     assert "tailrace topics adopt llm.events" in str(error)
-    assert adopt(rig.config, [EVENTS, ROLLUPS], now=lambda: 1) == {EVENTS: 1}
+    adopted = adopt(rig.config, [EVENTS, ROLLUPS], now=lambda: 1)
+    assert {topic: found.epoch for topic, found in adopted.items()} == {EVENTS: 1}
+    assert adopted[EVENTS].was != adopted[EVENTS].now
     rig.land_all(3)
     assert rig.query("SELECT _epoch, count(*) FROM raw_calls GROUP BY 1 ORDER BY 1") == [(0, 1), (1, 2)]
     assert rig.query("SELECT count(*) FROM gaps")[0][0] > 0

@@ -279,6 +279,30 @@ def test_a_topic_made_again_is_refused_until_it_is_adopted(config):
     assert sum(int(h["to"]) - int(h["from"]) for h in adopted) == 90
 
 
+@pytest.mark.row(16)
+def test_a_log_that_was_cut_is_refused_until_it_is_adopted(config):
+    emit(config, 60)
+    end, _ = in_thread(config)
+    wait_until_metered(config)
+    end()
+    source = Source(config, [EVENTS], group="meter")
+    source.commit({(EVENTS, 0): 10_000})  # what a position is once acknowledged records are gone; the id stays
+    deadline = time.monotonic() + 20
+    while source.committed(EVENTS, [0])[0][0] != 10_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    source.close()
+    with pytest.raises(TopicReplacedError, match="topics adopt"):
+        run(MeterConfig(config), stop=threading.Event(), now=lambda: 0)
+    for _ in range(2):  # the second one must find no position of the old epoch
+        end, _ = in_thread(config, epoch=1)
+        wait_until_metered(config)
+        end()
+    counted = [h for r, h in rollups(read(config, ROLLUPS)) if r.key == b"*" and h["epoch"] == b"1"]
+    assert {h["partition"] for h in counted} == {b"0"}, "the others go on where they stood"
+    assert counted[0]["from"] == b"0"
+
+
 @pytest.mark.slow
 def test_a_broker_that_pauses_and_dies_under_it_leaves_no_hole(tmp_path):
     with Broker(tmp_path) as own:
