@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from schemas.errors import SettingsError
+from tailrace_emitter.config import user_key_of
 
 FILE_NAME = "tailrace.toml"
 
@@ -153,6 +154,21 @@ class Settings(BaseSettings):
 def _toml_file() -> Path | None:
     home = Path(os.environ.get("TAILRACE_HOME", ".tailrace"))
     return next((p for p in (home / FILE_NAME, Path(FILE_NAME)) if p.is_file()), None)
+
+
+def user_key(settings: Settings) -> str | None:
+    """Return the key of pseudonyms: where the emitters look, in their order, and then what ``tailrace.toml`` says.
+
+    Raises:
+        SettingsError: the file of TAILRACE_USER_KEY_FILE cannot be read.
+    """
+    try:
+        found = user_key_of(os.environ)
+    except (OSError, UnicodeDecodeError) as error:
+        problem = (isinstance(error, OSError) and error.strerror) or "not UTF-8"
+        path = os.environ["TAILRACE_USER_KEY_FILE"]
+        raise SettingsError("user_key", f"{path}: {problem}", "mend TAILRACE_USER_KEY_FILE") from None
+    return found or (settings.user_key.get_secret_value() if settings.user_key else "") or None
 
 
 def load(home: Path | None = None) -> Settings:

@@ -8,6 +8,7 @@ import typer
 
 from schemas.errors import SettingsError
 from tailrace.cli.context import get
+from tailrace.settings import user_key
 from tailrace_emitter.redact import pseudonym
 
 user = typer.Typer(no_args_is_help=True, help="Pseudonyms of users.")
@@ -25,8 +26,12 @@ def _group() -> None:
 
 @user.command("id")
 def _id(context: typer.Context, name: Annotated[str, typer.Argument(help="As the app knows the user.")]) -> None:
-    """Print the pseudonym under which the emitters publish this user (keyed HMAC, TAILRACE_USER_KEY)."""
-    key = get(context).settings.user_key
+    """Print the pseudonym under which the emitters publish this user.
+
+    A keyed HMAC; the key is TAILRACE_USER_KEY, or the content of TAILRACE_USER_KEY_FILE.
+    """
+    key = user_key(get(context).settings)
     if key is None:
-        raise SettingsError("user_key", "not set", "set TAILRACE_USER_KEY to the key that the emitters use")
-    typer.echo(pseudonym(name, key.get_secret_value()))
+        remedy = "set TAILRACE_USER_KEY or TAILRACE_USER_KEY_FILE to the key that the emitters use"
+        raise SettingsError("user_key", "not set", remedy)
+    typer.echo(pseudonym(name, key))
