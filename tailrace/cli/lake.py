@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +46,9 @@ def _sql(
 
 def open_lake(here: Context) -> ReadOnlyLake:
     """Open the lake as a reader: it hides the originals of dead letters, and nothing can be written."""
-    return ReadOnlyLake.open(wiring.lake(here.settings), timeout_s=here.settings.lake.query_timeout_s)
+    said = here.settings.lake
+    config = replace(wiring.lake(here.settings), memory_limit=said.query_memory_limit)
+    return ReadOnlyLake.open(config, timeout_s=said.query_timeout_s)
 
 
 def _prompt(lake: ReadOnlyLake) -> None:
