@@ -132,8 +132,10 @@ class Windows:
             self.slots.setdefault(start, Slot()).add(place, sums)
             added.append((name, start, sums))
         self._keep(batch, np.where(sane, starts, 0), oldest)
-        self.positions[batch.source] = max(self.positions.get(batch.source, 0), batch.next_offset)
-        self.epoch = max(self.epoch, batch.epoch)
+        if batch.epoch > self.epoch:  # the topic was made again: offsets of the old one mean nothing in it
+            self.positions, self.epoch = {}, batch.epoch
+        if batch.epoch == self.epoch:
+            self.positions[batch.source] = max(self.positions.get(batch.source, 0), batch.next_offset)
         return added
 
     def place(self, name: str, slot: int) -> int:
