@@ -132,7 +132,7 @@ class Source:
         """One `Records` per topic that moved, within ``wait_s``; [] when none did.
 
         Without ``wait_s`` the next batch is due ``batch_wait_s`` after the last one ended; where that is past, it is
-        what has come already, and only where nothing has it is waited for.
+        what has come already; only where nothing has, or far more stands in the log, is it waited for.
 
         A topic that moved over markers only has positions and no rows. With the brokers away it returns [].
 
@@ -153,9 +153,11 @@ class Source:
             size += self._sort(messages, batches)
             rows = sum(len(b) for b in batches.values())
             if remaining <= 0 and len(messages) < wanted:
-                if rows or wait_s is not None or due >= entered + self.batch_wait_s:
+                if wait_s is not None or due >= entered + self.batch_wait_s:
                     break
-                due = entered + self.batch_wait_s
+                if rows and sum(self.lag().values()) <= rows:
+                    break
+                due = entered + self.batch_wait_s  # nothing yet, or a backlog, which costs least in whole batches
         self._ended = time.monotonic()
         found = [b.records() for b in batches.values() if b.positions]
         if not found:
