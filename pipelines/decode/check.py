@@ -48,9 +48,12 @@ def admit(value: bytes | None) -> Admitted | Reject:
 def _may_repeat_keys(value: bytes, line: bytes, event: AnyEvent) -> bool:
     """False only where no key can have been repeated: a repeated key is missing from the re-encoded line.
 
-    Counting single colons is fastest and exact where escapes and the form of ``ts`` cannot add one to the line; else
-    the ends of keys are counted, exact where neither escapes nor blanks hide one in the original.
+    Without escapes every quote begins or ends a string, so counting them is exact. Else counting single colons is,
+    where escapes and the form of ``ts`` cannot add one to the line; else the ends of keys are counted, exact where
+    neither escapes nor blanks hide one in the original.
     """
+    if b"\\" not in value:
+        return value.count(b'"') != line.count(b'"')
     if b"\\u003" in value and (b"\\u003a" in value or b"\\u003A" in value):
         return True
     if value.count(b":") == line.count(b":") and getattr(event.ts, "tzinfo", UTC) is UTC:
