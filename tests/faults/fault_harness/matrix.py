@@ -92,7 +92,7 @@ _HEAD = """# Faults
 
 Written by `make faults` from the tests that carry `@pytest.mark.row(number)`; do not edit. A row passed when every test
 of it passed. `make test` runs the core rows, `make zippy` draws random sequences against a model, `make bench-kills`
-counts from the raw Parquet what 200 kills under load lose (see docs/performance.md).
+counts from the raw Parquet what kills under load lose (see docs/performance.md).
 
 """
 
