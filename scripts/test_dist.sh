@@ -12,6 +12,7 @@ away=$(mktemp -d)
 trap 'rm -rf "$away"' EXIT
 cp -r tests "$away/tests"
 cp pyproject.toml "$away"
+cp -r docs "$away/docs"  # the data dictionary is compared with the lake
 cd "$away"
 "$root/$there/bin/tailrace" --help >/dev/null
 chosen=""

@@ -28,6 +28,7 @@ _COST = (
     "SELECT app, model, sum(calls) AS calls, sum(cost_usd) AS cost_usd FROM cost_daily "
     "GROUP BY ALL ORDER BY cost_usd DESC LIMIT 6"
 )
+_SHOWN_SQL = 1500
 _TRY = (
     "SELECT app, model, sum(calls) AS calls, sum(cost_usd) AS cost FROM cost_daily GROUP BY ALL ORDER BY cost DESC",
     "SELECT user_id, count(*) AS calls, sum(cost_usd) AS cost FROM calls GROUP BY 1 ORDER BY 3 DESC LIMIT 5",
@@ -149,7 +150,9 @@ def _summary(screen: Console, report: dict[str, Any], home: Path, *, kept: bool)
         screen.print("[green]exactly the planted incidents alerted[/green]")
     screen.print("where the alerts came from:")
     for alert in report["evidence"]:
-        screen.print(escape(f"  observed {alert['observed']:.6g}: {alert['sql']}"), soft_wrap=True)
+        # the one of drift carries vectors: pages of numbers
+        shown = alert["sql"] if len(alert["sql"]) <= _SHOWN_SQL else f"see `tailrace alerts show {alert['id']}`"
+        screen.print(escape(f"  observed {alert['observed']:.6g}: {shown}"), soft_wrap=True)
     where = home if kept else "DIR"
     screen.print("look further:" if kept else "look further: `tailrace demo --keep DIR`, then")
     for query in _TRY:
