@@ -38,14 +38,15 @@ class Span:
 
     def __init__(self, sender: Any, fields: Dict[str, Any]) -> None:
         put = functools.partial(object.__setattr__, self)
+        now_ns = time.time_ns()
         put("_sender", sender)
         put("_fields", merged(fields))
-        put("_ts_ns", time.time_ns())
+        put("_ts_ns", now_ns)
         put("_begun", time.perf_counter())
         put("_ttft", None)
         put("_token", None)
         put("_sent", False)
-        put("id", next_id(time.time_ns()))
+        put("id", next_id(now_ns))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _OWN:
