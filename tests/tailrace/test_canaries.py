@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.kafka import KafkaConfig, Producer
-from schemas.alerts import Alert, Window, alert_id, fingerprint
 from schemas.topics import ALERTS, EVENTS
 from tailrace.home import Home
+from tests.tailrace.alerts import alert
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
 from warehouse.readonly import ReadOnlyLake
@@ -82,27 +82,6 @@ def texts(said):
     }
 
 
-def alert():
-    series = {"app": "canary"}
-    return Alert(
-        id=alert_id("spike_cost", series, 1),
-        seq=0,
-        fingerprint=fingerprint("spike_cost", series),
-        detector="spike",
-        rule="spike_cost",
-        severity="critical",
-        state="firing",
-        series=series,
-        window=Window("2026-07-01T10:00:00Z", "2026-07-01T10:01:00Z"),
-        observed=2.0,
-        expected=1.0,
-        score=9.0,
-        unit="usd",
-        detected_at="2026-07-01T10:01:02Z",
-        title="Cost of canary rose",
-    )
-
-
 class Left:
     """What the run left behind."""
 
@@ -140,7 +119,7 @@ def left(broker, tmp_path_factory):
         producer.send(EVENTS, event(app=f"{PII['mail']}", v="1"))
         producer.send(EVENTS, f"not json: {said}".encode())
         producer.send(EVENTS, event(user={PII["mail"]: said}))
-        producer.send(ALERTS, alert().to_json())
+        producer.send(ALERTS, alert({"app": "canary"}, title="Cost of canary rose").to_json())
         producer.flush(30)
         producer.close()
         config = LakeConfig(str(Home(home).catalog), str(Home(home).data_path))

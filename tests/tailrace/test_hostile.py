@@ -21,13 +21,14 @@ from pipelines.kafka import Admin, KafkaConfig, Producer
 from pipelines.land import LandConfig, run
 from pipelines.notify import format as words
 from pipelines.notify.channels.slack import payload
-from schemas.alerts import Alert, Cause, Change, Evidence, Window, alert_id, fingerprint
+from schemas.alerts import Alert, Cause, Change, Evidence
 from schemas.topics import ALERTS, EVENTS, TOPICS
 from tailrace import landed
 from tailrace.cli.rows import json_lines, table, to_csv
 from tailrace.settings import KafkaSettings, Settings
 from tailrace.stages import wall
 from tailrace_emitter.event import Call, Eval, Feedback
+from tests.tailrace.alerts import alert
 from warehouse.connect import LakeConfig
 from warehouse.readonly import ReadOnlyLake
 from warehouse.verify import verify
@@ -98,27 +99,13 @@ def hostile_event(struct: type, text: str) -> dict[str, Any]:
 
 
 def hostile_alert(text: str) -> Alert:
-    series = {"app": text, "user": text}
-    return Alert(
-        id=alert_id("spike_cost", series, 1),
-        seq=0,
-        fingerprint=fingerprint("spike_cost", series),
-        detector="spike",
-        rule="spike_cost",
-        severity="critical",
-        state="firing",
-        series=series,
-        window=Window("2026-07-01T10:00:00Z", "2026-07-01T10:01:00Z"),
-        observed=2.0,
-        expected=1.0,
-        score=9.0,
-        unit="usd",
+    return alert(
+        {"app": text, "user": text},
         cause=(Cause("user", text, 0.9, text), Cause(text, text, 0.1, "")),
         changes=(Change("2026-07-01T09:00:00Z", "release", text),),
         evidence=Evidence("SELECT 1", (text,)),
         runbook=(text,),
         links={text: "https://runbooks.example/x", "bad": f"https://x.example/{text}"},
-        detected_at="2026-07-01T10:01:02Z",
         title=f"Cost of {text} rose",
     )
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from schemas.alerts import Alert, Window, alert_id, fingerprint
+from schemas.alerts import Alert
 from tailrace.demo.judge import complete, judge
 from tailrace.demo.traffic import Incident
+from tests.tailrace.alerts import alert
 
 SPIKE = Incident("cost_spike", "support-bot", 0, 20, 9.0, "u-support-bot-7")
 SURGE = Incident("guardrail_surge", "code-helper", 30, 50, 0.4, "secrets", "block")
@@ -17,28 +18,13 @@ SERIES = {
 }
 
 
-def alert(detector: str, state: str, **series: str) -> Alert:
-    named = {**SERIES[detector], **series}
-    return Alert(
-        id=alert_id(detector, named, 0),
-        seq=0 if state == "firing" else 1,
-        fingerprint=fingerprint(detector, named),
-        detector=detector,
-        rule=detector,
-        severity="warning",
-        state=state,
-        series=named,
-        window=Window("2026-11-21T12:00:00Z", "2026-11-21T12:01:00Z"),
-        observed=1.0,
-        expected=0.5,
-        score=3.0,
-        unit="USD",
-        detected_at="2026-11-21T12:01:00Z",
-    )
+def told_of(detector: str, state: str, **series: str) -> Alert:
+    seq = 0 if state == "firing" else 1
+    return alert({**SERIES[detector], **series}, rule=detector, detector=detector, state=state, seq=seq)
 
 
 def told() -> list[Alert]:
-    return [alert(detector, state) for detector in SERIES for state in ("firing", "resolved")]
+    return [told_of(detector, state) for detector in SERIES for state in ("firing", "resolved")]
 
 
 def test_each_incident_fired_once_and_resolved_once_is_no_problem():
@@ -56,7 +42,7 @@ def test_a_missing_alert_is_a_problem(lost):
 
 
 def test_an_alert_told_twice_is_a_problem():
-    assert judge(PLANTED, [*told(), alert("surge", "firing")]) == [
+    assert judge(PLANTED, [*told(), told_of("surge", "firing")]) == [
         "guardrail_surge on code-helper (secrets): 2 x firing, expected 1"
     ]
 
@@ -64,10 +50,10 @@ def test_an_alert_told_twice_is_a_problem():
 @pytest.mark.parametrize(
     "other",
     [
-        alert("spike", "firing", user="u-support-bot-8"),
-        alert("spike", "firing", app="doc-search"),
-        alert("surge", "firing", guardrail="pii"),
-        alert("drift", "firing", side="output"),
+        told_of("spike", "firing", user="u-support-bot-8"),
+        told_of("spike", "firing", app="doc-search"),
+        told_of("surge", "firing", guardrail="pii"),
+        told_of("drift", "firing", side="output"),
     ],
     ids=["user", "app", "guardrail", "side"],
 )
