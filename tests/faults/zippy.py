@@ -122,6 +122,7 @@ class Program:
             self.scene.traffic.flush()
             self.partitions += 1
             self.scene.admin.add_partitions(EVENTS, self.partitions)
+            self.scene.traffic.knows(self.partitions)
 
     def lock(self, seconds: float) -> None:
         """Hold the catalog's write lock, as a stranger would."""

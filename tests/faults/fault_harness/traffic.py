@@ -110,6 +110,13 @@ class Traffic:
                 self._producer.poll(0.05)
         self._producer.poll(0)
 
+    def knows(self, partitions: int, within_s: float = 30) -> None:
+        """Wait until the producer has seen so many partitions: it refuses those that it does not know."""
+        end = time.monotonic() + within_s
+        while len(self._producer.list_topics(self.topic, timeout=10).topics[self.topic].partitions) < partitions:
+            assert time.monotonic() < end, f"{self.topic} has not {partitions} partitions within {within_s} s"
+            time.sleep(0.1)
+
     def send_all(self, events: Iterable[dict[str, Any] | bytes], **how: Any) -> None:
         for event in events:
             self.send(event, **how)
