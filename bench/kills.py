@@ -1,133 +1,171 @@
-"""Random kill -9 on land and meter under load; then lost, doubled and cost are counted from the raw Parquet files.
+"""Random kill -9 on land, meter, detect and notify under load; then what was lost, doubled or missed is counted.
 
     python bench/kills.py [KILLS] [EVENTS] [SEED]      (default 200 and 5,000,000; QUICK=1: 20 and 300,000)
 
-A third of land's kills falls inside a COMMIT: strace ends the process at a chosen write or fsync of the catalog. Others
-fall at named points of the code, the rest at random moments. One event in a hundred is sent twice, one in two hundred
-is bad. The last line is {"kills", "events", "lost", "doubled", "cost_exact", ...}.
+Rows and cost are counted from the raw Parquet files. A third of land's kills falls inside a COMMIT: strace ends the
+process at a chosen write or fsync of the catalog; a third of meter's at one of its messages to the broker, those of a
+transaction among them; a third of notify's between a request and its answer. Others fall at named points of the code,
+the rest at random moments. One event in a hundred is sent twice, one in two hundred is bad. Beside the bulk steady
+apps call ten times a second, and now and then one of them becomes ten times as dear: the alerts must be those that
+detect gives when it judges the landed rollups again without a break, each accepted by a receiver that refuses one
+request in five. The last line is {"kills", "events", "lost", "doubled", "cost_exact", "alerts_missed", ...}.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
-from contextlib import nullcontext
-from decimal import Decimal
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
-import confluent_kafka as ck
 from _report import QUICK, REPO, report
 
 sys.path.insert(0, str(REPO / "tests" / "faults"))
 
-from fault_harness import invariants
+from fault_harness import alerts, invariants
+from fault_harness.load import Bulk, Incident, Steady, planned
 from fault_harness.process import Process, killer, wait_until
+from fault_harness.receiver import Receiver
+from fault_harness.rest import rest
 from fault_harness.scene import Scene
 
 from schemas.topics import EVENTS
 from tailrace.broker import Broker
 
-TEMPLATE = (
-    b'{"v":1,"type":"call","id":"00000000-0000-4000-8000-%012x","ts":%d,"app":"%s","model":"fault-model","user":"u%d",'
-    b'"team":"t%d","status":"ok","tokens":{"input":%d,"output":%d},"latency":{"total_ms":%d},"content":{"mode":'
-    b'"redacted","input":[{"role":"user","text":"where is my order %d, please?"}],"output":"it comes on Tuesday"}}'
-)
+WEIGHTS = {"land": 3, "meter": 2, "detect": 1, "notify": 1}
 POINTS = {
     "land": ("after_poll", "before_insert", "after_insert", "before_commit", "after_commit"),
     "meter": ("before_produce", "before_commit", "after_commit"),
+    "detect": ("before_send", "after_send"),
+    "notify": ("before_post", "after_post", "after_mark"),
 }
-ASSIGNED = {"land": "land_assigned", "meter": "partitions_assigned"}
-CALLS = (("write", "-wal", 24), ("fsync", "-wal", 2), ("write", "", 12), ("fsync", "", 1))
+"""Those of detect and notify are passed only when there is an alert."""
+KINDS = {
+    "land": ("commit", "point", "moment"),
+    "meter": ("send", "point", "moment"),
+    "detect": ("point", "moment"),
+    "notify": ("answer", "point", "moment"),
+}
+READY = {
+    "land": "land_assigned",
+    "meter": "partitions_assigned",
+    "detect": "detect_state_loaded",
+    "notify": "notify_started",
+}
+COMMIT_CALLS = (("write", "-wal", 24), ("fsync", "-wal", 2), ("write", "", 12), ("fsync", "", 1))
+SPAN_S = 60.0 if QUICK else 1950.0
+"""Kills and incidents are spread over so long."""
+TAIL_S = 50.0
+"""After the last incident, for it to be over."""
+APPS, INCIDENTS = (3, 3) if QUICK else (9, 18)
 
 
-class Load:
-    """Events of known ids and cost, sent in pieces; ``sent`` counts what the brokers acknowledged."""
+@dataclass
+class Cast:
+    """The running stages, what is to end them, and how they have ended."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        self.topic = topic
-        self.good = self.again = self.bad = 0
-        self.tenth_micros = 0
-        """The reference sum, in 1e-7 USD: input at 2.5, output at 10 USD a million."""
-        self._producer = ck.Producer(
-            {
-                "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "compression.type": "lz4",
-                "linger.ms": 20,
-                "queue.buffering.max.messages": 200_000,
-                "log_level": 0,
-            }
-        )
+    scene: Scene
+    receiver: Receiver
+    rng: random.Random
+    running: dict[str, Process] = field(default_factory=dict)
+    armed: dict[str, str] = field(default_factory=dict)
+    """Stage -> the kind of kill that waits for an alert to come by."""
+    kinds: Counter[str] = field(default_factory=Counter)
 
-    def send(self, count: int) -> None:
-        """Send ``count`` new ids, and the doubles and bad events that belong to them; wait for all of them."""
-        now = int(time.time() * 1000)
-        for i in range(self.good, self.good + count):
-            tokens = (i % 3989 + 1, i % 887)
-            app = b"shop" if i % 3 else b"desk"
-            value = TEMPLATE % (i, now, app, i % 997, i % 7, *tokens, i % 5000, i)
-            key = b"%d" % i
-            self._put(value, key)
-            self.tenth_micros += 25 * tokens[0] + 100 * tokens[1]
-            if i % 100 == 7:
-                self._put(value, key)
-                self.again += 1
-            if i % 200 == 11:
-                self._put(value[:-1], key)
-                self.bad += 1
-        self.good += count
-        left = self._producer.flush(120)
-        assert not left, f"{left} events were not acknowledged"
+    def start(self, name: str, fault: str = "") -> None:
+        """Start ``name``, with a crash plan."""
+        self.running[name] = self.scene.start(name, fault=fault)
 
-    @property
-    def sent(self) -> int:
-        """Everything that was acknowledged."""
-        return self.good + self.again + self.bad
+    def kill(self, name: str) -> str:
+        """Kill ``name`` in a way of its own, or plan to; start it again."""
+        kind = self.rng.choice(KINDS[name])
+        if name in ("detect", "notify"):
+            return self._ambush(name, kind)
+        stage = self.running[name]
+        if kind == "point":
+            stage.kill()
+            self.start(name, f"{self._point(name)}:{self.rng.randint(1, 4)}")
+            self.running[name].ended(120)
+        elif kind == "moment":
+            self._moment(name)
+        else:
+            kind = self._inside(stage, kind)
+        return self._next(name, kind)
 
-    @property
-    def usd(self) -> Decimal:
-        """What the good ones cost."""
-        return Decimal(self.tenth_micros) / 10_000_000
+    def revive(self) -> None:
+        """Start again what its ambush has ended; nothing else may end by itself."""
+        for name, stage in self.running.items():
+            if not stage.alive:
+                code = stage.ended()
+                assert code == -signal.SIGKILL, f"{name} ended with {code}\n{stage.tail()}"
+                assert name in self.armed, f"{name} was killed by a stranger\n{stage.tail()}"
+                self._next(name, self.armed[name])
 
-    def _put(self, value: bytes, key: bytes) -> None:
-        while True:
+    def disarm(self) -> None:
+        """Let what waits for an alert live without."""
+        self.revive()
+        for name in list(self.armed):
+            self.running[name].kill()
+            self._next(name, "moment")
+
+    def _ambush(self, name: str, kind: str) -> str:
+        """Kill at once, and the next one at a point that it passes only with an alert, or before it is answered."""
+        self._moment(name)
+        self.running[name].kill()
+        self.receiver.strike = None if name == "notify" else self.receiver.strike
+        self._count(name, "moment")
+        self.armed.pop(name, None)
+        self.start(name, self._point(name) if kind == "point" else "")
+        if kind != "moment":
+            self.armed[name] = kind
+        if kind == "answer":
+            pid = self.running[name].pid
+            self.receiver.strike = lambda: os.kill(pid, signal.SIGKILL)
+        return "moment"
+
+    def _moment(self, name: str) -> None:
+        if self.rng.random() < 0.7:  # the others are hit while they start
             try:
-                self._producer.produce(self.topic, value, key)
-                return
-            except BufferError:
-                self._producer.poll(0.05)
+                self.running[name].says(READY[name], 120)
+            except AssertionError:
+                if self.running[name].alive:
+                    raise
+        time.sleep(self.rng.uniform(0, 1.5))
 
+    def _inside(self, stage: Process, kind: str) -> str:
+        stage.says(READY[stage.name], 120)
+        call, file, most = self.rng.choice(COMMIT_CALLS)
+        at = (call, f"{self.scene.catalog}{file}", self.rng.randint(1, most))
+        with killer(stage, *(at if kind == "commit" else ("sendmsg", "", self.rng.randint(1, 60)))):
+            try:
+                stage.ended(20)
+            except AssertionError:  # nothing left to write; then any moment will do
+                return "moment"
+        return kind
 
-def kill_once(scene: Scene, name: str, running: dict[str, Process], rng: random.Random) -> str:
-    """Kill the stage ``name`` at a random moment of a random kind, start it again, return the kind."""
-    kind = rng.choice(("commit", "point", "moment") if name == "land" else ("point", "moment"))
-    if kind == "point":
-        running[name].kill()
-        plan = f"{name}.{rng.choice(POINTS[name])}:kill:{rng.randint(1, 4)}"
-        running[name] = scene.start(name, fault=plan)
-        running[name].ended(120)
-    else:
-        stage = running[name]
-        stage.says(ASSIGNED[name], 120)
-        call, file, most = rng.choice(CALLS)
-        where = f"{scene.catalog}{file}"
-        inside = killer(stage, call, where, rng.randint(1, most)) if kind == "commit" else nullcontext()
-        with inside:
-            if kind == "commit":
-                try:
-                    stage.ended(20)
-                except AssertionError:  # nothing left to commit; then any moment will do
-                    kind = "moment"
-            else:
-                time.sleep(rng.uniform(0, 1.5))
-        stage.kill()
-    running[name] = scene.start(name)
-    scene.kills += 1
-    return kind
+    def _point(self, name: str) -> str:
+        return f"{name}.{self.rng.choice(POINTS[name])}:kill"
+
+    def _next(self, name: str, kind: str) -> str:
+        self.running[name].kill()
+        if name == "notify":
+            self.receiver.strike = None
+        self.armed.pop(name, None)
+        self._count(name, kind)
+        self.start(name)
+        return kind
+
+    def _count(self, name: str, kind: str) -> None:
+        self.kinds[f"{name} {kind}"] += 1
+        self.scene.kills += 1
 
 
 def run(kills: int, events: int, seed: int) -> dict[str, object]:
@@ -135,40 +173,77 @@ def run(kills: int, events: int, seed: int) -> dict[str, object]:
     rng = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="tailrace-kills-"))
     began = time.monotonic()
+    receiver = Receiver(refuse=0.2, seed=seed)
     try:
         with Broker(folder / "broker", heap_mb=768) as broker:
-            scene = Scene(broker.bootstrap, folder / "home", partitions=4)
-            load = Load(broker.bootstrap, scene.kafka.prefix + EVENTS)
-            running = {name: scene.start(name) for name in ("land", "meter")}
-            kinds: dict[str, int] = {}
-            feeding = threading.Thread(target=_feed, args=(load, events, kills, scene), daemon=True)
-            feeding.start()
-            while scene.kills < kills:
-                name = rng.choices(("land", "meter"), (3, 2))[0]
-                kind = f"{name} {kill_once(scene, name, running, rng)}"
-                kinds[kind] = kinds.get(kind, 0) + 1
-                _say(f"{scene.kills}/{kills} kills, {load.sent:,} events sent, last: {kind}")
-            feeding.join()
-            wait_until(lambda: landed_upto(scene) >= load.sent, 900, "all has landed", scene.tails)
-            wait_until(lambda: invariants.rolled_up(scene.lake)[0] >= load.good, 300, "all is in rollups", scene.tails)
-            figures = count(scene, load)
-            for process in running.values():
-                process.terminate()
-            scene.verified()
-            scene.close()
+            scene = Scene(broker.bootstrap, folder / "home", partitions=4, settings=receiver.settings)
+            try:
+                figures = _play(scene, receiver, rng, (kills, events))
+            finally:
+                scene.close()
             minutes = round((time.monotonic() - began) / 60, 1)
-            return {"kills": kills, **figures, "kinds": kinds, "minutes": minutes, "seed": seed}
+            return {**figures, "minutes": minutes, "seed": seed}
+    except BaseException:
+        shutil.copytree(folder / "home", Path(tempfile.gettempdir()) / f"{folder.name}-failed", dirs_exist_ok=True)
+        raise
     finally:
+        receiver.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _feed(load: Load, events: int, kills: int, scene: Scene) -> None:
+def _play(scene: Scene, receiver: Receiver, rng: random.Random, size: tuple[int, int]) -> dict[str, object]:
+    kills, events = size
+    where = (scene.settings["TAILRACE_KAFKA__BOOTSTRAP_SERVERS"], scene.kafka.prefix + EVENTS)
+    bulk = Bulk(*where)
+    incidents = planned(INCIDENTS, APPS, SPAN_S, rng)
+    steady = Steady(*where, apps=APPS, incidents=incidents, seed=rng.randrange(1000))
+    cast = Cast(scene, receiver, rng)
+    for name in WEIGHTS:
+        cast.start(name)
+    steady.history()
+    steady.start()
+    feeding = threading.Thread(target=_feed, args=(bulk, events, kills, scene), daemon=True)
+    feeding.start()
+    while scene.kills < kills:
+        while time.time() < steady.began + SPAN_S * scene.kills / kills:
+            cast.revive()
+            time.sleep(0.2)
+        name = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        last = f"{name} {cast.kill(name)}"
+        cast.revive()
+        sent = bulk.sums.sent + steady.sums.sent
+        _say(f"{scene.kills}/{kills} kills, {sent:,} events sent, {len(receiver.accepted)} told, last: {last}")
+    feeding.join()
+    cast.disarm()
+    over = max(i.start_s + i.length_s for i in incidents) + TAIL_S
+    time.sleep(max(0.0, steady.began + over - time.time()))
+    steady.end()
+    sums = bulk.sums + steady.sums
+    _say("all is sent")
+    wait_until(lambda: landed_upto(scene) >= sums.sent, 900, "all has landed", scene.tails)
+    wait_until(lambda: invariants.rolled_up(scene.lake)[0] >= sums.good, 300, "all is in rollups", scene.tails)
+    rest(scene, cast.running["meter"], cast.running["detect"])
+    for name, stage in cast.running.items():
+        if name != "meter":
+            code = stage.terminate()
+            assert code == 0, f"{name} ended with {code} when asked to end\n{stage.tail()}"
+    scene.verified()
+    figures = count(scene, bulk, steady)
+    return {
+        "kills": scene.kills,
+        **figures,
+        **judge(scene, receiver, steady),
+        "kinds": dict(sorted(cast.kinds.items())),
+    }
+
+
+def _feed(bulk: Bulk, events: int, kills: int, scene: Scene) -> None:
     """Send in pieces, about as fast as kills are done."""
     pieces = min(kills, 50)
-    while load.good < events:
-        while load.good / events > (scene.kills + 1.5 * kills / pieces) / kills:
+    while bulk.sums.good < events:
+        while bulk.sums.good / events > (scene.kills + 1.5 * kills / pieces) / kills:
             time.sleep(0.05)
-        load.send(min(events // pieces + 1, events - load.good))
+        bulk.send(min(events // pieces + 1, events - bulk.sums.good))
 
 
 def landed_upto(scene: Scene) -> int:
@@ -176,9 +251,9 @@ def landed_upto(scene: Scene) -> int:
     return sum(upto - start for start, upto in scene.lake.ledger().values())
 
 
-def count(scene: Scene, load: Load) -> dict[str, object]:
+def count(scene: Scene, bulk: Bulk, steady: Steady) -> dict[str, object]:
     """Count from the raw files alone."""
-    lake = scene.lake
+    lake, sums = scene.lake, bulk.sums + steady.sums
     rows, at, ids, kept, cost = lake.rows(
         "raw_calls",
         "count(*), count(DISTINCT (_partition, _offset)), count(DISTINCT id), "
@@ -187,15 +262,44 @@ def count(scene: Scene, load: Load) -> dict[str, object]:
     dead, dead_at = lake.rows("dead", "count(*), count(DISTINCT (_partition, _offset))")[0]
     live_calls, live_cost = invariants.rolled_up(lake)
     return {
-        "events": load.sent,
-        "lost": (load.good - ids) + max(0, load.sent - at - dead_at),
-        "doubled": (rows - at) + (dead - dead_at) + (kept - load.good),
-        "cost_exact": cost == load.usd,
+        "events": sums.sent,
+        "lost": (sums.good - ids) + max(0, sums.sent - at - dead_at),
+        "doubled": (rows - at) + (dead - dead_at) + (kept - sums.good),
+        "cost_exact": cost == sums.usd,
         "cost_usd": str(cost),
-        "live_calls_equal": live_calls == load.good,
-        "live_cost_exact": live_cost == load.usd,
+        "live_calls_equal": live_calls == sums.good,
+        "live_cost_exact": live_cost == sums.usd,
         "orphans": len(lake.orphans()),
     }
+
+
+def judge(scene: Scene, receiver: Receiver, steady: Steady) -> dict[str, object]:
+    """Judge all rollups again, and hold it against what was told."""
+    told = alerts.compare(scene.lake, receiver)
+    fired = [a for a in told.expected.values() if a.state == "firing"]
+    heard = [a for a in fired if (a.id, a.seq) not in told.missing | told.unheard]
+    spans = [(a.series.get("app"), _time(a.window.start), _time(a.window.end)) for a in heard]
+
+    def found(incident: Incident) -> bool:
+        start, end = steady.began + incident.start_s, steady.began + incident.start_s + incident.length_s
+        return any(app == incident.app and a <= end and b >= start for app, a, b in spans)
+
+    return {
+        "alerts_expected": len(told.expected),
+        "alerts_fired": len(fired),
+        "alerts_missed": told.missed,
+        "alerts_doubled": told.doubled,
+        "alerts_altered": len(told.altered),
+        "repeated": told.repeated,
+        "redelivered": told.redelivered,
+        "refused": receiver.refused,
+        "incidents": len(steady.incidents),
+        "incidents_alerted": sum(map(found, steady.incidents)),
+    }
+
+
+def _time(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _say(text: str) -> None:
@@ -206,4 +310,8 @@ if __name__ == "__main__":
     arguments = [int(a.replace("_", "")) for a in sys.argv[1:]]
     default = (20, 300_000) if QUICK else (200, 5_000_000)
     how_many = (*arguments[:2], *default[len(arguments) :])[:2]
-    report(run(*how_many, arguments[2] if len(arguments) > 2 else 1), "tailrace", "duckdb", "confluent-kafka")
+    found = run(*how_many, arguments[2] if len(arguments) > 2 else 1)
+    report(found, "tailrace", "duckdb", "confluent-kafka", "faust-streaming")
+    wrong = ("lost", "doubled", "alerts_missed", "alerts_doubled", "alerts_altered")
+    exact = ("cost_exact", "live_calls_equal", "live_cost_exact")
+    sys.exit(any(found[w] for w in wrong) or not all(found[e] for e in exact))

@@ -95,8 +95,8 @@ def stage(name: str, home: Path, environment: Mapping[str, str]) -> Process:
 
 @contextmanager
 def killer(process: Process, call: str, file: str, nth: int) -> Iterator[None]:
-    """Kill ``process`` at its ``nth`` system call ``call`` on ``file``: strace watches from outside."""
-    plan = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={nth}", "-P", file]
+    """Kill ``process`` at its ``nth`` system call ``call`` on ``file`` ("": on any): strace watches from outside."""
+    plan = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={nth}", *(("-P", file) if file else ())]
     strace = subprocess.Popen(
         ["strace", "-f", *plan, "-o", "/dev/null", "-p", str(process.pid)],
         stdin=subprocess.DEVNULL,

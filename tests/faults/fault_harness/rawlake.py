@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 _FILES = """
 SELECT t.table_name, d.path, d.path_is_relative, t.path, t.path_is_relative, s.path, s.path_is_relative
@@ -92,13 +93,23 @@ class RawLake:
 
     def rows(self, table: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
         """Select from the files of ``table``; no rows where there are none."""
+        found = self._select(table, columns, where)
+        return found.fetchall() if found else []
+
+    def table(self, table: str, columns: str, where: str = "true") -> pa.Table | None:
+        """The same as Arrow; None where there are no files. ``file_row_number`` is a column of every file."""
+        found = self._select(table, columns, where)
+        return found.to_arrow_table() if found else None
+
+    def _select(self, table: str, columns: str, where: str) -> duckdb.DuckDBPyConnection | None:
         files = [str(f) for f in self.files(table)]
         if not files:
-            return []
+            return None
         return self._duckdb.execute(
-            f"SELECT {columns} FROM read_parquet($1, union_by_name = true, hive_partitioning = false) WHERE {where}",
+            f"SELECT {columns} FROM read_parquet($1, union_by_name = true, hive_partitioning = false, "
+            f"file_row_number = true) WHERE {where}",
             [files],
-        ).fetchall()
+        )
 
     def orphans(self) -> list[Path]:
         """Parquet files on disk that no snapshot knows."""
