@@ -106,9 +106,8 @@ class Program:
         self.cont(name)
         if self.running[name].alive:
             code = self.running[name].terminate(30)
-            # one that was still importing has no handler yet, and nothing to finish
-            unborn = code == -15 and not self.running[name].said
-            assert code == 0 or unborn, f"{name} ended with {code} when asked to end\n{self.running[name].tail()}"
+            fine = code == 0 or _unborn(self.running[name], code)
+            assert fine, f"{name} ended with {code} when asked to end\n{self.running[name].tail()}"
 
     def freeze_broker(self, seconds: float) -> None:
         self.broker.pause()
@@ -191,7 +190,8 @@ class Program:
         for name in STAGES:
             process = self.running[name]
             if not process.alive:
-                assert process.ended() in (-9, 0), f"{name} ended with {process.ended()}\n{process.tail()}"
+                code = process.ended()
+                assert code in (-9, 0) or _unborn(process, code), f"{name} ended with {code}\n{process.tail()}"
                 self.start(name)
 
     def _made(self) -> bool:
@@ -212,6 +212,11 @@ class Program:
                     if tries == 19 or not any(w in str(error).lower() for w in ("locked", "conflict", "busy")):
                         raise
                     time.sleep(0.2)
+
+
+def _unborn(process: Process, code: int) -> bool:
+    """Whether it was asked to end while it still imported: no handler stands yet, and there is nothing to finish."""
+    return code == -15 and not process.said
 
 
 def choose(rng: random.Random, step: int) -> Action:
