@@ -21,6 +21,7 @@ from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError
 from warehouse.lake import Lake
 from warehouse.upkeep import (
+    RETAINED,
     Merged,
     OrphansRefusedError,
     Pace,
@@ -34,7 +35,7 @@ from warehouse.upkeep.merge import TARGET_BYTES, count_files
 
 log = structlog.get_logger(__name__)
 RETENTION_DAYS: Mapping[str, int] = {"rollups": 90, "ticks": 14, "embeddings": 30, "dead_bytes": 7}
-"""Days that each table keeps. What is not named stays for ever."""
+"""Days that each table keeps. What is not named stays for ever; calls, feedback, evals and dead may be named."""
 _SHORTEST_H = 1.0
 
 
@@ -58,11 +59,16 @@ class MaintainSettings:
     orphans: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what would take files from under a transaction in flight.
+        """Refuse what would take files from under a transaction in flight, or today's rows.
 
         Raises:
-            ValueError: a guard is too short.
+            ValueError: a guard or a retention is too short, or a table has none.
         """
+        if wrong := sorted(t for t, days in self.retention_days.items() if t not in RETAINED or days < 1):
+            raise ValueError(
+                f"maintain cannot keep {', '.join(f'{t} for {self.retention_days[t]} days' for t in wrong)}: name some "
+                f"of {', '.join(RETAINED)}, each at least 1 day"
+            )
         if self.snapshots_h < _SHORTEST_H or self.files_days < 2:
             raise ValueError(
                 f"maintain would delete what is still read: snapshots_h {self.snapshots_h} must be at least "
@@ -134,7 +140,7 @@ def maintain(
         paces: list[Pace] = []
         today = at.date()
         dropped = {
-            table: drop_old_days(pace(), table, before=today - timedelta(days=days))
+            table: drop_old_days(pace(), table, before=today - timedelta(days=days), at=at)
             for table, days in said.retention_days.items()
         }
         merging, merged = pace(), list[Merged]()

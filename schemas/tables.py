@@ -159,13 +159,50 @@ GAPS = Table(
 )
 LATE_DUPLICATES = Table(
     "late_duplicates",
-    _plain(id=S, day=pa.date32(), _epoch=I32, _partition=I32, _offset=I64, found_at=TIME),
-    "duplicates farther apart than 65,536 positions",
+    _plain(
+        id=S,
+        day=pa.date32(),
+        _epoch=I32,
+        _partition=I32,
+        _offset=I64,
+        kept_epoch=I32,
+        kept_partition=I32,
+        kept_offset=I64,
+        conflict=B,
+        found_at=TIME,
+    ),
+    "duplicates farther apart than 65,536 positions or in another partition, and nearer ones whose content differs",
+)
+DUPLICATE_CHECKS = Table(
+    "duplicate_checks",
+    _plain(checked_at=TIME, _epoch=I32, _partition=I32, from_offset=I64, to_offset=I64),
+    "positions of llm.events whose ids were compared with all others",
+)
+RETIRED_DAYS = Table(
+    "retired_days",
+    _plain(
+        topic=S,
+        table=S,
+        day=pa.date32(),
+        _epoch=I32,
+        _partition=I32,
+        positions=I64,
+        from_offset=I64,
+        to_offset=I64,
+        retired_at=TIME,
+    ),
+    "days that retention dropped from calls, feedback, evals and dead: what verify counts in their place",
 )
 LEDGER = Table(
     "ledger",
     _plain(topic=S, topic_id=S, epoch=I32, partition=I32, start_offset=I64, next_offset=I64),
     "where land stands; moved by compare-and-set in the transaction that lands the rows",
+    inlined=True,
+)
+JOB_CLAIMS = Table(
+    "job_claims",
+    _plain(job=S, due_at=TIME, attempt=I32, owner=S, claimed_at=TIME, lease_until=TIME, ended_at=TIME),
+    "who took which due time of a job; moved by compare-and-set, so that no due time is begun twice",
     inlined=True,
 )
 PRICES = Table(
@@ -203,7 +240,10 @@ TABLES = (
     LOG_RECORDS,
     GAPS,
     LATE_DUPLICATES,
+    DUPLICATE_CHECKS,
+    RETIRED_DAYS,
     LEDGER,
+    JOB_CLAIMS,
     PRICES,
     COST_ADJUSTMENTS,
 )

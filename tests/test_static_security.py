@@ -27,6 +27,7 @@ BUILDS_SQL = {
     "warehouse/migrate.py": "names and comments of TABLES and views",
     "warehouse/readonly.py": "paths of this lake, quoted",
     "warehouse/verify.py": "names of TABLES",
+    "warehouse/upkeep/duplicates.py": "names of TABLES and of their columns",
     "warehouse/upkeep/expire.py": "names of TABLES and of the catalog",
     "warehouse/upkeep/merge.py": "names of TABLES, an integer",
     "warehouse/upkeep/retention.py": "names of TABLES",

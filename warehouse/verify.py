@@ -28,6 +28,11 @@ _TABLES_OF = {
 }
 _MANY_ROWS = {"rollups": "dims, series, second", "embeddings": "call_id, side"}
 """Tables where one record is many rows, and what tells them apart."""
+_DUPLICATES = """
+SELECT count(*) FILTER (NOT coalesce(c._dup, false)), count(*) FILTER (d.conflict)
+FROM (SELECT DISTINCT _epoch, _partition, _offset, conflict FROM late_duplicates) AS d
+LEFT JOIN raw_calls AS c USING (_epoch, _partition, _offset)
+"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class PartitionReport:
     dead: int
     lost: int
     """Positions in ``gaps``."""
+    retired: int
+    """Positions whose rows retention has dropped since."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,10 @@ class VerifyReport:
     partitions: tuple[PartitionReport, ...]
     rollup_spans: int
     files: int
+    late_duplicates: int = 0
+    """Events that do not count because their id stood far before, or in another partition."""
+    conflicts: int = 0
+    """Duplicates, near ones included, that say something else than the event that counts."""
     problems: tuple[Problem, ...] = field(default_factory=tuple)
 
     def to_json(self) -> str:
@@ -88,14 +99,17 @@ def verify(config: LakeConfig) -> VerifyReport:
         files, problems = _files(connection, config)
         broken = {problem.where for problem in problems}
         if broken:  # a scan over a missing file ends everything else
-            return VerifyReport(False, snapshot, (), 0, files, tuple(problems))
+            return VerifyReport(False, snapshot, (), 0, files, problems=tuple(problems))
         partitions = _partitions(connection)
         problems += _positions(connection, partitions)
         problems += _doubles(connection)
         problems += _ledger(connection)
         spans, tiles = _tiles(connection)
         problems += tiles
-        return VerifyReport(not problems, snapshot, tuple(partitions), spans, files, tuple(problems))
+        late, conflicts = connection.execute(_DUPLICATES).fetchone() or (0, 0)
+        return VerifyReport(
+            not problems, snapshot, tuple(partitions), spans, files, late, conflicts, problems=tuple(problems)
+        )
     finally:
         connection.close()
 
@@ -145,12 +159,16 @@ def _partitions(connection: duckdb.DuckDBPyConnection) -> list[PartitionReport]:
             ), lost AS (
                 SELECT _epoch, partition, sum(to_offset - from_offset)::BIGINT AS lost FROM gaps
                 WHERE topic = $1 GROUP BY ALL
+            ), retired AS (
+                SELECT _epoch, _partition, sum(positions)::BIGINT AS retired FROM retired_days
+                WHERE topic = $1 GROUP BY ALL
             )
             SELECT l.topic, l.epoch, l.partition, l.start_offset, l.next_offset, coalesce(n.landed, 0),
-                coalesce(n.dead, 0), coalesce(g.lost, 0)
+                coalesce(n.dead, 0), coalesce(g.lost, 0), coalesce(r.retired, 0)
             FROM ledger AS l
             LEFT JOIN landed AS n ON n._epoch = l.epoch AND n._partition = l.partition
             LEFT JOIN lost AS g ON g._epoch = l.epoch AND g.partition = l.partition
+            LEFT JOIN retired AS r ON r._epoch = l.epoch AND r._partition = l.partition
             WHERE l.topic = $1 ORDER BY 2, 3
             """,
             [topic],
@@ -160,15 +178,19 @@ def _partitions(connection: duckdb.DuckDBPyConnection) -> list[PartitionReport]:
 
 
 def _positions(connection: duckdb.DuckDBPyConnection, partitions: Sequence[PartitionReport]) -> list[Problem]:
-    """For llm.events landed + dead + lost must be what was consumed; elsewhere markers take positions too."""
+    """For llm.events all that was consumed is accounted for; elsewhere markers take positions too."""
     problems = []
     for report in partitions:
         where = f"{report.topic}[{report.partition}] epoch {report.epoch}"
         consumed = report.next - report.start
-        found = report.landed + report.dead + report.lost
+        found = report.landed + report.dead + report.lost + report.retired
         if found > consumed or (report.topic == EVENTS and found != consumed):
-            spans = _missing(connection, report) if report.topic == EVENTS else []
-            detail = f"{consumed} consumed, {report.landed} landed + {report.dead} dead + {report.lost} lost = {found}"
+            # which positions a retired day held is not kept, only how many
+            spans = _missing(connection, report) if report.topic == EVENTS and not report.retired else []
+            detail = (
+                f"{consumed} consumed, {report.landed} landed + {report.dead} dead + {report.lost} lost "
+                f"+ {report.retired} retired = {found}"
+            )
             problems.append(Problem("positions", where, detail + (f"; without a row: {spans}" if spans else "")))
     return problems
 

@@ -11,6 +11,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -33,6 +34,7 @@ REPO = Path(__file__).parents[2]
 NOW = 1_795_000_000_000_000
 EVENTS = "llm.events"
 SOON = timedelta(hours=1)
+AT = datetime(2026, 11, 18, tzinfo=UTC)
 
 
 def land(lake, rows, offsets, table="raw_calls", **said):
@@ -232,11 +234,28 @@ def test_old_days_are_dropped_whole_without_rewriting_a_file(lake, config, rows)
     for o, day in enumerate((date(2026, 11, 1), date(2026, 11, 2), date(2026, 11, 17))):
         table = rows.table("dead_bytes", [{"topic": EVENTS, "_epoch": 0, "_partition": 0, "_offset": o, "day": day}])
         lake.insert({"dead_bytes": table})
-    assert drop_old_days(pace(lake), "dead_bytes", before=date(2026, 11, 11)) == 2
+    assert drop_old_days(pace(lake), "dead_bytes", before=date(2026, 11, 11), at=AT) == 2
     assert lake.query("SELECT day FROM dead_bytes")["day"].to_pylist() == [date(2026, 11, 17)]
     assert lake.query(f"SELECT count(*) AS n FROM {META}.ducklake_delete_file")["n"][0].as_py() == 0
-    with pytest.raises(ValueError, match="raw_calls"):
-        drop_old_days(pace(lake), "raw_calls", before=date(2026, 11, 11))
+    assert lake.query("SELECT count(*) AS n FROM retired_days")["n"][0].as_py() == 0
+    with pytest.raises(ValueError, match="gaps"):
+        drop_old_days(pace(lake), "gaps", before=date(2026, 11, 11), at=AT)
+
+
+def test_days_of_calls_and_dead_letters_that_are_dropped_stay_accounted_for(lake, config, rows):
+    days = [date(2026, 11, 1), date(2026, 11, 1), date(2026, 11, 2), date(2026, 11, 17)]
+    calls = rows.table("raw_calls", [rows.call(o, day=day) for o, day in enumerate(days)])
+    buried = rows.dead(4).set_column(rows.dead(4).schema.get_field_index("day"), "day", pa.array([days[0]]))
+    lake.append({"raw_calls": calls, "dead": buried}, [Move(EVENTS, 0, 0, 5)])
+    for table in ("raw_calls", "dead"):
+        drop_old_days(pace(lake), table, before=date(2026, 11, 11), at=AT)
+    assert lake.query("SELECT _offset FROM raw_calls")["_offset"].to_pylist() == [3]
+    assert lake.query(f"SELECT count(*) AS n FROM {META}.ducklake_delete_file")["n"][0].as_py() == 0
+    report = verify(config)
+    assert report.ok, report.problems
+    assert (report.partitions[0].landed, report.partitions[0].dead, report.partitions[0].retired) == (1, 0, 4)
+    lake.connection.execute("DELETE FROM raw_calls")
+    assert [p.check for p in verify(config).problems] == ["positions"]
 
 
 ROUND = """

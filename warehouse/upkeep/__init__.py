@@ -1,5 +1,6 @@
 """What keeps a lake small and quick while it lands: merge, expire, clean up, forget by age. In short slices."""
 
+from warehouse.upkeep.duplicates import Look, find_duplicates
 from warehouse.upkeep.expire import Cleaned, OrphansRefusedError, clean_old_files, expire_snapshots, remove_orphans
 from warehouse.upkeep.merge import Merged, merge
 from warehouse.upkeep.pace import Pace
@@ -8,12 +9,14 @@ from warehouse.upkeep.retention import RETAINED, drop_old_days
 __all__ = [
     "RETAINED",
     "Cleaned",
+    "Look",
     "Merged",
     "OrphansRefusedError",
     "Pace",
     "clean_old_files",
     "drop_old_days",
     "expire_snapshots",
+    "find_duplicates",
     "merge",
     "remove_orphans",
 ]

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
+import duckdb
 import structlog
 
-from schemas.tables import DEAD_BYTES, EMBEDDINGS, ROLLUPS, TICKS
-from warehouse.upkeep.pace import Pace, Statement
+from schemas.tables import DEAD, DEAD_BYTES, EMBEDDINGS, EVENT_TABLES, ROLLUPS, TICKS
+from schemas.topics import EVENTS
+from warehouse.upkeep.pace import Pace
 
 log = structlog.get_logger(__name__)
-RETAINED = tuple(table.name for table in (ROLLUPS, TICKS, EMBEDDINGS, DEAD_BYTES))
-"""Tables that may lose old days. Calls, feedback, evals and dead stay: ``verify`` counts every position in them."""
+_TOPIC_OF = {**{table.name: f"'{EVENTS}'" for table in EVENT_TABLES}, DEAD.name: "topic"}
+"""Tables whose rows prove positions -> SQL for the topic of a row."""
+RETAINED = (*(table.name for table in (ROLLUPS, TICKS, EMBEDDINGS, DEAD_BYTES)), *_TOPIC_OF)
+"""Tables that may lose old days."""
 
 
-def drop_old_days(pace: Pace, table: str, *, before: date) -> int:
+def drop_old_days(pace: Pace, table: str, *, before: date, at: datetime) -> int:
     """Delete the days of ``table`` before ``before``, oldest first, a day a slice; return how many rows went.
 
+    What goes from calls, feedback, evals and dead is recorded in ``retired_days`` by the same transaction, so that
+    ``verify`` can still account for every position.
+
     Raises:
-        ValueError: a table whose rows prove positions, or one without days.
+        ValueError: a table without days.
     """
     if table not in RETAINED:
         raise ValueError(f"cannot drop days of {table}: only {', '.join(RETAINED)} have a retention")
@@ -27,7 +34,25 @@ def drop_old_days(pace: Pace, table: str, *, before: date) -> int:
     for row in days.to_pylist():
         if pace.stopped:
             break
-        pace.run(Statement(f"DELETE FROM {table} WHERE day = $1", [row["day"]]))
+        pace.run(_Day(table, row["day"], at))
         gone += row["n"]
         log.info("day_dropped", table=table, day=str(row["day"]), rows=row["n"])
     return gone
+
+
+class _Day:
+    """One day of one table as the body of a slice."""
+
+    def __init__(self, table: str, day: date, at: datetime) -> None:
+        self._table, self._day, self._at = table, day, at
+
+    def __call__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        if topic := _TOPIC_OF.get(self._table):
+            connection.execute(
+                'INSERT INTO retired_days (topic, "table", day, _epoch, _partition, positions, from_offset, to_offset, '
+                "retired_at) "
+                f"SELECT {topic}, $1, day, _epoch, _partition, count(*), min(_offset), max(_offset) + 1, $3 "
+                f"FROM {self._table} WHERE day = $2 GROUP BY ALL",
+                [self._table, self._day, self._at],
+            )
+        connection.execute(f"DELETE FROM {self._table} WHERE day = $1", [self._day]).fetchall()

@@ -1,0 +1,154 @@
+"""Events whose id stands more than once, where land could not see it: farther apart, or in another partition.
+
+Land and meter mark what occurred among the 65,536 positions before (``_dup``). Here every id that landed since the
+last look is compared with all ids of the lake. What is found becomes a row of ``late_duplicates``, which the public
+views leave out; no row of an event is ever changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+
+from schemas.tables import DUPLICATE_CHECKS, EVENT_TABLES, LATE_DUPLICATES, Table
+from schemas.topics import EVENTS
+from warehouse.lake import Lake
+
+Place = tuple[int, int]
+"""(epoch, partition)."""
+_PLACES = " UNION ALL ".join(f"(SELECT id, day, _epoch, _partition, _offset FROM {t.name})" for t in EVENT_TABLES)
+_FRESH = f"""
+CREATE OR REPLACE TEMP TABLE fresh AS SELECT DISTINCT e.id FROM ({_PLACES}) AS e JOIN (
+    SELECT unnest($1::INTEGER[]) AS epoch, unnest($2::INTEGER[]) AS partition, unnest($3::BIGINT[]) AS start,
+        unnest($4::BIGINT[]) AS upto
+) AS s ON e._epoch = s.epoch AND e._partition = s.partition AND e._offset >= s.start AND e._offset < s.upto
+"""
+# only ids that stand twice: rows are wide, and mostly there are none
+_TWICE = f"""
+CREATE OR REPLACE TEMP TABLE twice AS SELECT id, list(DISTINCT day) AS days FROM ({_PLACES}) SEMI JOIN fresh USING (id)
+GROUP BY id HAVING count(*) > 1
+"""
+_DAYS = "SELECT list(DISTINCT day) FROM (SELECT unnest(days) AS day FROM twice)"
+
+
+def _rows(table: Table) -> str:
+    """Return SQL for the rows of ids that stand twice, with a hash of what the app sent."""
+    said = ", ".join(f'"{column.name}"' for column in table.columns if column.path)
+    return (
+        "(SELECT id, day, _epoch, _partition, _offset, _kafka_time, coalesce(_dup, false) AS near, "
+        f"hash({said}) AS said FROM {table.name} WHERE list_contains($1::DATE[], day) AND id IN (SELECT id FROM twice))"
+    )
+
+
+# the first position counts: by the brokers' time, then by place
+_FOUND = f"""
+WITH rows AS ({" UNION ALL ".join(_rows(table) for table in EVENT_TABLES)}),
+kept AS (
+    SELECT id, _epoch, _partition, _offset, said FROM rows WHERE NOT near
+    QUALIFY row_number() OVER (PARTITION BY id ORDER BY _kafka_time, _epoch, _partition, _offset) = 1
+)
+SELECT r.id::VARCHAR AS id, r.day, r._epoch, r._partition, r._offset, k._epoch AS kept_epoch,
+    k._partition AS kept_partition, k._offset AS kept_offset, r.said <> k.said AS conflict, r.near
+FROM rows AS r JOIN kept AS k USING (id)
+WHERE (r._epoch, r._partition, r._offset) <> (k._epoch, k._partition, k._offset)
+    AND (NOT r.near OR r.said <> k.said)
+    AND NOT EXISTS (
+        FROM late_duplicates AS d
+        WHERE d._epoch = r._epoch AND d._partition = r._partition AND d._offset = r._offset
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one slice of positions showed."""
+
+    positions: int
+    """Compared with everything; 0 = nothing had landed since the last look."""
+    late: int = 0
+    """Events that no longer count, because their id stood earlier."""
+    conflicts: int = 0
+    """Of all duplicates, near ones too: those whose content is not that of the event that counts."""
+
+
+def find_duplicates(lake: Lake, *, at: datetime, most: int = 1_000_000) -> Look:
+    """Compare the next ``most`` positions that were not looked at, and record what is found, in one transaction.
+
+    Args:
+        lake: opened with ``lander=False``.
+        at: when this is found, for ``calls_as_known_at``.
+        most: positions; their ids are held in memory, 16 bytes each and what DuckDB adds.
+
+    Raises:
+        LakeBusyError: others held the catalog for too long.
+    """
+    lake.connection.execute("BEGIN TRANSACTION")  # one snapshot for all that is read
+    try:
+        before = _looked(lake.connection)
+        spans = _next_spans(lake.connection, before, most)
+        found = _found(lake.connection, spans) if spans else None
+    finally:
+        lake.connection.execute("ROLLBACK")
+    if found is None:
+        return Look(0)
+    late = found.append_column(
+        "found_at", pa.array([at] * found.num_rows, LATE_DUPLICATES.schema.field("found_at").type)
+    )
+    checks = [
+        {"checked_at": at, "_epoch": e, "_partition": p, "from_offset": a, "to_offset": b}
+        for (e, p), (a, b) in spans.items()
+    ]
+    tables = {
+        LATE_DUPLICATES: late.drop_columns(["near"]),
+        DUPLICATE_CHECKS: pa.Table.from_pylist(checks, schema=DUPLICATE_CHECKS.schema),
+    }
+    ours = False
+
+    def record(connection: duckdb.DuckDBPyConnection) -> None:
+        nonlocal ours
+        ours = _looked(connection) == before  # else another run recorded the same
+        for table, batch in tables.items() if ours else ():
+            connection.register("batch", batch)
+            connection.execute(f"INSERT INTO {table.name} BY NAME SELECT * FROM batch")
+            connection.unregister("batch")
+
+    lake.transact(record)
+    if not ours:
+        return find_duplicates(lake, at=at, most=most)
+    near, conflicts = sum(found["near"].to_pylist()), sum(found["conflict"].to_pylist())
+    return Look(sum(b - a for a, b in spans.values()), found.num_rows - near, conflicts)
+
+
+def _looked(connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:
+    rows = connection.execute("SELECT _epoch, _partition, max(to_offset) FROM duplicate_checks GROUP BY ALL").fetchall()
+    return {(epoch, partition): upto for epoch, partition, upto in rows}
+
+
+def _next_spans(
+    connection: duckdb.DuckDBPyConnection, looked: Mapping[Place, int], most: int
+) -> dict[Place, tuple[int, int]]:
+    """Return the spans to look at; older epochs first, so that a partition is never looked at out of order."""
+    stands = connection.execute(
+        "SELECT epoch, partition, start_offset, next_offset FROM ledger WHERE topic = ? ORDER BY 1, 2", [EVENTS]
+    ).fetchall()
+    waiting = [(e, p, max(start, looked.get((e, p), start)), upto) for e, p, start, upto in stands]
+    waiting = [row for row in waiting if row[2] < row[3]]
+    each = max(1, most // max(1, len(waiting)))
+    return {(e, p): (start, min(upto, start + each)) for e, p, start, upto in waiting}
+
+
+def _found(connection: duckdb.DuckDBPyConnection, spans: Mapping[Place, tuple[int, int]]) -> pa.Table:
+    columns: Sequence[list[int]] = [
+        [epoch for epoch, _ in spans],
+        [partition for _, partition in spans],
+        [start for start, _ in spans.values()],
+        [upto for _, upto in spans.values()],
+    ]
+    connection.execute(_FRESH, list(columns))
+    connection.execute(_TWICE)
+    (days,) = connection.execute(_DAYS).fetchone() or (None,)
+    return connection.execute(_FOUND, [days or []]).to_arrow_table()
