@@ -1,4 +1,4 @@
-"""The timetable: every batch job by name, when it is due, and what runs."""
+"""The timetable: every batch job by name, when it is due, and how long it may take. ``jobs/due.py`` reads it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ class Job:
 
     name: str
     cron: str
-    """Five fields, UTC."""
+    """Five fields, UTC. Days of the week by name: APScheduler 3 counts them from Monday, crontab from Sunday."""
     does: str
     grace_s: int
     """A run that was missed is made up once if it is found within so many seconds."""
+    limit_s: int = 2700
+    """A run is ended after so many seconds; so long nobody else takes the job, unless its owner is known dead."""
+    attempts: int = 3
+    """So often a due time is begun at most, where schedulers die in the middle of it."""
 
 
 MAINTAIN = Job(

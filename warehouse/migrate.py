@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import duckdb
 import structlog
 
-from schemas.tables import LEDGER, TABLES, Table
+from schemas.tables import TABLES, Table
 from warehouse import ledger
 from warehouse.comments import column_doc
 from warehouse.connect import LAKE, quoted
@@ -65,8 +65,10 @@ def set_options(connection: duckdb.DuckDBPyConnection) -> None:
     ):
         if have.get((name, None)) != value:
             connection.execute(f"CALL {LAKE}.set_option({quoted(name)}, {quoted(value)})")
-    if have.get(("data_inlining_row_limit", f"main.{LEDGER.name}")) != str(ledger.INLINE_LIMIT):
-        ledger.keep_inlined(connection)
+    for table in TABLES:
+        option = ("data_inlining_row_limit", f"main.{table.name}")
+        if table.inlined and have.get(option) != str(ledger.INLINE_LIMIT):
+            ledger.keep_inlined(connection, table.name)
 
 
 def _create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:

@@ -5,19 +5,34 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
 from jobs.maintain import MaintainReport, maintain
 from jobs.schedule import JOBS, MAINTAIN
+from schemas import faults
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
+from tailrace.settings import Settings
+from tailrace.stages import die_with_parent, wall
 
 job = typer.Typer(no_args_is_help=True, help="Batch jobs.")
+Stop = Callable[[], bool]
+
+
+class Report(Protocol):
+    """What every job returns."""
+
+    @property
+    def ok(self) -> bool:
+        """False where it found something wrong: exit 1."""
+
+    def to_json(self) -> str:
+        """Encode for ``--json``."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,10 +55,13 @@ def _run(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A name of `tailrace job list`.")],
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON document.")] = False,
+    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run one job now, while everything else goes on. Exit 1 where it found something wrong."""
-    if name != MAINTAIN.name:
-        raise typer.BadParameter(f"no job is called {name}; there are: {', '.join(each.name for each in JOBS)}")
+    if supervised:
+        die_with_parent()
+    if name not in RUNS:
+        raise typer.BadParameter(f"no job is called {name}; there are: {', '.join(RUNS)}")
     settings = get(context).settings
     stop = threading.Event()
 
@@ -52,24 +70,26 @@ def _run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    report = maintain(
-        wiring.lake(settings), now=lambda: time.time_ns() // 1000, settings=wiring.maintain(settings), stop=stop.is_set
-    )
-    if as_json:
-        typer.echo(report.to_json())
-    else:
-        _show(report)
+    faults.point("job.before_run")
+    report, text = RUNS[name](settings, stop.is_set)
+    typer.echo(report.to_json() if as_json else text)
     if not report.ok:
         sys.exit(1)
 
 
-def _show(report: MaintainReport) -> None:
+def _maintain(settings: Settings, stop: Stop) -> tuple[MaintainReport, str]:
+    report = maintain(wiring.lake(settings), now=wall, settings=wiring.maintain(settings), stop=stop)
     merged = sum(m.files_before - m.files_after for m in report.merged)
-    typer.echo(
+    first = (
         f"{'ok' if report.ok else 'FAILED'} in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: "
         f"{merged} files merged away, {report.files} left; {sum(report.rows_dropped.values())} old rows dropped; "
         f"{report.snapshots_expired} snapshots expired; {report.old_files_removed} old files and "
         f"{report.orphans_removed} of {report.orphans_found} orphans deleted"
     )
-    for problem in report.problems:
-        typer.echo(f"  {problem}")
+    return report, "\n  ".join([first, *report.problems])
+
+
+RUNS: Mapping[str, Callable[[Settings, Stop], tuple[Report, str]]] = {
+    MAINTAIN.name: _maintain,
+}
+"""Every job of the timetable: from settings and ``stop`` to its report, and the same in words."""

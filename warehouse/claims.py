@@ -1,0 +1,87 @@
+"""Who runs which due job: a row a job in the lake, moved by compare-and-set, so that no due time is begun twice.
+
+What fences is the UPDATE: two of one table never both commit (pitfalls 0.1, 0.3). So a row must be there before it
+can be fought for. Two schedulers that make it at the same moment may both succeed; then there are two rows, which
+every move changes together: the fight is for the table, not for the number of its rows.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import astuple, dataclass
+
+import duckdb
+
+from warehouse.connect import LakeConfig, connect
+from warehouse.errors import LakeMissingError
+from warehouse.lake import Lake
+
+_READ = """
+SELECT job, epoch_us(due_at), attempt, owner, epoch_us(claimed_at), epoch_us(lease_until), epoch_us(ended_at)
+FROM job_claims WHERE job = $1 ORDER BY due_at DESC, attempt DESC, claimed_at DESC LIMIT 1
+"""
+_MOVE = """
+UPDATE job_claims SET due_at = make_timestamptz($2::BIGINT), attempt = $3, owner = $4,
+    claimed_at = make_timestamptz($5::BIGINT), lease_until = make_timestamptz($6::BIGINT),
+    ended_at = make_timestamptz($7::BIGINT)
+WHERE job = $1
+"""
+_ADD = """
+INSERT INTO job_claims SELECT $1, make_timestamptz($2::BIGINT), $3, $4, make_timestamptz($5::BIGINT),
+    make_timestamptz($6::BIGINT), make_timestamptz($7::BIGINT)
+"""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The last due time of a job that somebody took. Times are µs UTC."""
+
+    job: str
+    due_at: int
+    attempt: int
+    owner: str
+    claimed_at: int
+    lease_until: int
+    ended_at: int | None
+    """None while it runs, or where it was killed."""
+
+
+def read(config: LakeConfig, job: str) -> Claim | None:
+    """Return the claim on ``job``; None where nobody ever looked at it. Writes nothing, makes no lake.
+
+    Raises:
+        LakeMissingError: there is no lake yet, or land has not brought it forward.
+        LakeUnavailableError: it does not answer; retry.
+    """
+    with closing(connect(config, read_only=True)) as connection:
+        try:
+            return _read(connection, job)
+        except duckdb.CatalogException as error:
+            missing = "it has no table of claims yet"
+            raise LakeMissingError(config.name, missing, "start `tailrace land` once") from error
+
+
+def move(lake: Lake, was: Claim | None, new: Claim) -> bool:
+    """Put ``new`` in the place of ``was`` (None: nobody's); False where another was there first.
+
+    Raises:
+        LakeBusyError: other writers held the catalog for too long.
+        LakeUnavailableError: it does not answer; retry.
+    """
+    won: list[bool] = []
+
+    def body(connection: duckdb.DuckDBPyConnection) -> None:
+        found = _read(connection, new.job)
+        if found in (was, new):  # new: committed by a try whose answer was lost
+            (changed,) = connection.execute(_ADD if found is None else _MOVE, astuple(new)).fetchone() or (0,)
+            won.append(changed > 0)
+        else:
+            won.append(False)
+
+    lake.transact(body)
+    return won[-1]
+
+
+def _read(connection: duckdb.DuckDBPyConnection, job: str) -> Claim | None:
+    row = connection.execute(_READ, [job]).fetchone()
+    return Claim(*row) if row else None
