@@ -30,6 +30,8 @@ class Level:
 
     num: Floats = field(default_factory=lambda: np.zeros((0, 3)))
     den: float = 0.0
+    silent: int = 0
+    """Slots without a call, in a row."""
     active: Floats = field(default_factory=lambda: np.zeros(3))
     """Sum over the app's slots that had calls, forgetting by half in a day of them."""
     active_den: float = 0.0
@@ -41,15 +43,16 @@ class Level:
 
     def learn(self, values: Floats, app: int, slot: int, half_life_s: float) -> None:
         """Take in one slot that left the ring."""
-        decay = 0.5 ** (SLOT / 1e6 / half_life_s)
         self.num = fit(self.num, len(values))
-        self.num *= decay
-        self.num += values
-        self.den = self.den * decay + 1.0
         if values[app, 2] > 0:
+            self.silent = 0
+            self._fade(1, half_life_s)
+            self.num += values
             slow = 0.5 ** (SLOT / DAY)
             self.active = self.active * slow + values[app]
             self.active_den = self.active_den * slow + 1.0
+        else:
+            self._silence(1, half_life_s)
         now = slot % DAY // (DAY // BINS)
         if now != self.bin:
             self._end_bin()
@@ -59,11 +62,25 @@ class Level:
 
     def idle(self, slots: int, half_life_s: float) -> None:
         """Take in a stretch of slots without a call at once."""
-        decay = 0.5 ** (slots * SLOT / 1e6 / half_life_s)
+        self._silence(slots, half_life_s)
+        self.bin, self.bin_sum, self.bin_slots = -1, np.zeros(3), 0
+
+    def _silence(self, slots: int, half_life_s: float) -> None:
+        """Forget by silence, for two half-lives in a row at most.
+
+        Silence says that the app is off, not that it does less when it is on: after a night, or a laptop's sleep, the
+        series below the app must still be in proportion to what it does on waking up.
+        """
+        most = round(2 * half_life_s * 1e6 / SLOT)
+        self._fade(max(0, min(slots, most - self.silent)), half_life_s)
+        self.silent = min(most, self.silent + slots)
+
+    def _fade(self, slots: int, half_life_s: float) -> None:
+        """Let ``slots`` slots without a call pass."""
         one = 0.5 ** (SLOT / 1e6 / half_life_s)
+        decay = one**slots
         self.num *= decay
         self.den = self.den * decay + (1 - decay) / (1 - one)
-        self.bin, self.bin_sum, self.bin_slots = -1, np.zeros(3), 0
 
     def expected(self, rows: int, app: int, slot: int) -> Floats:
         """(series, 3): what is normal per slot at this time of day.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -35,8 +36,6 @@ def _pair(alerts: Iterable[Alert]) -> tuple[Alert, Alert]:
 
 
 def _delay_s(alert: Alert) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(alert.detected_at).timestamp() - ONSET / SECOND
 
 
@@ -132,6 +131,25 @@ def test_an_app_that_falls_silent_closes_its_windows_by_the_wall_of_the_ticks() 
     for record in [*_play(stream, live_s=10), *stream.idle(T0 + 11 * SECOND, 60)]:
         state, _ = judge_.step(state, record)
     assert state.apps["bot"].windows.closed >= T0 + 50 * SECOND
+
+
+@pytest.mark.row(61)
+@pytest.mark.parametrize("woken", ["from sleep", "with a backlog", "silent"])
+def test_eight_hours_without_a_call_ring_nothing_and_an_incident_after_them_is_told(woken: str) -> None:
+    """Asleep there is no tick either; a backlog is what apps kept; silent is an app that nobody calls at night."""
+    wake = T0 + 8 * HOUR
+    stream = Stream(
+        12, partitions=1, incidents=(Incident(wake + 90 * SECOND, wake + 120 * SECOND, user="u-77", rate=9),)
+    )
+    records = _play(stream, live_s=30)
+    if woken == "silent":
+        records += stream.idle(T0 + 30 * SECOND, 8 * 3600 - 30, every_s=10)
+    elif woken == "with a backlog":
+        records += stream.records(wake - 240 * SECOND, wake, live=False, batch_s=60)
+    records += stream.records(wake, wake + 220 * SECOND, live=True, batch_s=2)
+    firing, _ = _pair(judge(records))
+    assert firing.series["user"] == "u-77"
+    assert firing.window.start >= f"{datetime.fromtimestamp(wake / SECOND + 60, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def test_garbage_is_counted_and_passed_over() -> None:

@@ -91,9 +91,9 @@ class Stream:
                 yield from self._rollups(partition, calls, wall)
             yield self._tick(wall)
 
-    def idle(self, start: int, seconds: int) -> Iterator[Record]:
+    def idle(self, start: int, seconds: int, *, every_s: int = 1) -> Iterator[Record]:
         """Only ticks."""
-        for i in range(seconds):
+        for i in range(0, seconds, every_s):
             yield self._tick(start + i * SECOND)
 
     def _tick(self, wall: int) -> Record:
