@@ -84,20 +84,32 @@ def _notify(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     stage.run(wiring.notify(settings), stop=stop, now=wall, beat=beat)
 
 
+def _schedule(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+    from jobs import scheduler
+    from tailrace import wiring
+
+    scheduler.run(wiring.schedule(settings), stop=stop, now=wall, beat=beat)
+
+
 STAGES = (
     Stage("land", _land, "events, rollups, embeddings, alerts -> the lake, exactly once"),
     Stage("meter", _meter, "events -> rollups, samples, ticks"),
     Stage("detect", _detect, "rollups -> alerts"),
     Stage("drift", _drift, "samples -> embeddings, alerts", stall_after_s=120.0),
     Stage("notify", _notify, "alerts -> Slack, webhooks, anything Apprise reaches"),
+    Stage("schedule", _schedule, "batch jobs, each when it is due, once"),
 )
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when the one that started it ends, however it ends."""
-    parent = os.getppid()
+def die_with_parent(parent: int = 0) -> None:
+    """Ask the kernel to kill this process when the one that started it ends, however it ends.
+
+    Args:
+        parent: its process id, where it is known; a container's first process is 1, and so is an orphan's parent.
+    """
+    expected = parent or os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:  # it ended before the call took hold
+    if os.getppid() != expected or (expected == 1 and not parent):  # it ended before the call took hold
         os._exit(1)
 
 

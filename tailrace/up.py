@@ -56,7 +56,7 @@ class Supervisor:
         self._awake = Awake(time.monotonic(), time.monotonic())
         self._slots = [_Slot(stage) for stage in stages]
         self._environment = {
-            "OPENBLAS_NUM_THREADS": "1",  # numpy's threads of five processes fight over the cores
+            "OPENBLAS_NUM_THREADS": "1",  # numpy's threads of six processes fight over the cores
             **os.environ,
             "TAILRACE_HOME": str(settings.home),
             "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers,

@@ -5,6 +5,8 @@ A stage's modules are imported where it is wired: Faust and its kin cost seconds
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from pipelines.kafka import Admin, KafkaConfig
@@ -15,6 +17,7 @@ from tailrace.settings import Settings
 from warehouse.connect import LakeConfig
 
 if TYPE_CHECKING:
+    from jobs.desk import ScheduleConfig
     from jobs.maintain import MaintainSettings
     from pipelines.detect.app import DetectConfig
     from pipelines.drift.app import DriftConfig
@@ -152,4 +155,17 @@ def notify(settings: Settings) -> NotifyConfig:
         parse_channels(settings.alert_channels, secrets=secret),
         settings.webhook_allow_hosts,
         ca_file=settings.webhook_ca_file,
+    )
+
+
+def schedule(settings: Settings) -> ScheduleConfig:
+    """Return the scheduler's arguments: every job is this command line again, and ends with this process."""
+    from jobs.desk import ScheduleConfig
+
+    parent = str(os.getpid())
+    return ScheduleConfig(
+        kafka(settings),
+        lake(settings),
+        Home(settings.home).folder("state"),
+        lambda name: [sys.executable, "-m", "tailrace", "job", "run", name, "--json", "--parent", parent],
     )

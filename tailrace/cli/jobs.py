@@ -55,11 +55,11 @@ def _run(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A name of `tailrace job list`.")],
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON document.")] = False,
-    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
+    parent: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Run one job now, while everything else goes on. Exit 1 where it found something wrong."""
-    if supervised:
-        die_with_parent()
+    if parent:
+        die_with_parent(parent)
     if name not in RUNS:
         raise typer.BadParameter(f"no job is called {name}; there are: {', '.join(RUNS)}")
     settings = get(context).settings

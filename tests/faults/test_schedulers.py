@@ -2,13 +2,23 @@
 
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from fault_harness import postgres as pg
-from fault_harness.process import REPO
+from fault_harness.process import REPO, wait_until
+from fault_harness.scene import Scene
 
+from jobs.schedule import JOBS, MAINTAIN
+from pipelines.kafka import read_all
+from schemas.topics import LOG
+from warehouse import claims
+from warehouse.claims import Claim
 from warehouse.connect import LakeConfig, connect
 from warehouse.lake import Lake
 
@@ -28,12 +38,15 @@ with Lake.open(LakeConfig(catalog, data), now=lambda: first, lander=False) as la
     print("ready", flush=True)
     sys.stdin.readline()
     claims.move(lake, None, Claim("maintain", first, 0, owner, first, first, first))
+    was = claims.read(lake.config, "maintain")
     for due in range(first + hour, first + hour * (times + 1), hour):
-        was = claims.read(lake.config, "maintain")
         while was.due_at < due:
-            if claims.move(lake, was, Claim("maintain", due, 1, owner, due, due + hour, None)):
+            mine = Claim("maintain", due, 1, owner, due, due + hour, None)
+            if claims.move(lake, was, mine):
                 print("won", due, flush=True)
-            was = claims.read(lake.config, "maintain")
+                was = mine
+            else:
+                was = claims.read(lake.config, "maintain")
 """
 
 
@@ -51,9 +64,9 @@ def race(config: LakeConfig) -> Counter[int]:
         assert racer.stdin is not None
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    said = [line.split() for racer in racers for line in racer.communicate(timeout=120)[0].splitlines()]
+    said = [line for racer in racers for line in racer.communicate(timeout=120)[0].splitlines()]
     assert [racer.returncode for racer in racers] == [0, 0]
-    return Counter(int(words[1]) for words in said if words[0] == "won")  # beside log lines
+    return Counter(int(line.split()[1]) for line in said if line.startswith("won "))  # there are log lines, too
 
 
 EACH_ONCE = Counter(range(NOW + HOUR, NOW + HOUR * (DUE_TIMES + 1), HOUR))
@@ -72,3 +85,63 @@ def test_row_64_of_two_processes_on_postgres_one_takes_each_due_time(postgres: p
     with connect(config, read_only=True) as connection:
         (files,) = connection.execute("SELECT count(*) FROM ducklake_list_files('lake', 'job_claims')").fetchone() or ()
     assert files == 0
+
+
+def runs(scene: Scene) -> list[dict[str, Any]]:
+    """What stands on llm.log about runs, in order."""
+    rows = [msgspec.json.decode(record.value or b"") for record in read_all(scene.kafka, LOG)]
+    return [row["row"] for row in sorted(rows, key=lambda row: row["at"])]
+
+
+def ended(scene: Scene) -> list[tuple[str, int]]:
+    return [(row["state"], row["attempt"]) for row in runs(scene) if row["job"] == MAINTAIN.name]
+
+
+def overdue(scene: Scene) -> None:
+    """Make a lake in which maintain ran last two hours ago: whoever looks has a run to make up."""
+    now = time.time_ns() // 1000
+    then = now - 2 * HOUR
+    with Lake.open(scene.lake_config, now=lambda: now) as lake:
+        for job in JOBS:
+            due = then if job is MAINTAIN else now  # one job is enough
+            assert claims.move(lake, None, Claim(job.name, due, 1, "an earlier home", due, due, due))
+
+
+@pytest.mark.row(64)
+def test_row_64_two_schedulers_of_two_homes_make_up_one_run_and_land_records_it(
+    scene: Scene, scenes: Callable[..., Scene]
+) -> None:
+    overdue(scene)
+    other = scenes(
+        scene.kafka.bootstrap_servers, prefix=scene.kafka.prefix, catalog=scene.catalog, data_path=str(scene.data_path)
+    )
+    here, there = scene.start("schedule"), other.start("schedule")
+    wait_until(lambda: ended(scene) == [("started", 1), ("done", 1)], 120, "one run", scene.tails)
+    for one, process in ((scene, here), (other, there)):
+        wait_until(
+            lambda one=one: one.facts("schedule")["facts"].get("jobs_known") == len(JOBS), 60, "it looked", one.tails
+        )
+        assert process.terminate() == 0, process.tail()
+    assert ended(scene) == [("started", 1), ("done", 1)]
+    scene.start("land")
+
+    def landed() -> list[tuple[str, str]]:
+        found = scene.lake.rows("log_records", "row->>'job', row->>'state'", "\"table\" = 'job_runs'")
+        return sorted(found)
+
+    recorded = [(MAINTAIN.name, "done"), (MAINTAIN.name, "started")]
+    wait_until(lambda: landed() == recorded, 60, "the lake has the runs", scene.tails)
+
+
+@pytest.mark.row(64)
+def test_row_64_a_job_killed_with_its_scheduler_is_made_up_by_the_next(scene: Scene) -> None:
+    overdue(scene)
+    first = scene.start("schedule", fault="job.before_run:hang")
+    wait_until(lambda: ended(scene) == [("started", 1)], 120, "it runs", scene.tails)
+    first.kill()
+    second = scene.start("schedule")
+    made_up = [("started", 1), ("started", 2), ("done", 2)]
+    wait_until(lambda: ended(scene) == made_up, 120, "it is made up", scene.tails)
+    scene.healthy("schedule")
+    assert second.terminate() == 0
+    assert ended(scene) == made_up

@@ -81,9 +81,7 @@ NOT_COVERED: dict[int, str] = {
     13: "not to be injected fairly without a device that drops writes; row 3 kills at the catalog's fsync, Kafka's "
     "page cache is not synced on every acknowledgement",
     51: "land and meter assign partitions themselves, so nothing rebalances; Faust's side is not driven by a storm",
-    61: "eight hours cannot be slept here; jumps of the clock are row 62, a frozen stage is row 39",
     63: "no object store here that can be cut in the middle of an upload",
-    64: "the scheduler was not there when the matrix was written",
     65: "the golden set was not there when the matrix was written",
 }
 """Why a row has no test."""

@@ -1,0 +1,91 @@
+"""One job in a process of its own: given so long, ended when asked, and what it said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+import msgspec
+
+_LOOK_EVERY_S = 0.2
+_END_WITHIN_S = 4.0
+"""From SIGTERM to SIGKILL; the supervisor gives a stage 8 s for all it has to do."""
+_KEPT_BYTES = 64 * 1024
+_SHOWN = 500
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended."""
+
+    code: int
+    why: Literal["itself", "limit", "stopped"]
+    report: dict[str, Any] | None
+    """What it printed as JSON; None where it printed none."""
+    errors: str
+    """The end of what it wrote to stderr."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it came to its own end, and that was a good one."""
+        return self.why == "itself" and self.code == 0
+
+    @property
+    def detail(self) -> str:
+        """For people: what it found, or why it did not end well."""
+        if self.why == "limit":
+            return "ended: it ran longer than its limit"
+        if self.why == "stopped":
+            return "ended with the scheduler; begun again when one starts"
+        report = self.report or {}
+        if self.ok:
+            numbers = {k: v for k, v in report.items() if isinstance(v, int | float) and not isinstance(v, bool) and v}
+            return ", ".join(f"{name} {value}" for name, value in numbers.items())[:_SHOWN]
+        problems = "; ".join(map(str, report.get("problems", ())))
+        last = self.errors.strip().splitlines()[-1:] or ["it said nothing"]
+        return f"exit {self.code}: {problems or last[0]}"[:_SHOWN]
+
+
+def run_to_end(command: Sequence[str], *, limit_s: float, ending: Callable[[], bool]) -> Ended:
+    """Run ``command``; SIGTERM, then SIGKILL, where it takes longer than ``limit_s`` or ``ending`` says so."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        deadline = time.monotonic() + limit_s
+        why: Literal["itself", "limit", "stopped"] = "itself"
+        while why == "itself" and process.poll() is None:
+            try:
+                process.wait(_LOOK_EVERY_S)
+            except subprocess.TimeoutExpired:
+                why = "stopped" if ending() else "limit" if time.monotonic() > deadline else "itself"
+        if why != "itself":
+            _end(process)
+        errors = _tail(err)
+        sys.stderr.write(errors)  # its log lines belong with the scheduler's
+        return Ended(process.returncode, why, _report(_tail(out)), errors)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_END_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tail(file: IO[bytes]) -> str:
+    file.seek(max(0, file.seek(0, 2) - _KEPT_BYTES))
+    return file.read().decode(errors="replace")
+
+
+def _report(text: str) -> dict[str, Any] | None:
+    try:
+        read = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return None
+    return read if isinstance(read, dict) else None

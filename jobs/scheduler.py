@@ -1,0 +1,169 @@
+"""The stage ``schedule``: APScheduler says when to look at a job, the claim in the lake who runs it.
+
+APScheduler sleeps on a clock that a laptop's sleep stops and that does not follow a wall clock that is set. So the
+loop that beats also asks, once a second and without the lake, whether a due time has gone by, and has APScheduler
+fire at once. A look that was not needed finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEvent
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from jobs.desk import Desk, ScheduleConfig
+from jobs.due import trigger
+from jobs.schedule import Job
+from schemas.errors import RetryableError
+from warehouse.errors import LakeMissingError
+
+log = structlog.get_logger()
+_BEAT_S = 1.0
+_ASK_AGAIN_S = 5.0
+"""Between two looks at a job that led to nothing though they should have: no lake yet, or it does not answer."""
+
+
+class SchedulerRunsError(RetryableError):
+    """Another scheduler of this home lives; this one stands by."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"another scheduler holds {path}; this one takes over when it ends")
+
+
+def run(
+    config: ScheduleConfig,
+    *,
+    stop: threading.Event,
+    now: Callable[[], int],
+    beat: Callable[[dict[str, Any]], None],
+) -> None:
+    """Run every job when it is due, until ``stop``.
+
+    Raises:
+        SchedulerRunsError: another one runs in this home; try again.
+        FatalError: the lake is newer, or refuses.
+    """
+    with owned(config.folder) as owner:
+        shift = _Shift(config, owner, now)
+        try:
+            while not stop.is_set():
+                shift.step()
+                beat(shift.facts())
+                stop.wait(_BEAT_S)
+        finally:
+            shift.close()
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[str]:
+    """Be the one scheduler of ``folder``; yields its name, which stays the same from one to the next.
+
+    The kernel frees the lock when its holder dies: an open claim under this name is then nobody's.
+
+    Raises:
+        SchedulerRunsError: another process holds it.
+    """
+    path = folder / "schedule.lock"
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SchedulerRunsError(path) from None
+        if not (name := os.pread(file, 64, 0).decode()):
+            # drawn once for a home: two machines may have the same name and the same paths
+            name = f"{socket.gethostname()[:32]}:{uuid.uuid4().hex[:12]}"
+            os.pwrite(file, name.encode(), 0)
+        yield name
+    finally:
+        os.close(file)
+
+
+class _Shift:
+    """One incarnation: APScheduler, its threads, and what went wrong in them."""
+
+    def __init__(self, config: ScheduleConfig, owner: str, now: Callable[[], int]) -> None:
+        self._jobs = config.jobs
+        self._ending = threading.Event()
+        self._desk = Desk(config, owner=owner, now=now, ending=self._ending.is_set)
+        self._busy: set[str] = set()
+        self._trouble: dict[str, str] = {}
+        self._fatal: list[BaseException] = []
+        first = time.monotonic() + config.first_look_s
+        self._ask_at = {job.name: first for job in config.jobs}
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC, executors={"default": ThreadPoolExecutor(len(config.jobs))}, job_defaults={"coalesce": True}
+        )
+        self._scheduler.add_listener(self._missed, EVENT_JOB_MISSED)
+        self._scheduler.add_listener(self._broke, EVENT_JOB_ERROR)
+        for job in config.jobs:
+            self._scheduler.add_job(
+                self._look, trigger(job), (job,), id=job.name, max_instances=1, misfire_grace_time=job.grace_s
+            )
+        self._scheduler.start()
+        log.info("schedule_started", owner=owner, jobs=[job.name for job in config.jobs])
+
+    def step(self) -> None:
+        """Have a look taken at what is overdue. Raises what a look must not survive."""
+        if self._fatal:
+            raise self._fatal[0]
+        for job in self._jobs:
+            if job.name not in self._busy and time.monotonic() >= self._ask_at[job.name] and self._desk.wanted(job):
+                self._fire(job.name)
+        self._desk.runs.flush()
+
+    def facts(self) -> dict[str, Any]:
+        """For status and metrics."""
+        known = [job for job in self._jobs if self._desk.knows(job)]
+        return {
+            "lag": sum(self._desk.wanted(job) for job in known if job.name not in self._busy),
+            "state": "waiting" if self._trouble else "running",
+            "error": next(iter(self._trouble.values()), None),
+            "jobs_known": len(known),
+            "jobs_running": len(self._busy),
+            **{f"jobs_{state}": count for state, count in self._desk.runs.said.items()},
+        }
+
+    def close(self) -> None:
+        """End the runs under way, and every thread."""
+        self._ending.set()
+        self._scheduler.shutdown(wait=True)
+        self._desk.runs.flush()
+
+    def _look(self, job: Job) -> None:
+        self._busy.add(job.name)
+        try:
+            self._desk.look(job)
+            self._trouble.pop(job.name, None)
+        except LakeMissingError:
+            self._trouble.pop(job.name, None)  # land makes it; until then there is nothing to do
+        except RetryableError as error:
+            self._trouble[job.name] = str(error)
+            log.warning("job_look_failed", job=job.name, cause=str(error))
+        finally:
+            self._ask_at[job.name] = time.monotonic() + _ASK_AGAIN_S
+            self._busy.discard(job.name)
+
+    def _fire(self, name: str) -> None:
+        self._ask_at[name] = time.monotonic() + _ASK_AGAIN_S
+        self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
+
+    def _missed(self, event: JobExecutionEvent) -> None:
+        """APScheduler was too late for its grace: look all the same, to record what is skipped."""
+        self._fire(event.job_id)
+
+    def _broke(self, event: JobExecutionEvent) -> None:
+        self._fatal.append(event.exception)
