@@ -62,6 +62,7 @@ def test_what_was_looked_at_is_not_looked_at_again_and_slices_find_what_one_look
     assert lake.query("SELECT count(*) AS n FROM calls")["n"][0].as_py() == 4
 
 
+@pytest.mark.row(45)
 def test_a_contradiction_is_told_for_near_and_far_and_costs_are_not_part_of_it(lake, land, rows):
     first = rows.call(0)["ts"]
     land(

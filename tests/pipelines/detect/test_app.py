@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,8 @@ import sys, threading
 from pathlib import Path
 from pipelines.detect.app import DetectConfig, run
 from pipelines.kafka import KafkaConfig
-run(DetectConfig(KafkaConfig(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), checkpoint_s=2.0), stop=threading.Event())
+config = DetectConfig(KafkaConfig(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), slot=sys.argv[4], checkpoint_s=2.0)
+run(config, stop=threading.Event())
 """
 
 
@@ -55,9 +56,11 @@ def _produce(config: KafkaConfig, records: list[Record]) -> None:
 
 
 @contextmanager
-def _detect(config: KafkaConfig, folder: Path, fault: str = "") -> Iterator[subprocess.Popen[bytes]]:
+def _detect(
+    config: KafkaConfig, folder: Path, fault: str = "", *, slot: str = "0"
+) -> Iterator[subprocess.Popen[bytes]]:
     env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}", "TAILRACE_FAULT": fault}
-    arguments = [sys.executable, "-c", SCRIPT, config.bootstrap_servers, config.prefix, str(folder)]
+    arguments = [sys.executable, "-c", SCRIPT, config.bootstrap_servers, config.prefix, str(folder), slot]
     process = subprocess.Popen(arguments, env=env, cwd=folder)
     try:
         yield process
@@ -115,6 +118,36 @@ def test_a_kill_at_any_moment_goes_on_from_the_state(kafka: KafkaConfig, records
     with _detect(kafka, tmp_path):
         _produce(kafka, records[half:])
         assert _told(_wait_for(kafka, 2)) == _told(list(judge(records)))
+
+
+@pytest.mark.faults
+@pytest.mark.row(51)
+@pytest.mark.timeout(400)
+def test_copies_that_join_and_leave_all_the_time_lose_nothing_and_tell_nothing_twice(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    expected = _told(list(judge(records)))
+    rounds = 6
+    with ExitStack() as copies:
+        folders = [tmp_path / slot for slot in "01"]
+        for folder in folders:
+            folder.mkdir()
+        copies.enter_context(_detect(kafka, folders[0], slot="0"))
+        for n in range(rounds):
+            _produce(kafka, records[len(records) * n // rounds : len(records) * (n + 1) // rounds])
+            # the partition moves to a copy that has to rebuild its state from the changelog, while another joins
+            with _detect(kafka, folders[1], slot="1"):
+                time.sleep(3)
+                copies.close()
+                time.sleep(2 + n % 3)
+            copies.enter_context(_detect(kafka, folders[0], slot="0"))
+            time.sleep(n % 3)
+        alerts = _wait_for(kafka, len(expected), timeout_s=120)
+    assert _told(alerts) == expected
+    bodies = {(a.id, a.seq): set[bytes]() for a in alerts}
+    for alert in alerts:
+        bodies[alert.id, alert.seq].add(alert.to_json())
+    assert all(len(told) == 1 for told in bodies.values()), "one id, two bodies"
 
 
 def test_a_topic_that_grew_under_a_kept_state_is_refused_with_the_remedy(kafka: KafkaConfig, tmp_path: Path) -> None:
