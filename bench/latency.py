@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,7 +29,8 @@ from typing import Any
 import confluent_kafka as ck
 import msgspec
 import numpy as np
-from _report import QUICK, REPO, machine, report
+from _report import QUICK, machine, report
+from _up import Up
 
 from schemas.alerts import Alert
 from schemas.topics import EVENTS
@@ -132,55 +130,6 @@ def paced(bootstrap: str, rate: int, seconds: float, file: Path) -> None:
             producer.poll(0)
     assert producer.flush(60) == 0
     np.save(file, np.array(seen))
-
-
-class Up:
-    """``tailrace up`` with its own broker, and a webhook that notes when each alert came."""
-
-    def __init__(self, home: Path, receiver: Receiver) -> None:
-        self.environment = {
-            **os.environ,
-            "TAILRACE_HOME": str(home),
-            "TAILRACE_ALERT_CHANNELS": json.dumps([receiver.url]),
-            "TAILRACE_WEBHOOK_SECRET": receiver.secret,
-            "TAILRACE_WEBHOOK_ALLOW_HOSTS": receiver.url.split("/")[2],
-        }
-        self.log = home / "up.log"
-        with self.log.open("wb") as out:
-            command = [sys.executable, "-m", "tailrace", "up", "--no-web"]
-            self.process = subprocess.Popen(command, cwd=REPO, env=self.environment, stdout=out, stderr=out)
-
-    def status(self, wait_s: float = 0) -> dict[str, Any]:
-        """Return what ``tailrace status`` says."""
-        command = [sys.executable, "-m", "tailrace", "status", "--json", "--wait", str(wait_s)]
-        told = subprocess.run(command, cwd=REPO, env=self.environment, capture_output=True, text=True, check=False)
-        found: dict[str, Any] = json.loads(told.stdout)
-        return found
-
-    def ready(self) -> dict[str, Any]:
-        """Wait until every stage runs."""
-        told = self.status(180)
-        assert told["ready"], f"{told['stages']}\n{self.log.read_text()}"
-        return told
-
-    def caught_up(self, within_s: float = 180) -> None:
-        """Wait until no stage is behind but drift: it embeds what was sampled in its own time."""
-        deadline = time.monotonic() + within_s
-        while any(stage["lag"] for name, stage in self.status()["stages"].items() if name != "drift"):
-            assert time.monotonic() < deadline, self.status()["stages"]
-            time.sleep(0.5)
-
-    def kill(self, stage: str) -> None:
-        """SIGKILL to one stage; the supervisor starts it anew."""
-        os.kill(self.status()["stages"][stage]["pid"], signal.SIGKILL)
-
-    def stop(self) -> None:
-        """SIGTERM; what stays is killed."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
 
 
 @dataclass

@@ -27,4 +27,10 @@ MAINTAIN = Job(
     "merge small files, drop old days, expire snapshots, clean up after killed processes",
     3600,
 )
-JOBS = (MAINTAIN,)
+DUPLICATES = Job(
+    "duplicates",
+    "47 * * * *",
+    "find events that came again too late, or elsewhere, for land to see; what is found no longer counts",
+    3600,
+)
+JOBS = (MAINTAIN, DUPLICATES)

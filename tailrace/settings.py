@@ -61,7 +61,8 @@ class MaintainSettings(_Section):
     """How long the lake keeps what, and how hard maintain may press."""
 
     retention_days: dict[str, int] = {}
-    """Table -> days; of rollups (90), ticks (14), embeddings (30), dead_bytes (7)."""
+    """Table -> days; of rollups (90), ticks (14), embeddings (30), dead_bytes (7). The tables raw_calls, raw_feedback,
+    raw_evals and dead stay for ever unless they are named."""
     snapshots_h: float = Field(1, ge=1)
     """More hours of time travel cost every commit time; no view needs any."""
     files_days: int = Field(2, ge=2)

@@ -124,16 +124,17 @@ def maintain(settings: Settings) -> MaintainSettings:
     """Return maintain's arguments.
 
     Raises:
-        SettingsError: a retention for a table that keeps everything.
+        SettingsError: a retention below a day, or for a table that keeps everything.
     """
     from jobs.maintain import RETENTION_DAYS, MaintainSettings
+    from warehouse.upkeep import RETAINED
 
     said = settings.maintain
-    if unknown := sorted(set(said.retention_days) - set(RETENTION_DAYS)):
+    if wrong := sorted(t for t, days in said.retention_days.items() if t not in RETAINED or days < 1):
         raise SettingsError(
             "maintain.retention_days",
-            f"{', '.join(unknown)} keep everything",
-            f"name some of {', '.join(RETENTION_DAYS)}",
+            f"{', '.join(f'{t} cannot be kept for {said.retention_days[t]} days' for t in wrong)}",
+            f"name some of {', '.join(RETAINED)}, each with at least 1 day",
         )
     return MaintainSettings(
         retention_days={**RETENTION_DAYS, **said.retention_days},

@@ -12,8 +12,9 @@ from typing import Annotated, Protocol
 
 import typer
 
+from jobs.duplicates import DuplicatesReport, duplicates
 from jobs.maintain import MaintainReport, maintain
-from jobs.schedule import JOBS, MAINTAIN
+from jobs.schedule import DUPLICATES, JOBS, MAINTAIN
 from schemas import faults
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
@@ -89,7 +90,18 @@ def _maintain(settings: Settings, stop: Stop) -> tuple[MaintainReport, str]:
     return report, "\n  ".join([first, *report.problems])
 
 
+def _duplicates(settings: Settings, stop: Stop) -> tuple[DuplicatesReport, str]:
+    report = duplicates(wiring.lake(settings), now=wall, stop=stop)
+    text = (
+        f"ok in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: {report.positions} positions "
+        f"compared; "
+        f"{report.late} late duplicates, {report.conflicts} that contradict the event that counts"
+    )
+    return report, text
+
+
 RUNS: Mapping[str, Callable[[Settings, Stop], tuple[Report, str]]] = {
     MAINTAIN.name: _maintain,
+    DUPLICATES.name: _duplicates,
 }
 """Every job of the timetable: from settings and ``stop`` to its report, and the same in words."""

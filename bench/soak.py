@@ -1,0 +1,332 @@
+"""Half an hour at the highest rate that this machine holds: memory flat, handles bounded, lag shown and made up?
+
+The whole of ``tailrace up`` runs here, broker included, under calls of about 1 KB. ``find``: the rate grows by a fifth
+until land or meter fall behind; four fifths of that rate are held. ``hold``: every process is looked at each few
+seconds, maintain runs beside it; ``rss_growth_mb`` is the last five minutes against the minutes five to ten, of all
+stages together. ``overload``: three times the rate for a minute; what lag ``status`` shows, and how long until it is
+made up at half the rate. Last, all that was acknowledged is counted in the lake and ``tailrace verify`` run.
+Run: ``make bench-soak``; ``QUICK=1`` for the short form; an argument is minutes. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka as ck
+from _report import QUICK, REPO, machine, report
+from _up import Up
+
+from schemas.topics import EVENTS
+from tailrace.demo.receiver import Receiver, listening
+from tailrace.home import Home
+from warehouse.connect import LakeConfig, connect
+
+DISTRIBUTIONS = ("confluent-kafka", "duckdb", "faust-streaming", "sentence-transformers")
+FIRST_RATE = 2_000.0
+FIND_S = 30 if QUICK else 240
+LOOK_S = 2 if QUICK else 5
+OVERLOAD_S = 15 if QUICK else 60
+OVERLOAD_TIMES = 3
+BEHIND_S = 4.0
+"""Land and meter work in batches of up to a second or two: more than this is behind."""
+MAINTAIN_EVERY_S = 30 if QUICK else 600
+JUDGED = ("land", "meter")
+"""Stages whose lag decides; detect and notify read a few messages a second, drift samples."""
+_CALL = (
+    b'{"v":1,"type":"call","id":"%s-4000-8000-%012x","ts":%d,"app":"app%d","model":"gpt-4o","feature":"f%d","team":"t%d",'
+    b'"tenant":"x%d","user":"u%d","status":"ok","tokens":{"input":%d,"output":%d,"cache_read":10},"latency":'
+    b'{"total_ms":%d,"ttft_ms":120.5},"prompt":{"name":"answer","version":"17"},"guardrails":[{"name":"pii","stage":'
+    b'"input","action":"pass"}],"content":{"mode":"redacted","input":[{"role":"user","text":"%s"}],"output":"%s"}}'
+)
+
+
+def pump(bootstrap: str, rate: Any, acked: Any, stop: Any) -> None:
+    """Produce at ``rate.value`` calls a second until ``stop``; ``acked`` counts what the brokers took."""
+    producer = ck.Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            "queue.buffering.max.messages": 200_000,
+        }
+    )
+    words = [f"word{i % 977}" for i in range(4_000)]
+    texts = [" ".join(words[i * 3 : i * 3 + 22]).encode() for i in range(1_000)]
+    run = uuid.uuid4().hex[:12]
+    prefix = f"{run[:8]}-{run[8:]}".encode()
+
+    def noted(error: ck.KafkaError | None, _message: ck.Message) -> None:
+        assert error is None, error
+        acked.value += 1
+
+    n, due = 0, time.monotonic()
+    while not stop.is_set():
+        now = time.monotonic()
+        due = max(due, now - 1.0)  # what the brokers refused for longer is not caught up in one burst
+        ts = int(time.time() * 1000)
+        while due < now:
+            value = _CALL % (
+                *(prefix, n, ts, n % 5, n % 8, n % 7, n % 11, n * n % 30_011, n % 1_989 + 50, n % 391, n % 5_000),
+                *(texts[n % 1_000], texts[(n * 7) % 1_000]),
+            )
+            try:
+                producer.produce(EVENTS, value, b"%d" % n, on_delivery=noted)
+            except BufferError:
+                producer.poll(0.05)
+                break
+            n += 1
+            due += 1 / rate.value
+        producer.poll(0.002)
+    assert producer.flush(120) == 0
+
+
+@dataclass
+class Sample:
+    """One look at every process."""
+
+    at: float
+    lag: dict[str, int]
+    rss_mb: dict[str, float]
+    handles: dict[str, int]
+    disk_mb: float
+
+
+@dataclass
+class Watch:
+    """Looks at the processes below one ``up``, and at its home."""
+
+    up: Up
+    home: Path
+    samples: list[Sample] = field(default_factory=list)
+
+    def look(self) -> Sample:
+        """Take a sample and keep it."""
+        found = processes(self.up.process.pid)
+        self.samples.append(
+            Sample(
+                time.monotonic(),
+                {name: self.lag(name) for name in (*JUDGED, "detect", "notify", "drift")},
+                {name: round(sum(map(rss_mb, pids)), 1) for name, pids in found.items()},
+                {name: sum(map(handles, pids)) for name, pids in found.items()},
+                round(sum(f.stat().st_size for f in self.home.rglob("*") if f.is_file()) / 2**20, 1),
+            )
+        )
+        return self.samples[-1]
+
+    def lag(self, stage: str) -> int:
+        """Return what ``status`` shows: records that the stage has not read."""
+        said = Home(self.home).read_run(stage) or {}
+        return int(said.get("facts", {}).get("lag") or 0)
+
+    def during(self, start: float, end: float) -> list[Sample]:
+        """Return the samples between two moments."""
+        return [sample for sample in self.samples if start <= sample.at <= end]
+
+
+def processes(root: int) -> dict[str, list[int]]:
+    """Return stage -> pids below ``root``; what a stage starts (a model, a maintain run) stands on its own."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(") ", 1)[1].split()[1])
+        except (ValueError, OSError):
+            continue
+    found: dict[str, list[int]] = {"up": [root]}
+    below = {root}
+    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= more
+    for pid in sorted(below - {root}):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if "java" in words[0]:
+            name = "broker"
+        elif "tailrace" in words and "job" not in words:
+            name = words[words.index("tailrace") + 1]
+        else:
+            name = "job" if "job" in words else "model"
+        found.setdefault(name, []).append(pid)
+    return found
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process, MiB; 0 where it has just ended."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS")), 0.0)
+
+
+def handles(pid: int) -> int:
+    """Open file handles of a process."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def find_rate(watch: Watch, rate: Any) -> float:
+    """Raise the rate until land or meter fall behind; return four fifths of that one."""
+    end = time.monotonic() + FIND_S
+    rate.value = FIRST_RATE
+    while time.monotonic() < end:
+        time.sleep(LOOK_S * 2)
+        sample = watch.look()
+        behind = max(sample.lag[name] for name in JUDGED) / rate.value
+        print(f"find: {rate.value:,.0f}/s, {behind:.1f} s behind", flush=True)
+        if behind > BEHIND_S:
+            break
+        rate.value *= 1.2
+    return float(rate.value) * 0.8
+
+
+def settle(watch: Watch, within_s: float, *, below: int) -> float:
+    """Wait until land and meter are less than ``below`` records behind; return how long it took."""
+    began = time.monotonic()
+    while max(watch.look().lag[name] for name in JUDGED) > below:
+        assert time.monotonic() - began < within_s, watch.up.status()["stages"]
+        time.sleep(LOOK_S)
+    return time.monotonic() - began
+
+
+def hold(watch: Watch, rate: Any, minutes: float) -> dict[str, Any]:
+    """Hold the rate and look; lower it by a tenth where it proves too high (the first minutes had free page cache)."""
+    began, cuts, held = time.monotonic(), 0, 0.0
+    next_maintain = began + MAINTAIN_EVERY_S / 2
+    jobs: list[subprocess.Popen[bytes]] = []
+    job_rss = 0.0
+    while (elapsed := time.monotonic() - began) < minutes * 60:
+        time.sleep(LOOK_S)
+        sample = watch.look()
+        held += rate.value * LOOK_S
+        job_rss = max(job_rss, *(rss_mb(job.pid) for job in jobs), 0.0)
+        if max(sample.lag[name] for name in JUDGED) > 12 * BEHIND_S * rate.value:
+            rate.value *= 0.9
+            cuts += 1
+            settle(watch, 900, below=int(BEHIND_S * rate.value))
+        if time.monotonic() > next_maintain:
+            command = [sys.executable, "-m", "tailrace", "job", "run", "maintain", "--json"]
+            quiet = subprocess.DEVNULL
+            jobs.append(subprocess.Popen(command, cwd=REPO, env=watch.up.environment, stdout=quiet, stderr=quiet))
+            next_maintain += MAINTAIN_EVERY_S
+        if len(watch.samples) % 12 == 0:
+            lag = {name: sample.lag[name] for name in JUDGED}
+            print(f"hold: {elapsed / 60:.1f} min, {rate.value:,.0f}/s, lag {lag}, MB {sample.rss_mb}", flush=True)
+    codes = [job.wait(300) for job in jobs]
+    part = minutes * 60 / 6
+    growth = grown(watch.during(began + part, began + 2 * part), watch.during(began + 5 * part, began + 6 * part))
+    lags = [max(s.lag[name] for name in JUDGED) / rate.value for s in watch.during(began, time.monotonic())]
+    return {
+        "minutes": minutes,
+        "rate": round(rate.value),
+        "rate_cuts": cuts,
+        "rss_growth_mb": round(sum(growth.values()), 1),
+        "rss_growth_by_stage_mb": growth,
+        "rss_mb": watch.samples[-1].rss_mb,
+        "handles": watch.samples[-1].handles,
+        "handles_most": max(sum(s.handles.values()) for s in watch.samples),
+        "behind_p50_s": round(statistics.median(lags), 1),
+        "behind_max_s": round(max(lags), 1),
+        "maintain_runs": len(codes),
+        "maintain_ok": all(code == 0 for code in codes),
+        "maintain_rss_mb": round(job_rss, 1),
+        "disk_mb": watch.samples[-1].disk_mb,
+    }
+
+
+def grown(early: list[Sample], late: list[Sample]) -> dict[str, float]:
+    """Return how much each stage's median grew; jobs come and go and are left out."""
+    names = [n for n in late[-1].rss_mb if n != "job" and all(n in s.rss_mb for s in (*early, *late))]
+    median = statistics.median
+    return {n: round(median(s.rss_mb[n] for s in late) - median(s.rss_mb[n] for s in early), 1) for n in names}
+
+
+def overload(watch: Watch, rate: Any) -> dict[str, Any]:
+    """Send far too much for a while; nothing is shed: lag grows, is shown, and is made up."""
+    sustained = rate.value
+    before = watch.look()
+    rate.value = sustained * OVERLOAD_TIMES
+    end = time.monotonic() + OVERLOAD_S
+    while time.monotonic() < end:
+        time.sleep(LOOK_S)
+        watch.look()
+    rate.value = sustained / 2
+    took = settle(watch, 1800, below=int(BEHIND_S * sustained))
+    seen = watch.during(before.at, time.monotonic())
+    rss = {name: max(s.rss_mb.get(name, 0.0) for s in seen) for name in before.rss_mb}
+    shown = {name: max(s.lag[name] for s in seen) for name in JUDGED}
+    return {"overload_lag_shown": shown, "overload_made_up_s": round(took, 1), "overload_rss_mb": rss}
+
+
+def counted(up: Up, lake: LakeConfig, acked: int) -> dict[str, Any]:
+    """Count the lake, and let it prove itself."""
+    reader = connect(lake, read_only=True)
+    rows, places = reader.execute(
+        "SELECT count(*), count(DISTINCT (_partition, _offset)) FROM raw_calls"
+    ).fetchone() or (
+        0,
+        0,
+    )
+    reader.close()
+    command = [sys.executable, "-m", "tailrace", "verify", "--json"]
+    told = subprocess.run(command, cwd=REPO, env=up.environment, capture_output=True, text=True, check=False)
+    said: Mapping[str, Any] = json.loads(told.stdout)
+    return {"events": acked, "lost": acked - places, "doubled": rows - places, "verify": said["ok"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("minutes", type=float, nargs="?", default=1.0 if QUICK else 30.0)
+    minutes = parser.parse_args().minutes
+    print(machine(*DISTRIBUTIONS), flush=True)
+    spawn = multiprocessing.get_context("spawn")
+    rate, acked, stop = spawn.Value("d", FIRST_RATE), spawn.Value("q", 0), spawn.Event()
+    with tempfile.TemporaryDirectory(prefix="tailrace-soak-") as folder, listening(Receiver()) as receiver:
+        home = Path(folder) / "home"
+        home.mkdir()
+        up = Up(home, receiver)
+        watch = Watch(up, home)
+        load = None
+        try:
+            told = up.ready()
+            lake = LakeConfig(told["lake"]["catalog"], told["lake"]["data_path"], memory_limit="4GiB")
+            load = spawn.Process(target=pump, args=(told["kafka"]["bootstrap_servers"], rate, acked, stop), daemon=True)
+            load.start()
+            rate.value = find_rate(watch, rate)
+            settle(watch, 600, below=int(BEHIND_S * rate.value))
+            found = hold(watch, rate, minutes)
+            found |= overload(watch, rate)
+            stop.set()
+            load.join(150)
+            assert load.exitcode == 0, f"the pump ended with {load.exitcode}"
+            settle(watch, 600, below=0)
+            time.sleep(3)
+            found |= counted(up, lake, acked.value)
+            stages = up.status()["stages"]
+            found["lag_end"] = {name: stage["lag"] for name, stage in stages.items()}
+            found["restarts"] = sum(stage["restarts"] for stage in stages.values())
+            found["alerts_told"] = len(receiver.alerts)
+        finally:
+            stop.set()
+            up.stop()
+    report(found, *DISTRIBUTIONS)
+
+
+if __name__ == "__main__":
+    main()
