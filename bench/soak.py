@@ -210,6 +210,7 @@ def hold(watch: Watch, rate: Any, minutes: float) -> dict[str, Any]:
     began, cuts, held = time.monotonic(), 0, 0.0
     next_maintain = began + MAINTAIN_EVERY_S / 2
     jobs: list[subprocess.Popen[bytes]] = []
+    log = (watch.home / "maintain.log").open("wb")
     job_rss = 0.0
     while (elapsed := time.monotonic() - began) < minutes * 60:
         time.sleep(LOOK_S)
@@ -222,13 +223,15 @@ def hold(watch: Watch, rate: Any, minutes: float) -> dict[str, Any]:
             settle(watch, 900, below=int(BEHIND_S * rate.value))
         if time.monotonic() > next_maintain:
             command = [sys.executable, "-m", "tailrace", "job", "run", "maintain", "--json"]
-            quiet = subprocess.DEVNULL
-            jobs.append(subprocess.Popen(command, cwd=REPO, env=watch.up.environment, stdout=quiet, stderr=quiet))
+            jobs.append(subprocess.Popen(command, cwd=REPO, env=watch.up.environment, stdout=log, stderr=log))
             next_maintain += MAINTAIN_EVERY_S
         if len(watch.samples) % 12 == 0:
             lag = {name: sample.lag[name] for name in JUDGED}
             print(f"hold: {elapsed / 60:.1f} min, {rate.value:,.0f}/s, lag {lag}, MB {sample.rss_mb}", flush=True)
     codes = [job.wait(300) for job in jobs]
+    log.close()
+    if any(codes):
+        print(f"maintain ended with {codes}: {(watch.home / 'maintain.log').read_text()[-3000:]}", flush=True)
     part = minutes * 60 / 6
     growth = grown(watch.during(began + part, began + 2 * part), watch.during(began + 5 * part, began + 6 * part))
     lags = [max(s.lag[name] for name in JUDGED) / rate.value for s in watch.during(began, time.monotonic())]
