@@ -93,6 +93,9 @@ def unified(raised: KafkaError | KafkaException, bootstrap_servers: str, action:
     code, text = error.code(), error.str()
     if code in _FENCED:
         return FencedError(action, text)
+    if code == KafkaError.INVALID_REPLICATION_FACTOR and "fenced" in text:
+        # brokers that were frozen or starved, and have not told the controller yet that they are back
+        return KafkaUnavailableError(bootstrap_servers, action, text)
     if code in _REFUSED or error.fatal():
         return KafkaRefusedError(bootstrap_servers, action, text)
     if code in _MISSING:

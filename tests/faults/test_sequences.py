@@ -71,7 +71,6 @@ def test_maintain_killed_at_its_commits_and_deletions_changes_nothing_that_is_re
     assert program.kept["maintained"] >= 1
 
 
-@pytest.mark.xfail(strict=True, reason="pipelines/kafka/errors.py: fenced for a moment counts as a refusal")
 @pytest.mark.row(14)
 def test_a_broker_that_is_fenced_for_a_moment_is_worth_another_try() -> None:
     # zippy: a broker frozen for 14 s, or starved by others, said so to who made or grew a topic next
