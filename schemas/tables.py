@@ -168,6 +168,7 @@ LATE_DUPLICATES = Table(
         kept_epoch=I32,
         kept_partition=I32,
         kept_offset=I64,
+        near=B,
         conflict=B,
         found_at=TIME,
     ),

@@ -8,6 +8,7 @@ from typing import Any
 from tailrace.home import Home, alive
 from tailrace.settings import Settings
 from tailrace.stages import STAGES, Stage, wall
+from warehouse.errors import without_password
 
 FRESH_S = 30.0
 _TROUBLE = frozenset({"held", "waiting", "retrying", "unknown"})
@@ -27,7 +28,7 @@ def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str,
         "ready": supervisor is not None and all(s["state"] == "running" for s in found.values()),
         "kafka": {"bootstrap_servers": bootstrap},
         "lake": {
-            "catalog": settings.lake.catalog or str(home.catalog),
+            "catalog": without_password(settings.lake.catalog or str(home.catalog)),
             "data_path": settings.lake.data_path or str(home.data_path),
         },
         "web": {"url": supervisor.get("web") if supervisor else None},

@@ -119,6 +119,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "kept_epoch": "epoch of the event that counts in its place, the first one",
         "kept_partition": "its partition",
         "kept_offset": "its offset",
+        "near": "whether land had marked it already: then it is here because it contradicts",
         "conflict": "whether the two say something else",
         "found_at": "when the doubling was found",
     },

@@ -21,7 +21,7 @@ class LakeConfig:
     """Where a lake is, and what one DuckDB may use for it."""
 
     catalog: str
-    """Path of a SQLite file, or ``postgres:`` and a libpq connection string."""
+    """Path of a SQLite file, ``postgres:`` and a libpq connection string, or a libpq URI (``postgresql://...``)."""
     data_path: str
     """Folder (or bucket URL) of the Parquet files."""
     memory_limit: str = "1GiB"
@@ -131,6 +131,8 @@ def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
         options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 1000}")
         if not read_only:
             options.append("META_JOURNAL_MODE 'WAL'")
+    elif "://" in config.catalog:
+        kind = "postgres:"  # a libpq URI needs it as well; without it DuckLake takes the URI for a path
     return f"ATTACH {quoted(f'ducklake:{kind}{config.catalog}')} AS {LAKE} ({', '.join(options)})"
 
 

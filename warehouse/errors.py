@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 from schemas.errors import FatalError, RetryableError
 from schemas.records import Move
+
+# what DuckDB says of a Postgres catalog repeats the whole connection string
+_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s'\"]+)|(://[^:/@\s]*:)[^@\s]+(?=@)", re.IGNORECASE)
+
+
+def without_password(text: str) -> str:
+    """Return ``text`` with *** where a libpq connection string in it has its password."""
+    return _PASSWORD.sub(lambda found: f"{found[1] or found[3]}***", text)
+
+
+def passwords(catalog: str) -> list[str]:
+    """Return the passwords in a catalog's connection string, as they stand there, for the log filter."""
+    found = ((m[2] or m[0][len(m[3] or "") :]) for m in _PASSWORD.finditer(catalog))
+    return [text.strip("'") for text in found]
 
 
 class LedgerMovedError(RetryableError):
@@ -26,7 +42,9 @@ class LakeBusyError(RetryableError):
     def __init__(self, catalog: str, tries: int, cause: str) -> None:
         self.catalog = catalog
         self.tries = tries
-        super().__init__(f"cannot commit to lake {catalog}: {cause} after {tries} tries; another writer holds it")
+        super().__init__(
+            f"cannot commit to lake {catalog}: {without_password(cause)} after {tries} tries; another writer holds it"
+        )
 
 
 class LakeUnavailableError(RetryableError):
@@ -35,7 +53,9 @@ class LakeUnavailableError(RetryableError):
     def __init__(self, catalog: str, action: str, cause: str) -> None:
         self.catalog = catalog
         self.action = action
-        super().__init__(f"cannot {action} lake {catalog}: {cause}; is the disk full or the catalog gone?")
+        super().__init__(
+            f"cannot {action} lake {catalog}: {without_password(cause)}; is the disk full or the catalog gone?"
+        )
 
 
 class LakeMemoryError(RetryableError):
@@ -44,7 +64,9 @@ class LakeMemoryError(RetryableError):
     def __init__(self, catalog: str, rows: int, cause: str) -> None:
         self.catalog = catalog
         self.rows = rows
-        super().__init__(f"cannot append {rows} rows to lake {catalog}: {cause}; land smaller batches")
+        super().__init__(
+            f"cannot append {rows} rows to lake {catalog}: {without_password(cause)}; land smaller batches"
+        )
 
 
 class LakeRefusedError(FatalError):
@@ -53,7 +75,7 @@ class LakeRefusedError(FatalError):
     def __init__(self, catalog: str, action: str, cause: str) -> None:
         self.catalog = catalog
         self.action = action
-        super().__init__(f"lake {catalog} refuses to {action}: {cause}")
+        super().__init__(f"lake {catalog} refuses to {action}: {without_password(cause)}")
 
 
 class LakeLockedError(FatalError):
@@ -84,6 +106,18 @@ class LakeNewerError(FatalError):
         self.found = found
         self.known = known
         super().__init__(f"lake {catalog} has version {found}, this Tailrace knows {known}: install the newer Tailrace")
+
+
+class LakeOlderError(FatalError):
+    """An older Tailrace wrote the lake, and none of this version has written to it yet."""
+
+    def __init__(self, catalog: str, missing: list[str]) -> None:
+        self.catalog = catalog
+        self.missing = missing
+        super().__init__(
+            f"lake {catalog} is of an older Tailrace: {', '.join(missing)} lack what this one reads; "
+            "start `tailrace land` (or `up`) once, it brings the lake forward"
+        )
 
 
 class TopicReplacedError(FatalError):

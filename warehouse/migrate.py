@@ -12,7 +12,7 @@ from schemas.tables import TABLES, Table
 from warehouse import ledger
 from warehouse.comments import column_doc
 from warehouse.connect import LAKE, quoted
-from warehouse.errors import LakeNewerError, LakeRefusedError
+from warehouse.errors import LakeNewerError, LakeOlderError, LakeRefusedError
 from warehouse.questions import QUESTIONS
 
 LAKE_VERSION = 1
@@ -50,6 +50,18 @@ def migrate(connection: duckdb.DuckDBPyConnection, catalog: str, *, now: int) ->
     at = datetime.fromtimestamp(now / 1e6, UTC)
     connection.execute("INSERT INTO lake_version VALUES (?, ?, ?)", [LAKE_VERSION, digest, at])
     log.info("lake_migrated", catalog=catalog, version=LAKE_VERSION, was=found[0])
+
+
+def require_current(connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
+    """Check, for who only reads, that the lake has every table and column that this Tailrace knows.
+
+    Raises:
+        LakeOlderError: an older Tailrace wrote it, and land has not brought it forward yet.
+    """
+    have = _columns(connection)
+    missing = [t.name for t in TABLES if not {c.name for c in t.columns} <= set(have.get(t.name, {}))]
+    if missing:
+        raise LakeOlderError(catalog, missing)
 
 
 def set_options(connection: duckdb.DuckDBPyConnection) -> None:

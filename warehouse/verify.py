@@ -16,6 +16,7 @@ import msgspec
 from schemas.tables import EVENT_TABLES, TABLES
 from schemas.topics import ALERTS, DELIVERIES, EMBEDDINGS, EVENTS, LOG, ROLLUPS
 from warehouse.connect import LAKE, LakeConfig, connect
+from warehouse.migrate import require_current
 
 _SHOWN = 20
 _TABLES_OF = {
@@ -29,9 +30,8 @@ _TABLES_OF = {
 _MANY_ROWS = {"rollups": "dims, series, second", "embeddings": "call_id, side"}
 """Tables where one record is many rows, and what tells them apart."""
 _DUPLICATES = """
-SELECT count(*) FILTER (NOT coalesce(c._dup, false)), count(*) FILTER (d.conflict)
-FROM (SELECT DISTINCT _epoch, _partition, _offset, conflict FROM late_duplicates) AS d
-LEFT JOIN raw_calls AS c USING (_epoch, _partition, _offset)
+SELECT count(*) FILTER (NOT near), count(*) FILTER (conflict)
+FROM (SELECT DISTINCT _epoch, _partition, _offset, coalesce(near, false) AS near, conflict FROM late_duplicates)
 """
 
 
@@ -89,9 +89,11 @@ def verify(config: LakeConfig) -> VerifyReport:
     Raises:
         LakeMissingError: no catalog there.
         LakeUnavailableError: it does not answer; retry.
+        LakeOlderError: no Tailrace of this version has written to it yet.
     """
     connection = connect(config, read_only=True)
     try:
+        require_current(connection, config.name)
         connection.execute("BEGIN TRANSACTION")
         (snapshot,) = connection.execute(f"SELECT max(snapshot_id) FROM ducklake_snapshots('{LAKE}')").fetchone() or (
             0,

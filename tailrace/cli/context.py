@@ -16,6 +16,7 @@ from schemas.errors import FatalError
 from tailrace import logs
 from tailrace.home import Home
 from tailrace.settings import Settings, load
+from warehouse.errors import passwords, without_password
 
 
 class NotRunningError(FatalError):
@@ -80,6 +81,7 @@ def secrets(settings: Settings) -> list[str]:
     walk(dict(settings))
     walk(dict(settings.web))
     found += [v for k, v in settings.kafka.client.items() if _SECRET_SETTING.search(k)]
+    found += passwords(settings.lake.catalog or "")
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
     found += secret_values(parse_channels(settings.alert_channels, secrets=secret))
     return found
@@ -92,6 +94,7 @@ def masked(settings: Settings) -> dict[str, Any]:
     shown["alert_channels"] = [
         {"name": spec.name, "kind": spec.kind, "url": "***"} for spec in parse_channels(settings.alert_channels)
     ]
+    shown["lake"]["catalog"] = without_password(settings.lake.catalog or "") or None
     return {k: logs.hidden(v, secrets(settings)) for k, v in shown.items()}
 
 

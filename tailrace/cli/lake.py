@@ -81,8 +81,8 @@ def _verify(
         landed = sum(p.landed for p in report.partitions)
         buried = sum(p.dead for p in report.partitions)
         typer.echo(
-            f"{'ok' if report.ok else 'FAILED'}: {landed} landed, {buried} dead, {report.late_duplicates} of them late "
-            f"duplicates, {report.conflicts} contradictions, {len(report.problems)} problems"
+            f"{'ok' if report.ok else 'FAILED'}: {landed} landed, {buried} dead; {report.late_duplicates} late "
+            f"duplicates, {report.conflicts} contradictions; {len(report.problems)} problems"
         )
         for problem in report.problems:
             typer.echo(f"  {problem.check}  {problem.where}: {problem.detail}")

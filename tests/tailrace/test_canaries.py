@@ -221,3 +221,30 @@ def test_heads_and_details_of_the_dead_are_redacted(left):
     said = json.dumps(left.dead, default=str)
     assert not any(canary in said for canary in PII.values())
     assert any("<EMAIL_1>" in row["head"] for row in left.dead)
+
+
+@pytest.mark.parametrize(
+    "catalog",
+    [
+        "postgres:host=127.0.0.1 port=9 dbname=lake user=u password={} connect_timeout=2",
+        "postgres:host=127.0.0.1 port=9 dbname=lake user=u password='{} x' connect_timeout=2",
+        "postgres://u:{}@127.0.0.1:9/lake?connect_timeout=2",
+    ],
+)
+def test_the_password_of_a_catalog_is_in_no_answer_and_no_log(tmp_path, catalog):
+    canary = "canary-catalog-9c1d"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_") or k == "TAILRACE_CACHE"}
+    environment |= {
+        "TAILRACE_HOME": str(tmp_path),
+        "TAILRACE_LAKE__CATALOG": catalog.format(canary),
+        "TAILRACE_LAKE__DATA_PATH": str(tmp_path / "data"),
+    }
+    commands = (["verify"], ["sql", "FROM calls"], ["job", "run", "maintain"], ["status", "--json"], ["settings"])
+    printed = {}
+    for words in commands:
+        command = [sys.executable, "-m", "tailrace", *words]
+        done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=100)
+        printed[" ".join(words)] = done.stdout + done.stderr
+    assert "127.0.0.1" in printed["verify"], "it was not even tried"
+    assert [name for name, text in printed.items() if canary in text] == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and canary in path.read_text()] == []

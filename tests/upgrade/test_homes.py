@@ -47,6 +47,10 @@ def test_a_home_of_an_earlier_release_is_opened_and_goes_on(packed: Path, tmp_pa
     home = tmp_path / "home"
     expected = json.loads((home / "expected.json").read_text())
     assert _counts(home) == expected
+    verified = _tailrace(home, "verify")
+    assert (verified.returncode, "Traceback" in verified.stderr) in ((0, False), (2, False)), verified.stderr
+    if verified.returncode:
+        assert "start `tailrace land` (or `up`) once" in verified.stderr
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_KAFKA")}
     up = subprocess.Popen(
         [sys.executable, "-m", "tailrace", "--home", str(home), "up", "--no-web"],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.records import Move
 from warehouse.upkeep import find_duplicates
+from warehouse.verify import verify
 
 EVENTS = "llm.events"
 AT = datetime(2026, 11, 18, 12, tzinfo=UTC)
@@ -63,7 +67,7 @@ def test_what_was_looked_at_is_not_looked_at_again_and_slices_find_what_one_look
 
 
 @pytest.mark.row(45)
-def test_a_contradiction_is_told_for_near_and_far_and_costs_are_not_part_of_it(lake, land, rows):
+def test_a_contradiction_is_told_for_near_and_far_and_costs_are_not_part_of_it(lake, land, config, rows):
     first = rows.call(0)["ts"]
     land(
         (0, 0, 0, {"input_tokens": 5, "cost_usd": Decimal(1), "ts": first}),
@@ -76,6 +80,47 @@ def test_a_contradiction_is_told_for_near_and_far_and_costs_are_not_part_of_it(l
     assert (look.late, look.conflicts) == (2, 2)
     assert found(lake) == [(0, 2, 0, 0, True), (0, 3, 0, 0, True), (0, 4, 0, 0, False)]
     assert lake.query("SELECT _offset FROM calls")["_offset"].to_pylist() == [0]
+    report = verify(config)
+    assert (report.late_duplicates, report.conflicts) == (2, 2)
+
+
+def test_a_topic_made_again_does_not_hide_what_came_before_it(lake, land, rows):
+    land((0, 0, 0, {"ts": rows.call(0)["ts"]}))
+    find_duplicates(lake, at=AT)
+    lake.adopt(EVENTS, "topic-2", {0: 0, 1: 0})
+    again = rows.call(0, _epoch=1, _kafka_time=AT)
+    lake.append({"raw_calls": rows.table("raw_calls", [again])}, [Move(EVENTS, 0, 0, 1)])
+    assert find_duplicates(lake, at=AT).late == 1
+    sql = "SELECT _epoch, kept_epoch, kept_offset FROM late_duplicates"
+    assert lake.query(sql).to_pylist() == [{"_epoch": 1, "kept_epoch": 0, "kept_offset": 0}]
+
+
+def test_only_days_with_an_id_that_stands_twice_are_read_for_their_texts(lake, land, config, rows):
+    """Rows are wide: a lake of a year must not be read for one double of today."""
+    for n, day in enumerate((date(2026, 10, 1), date(2026, 11, 18))):
+        more = {"day": day, "user_id": "somebody"}
+        land((2 * n, 0, 0 if n else 9, more), (2 * n + 1, 0, 1 if n else 8, more))
+    land((4, 0, 0, {"day": date(2026, 11, 18)}))
+    old = [file for file in Path(config.data_path).rglob("raw_calls/day=2026-10-01/*.parquet")]
+    assert old
+    for file in old:  # ids, places and days can still be read, texts cannot
+        _spoil(file, "user_id")
+    with pytest.raises(duckdb.Error):
+        lake.query("SELECT max(user_id) FROM raw_calls")
+    lake._drop_connection()
+    assert find_duplicates(lake, at=AT).late == 1
+
+
+def _spoil(file, column):
+    """Overwrite the bytes of one column, and leave the footer and all others as they are."""
+    described = pq.read_metadata(file).row_group(0)
+    found = next(
+        described.column(i) for i in range(described.num_columns) if described.column(i).path_in_schema == column
+    )
+    start = found.dictionary_page_offset or found.data_page_offset
+    with file.open("r+b") as opened:
+        opened.seek(start)
+        opened.write(b"\xff" * found.total_compressed_size)
 
 
 def test_feedback_is_compared_as_well(lake, rows):

@@ -7,7 +7,7 @@ views leave out; no row of an event is ever changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,43 +16,41 @@ import pyarrow as pa
 
 from schemas.tables import DUPLICATE_CHECKS, EVENT_TABLES, LATE_DUPLICATES, Table
 from schemas.topics import EVENTS
+from warehouse.connect import quoted
 from warehouse.lake import Lake
 
 Place = tuple[int, int]
 """(epoch, partition)."""
 _PLACES = " UNION ALL ".join(f"(SELECT id, day, _epoch, _partition, _offset FROM {t.name})" for t in EVENT_TABLES)
+# constants, not a join: only they let DuckDB skip files by their statistics
 _FRESH = f"""
-CREATE OR REPLACE TEMP TABLE fresh AS SELECT DISTINCT e.id FROM ({_PLACES}) AS e JOIN (
-    SELECT unnest($1::INTEGER[]) AS epoch, unnest($2::INTEGER[]) AS partition, unnest($3::BIGINT[]) AS start,
-        unnest($4::BIGINT[]) AS upto
-) AS s ON e._epoch = s.epoch AND e._partition = s.partition AND e._offset >= s.start AND e._offset < s.upto
+INSERT INTO fresh SELECT id FROM ({_PLACES}) WHERE _epoch = $1 AND _partition = $2 AND _offset >= $3 AND _offset < $4
 """
 # only ids that stand twice: rows are wide, and mostly there are none
 _TWICE = f"""
 CREATE OR REPLACE TEMP TABLE twice AS SELECT id, list(DISTINCT day) AS days FROM ({_PLACES}) SEMI JOIN fresh USING (id)
 GROUP BY id HAVING count(*) > 1
 """
-_DAYS = "SELECT list(DISTINCT day) FROM (SELECT unnest(days) AS day FROM twice)"
+_DAYS = "SELECT DISTINCT unnest(days) AS day FROM twice ORDER BY 1"
 
 
-def _rows(table: Table) -> str:
+def _rows(table: Table, days: str) -> str:
     """Return SQL for the rows of ids that stand twice, with a hash of what the app sent."""
     said = ", ".join(f'"{column.name}"' for column in table.columns if column.path)
     return (
         "(SELECT id, day, _epoch, _partition, _offset, _kafka_time, coalesce(_dup, false) AS near, "
-        f"hash({said}) AS said FROM {table.name} WHERE list_contains($1::DATE[], day) AND id IN (SELECT id FROM twice))"
+        f"hash({said}) AS said FROM {table.name} WHERE day IN ({days}) AND id IN (SELECT id FROM twice))"
     )
 
 
 # the first position counts: by the brokers' time, then by place
-_FOUND = f"""
-WITH rows AS ({" UNION ALL ".join(_rows(table) for table in EVENT_TABLES)}),
-kept AS (
+_FOUND = """
+WITH kept AS (
     SELECT id, _epoch, _partition, _offset, said FROM rows WHERE NOT near
     QUALIFY row_number() OVER (PARTITION BY id ORDER BY _kafka_time, _epoch, _partition, _offset) = 1
 )
 SELECT r.id::VARCHAR AS id, r.day, r._epoch, r._partition, r._offset, k._epoch AS kept_epoch,
-    k._partition AS kept_partition, k._offset AS kept_offset, r.said <> k.said AS conflict, r.near
+    k._partition AS kept_partition, k._offset AS kept_offset, r.near, r.said <> k.said AS conflict
 FROM rows AS r JOIN kept AS k USING (id)
 WHERE (r._epoch, r._partition, r._offset) <> (k._epoch, k._partition, k._offset)
     AND (NOT r.near OR r.said <> k.said)
@@ -103,7 +101,7 @@ def find_duplicates(lake: Lake, *, at: datetime, most: int = 1_000_000) -> Look:
         for (e, p), (a, b) in spans.items()
     ]
     tables = {
-        LATE_DUPLICATES: late.drop_columns(["near"]),
+        LATE_DUPLICATES: late,
         DUPLICATE_CHECKS: pa.Table.from_pylist(checks, schema=DUPLICATE_CHECKS.schema),
     }
     ours = False
@@ -131,7 +129,7 @@ def _looked(connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:
 def _next_spans(
     connection: duckdb.DuckDBPyConnection, looked: Mapping[Place, int], most: int
 ) -> dict[Place, tuple[int, int]]:
-    """Return the spans to look at; older epochs first, so that a partition is never looked at out of order."""
+    """Return the spans to look at, each partition's from where the last look ended."""
     stands = connection.execute(
         "SELECT epoch, partition, start_offset, next_offset FROM ledger WHERE topic = ? ORDER BY 1, 2", [EVENTS]
     ).fetchall()
@@ -142,13 +140,11 @@ def _next_spans(
 
 
 def _found(connection: duckdb.DuckDBPyConnection, spans: Mapping[Place, tuple[int, int]]) -> pa.Table:
-    columns: Sequence[list[int]] = [
-        [epoch for epoch, _ in spans],
-        [partition for _, partition in spans],
-        [start for start, _ in spans.values()],
-        [upto for _, upto in spans.values()],
-    ]
-    connection.execute(_FRESH, list(columns))
+    connection.execute("CREATE OR REPLACE TEMP TABLE fresh (id UUID)")
+    for (epoch, partition), (start, upto) in spans.items():
+        connection.execute(_FRESH, [epoch, partition, start, upto])
     connection.execute(_TWICE)
-    (days,) = connection.execute(_DAYS).fetchone() or (None,)
-    return connection.execute(_FOUND, [days or []]).to_arrow_table()
+    days = ", ".join(f"DATE {quoted(str(day))}" for (day,) in connection.execute(_DAYS).fetchall()) or "NULL"
+    rows = " UNION ALL ".join(_rows(table, days) for table in EVENT_TABLES)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE rows AS {rows}")
+    return connection.execute(_FOUND).to_arrow_table()
