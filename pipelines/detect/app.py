@@ -20,18 +20,17 @@ from pipelines.detect import checkpoint
 from pipelines.detect.detectors import configure
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
+from pipelines.drift.pulse import Patience, watch
 from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source
 from schemas.alerts import Alert
-from schemas.errors import FatalError, RetryableError
+from schemas.errors import FatalError
 from schemas.faults import point
 from schemas.records import Record
 from schemas.topics import ALERTS, ROLLUPS, Topic
 
 NAME = "detect"
 CHANGELOG = f"{NAME}-state-changelog"
-STUCK_S = 30.0
-STUCK_RECORDS = 100
 _HOSTILE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
 """What a record can do to the judge; anything else is a bug that must stop the stage."""
 log = structlog.get_logger(NAME)
@@ -55,6 +54,7 @@ class DetectConfig:
     runbooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checkpoint_s: float = 15.0
     """Of the ticks' wall time: how much is judged again after a crash."""
+    patience: Patience = field(default_factory=lambda: Patience(stuck_s=30.0))
 
 
 class PartitionMismatchError(FatalError):
@@ -84,14 +84,20 @@ def run(
     """
     del now
     partitions = _topics(config)
-    stage = _Stage(config, partitions)
-    watch = threading.Thread(target=stage.watch, args=(stop, beat), name="detect-watch", daemon=True)
-    watch.start()
+    stage, done = _Stage(config, partitions), threading.Event()
+    heart = threading.Thread(
+        target=watch,
+        args=(stage, Source(config.kafka, [ROLLUPS], batch_rows=1), beat),
+        kwargs={"patience": config.patience, "until": done},
+        name="detect-watch",
+        daemon=True,
+    )
+    heart.start()
     try:
         serve(stage.build, stop=stop)
     finally:
-        stage.done.set()
-        watch.join(timeout=2)
+        done.set()
+        heart.join(timeout=2)
 
 
 def _topics(config: DetectConfig) -> int:
@@ -107,7 +113,9 @@ def _topics(config: DetectConfig) -> int:
 
 
 class _Stage:
-    """The app, its partitions' states, and a watch over both."""
+    """The app and its partitions' states."""
+
+    trouble = ""
 
     def __init__(self, config: DetectConfig, partitions: int) -> None:
         self.config = config
@@ -118,11 +126,14 @@ class _Stage:
         """Partition -> wall time of the ticks at its last checkpoint."""
         self.moved = time.monotonic()
         self.poison = 0
-        self.done = threading.Event()
+        self.recovered = False
+        self.app: App | None = None
 
     def build(self) -> App:
         config = self.config
-        app = build_app(NAME, config.kafka, slot=config.slot, partitions=self.partitions, data_dir=config.state_dir)
+        self.app = app = build_app(
+            NAME, config.kafka, slot=config.slot, partitions=self.partitions, data_dir=config.state_dir
+        )
         table: Any = app.Table(
             "state",
             key_type=bytes,
@@ -133,7 +144,9 @@ class _Stage:
 
         @table.on_recover  # type: ignore[untyped-decorator]
         async def recovered() -> None:
+            point("detect.recovered")
             self._load(table)
+            self.recovered, self.moved = True, time.monotonic()
 
         @app.agent(source)
         async def judge(stream: faust.StreamT[bytes]) -> None:
@@ -143,26 +156,14 @@ class _Stage:
         resume_from(app, self._positions)
         return app
 
-    def watch(self, stop: threading.Event, beat: Beat) -> None:
-        """Beat every second, unless there is something to read and nothing is read."""
-        source: Source | None = None
-        ends: dict[int, int] = {}
-        asked = 0.0
-        while not (stop.is_set() or self.done.wait(1.0)):
-            if time.monotonic() - asked > 5:
-                asked = time.monotonic()
-                try:
-                    source = source or Source(self.config.kafka, [ROLLUPS], group=None)
-                    ends = {p: high for p, (_, high) in source.partitions(ROLLUPS).items()}
-                except RetryableError as error:
-                    log.warning("detect_watch_failed", cause=str(error))
-            unread = sum(max(0, ends.get(p, 0) - s.position) for p, s in list(self.states.items()))
-            if unread > STUCK_RECORDS and time.monotonic() - self.moved > STUCK_S:
-                log.error("detect_stuck", unread=unread, still_s=round(time.monotonic() - self.moved))
-                continue
-            beat({"lag": unread, "position": {str(p): s.position for p, s in list(self.states.items())}})
-        if source is not None:
-            source.close()
+    def position(self, number: int) -> int | None:
+        """Next offset of a partition of llm.rollups."""
+        state = self.states.get(number)
+        return state.position if state else None
+
+    def facts(self) -> dict[str, Any]:
+        """What the supervisor and ``status`` see."""
+        return {"position": {str(p): s.position for p, s in list(self.states.items())}}
 
     def _load(self, table: Any) -> None:
         self.states, self.saved = {}, {}
@@ -184,6 +185,7 @@ class _Stage:
     async def _step(self, app: App, table: Any, event: Any) -> None:
         """One record: judge, send what is to be told, and only then save that it has been told. Never raises."""
         message = event.message
+        point("detect.step")
         state = self.states.setdefault(message.partition, PartitionState())
         record = Record(
             ROLLUPS,

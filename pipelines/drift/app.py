@@ -23,7 +23,7 @@ import structlog
 from pipelines.drift.embed import EmbedConfig, Embedder, EmbedderUnavailableError, Memory, ModelProcess
 from pipelines.drift.partition import Partition
 from pipelines.drift.points import EmbeddingUnreadableError, Message, Point, decode, encode
-from pipelines.drift.pulse import watch
+from pipelines.drift.pulse import Patience, watch
 from pipelines.drift.vectors import Bytes, Floats
 from pipelines.drift.watch import WatchConfig
 from pipelines.faust_transport import App, build_app, resume_from, serve
@@ -59,6 +59,7 @@ class DriftConfig:
     """Texts of a partition between two checkpoints: after a crash at most as many are judged again (1 ms each)."""
     retry_s: float = 5.0
     """How long the model is left alone after it failed."""
+    patience: Patience = field(default_factory=Patience)
 
 
 def run(
@@ -89,7 +90,12 @@ def run(
     admin.create_topics([Topic(f"{NAME}-{TABLE}-changelog", partitions, compacted)], partitions=partitions)
     model = embedder or ModelProcess(config.embed)
     stage, done = Stage(config, model), threading.Event()
-    heart = threading.Thread(target=watch, args=(stage, config.kafka, beat), kwargs={"done": done}, daemon=True)
+    heart = threading.Thread(
+        target=watch,
+        args=(stage, Source(config.kafka, [SAMPLES], batch_rows=1), beat),
+        kwargs={"patience": config.patience, "until": done},
+        daemon=True,
+    )
     heart.start()
     try:
         serve(lambda: _build(stage, partitions), stop=stop)
@@ -102,11 +108,21 @@ def run(
 def _build(stage: Stage, partitions: int) -> App:
     config = stage.config
     kafka = config.kafka
-    app = build_app(NAME, kafka, slot=config.slot, partitions=partitions, data_dir=config.data_dir)
+    stage.app = app = build_app(NAME, kafka, slot=config.slot, partitions=partitions, data_dir=config.data_dir)
     raw: Any = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
     table: Any = app.Table(TABLE, key_type=bytes, value_type=bytes, partitions=partitions)
     embeddings = app.topic(kafka.on_wire(EMBEDDINGS), **raw)
     alerts = app.topic(kafka.on_wire(ALERTS), **raw)
+
+    def mine() -> list[int]:
+        return sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == kafka.on_wire(SAMPLES))
+
+    @table.on_recover  # type: ignore[untyped-decorator]
+    async def recovered() -> None:
+        fault_point("drift.recovered")
+        if not mine():
+            stage.take_over((), table)  # whoever is dealt no partition hears no more than this
+        stage.recovered, stage.moved = True, time.monotonic()
 
     async def send(topic: Any, value: bytes, **more: Any) -> int:
         sent: Awaitable[Any] = await topic.send(value=value, **more)
@@ -145,6 +161,7 @@ def _build(stage: Stage, partitions: int) -> App:
     async def step(number: int, messages: Sequence[Any]) -> None:
         """Take one partition's part of a batch all the way."""
         held = stage.generation
+        fault_point("drift.step")
         partition = stage.partitions.setdefault(number, Partition(number, config.watch))
         await tell(stage.untold.pop(number, []))
         fresh = [m for m in messages if m.offset >= partition.samples_next]
@@ -179,8 +196,7 @@ def _build(stage: Stage, partitions: int) -> App:
             await tell(stage.untold.pop(number))
 
     def resume() -> Mapping[tuple[str, int], int]:
-        mine = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == kafka.on_wire(SAMPLES))
-        stage.take_over(mine, table)
+        stage.take_over(mine(), table)
         return {(kafka.on_wire(SAMPLES), n): p.samples_next for n, p in stage.partitions.items()}
 
     resume_from(app, resume)
@@ -194,6 +210,8 @@ class Stage:
         self.config = config
         self.model, self.memory = model, Memory(model)
         self.moved = time.monotonic()
+        self.app: App | None = None
+        self.recovered = False
         self.partitions: dict[int, Partition] = {}
         self.untold: dict[int, list[Alert]] = {}
         """Alerts of the last embeddings before a crash: perhaps written, perhaps not."""
@@ -290,10 +308,12 @@ class Stage:
         if span[0] < partition.samples_next:
             return
         self.untold[partition.number] = partition.apply(points, span[1], offset + 1)
+        self.moved = time.monotonic()
 
-    def position(self, number: int) -> int:
+    def position(self, number: int) -> int | None:
         """Next offset of partition ``number``."""
-        return self.partitions[number].samples_next if number in self.partitions else 0
+        partition = self.partitions.get(number)
+        return partition.samples_next if partition else None
 
     def facts(self) -> dict[str, Any]:
         """What the supervisor and ``status`` see."""

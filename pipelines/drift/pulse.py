@@ -1,61 +1,153 @@
-"""The stage's heartbeat, in a thread of its own: how far it is, how much waits; silent where it stands still."""
+"""The heartbeat of a Faust stage, in a thread of its own: how far it is, how much waits; silent where it stands still.
+
+Faust hangs in more places than its stream: in a rebalance, in recovery, before the first record (faust#74, #523, #597,
+#788). What stands still for too long while there is something to do says nothing, and the supervisor starts it anew.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 import structlog
 
-from pipelines.kafka import KafkaConfig, Source
+from pipelines.faust_transport import App
+from pipelines.kafka import Source
 from schemas.errors import RetryableError
-from schemas.topics import SAMPLES
 
 log = structlog.get_logger()
-STUCK_S = 60.0
-"""Something to read, a model that answers, and nothing read for so long: Faust hangs (faust#523), time to restart."""
 _ASK_S = 5.0
+_PEEK_S = 2.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a stage may stand still before it counts as hung, in seconds."""
+
+    stuck_s: float = 60.0
+    """Tables and partitions there, records to read, a model that answers, and nothing read."""
+    settle_s: float = 90.0
+    """No partitions or no tables yet, and the changelog stands still as well. More than the 60 s for which the group
+    holds up everyone who joins when one of its members hangs."""
 
 
 class Reporting(Protocol):
     """What the heartbeat asks the stage."""
 
+    app: App | None
     moved: float
     """time.monotonic() of the last progress."""
+    recovered: bool
+    """Whether the tables have been there once."""
     trouble: str
+    """Why no progress can be made, which no restart would change; empty otherwise."""
 
-    def position(self, number: int) -> int:
-        """Next offset of a partition of llm.samples."""
+    def position(self, number: int) -> int | None:
+        """Next offset of a partition of the source; None where nothing was ever read."""
 
     def facts(self) -> dict[str, Any]:
         """What ``status`` shows."""
 
 
 def watch(
-    stage: Reporting, kafka: KafkaConfig, beat: Callable[[dict[str, Any]], None], *, done: threading.Event
+    stage: Reporting,
+    source: Source,
+    beat: Callable[[dict[str, Any]], None],
+    *,
+    patience: Patience,
+    until: threading.Event,
 ) -> None:
-    """Beat every second until ``done``."""
-    source: Source | None = None
-    ends: Mapping[int, int] = {}
-    asked = -_ASK_S
-    while not done.wait(1.0):
-        if time.monotonic() - asked >= _ASK_S:
-            asked = time.monotonic()
-            try:
-                source = source or Source(kafka, [SAMPLES])
-                ends = {n: high for n, (_, high) in source.partitions(SAMPLES).items()}
-            except RetryableError as error:
-                log.warning("drift_lag_unknown", cause=str(error))
-        facts = stage.facts()
-        mine = [n for n in facts["positions"] if n in ends]
-        # behind the last text stands the marker of meter's transaction: that is no text
-        lag = sum(max(0, ends[n] - stage.position(n) - 1) for n in mine)
-        still_s = time.monotonic() - stage.moved
-        if lag and not stage.trouble and still_s > STUCK_S:
-            log.error("drift_stuck", lag=lag, still_s=round(still_s))
-            continue
-        beat({**facts, "lag": lag})
-    if source is not None:
-        source.close()
+    """Beat every second until ``until`` is set, unless ``stage`` hangs; a copy without partitions does not.
+
+    ``source`` reads the one topic of the stage; it is closed at the end.
+    """
+    pulse = _Pulse(stage, source, patience)
+    while not until.wait(1.0):
+        if pulse.felt():
+            beat({**stage.facts(), "lag": pulse.lag()})
+    source.close()
+
+
+class _Pulse:
+    """Since when the stage stands still."""
+
+    def __init__(self, stage: Reporting, source: Source, patience: Patience) -> None:
+        self.stage, self.source, self.patience = stage, source, patience
+        self.topic = source.topics[0]
+        self.since = time.monotonic()
+        """When there was last nothing to wait for, or progress."""
+        self.asked, self.answers = -_ASK_S, True
+        self.marks: Mapping[int, tuple[int, int]] = {}
+        self.passed: dict[int, int] = {}
+        """Partition -> offset up to which nothing was found to read."""
+        self.restored = 0
+
+    def felt(self) -> bool:
+        """Whether the stage lives, as far as can be told."""
+        now = time.monotonic()
+        self._ask(now)
+        settling, lag, restored = self._settling(), self.lag(), _restored(self.stage.app)
+        if not self.answers or self.stage.trouble or restored != self.restored or not (settling or lag):
+            self.since, self.restored = now, restored
+        still_s = now - max(self.since, self.stage.moved)
+        if still_s <= (self.patience.settle_s if settling else self.patience.stuck_s):
+            return True
+        if not settling and not self._readable():
+            return True
+        log.error("stage_stuck", settling=settling, lag=lag, still_s=round(still_s))
+        return False
+
+    def lag(self) -> int:
+        """Records that wait in the partitions this copy has."""
+        # behind the last record stands the marker of its transaction: that is no record
+        return sum(max(0, high - self._start(n) - 1) for n, (_, high) in self.marks.items() if n in self._assigned())
+
+    def _start(self, number: int) -> int:
+        low, _ = self.marks[number]
+        return max(low, self.stage.position(number) or 0, self.passed.get(number, 0))
+
+    def _settling(self) -> bool:
+        return self.stage.app is None or not self.stage.recovered or self.stage.app.rebalancing
+
+    def _assigned(self) -> set[int]:
+        wire = self.source.config.on_wire(self.topic)
+        dealt = self.stage.app._assignment if self.stage.app else None
+        return {tp.partition for tp in dealt or () if tp.topic == wire}
+
+    def _ask(self, now: float) -> None:
+        """Ask how far the topic reaches, from time to time."""
+        if now - self.asked < _ASK_S:
+            return
+        self.asked, self.answers = now, False
+        try:
+            self.marks = self.source.partitions(self.topic)
+        except RetryableError as error:
+            log.warning("lag_unknown", cause=str(error))
+        else:
+            self.answers = True
+
+    def _readable(self) -> bool:
+        """Whether there is a record to read at all: aborted ones and markers may be all that waits."""
+        self.source.assign({(self.topic, n): self._start(n) for n in self._assigned() if n in self.marks})
+        until = time.monotonic() + _PEEK_S
+        try:
+            while (left := until - time.monotonic()) > 0:
+                if any(map(len, self.source.poll(min(left, 0.2)))):
+                    return True
+            self.passed.update({n: offset for (_, n), offset in self.source.positions().items()})
+        except RetryableError as error:
+            log.warning("lag_unknown", cause=str(error))
+        finally:
+            self.source.assign({})
+        return False
+
+
+def _restored(app: App | None) -> int:
+    """How much of the changelogs was read."""
+    if app is None:
+        return 0
+    recovery: Any = cast(Any, app.tables).recovery
+    return sum(offset or 0 for offset in list(recovery.active_offsets.values()))

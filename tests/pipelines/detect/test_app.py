@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.detect.app import CHANGELOG, DetectConfig, PartitionMismatchError, run
 from pipelines.detect.judge import judge
-from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
+from pipelines.kafka import Admin, KafkaConfig, Producer, TransactionalProducer, read_all
 from schemas.alerts import Alert
 from schemas.records import Record
 from schemas.topics import ALERTS, ROLLUPS, TOPICS, Topic
@@ -148,6 +148,86 @@ def test_copies_that_join_and_leave_all_the_time_lose_nothing_and_tell_nothing_t
     for alert in alerts:
         bodies[alert.id, alert.seq].add(alert.to_json())
     assert all(len(told) == 1 for told in bodies.values()), "one id, two bodies"
+
+
+WATCHED = """
+import sys, threading
+from pathlib import Path
+from pipelines.detect.app import DetectConfig, run
+from pipelines.drift.pulse import Patience
+from pipelines.kafka import KafkaConfig
+kafka = KafkaConfig(sys.argv[1], sys.argv[2])
+config = DetectConfig(kafka, Path(sys.argv[3]), slot=sys.argv[4], patience=Patience(3.0, 15.0))
+run(config, stop=threading.Event(), beat=lambda facts: print("beat", facts["lag"], flush=True))
+"""
+
+
+def _heartbeat(
+    config: KafkaConfig, folder: Path, enough: Callable[[list[str]], bool], *, fault: str = "", slot: str = "0"
+) -> list[str]:
+    """What a stage says, ``beat LAG`` and ``stage_stuck ...``, in order, until it is ``enough``."""
+    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}", "TAILRACE_FAULT": fault}
+    arguments = [sys.executable, "-c", WATCHED, config.bootstrap_servers, config.prefix, str(folder), slot]
+    said: list[str] = []
+    with subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if (text := line.decode()).startswith("beat") or "stage_stuck" in text:
+                said.append(text.strip())
+                if enough(said):
+                    break
+        process.kill()
+    return said
+
+
+def _stuck(said: list[str]) -> int:
+    return sum("stage_stuck" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("fault", "settling"),
+    [("detect.step:hang", False), ("detect.step:hang:40", False), ("detect.recovered:hang", True)],
+    ids=["at the first record", "in mid-stream", "in recovery"],
+)
+@pytest.mark.row(39)
+def test_a_stage_that_hangs_stops_beating_while_records_wait(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path, fault: str, settling: bool
+) -> None:
+    _produce(kafka, records[:60])
+    said = _heartbeat(kafka, tmp_path, lambda said: _stuck(said) == 3, fault=fault)
+    assert said[0].startswith("beat"), "it has had its time"
+    assert int(said[-4].removeprefix("beat")) > 0, said
+    assert _stuck(said[-3:]) == 3, f"a beat in between: {said}"
+    assert all(f"settling={settling}" in text for text in said[-3:]), said
+
+
+def test_nothing_to_read_and_nothing_but_aborted_records_is_no_hang(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    _produce(kafka, records[:60])
+    producer = TransactionalProducer(kafka, "meter-0")
+    producer.begin()
+    for record in records[60:70]:
+        producer.send(ROLLUPS, record.value, record.key, record.headers, partition=0)
+    producer.flush()
+    producer.abort()
+    producer.close()
+    said = _heartbeat(kafka, tmp_path, lambda said: len(said) == 15)
+    assert _stuck(said) == 0, said
+    assert said[-1] == "beat 0"
+
+
+@pytest.mark.faults
+@pytest.mark.row(51)
+def test_a_copy_without_a_partition_is_well_and_idle(kafka: KafkaConfig, records: list[Record], tmp_path: Path) -> None:
+    folders = [tmp_path / slot for slot in "012"]
+    for folder in folders:
+        folder.mkdir()
+    with _detect(kafka, folders[0], slot="0"), _detect(kafka, folders[1], slot="1"):
+        _produce(kafka, records)
+        _wait_for(kafka, 2)
+        said = _heartbeat(kafka, folders[2], lambda said: len(said) == 30, slot="2")
+    assert _stuck(said) == 0, said
 
 
 def test_a_topic_that_grew_under_a_kept_state_is_refused_with_the_remedy(kafka: KafkaConfig, tmp_path: Path) -> None:
