@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 import structlog
 
 from warehouse.connect import LakeConfig
-from warehouse.errors import LakeMissingError
 from warehouse.lake import Lake
 from warehouse.upkeep import find_duplicates
 
@@ -63,20 +61,18 @@ def duplicates(
         LakeBusyError: others held the catalog for too long; run it again.
         LakeUnavailableError: the catalog does not answer, or the disk is full.
     """
-    if config.on_sqlite and not Path(config.catalog).exists():
-        # Lake.open would make one
-        raise LakeMissingError(config.catalog, "there is nothing to compare", "start `tailrace land` once")
     began = time.monotonic()
     at = datetime.fromtimestamp(now() / 1e6, UTC)
     positions = late = conflicts = 0
     done = False
-    with Lake.open(replace(config, memory_limit=memory_limit, threads=1), now=now, lander=False) as lake:
+    limited = replace(config, memory_limit=memory_limit, threads=1)
+    with Lake.open(limited, now=now, lander=False, create=False) as lake:
         while not (done or stop()):
             look = find_duplicates(lake, at=at, most=slice_rows)
             positions, late, conflicts = positions + look.positions, late + look.late, conflicts + look.conflicts
             done = not look.positions
     took = round(time.monotonic() - began, 3)
-    report = DuplicatesReport(True, done, took, positions, late, conflicts)
+    report = DuplicatesReport(ok=True, done=done, took_s=took, positions=positions, late=late, conflicts=conflicts)
     say = log.warning if conflicts else log.info
     say("duplicates_found", took_s=took, positions=positions, late=late, conflicts=conflicts)
     return report

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -18,7 +17,6 @@ import structlog
 from schemas.tables import LEDGER, TABLES
 from warehouse import ledger
 from warehouse.connect import LakeConfig
-from warehouse.errors import LakeMissingError
 from warehouse.lake import Lake
 from warehouse.upkeep import (
     RETAINED,
@@ -125,13 +123,11 @@ def maintain(
         LakeUnavailableError: the catalog does not answer, or the disk is full.
     """
     said = settings or MaintainSettings()
-    if config.on_sqlite and not Path(config.catalog).exists():
-        # Lake.open would make one
-        raise LakeMissingError(config.catalog, "there is nothing to maintain", "start `tailrace land` once")
     began = time.monotonic()
     at = datetime.fromtimestamp(now() / 1e6, UTC)
     problems: list[str] = []
-    with Lake.open(replace(config, memory_limit=said.memory_limit, threads=1), now=now, lander=False) as lake:
+    limited = replace(config, memory_limit=said.memory_limit, threads=1)
+    with Lake.open(limited, now=now, lander=False, create=False) as lake:
 
         def pace() -> Pace:
             paces.append(Pace(lake, slice_s=said.slice_s, rest=said.rest, stop=stop))

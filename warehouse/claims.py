@@ -3,6 +3,10 @@
 What fences is the UPDATE: two of one table never both commit (pitfalls 0.1, 0.3). So a row must be there before it
 can be fought for. Two schedulers that make it at the same moment may both succeed; then there are two rows, which
 every move changes together: the fight is for the table, not for the number of its rows.
+
+The table is never replaced, as the ledger is, though every move leaves a dead row in the catalog: two hourly jobs make
+36,500 of them in a year. Only a move reads them, twice a run: 50 ms with none, 160 with a year's, 1.1 s with 300,000.
+Land's commit does not open them.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from dataclasses import astuple, dataclass
 import duckdb
 
 from warehouse.connect import LakeConfig, connect
-from warehouse.errors import LakeMissingError
+from warehouse.errors import LakeMissingError, LakeUnavailableError
 from warehouse.lake import Lake
 
 _READ = """
@@ -43,7 +47,7 @@ class Claim:
     claimed_at: int
     lease_until: int
     ended_at: int | None
-    """None while it runs, or where it was killed."""
+    """None while it runs, and where it was killed or handed back (then ``attempt`` does not count that try)."""
 
 
 def read(config: LakeConfig, job: str) -> Claim | None:
@@ -53,12 +57,15 @@ def read(config: LakeConfig, job: str) -> Claim | None:
         LakeMissingError: there is no lake yet, or land has not brought it forward.
         LakeUnavailableError: it does not answer; retry.
     """
-    with closing(connect(config, read_only=True)) as connection:
-        try:
+    try:
+        with closing(connect(config, read_only=True)) as connection:
             return _read(connection, job)
-        except duckdb.CatalogException as error:
+    except (duckdb.Error, OSError) as error:
+        cause = (str(error).splitlines() or [""])[0]
+        if isinstance(error, duckdb.CatalogException) and "job_claims" in cause:  # else: a part of the catalog is gone
             missing = "it has no table of claims yet"
             raise LakeMissingError(config.name, missing, "start `tailrace land` once") from error
+        raise LakeUnavailableError(config.name, "read the claims of", cause) from error
 
 
 def move(lake: Lake, was: Claim | None, new: Claim) -> bool:

@@ -65,20 +65,32 @@ class Lake:
         self._kept = Kept() if config.on_disk and not config.on_sqlite else None
 
     @classmethod
-    def open(cls, config: LakeConfig, *, now: Callable[[], int], lander: bool = True) -> Lake:
+    def open(cls, config: LakeConfig, *, now: Callable[[], int], lander: bool = True, create: bool = True) -> Lake:
         """Open, create or migrate the lake of ``config``.
 
         Args:
             config: where it is.
             now: wall clock, µs UTC.
             lander: whether this process lands; jobs that write in bulk say False and use ``bulk_lock``.
+            create: whether to make a lake where there is none.
 
         Raises:
+            LakeMissingError: there is none, and ``create`` is off.
             LakeLockedError: another process lands on this SQLite catalog.
             LakeNewerError: a newer Tailrace wrote it.
             LakeUnavailableError: it does not answer; retry.
+            LakeRefusedError: it answers, and is no lake of ours.
         """
-        new = connect(config, create=True)  # makes the folder that the lock stands in
+        try:
+            return cls._open(config, now=now, lander=lander, create=create)
+        except (duckdb.OperationalError, duckdb.InternalException, duckdb.FatalException, OSError) as error:
+            raise LakeUnavailableError(config.name, "open", _first(error)) from error
+        except duckdb.Error as error:
+            raise LakeRefusedError(config.name, "open", _first(error)) from error
+
+    @classmethod
+    def _open(cls, config: LakeConfig, *, now: Callable[[], int], lander: bool, create: bool) -> Lake:
+        new = connect(config, create=create)  # makes the folder that the lock stands in
         try:
             lock = LandLock(config.catalog) if lander and config.on_sqlite else None
         except BaseException:
@@ -338,7 +350,7 @@ class Lake:
 
     def _recover(self, error: Exception, rows: int) -> None:
         """Roll back; return where another try may help, else raise what it means."""
-        first = (str(error).splitlines() or [""])[0]
+        first = _first(error)
         if self._connection is not None:
             with suppress(duckdb.Error):
                 self._connection.rollback()
@@ -363,6 +375,10 @@ class Lake:
 
 class _MovedError(Exception):
     """Inside a transaction: the compare-and-set changed fewer rows than it had to."""
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
 
 
 def _transient(error: Exception) -> bool:

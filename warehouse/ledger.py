@@ -66,7 +66,7 @@ def add(connection: duckdb.DuckDBPyConnection, rows: Sequence[tuple[str, str, in
 
 
 def keep_inlined(connection: duckdb.DuckDBPyConnection, name: str = LEDGER.name) -> None:
-    """Give the ledger its own inlining limit: with 0 every move would write a file and a delete file."""
+    """Keep the rows of table ``name`` in the catalog: with limit 0 every move would write a file and a delete file."""
     connection.execute(f"CALL lake.set_option('data_inlining_row_limit', {INLINE_LIMIT}, table_name => {quoted(name)})")
 
 
