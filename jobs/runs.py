@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -22,7 +23,7 @@ State = Literal["started", "done", "failed", "skipped"]
 _FLUSH_S = 2.0
 _AGAIN_S = 10.0
 _MOST = 1000
-"""Records kept while the brokers are away: a month of hourly jobs."""
+"""Records kept while the brokers are away: ten days of two hourly jobs, two records a run."""
 
 
 class RunLog:
@@ -41,6 +42,7 @@ class RunLog:
     ) -> None:
         """Record that the run of ``claim`` is in ``state`` since ``at`` (µs UTC)."""
         row = {
+            "id": uuid.uuid4().hex,
             "job": claim.job,
             "due_at": _text(claim.due_at),
             "started_at": None if state == "skipped" else _text(claim.claimed_at),
@@ -58,7 +60,10 @@ class RunLog:
         self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet; where the brokers do not answer it stays for the next time."""
+        """Write what is not written yet; where the brokers do not answer it stays for the next time.
+
+        What was written though no answer came is written again: the view ``job_runs`` shows each id once.
+        """
         with self._lock:
             if not self._unsent or time.monotonic() < self._not_before:
                 return
