@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.due import Turn, decide
-from jobs.process import Ended, run_to_end
+from jobs.process import Ended, JobNotStartedError, run_to_end
 from jobs.runs import RunLog
 from jobs.schedule import JOBS, Job
 from pipelines.kafka import KafkaConfig
@@ -15,6 +15,10 @@ from warehouse import claims
 from warehouse.claims import Claim
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+
+_MARGIN_US = 60_000_000
+"""A claim outlives its run by so much: 0.2 s until the end is seen, 4 s from SIGTERM to SIGKILL, clocks of two hosts
+that differ. What passes before the run starts (a commit is tried for 30 s) is the run's: both count from the claim."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Desk:
 
         Raises:
             LakeMissingError: there is no lake yet.
-            RetryableError: the lake does not answer; look again.
+            RetryableError: the lake does not answer, or no process can be made; look again.
         """
         self._write_end(job)
         was = claims.read(self._config.lake, job.name)
@@ -79,25 +83,46 @@ class Desk:
         elif turn.kind == "skip":
             self.runs.say(mine, "skipped", mine.claimed_at, detail=f"found later than {job.grace_s} s after it was due")
         elif turn.kind == "give_up":
-            self.runs.say(mine, "failed", mine.claimed_at, detail=f"given up: killed in attempt {mine.attempt}")
+            self.runs.say(mine, "failed", mine.claimed_at, detail=f"given up: {_why_given_up(job, mine)}")
 
     def _claim(self, job: Job, turn: Turn) -> Claim:
         at = self._now()
         if turn.kind == "run":
-            return Claim(job.name, turn.due_at, turn.attempt, self._owner, at, at + job.limit_s * 1_000_000, None)
+            until = at + job.limit_s * 1_000_000 + _MARGIN_US
+            return Claim(job.name, turn.due_at, turn.attempt, self._owner, at, until, None)
         return Claim(job.name, turn.due_at, turn.attempt, self._owner, at, at, at)
 
     def _run(self, job: Job, mine: Claim) -> None:
-        self.runs.say(mine, "started", mine.claimed_at)
-        ended = run_to_end(self._config.command(job.name), limit_s=job.limit_s, ending=self._ending)
-        at = self._now()
         try:
-            if ended.why != "stopped":  # else it stays open, and whoever starts here next takes it up
-                self._ended[job.name] = mine
-                self._known[job.name] = replace(mine, ended_at=at)
-                self._write_end(job)
+            ended = run_to_end(
+                self._config.command(job.name),
+                limit_s=job.limit_s,
+                ending=self._ending,
+                overdue=lambda: self._now() >= mine.lease_until - _MARGIN_US,
+                started=lambda: self.runs.say(mine, "started", mine.claimed_at),
+            )
+        except JobNotStartedError:
+            self._hand_back(mine)
+            raise
+        at = self._now()
+        if ended.why == "stopped":
+            self._say_end(mine, ended, at)  # first: what stops us may not wait for the lake
+            self._hand_back(mine)
+            return
+        self._ended[job.name] = mine
+        self._known[job.name] = replace(mine, ended_at=at)
+        try:
+            self._write_end(job)
         finally:
             self._say_end(mine, ended, at)
+
+    def _hand_back(self, mine: Claim) -> None:
+        """Leave the due time to whoever looks next, of any home, as if this attempt had not been."""
+        open_again = replace(mine, attempt=mine.attempt - 1, lease_until=self._now())
+        if self._move(mine, open_again):
+            self._known[mine.job] = open_again
+        else:
+            self._known.pop(mine.job, None)
 
     def _say_end(self, mine: Claim, ended: Ended, at: int) -> None:
         self.runs.say(mine, "done" if ended.ok else "failed", at, detail=ended.detail, report=ended.report)
@@ -108,5 +133,11 @@ class Desk:
             del self._ended[job.name]
 
     def _move(self, was: Claim | None, new: Claim) -> bool:
-        with Lake.open(self._config.lake, now=self._now, lander=False) as lake:
+        with Lake.open(self._config.lake, now=self._now, lander=False, create=False) as lake:
             return claims.move(lake, was, new)
+
+
+def _why_given_up(job: Job, claim: Claim) -> str:
+    if claim.attempt >= job.attempts:
+        return f"killed in attempt {claim.attempt}"
+    return f"not done {job.grace_s} s after it was due"

@@ -36,8 +36,8 @@ class Turn:
     """What whoever looks now should do about a job."""
 
     kind: Literal["begin", "run", "skip", "give_up"]
-    """begin: a job seen for the first time, whose earlier due times are nobody's. give_up: killed too often, or too
-    long ago."""
+    """begin: a job seen for the first time, whose earlier due times are nobody's. give_up: killed too often, or left
+    undone too long ago."""
     due_at: int
     attempt: int
 

@@ -6,17 +6,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 import msgspec
+
+from schemas.errors import RetryableError
 
 _LOOK_EVERY_S = 0.2
 _END_WITHIN_S = 4.0
 """From SIGTERM to SIGKILL; the supervisor gives a stage 8 s for all it has to do."""
 _KEPT_BYTES = 64 * 1024
 _SHOWN = 500
+
+
+class JobNotStartedError(RetryableError):
+    """The machine makes no process now: too many of them, no memory, a full disk. Look again."""
+
+    def __init__(self, command: Sequence[str], cause: OSError) -> None:
+        super().__init__(f"cannot start {command[0]}: {cause}; is the machine out of processes, memory or disk?")
 
 
 @dataclass(frozen=True)
@@ -51,22 +61,58 @@ class Ended:
         return f"exit {self.code}: {problems or last[0]}"[:_SHOWN]
 
 
-def run_to_end(command: Sequence[str], *, limit_s: float, ending: Callable[[], bool]) -> Ended:
-    """Run ``command``; SIGTERM, then SIGKILL, where it takes longer than ``limit_s`` or ``ending`` says so."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+def run_to_end(
+    command: Sequence[str],
+    *,
+    limit_s: float,
+    ending: Callable[[], bool],
+    overdue: Callable[[], bool] = lambda: False,
+    started: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Run ``command``; SIGTERM, then SIGKILL, where it takes too long or ``ending`` says so.
+
+    Args:
+        command: the process.
+        limit_s: how long it may take, on a clock that a sleeping machine stops.
+        ending: whether the scheduler ends.
+        overdue: whether its time is over by the wall clock.
+        started: called once, when the process lives.
+
+    Raises:
+        JobNotStartedError: there is no process; look again.
+    """
+    with _process(command) as (process, out, err):
         deadline = time.monotonic() + limit_s
+        started()
         why: Literal["itself", "limit", "stopped"] = "itself"
         while why == "itself" and process.poll() is None:
             try:
                 process.wait(_LOOK_EVERY_S)
             except subprocess.TimeoutExpired:
-                why = "stopped" if ending() else "limit" if time.monotonic() > deadline else "itself"
+                over = overdue() or time.monotonic() > deadline
+                why = "stopped" if ending() else "limit" if over else "itself"
         if why != "itself":
             _end(process)
         errors = _tail(err)
         sys.stderr.write(errors)  # its log lines belong with the scheduler's
         return Ended(process.returncode, why, _report(_tail(out)), errors)
+
+
+@contextmanager
+def _process(command: Sequence[str]) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]]:
+    """Yield the process, its stdout and its stderr; it does not outlive the block."""
+    with ExitStack() as files:
+        try:
+            out = files.enter_context(tempfile.TemporaryFile())
+            err = files.enter_context(tempfile.TemporaryFile())
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        except OSError as error:
+            raise JobNotStartedError(command, error) from error
+        try:
+            yield process, out, err
+        finally:
+            if process.poll() is None:
+                _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

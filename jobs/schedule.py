@@ -16,9 +16,11 @@ class Job:
     grace_s: int
     """A run that was missed is made up once if it is found within so many seconds."""
     limit_s: int = 2700
-    """A run is ended after so many seconds; so long nobody else takes the job, unless its owner is known dead."""
+    """A run is ended after so many seconds; nobody else takes the job for so long and a minute, unless its owner is
+    known dead or handed it back."""
     attempts: int = 3
-    """So often a due time is begun at most, where schedulers die in the middle of it."""
+    """So often a due time is begun at most, where schedulers are killed in the middle of it; an end that they were
+    asked for does not count."""
 
 
 MAINTAIN = Job(

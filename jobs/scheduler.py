@@ -27,7 +27,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from jobs.desk import Desk, ScheduleConfig
 from jobs.due import trigger
 from jobs.schedule import Job
-from schemas.errors import RetryableError
+from schemas.errors import FatalError, RetryableError
 from warehouse.errors import LakeMissingError
 
 log = structlog.get_logger()
@@ -101,7 +101,7 @@ class _Shift:
         self._desk = Desk(config, owner=owner, now=now, ending=self._ending.is_set)
         self._busy: set[str] = set()
         self._trouble: dict[str, str] = {}
-        self._fatal: list[BaseException] = []
+        self._fatal: list[FatalError] = []
         first = time.monotonic() + config.first_look_s
         self._ask_at = {job.name: first for job in config.jobs}
         self._scheduler = BackgroundScheduler(
@@ -166,4 +166,10 @@ class _Shift:
         self._fire(event.job_id)
 
     def _broke(self, event: JobExecutionEvent) -> None:
-        self._fatal.append(event.exception)
+        """End the stage where a person must act; whatever else it was is looked at again: other jobs may be running."""
+        if isinstance(event.exception, FatalError):
+            self._fatal.append(event.exception)
+            return
+        cause = f"{type(event.exception).__name__}: {event.exception}"
+        self._trouble[event.job_id] = cause
+        log.error("job_look_broke", job=event.job_id, cause=cause, exc_info=event.exception)

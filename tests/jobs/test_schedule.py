@@ -134,6 +134,12 @@ def test_what_was_killed_longer_ago_than_its_grace_is_given_up():
     assert decide(WEEKLY, mine, at("2026-11-19 04:30"), owner=OWNER) == Turn("give_up", mine.due_at, 1)
 
 
+@pytest.mark.parametrize("owner", [OWNER, "server"])
+def test_what_was_handed_back_is_begun_at_once_by_anybody_and_used_up_no_attempt(owner):
+    theirs = replace(taken("2026-11-21 16:17", owner=owner, ended=False), attempt=2, lease_until=at("2026-11-21 16:20"))
+    assert decide(HOURLY, theirs, at("2026-11-21 16:20"), owner=OWNER) == Turn("run", theirs.due_at, 3)
+
+
 def test_a_run_that_ended_is_not_begun_again_however_it_ended():
     assert decide(HOURLY, taken("2026-11-21 16:17"), at("2026-11-21 17:16"), owner=OWNER) is None
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pytest
+from fault_harness.proxy import Proxy
 
 from jobs.desk import ScheduleConfig
 from jobs.process import run_to_end
+from jobs.runs import RunLog
 from jobs.schedule import Job
 from jobs.scheduler import SchedulerRunsError, owned, run
-from pipelines.kafka import Admin, KafkaConfig, read_all
+from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
+from schemas.errors import KafkaUnavailableError
+from schemas.tables import LOG_RECORDS
 from schemas.topics import LOG, TOPICS
 from tailrace.broker import Broker
 from warehouse import claims
@@ -34,6 +40,7 @@ NOON = int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp() * 1_000_000)
 # never at a wall-clock hour of a test run: only the clock that is handed in makes these due
 TIDY = Job("tidy", "17 * * * *", "", grace_s=3600, limit_s=60)
 COUNT = Job("count", "47 * * * *", "", grace_s=3600, limit_s=60)
+DONE = [("started", 1), ("done", 1)]
 GOOD = 'print(\'{"ok": true, "files": 3}\')'
 
 
@@ -180,27 +187,96 @@ def test_a_second_scheduler_of_one_home_stands_by(tmp_path: Path) -> None:
         assert second == first
 
 
-def test_a_run_that_was_ended_with_its_scheduler_is_begun_again_by_the_next(world: World) -> None:
-    with world.scheduler(world.config("import time; time.sleep(600)")) as stop:
+SLEEP = "import time; time.sleep(600)"
+
+
+def test_runs_that_were_ended_with_their_scheduler_are_begun_again_and_are_no_attempts(world: World) -> None:
+    with world.scheduler(world.config()):
+        world.looked()
+    world.clock.at += HOUR_US
+    for times in range(1, 4):
+        with world.scheduler(world.config(SLEEP)):
+            wait("it runs", lambda n=times: len(world.runs()) == 2 * n - 1)
+    with world.scheduler(world.config(home="other")):
+        wait("another home makes it up at once", lambda: len(world.runs()) == 8)
+    assert [(row["state"], row["attempt"]) for row in world.runs()] == [*[("started", 1), ("failed", 1)] * 3, *DONE]
+    assert world.taken().ended_at is not None
+
+
+def test_a_claim_outlives_its_run_and_the_run_ends_with_its_time_by_the_wall_clock(world: World) -> None:
+    slow = replace(TIDY, limit_s=600)
+    with world.scheduler(world.config(SLEEP, jobs=(slow,))):
         world.looked()
         world.clock.at += HOUR_US
         wait("it runs", lambda: world.states() == [("tidy", "12:17", "started")])
-        stop.set()
-    with world.scheduler(world.config()):
-        wait("it is made up", lambda: len(world.runs()) == 4)
-    assert [(row["state"], row["attempt"]) for row in world.runs()] == [
-        ("started", 1),
-        ("failed", 1),
-        ("started", 2),
-        ("done", 2),
-    ]
-    assert world.taken().ended_at is not None
+        claim = world.taken()
+        assert claim.lease_until - claim.claimed_at >= (slow.limit_s + 60) * 1_000_000
+        world.clock.at = claim.claimed_at + slow.limit_s * 1_000_000  # asleep: no other clock moved
+        wait("it has ended", lambda: len(world.runs()) == 2)
+    assert world.runs()[-1]["detail"] == "ended: it ran longer than its limit"
+    assert world.taken().ended_at < claim.lease_until
+
+
+def test_a_process_that_cannot_be_made_is_tried_again_and_is_no_attempt(world: World) -> None:
+    script = world.folder / "job"
+    config = replace(world.config(), command=lambda _: [str(script)])
+    with world.scheduler(config):
+        world.looked()
+        world.clock.at += HOUR_US
+        beats = world.beats[config.folder]
+        wait("it is said", lambda: "cannot start" in str(beats[-1]["error"]))
+        assert world.runs() == []
+        script.write_text(f"#!{sys.executable}\n{GOOD}\n")
+        script.chmod(0o700)
+        wait("it has run", lambda: len(world.runs()) == 2)
+        wait("the trouble is over", lambda: beats[-1]["error"] is None)
+    assert [(row["state"], row["attempt"]) for row in world.runs()] == DONE
+
+
+def test_a_lake_that_does_not_answer_for_a_while_does_not_end_the_stage(world: World) -> None:
+    config = world.config()
+    with world.scheduler(config):
+        world.looked()
+
+    def spoil(times: str) -> None:
+        with closing(sqlite3.connect(world.lake.catalog)) as catalog, catalog:
+            (table,) = catalog.execute(
+                "SELECT i.table_name FROM ducklake_inlined_data_tables i JOIN ducklake_table t USING (table_id) "
+                "WHERE t.table_name = 'job_claims'"
+            ).fetchone()
+            catalog.execute(f"UPDATE {table} SET due_at = {times}")
+
+    spoil("'x' || due_at")
+    with world.scheduler(config):
+        beats = world.beats[config.folder]
+        wait("it is said", lambda: beats and "read the claims of" in str(beats[-1]["error"]))
+        assert beats[-1]["state"] == "waiting"
+        spoil("substr(due_at, 2)")
+        world.looked()
+        wait("the trouble is over", lambda: beats[-1]["error"] is None)
+
+
+def test_a_defect_in_one_job_is_said_and_the_others_go_on(world: World) -> None:
+    config = world.config(jobs=(TIDY, COUNT))
+    whole = config.command
+
+    def command(name: str) -> Sequence[str]:
+        if name == "tidy":
+            raise KeyError(name)
+        return whole(name)
+
+    config = replace(config, command=command)
+    with world.scheduler(config):
+        world.looked(jobs=2)
+        world.clock.at += HOUR_US
+        wait("the other has run", lambda: world.states() == [("count", "12:47", s) for s in ("started", "done")])
+        wait("it is said", lambda: world.beats[config.folder][-1]["error"] == "KeyError: 'tidy'")
 
 
 FAILING = {
     "found": ('print(\'{"ok": false, "problems": ["a file is gone"]}\'); exit(1)', 60, "exit 1: a file is gone"),
     "broke": ("import sys; sys.exit('tailrace: no lake')", 60, "exit 1: tailrace: no lake"),
-    "slow": ("import time; time.sleep(600)", 0, "ended: it ran longer than its limit"),
+    "slow": (SLEEP, 0, "ended: it ran longer than its limit"),
 }
 
 
@@ -262,15 +338,45 @@ def test_a_lake_of_a_newer_tailrace_ends_the_stage(world: World) -> None:
         run(world.config(), stop=threading.Event(), now=world.clock, beat=lambda facts: None)
 
 
-def test_records_wait_for_the_brokers_and_the_job_does_not(world: World) -> None:
-    there, world.kafka = world.kafka, KafkaConfig("127.0.0.1:1", world.kafka.prefix)
-    config = world.config(f"open({str(world.folder / 'ran')!r}, 'w')")
-    world.kafka = there
-    with world.scheduler(config):
-        world.looked()
-        world.clock.at += HOUR_US
-        wait("it ran", (world.folder / "ran").exists)
-        wait("it ended", lambda: (world.taken() or Claim).ended_at)
+def test_records_wait_for_the_brokers_and_the_job_does_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.runs._AGAIN_S", 0.5)
+    host, port = world.kafka.bootstrap_servers.split(":")
+    with Proxy(int(port), host) as between:  # what asks it is told where the brokers are, and goes there
+        between.refuse = True
+        away = KafkaConfig(f"127.0.0.1:{between.port}", world.kafka.prefix)
+        with world.scheduler(replace(world.config(), kafka=away)):
+            world.looked()
+            world.clock.at += HOUR_US
+            wait("it ran and ended", lambda: (world.taken() or Claim).ended_at and world.taken().attempt)
+            assert world.runs() == []
+            between.refuse = False
+            wait("its records arrive", lambda: len(world.runs()) == 2)
+    assert [(row["state"], row["attempt"]) for row in world.runs()] == DONE
+
+
+def test_a_record_whose_acknowledgement_was_lost_is_sent_again_and_shown_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.runs._AGAIN_S", 0.0)
+    flush = Producer.flush
+
+    def unanswered(producer: Producer, timeout_s: float) -> None:
+        flush(producer, timeout_s)
+        raise KafkaUnavailableError("here", "send", "no acknowledgement")
+
+    runs = RunLog(world.kafka)
+    with monkeypatch.context() as patched:
+        patched.setattr(Producer, "flush", unanswered)
+        for number in (1, 2):
+            runs.say(Claim("tidy", NOON, number, "here", NOON, NOON, NOON), "started", NOON)
+    runs.flush()
+    assert [row["attempt"] for row in world.runs()] == [1, 1, 2, 1, 2]
+    old = [{"job": "tidy", "state": "started"}] * 2
+    landed = [{"table": "job_runs", "row": msgspec.json.encode(row).decode()} for row in (*world.runs(), *old)]
+    with Lake.open(world.lake, now=world.clock, lander=False) as lake:
+        lake.insert({"log_records": pa.Table.from_pylist(landed, schema=LOG_RECORDS.schema)})
+        shown = lake.query("SELECT (run->>'attempt')::INT AS attempt FROM job_runs ORDER BY 1 NULLS LAST")
+    assert shown["attempt"].to_pylist() == [1, 2, None, None]
 
 
 def test_a_process_that_ignores_its_end_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
