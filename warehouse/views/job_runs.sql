@@ -1,4 +1,4 @@
--- Every run of every batch job; a record that was sent twice is shown once.
+-- Every run of every batch job; a record that was sent twice is shown once, by the id in run.
 -- logged_at: when the record was written
 -- job: name of the job
 -- due_at: when it was due
@@ -11,5 +11,4 @@ SELECT "at" AS logged_at, "row"->>'job' AS job, ("row"->>'due_at') AS due_at, ("
     ("row"->>'ended_at') AS ended_at, "row"->>'state' AS state, "row"->>'detail' AS detail, "row"::JSON AS run
 FROM log_records
 WHERE "table" = 'job_runs'
--- records of 0.1 have no id
 QUALIFY "row"->>'id' IS NULL OR row_number() OVER (PARTITION BY "row"->>'id' ORDER BY _partition, _offset) = 1
