@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_harness.invariants import bounded
 from fault_harness.process import REPO, clean_environment, rss_mb, wait_until
 from fault_harness.scene import Scene, spread
 from fault_harness.traffic import PRICES
@@ -19,6 +20,10 @@ from fault_harness.traffic import PRICES
 from tailrace.broker import Broker
 
 pytestmark = pytest.mark.faults
+HANDLES = 256
+"""Open files of one stage: libraries, some sockets, a batch's Parquet files."""
+RSS_MB = 1024
+"""Of one stage with a backlog: a batch of 64 MB, decoded, and DuckDB's share beside it."""
 
 
 class Up:
@@ -136,9 +141,27 @@ def test_row_15_a_broker_that_never_comes_back_is_waited_for_within_bounds(
     time.sleep(45)
     for process in (land, meter):
         assert process.alive, process.tail()
-        assert rss_mb(process.pid) < size[process.name] + 64
+        bounded(process.pid, rss_mb=size[process.name] + 64, handles=HANDLES)
     scene.verified()
     assert [land.terminate(20), meter.terminate(20)] == [0, 0], scene.tails()
+
+
+@pytest.mark.row(15)
+def test_row_15_a_backlog_is_worked_off_within_bounds(scene: Scene) -> None:
+    """What waited while a stage was away comes in batches, not at once."""
+    scene.traffic.good(60_000)
+    scene.traffic.flush()
+    land, meter = scene.start("land"), scene.start("meter")
+
+    def within_bounds() -> bool:
+        for process in (land, meter):
+            assert process.alive, process.tail()
+            bounded(process.pid, rss_mb=RSS_MB, handles=HANDLES)
+        return scene.caught_up()
+
+    wait_until(within_bounds, 120, "the backlog has landed", scene.tails)
+    scene.metered(120)
+    within_bounds()
 
 
 MERGE = """

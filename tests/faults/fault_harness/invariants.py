@@ -1,9 +1,12 @@
-"""The invariants P O L M R V of the fault matrix, counted from raw Parquet and the catalog, without our own code."""
+"""The invariants P O L M R V B of the fault matrix, counted from raw Parquet and the catalog, without our own code."""
 
+import os
 from decimal import Decimal
+from itertools import pairwise
 
 import pyarrow.parquet as pq
 
+from fault_harness.process import rss_mb as resident_mb
 from fault_harness.rawlake import RawLake
 from fault_harness.traffic import Sent
 
@@ -21,7 +24,8 @@ def landed(lake: RawLake) -> list[tuple[int, int, str]]:
 
 
 def positions(lake: RawLake) -> None:
-    """P and O: every position below the ledger stands once, in one table, or in gaps; none above it."""
+    """P and O: every position below the ledger stands once, in one table, or in gaps; none above it; never back."""
+    forward(lake)
     ledger = lake.ledger()
     spans = lake.rows("gaps", '"partition", from_offset, to_offset', "topic = 'llm.events'")
     by_partition: dict[int, list[int]] = {}
@@ -42,6 +46,24 @@ def positions(lake: RawLake) -> None:
         if offsets:
             assert max(offsets) < upto, f"partition {partition}: a row at {max(offsets)}, the ledger says {upto}"
             assert min(offsets) >= start
+
+
+def forward(lake: RawLake) -> None:
+    """O: no ledger row ever went back between two snapshots, however often the ledger was replaced."""
+    for before, after in pairwise(lake.ledger_moves()):
+        if before[:3] == after[:3]:
+            topic, epoch, partition, snapshot, upto = after
+            assert upto >= before[4], (
+                f"{topic}[{partition}] of epoch {epoch} went back from {before[4]} to {upto} in snapshot {snapshot}"
+            )
+
+
+def bounded(pid: int, *, rss_mb: float, handles: int) -> None:
+    """B: a process holds no more memory (MiB, resident) and no more open files than this."""
+    held = resident_mb(pid)
+    assert held < rss_mb, f"process {pid} holds {held:.0f} MiB, more than {rss_mb:.0f}"
+    files = len(os.listdir(f"/proc/{pid}/fd"))
+    assert files < handles, f"process {pid} holds {files} open files, more than {handles}"
 
 
 def deliveries(lake: RawLake, sent: Sent) -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ _LEDGER_TABLES = """
 SELECT i.table_name FROM ducklake_inlined_data_tables i JOIN ducklake_table t ON t.table_id = i.table_id
 WHERE t.table_name = 'ledger' AND t.end_snapshot IS NULL
 """
+
+_LEDGERS_EVER = """
+SELECT DISTINCT i.table_name FROM ducklake_inlined_data_tables i
+JOIN ducklake_table t ON t.table_id = i.table_id WHERE t.table_name IN ('ledger', 'ledger_next')
+"""
+"""Every ledger that was ever in force and still stands in the catalog: a replacement is named so when it takes over."""
+
+
+class MissingError(Exception):
+    """The catalog has no such table, or is not there."""
 
 
 class RawLake:
@@ -42,16 +53,7 @@ class RawLake:
 
     def ledger(self, topic: str = "llm.events") -> dict[int, tuple[int, int]]:
         """Partition -> (start, next) of the current epoch; empty where there is none yet."""
-        try:
-            names = [name for (name,) in self.meta(_LEDGER_TABLES)]
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error) or "unable to open" in str(error):
-                return {}  # land has not made it yet
-            raise
-        except subprocess.CalledProcessError as error:
-            if "does not exist" in error.stderr:
-                return {}
-            raise
+        names = self._tables(_LEDGER_TABLES)
         rows: list[tuple[Any, ...]] = []
         for name in names:
             rows += self.meta(
@@ -65,6 +67,39 @@ class RawLake:
                 assert int(partition) not in found, f"two ledger rows for {topic}[{partition}]"
                 found[int(partition)] = (int(start), int(upto))
         return found
+
+    def ledger_moves(self) -> list[tuple[str, int, int, int, int]]:
+        """(topic, epoch, partition, snapshot, next offset) of every row a ledger ever had, dead or alive."""
+        rows: list[tuple[Any, ...]] = []
+        for name in self._tables(_LEDGERS_EVER):
+            with suppress(MissingError):  # land has shed it since
+                rows += self._known(f'SELECT topic, epoch, "partition", begin_snapshot, next_offset FROM "{name}"')
+        moves = [(_text(topic), int(e), int(p), int(snapshot), int(upto)) for topic, e, p, snapshot, upto in rows]
+        return sorted(moves)
+
+    def _tables(self, sql: str) -> list[str]:
+        """Names of tables in the catalog; none while land has not made it."""
+        try:
+            return [_text(name) for (name,) in self._known(sql)]
+        except MissingError:
+            return []
+
+    def _known(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask the catalog for what may not be there.
+
+        Raises:
+            MissingError: a table, or the catalog.
+        """
+        try:
+            return self.meta(sql)
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error) or "unable to open" in str(error):
+                raise MissingError from error
+            raise
+        except subprocess.CalledProcessError as error:
+            if "does not exist" in error.stderr:
+                raise MissingError from error
+            raise
 
     def files(self, table: str) -> list[Path]:
         """The Parquet files that the catalog lists for ``table`` now."""
