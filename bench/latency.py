@@ -2,15 +2,17 @@
 
 The whole of ``tailrace up`` runs on this machine, broker included, with a lake, a model and a webhook receiver.
 rows: at 10, 1,000 and 10,000 calls a second, from ``produce`` to the first moment at which a reader that polls the
-lake finds the row. onset: an app at 10 calls/s whose calls become ten times as dear at once; from the first dear event
-to the HTTP request; the same with the stages on the way killed (SIGKILL) one by one, each at a random moment between
-the step and its alert. alert: from the last event that the alert's ``observed`` counts to the HTTP request.
+lake finds the row; at 1,000 a second once more while maintain runs again and again. onset: an app at 10 calls/s whose
+calls become ten times as dear at once; from the first dear event to the HTTP request; the same with the stages on the
+way killed (SIGKILL) one by one, each at a random moment between the step and its alert. alert: from the last event
+that the alert's ``observed`` counts to the HTTP request.
 Run: ``make bench-latency``; ``QUICK=1`` for the short form. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import random
 import subprocess
@@ -20,7 +22,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +41,7 @@ from warehouse.connect import LakeConfig, connect
 
 DISTRIBUTIONS = ("confluent-kafka", "duckdb", "faust-streaming", "sentence-transformers")
 RATES = (10, 1_000, 10_000)
+MAINTAINED_RATE = 1_000
 ROWS_S = 12 if QUICK else 60
 STEPS = 3 if QUICK else 12
 STEP_EVERY_S = 4.0
@@ -260,7 +263,29 @@ def onset(up: Up, bootstrap: str, receiver: Receiver) -> dict[str, Any]:
     }
 
 
-def rows(up: Up, bootstrap: str, lake: LakeConfig, rate: int, folder: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def maintaining(up: Up) -> Iterator[list[int]]:
+    """Run maintain again and again for as long as the block lasts; yields the exit codes so far."""
+    command = [sys.executable, "-m", "tailrace", "job", "run", "maintain"]
+    stop, codes = threading.Event(), list[int]()
+
+    def again() -> None:
+        while not stop.is_set():
+            quiet = subprocess.DEVNULL
+            codes.append(
+                subprocess.run(command, env=up.environment, stdout=quiet, stderr=quiet, check=False).returncode
+            )
+
+    worker = threading.Thread(target=again)
+    worker.start()
+    try:
+        yield codes
+    finally:
+        stop.set()
+        worker.join()
+
+
+def rows(up: Up, bootstrap: str, lake: LakeConfig, rate: int, folder: Path, about: str = "") -> dict[str, Any]:
     """From ``produce`` to the moment a reader of the lake finds the row."""
     file = folder / f"{rate}.npy"
     command = [sys.executable, __file__, "--paced", str(rate), "--bootstrap", bootstrap, "--file", str(file)]
@@ -294,8 +319,8 @@ def rows(up: Up, bootstrap: str, lake: LakeConfig, rate: int, folder: Path) -> d
     all_of_them = np.concatenate(took)
     assert there >= len(all_of_them)
     result = {"p50": quantile(all_of_them, 0.5), "p99": quantile(all_of_them, 0.99), "max": quantile(all_of_them, 1.0)}
-    print(f"{rate:>6,} a second: {len(all_of_them):,} rows queryable after {result}", flush=True)
-    return {f"row_p50_s_at_{rate}": result["p50"], f"row_p99_s_at_{rate}": result["p99"]}
+    print(f"{rate:>6,} a second: {len(all_of_them):,} rows queryable after {result} {about}", flush=True)
+    return {f"row_p50_s_at_{rate}{about}": result["p50"], f"row_p99_s_at_{rate}{about}": result["p99"]}
 
 
 def quantile(values: Any, q: float) -> float | None:
@@ -325,6 +350,9 @@ def main() -> None:
             for rate in RATES:
                 found |= rows(up, bootstrap, lake, rate, Path(folder))
                 up.caught_up()
+            with maintaining(up) as codes:
+                found |= rows(up, bootstrap, lake, MAINTAINED_RATE, Path(folder), "_while_maintain_runs")
+            found |= {"maintain_runs": len(codes), "maintain_ok": not any(codes)}
         finally:
             up.stop()
     main_rate = RATES[1]
