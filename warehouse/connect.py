@@ -97,6 +97,9 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
         connection.execute(f"USE {LAKE}")
     except duckdb.Error as error:
         connection.close()
+        if "creating a new DuckLake is explicitly disabled" in str(error):
+            remedy = "start `tailrace land` once, or name another"
+            raise LakeMissingError(config.name, "the catalog holds no lake", remedy) from error
         raise LakeUnavailableError(config.name, "attach", str(error).splitlines()[0]) from error
     if config.on_sqlite and not read_only:
         _check_wal(config, connection)
