@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 import tailrace_emitter
 from tailrace_emitter import Emitter, context, current
@@ -49,6 +51,34 @@ def test_every_event_arrives_once_with_key_and_version(topic: Any) -> None:
     assert len({m.partition() for m in messages if m.key() == b"s-1"}) == 1
     assert all(e["content"]["output"] == "hi <EMAIL_1>" for e in events if e["type"] == "call")
     assert balance(emitter)["delivered"] == 502
+    assert emitter.close() == 0
+
+
+@pytest.mark.row(49)
+def test_a_team_that_makes_nearly_all_events_crowds_no_partition(topic: Any) -> None:
+    admin = AdminClient({"bootstrap.servers": topic.bootstrap})
+    for future in admin.create_partitions([NewPartitions(topic.name, 4)]).values():
+        future.result(20)
+    where: dict[str, int] = {}
+
+    def delivered(event_id: str, name: str, partition: int, offset: int, error: Any) -> None:
+        assert error is None
+        where[event_id] = partition
+
+    emitter = Emitter("a", bootstrap_servers=topic.bootstrap, topic=topic.name, on_delivery=delivered, sigterm=False)
+    sessions: dict[str, list[str]] = {}
+    for n in range(4000):
+        team = "hot" if n % 20 else f"team-{n}"
+        if n % 2:
+            emitter.call("m", tenant=team)
+        else:
+            sessions.setdefault(f"s-{n % 800}", []).append(emitter.call("m", tenant=team, session_id=f"s-{n % 800}"))
+    assert emitter.flush(20) == 0
+    held = Counter(where.values())
+    assert sum(held.values()) == 4000
+    assert len(held) == 4
+    assert max(held.values()) <= 1.5 * 4000 / 4, held
+    assert all(len({where[i] for i in ids}) == 1 for ids in sessions.values()), "a session stays in order"
     assert emitter.close() == 0
 
 

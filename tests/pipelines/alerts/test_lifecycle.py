@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from pipelines.alerts.compose import title
@@ -114,6 +115,56 @@ def test_an_open_alert_is_told_again_and_at_last_accepted_as_the_new_normal() ->
     assert at(life, 100, finding(), renotify_s=60) == ["update surge_guardrail 1"]
     assert at(life, 110, finding(), renotify_s=60) == []
     assert at(life, 4000, accept_s=3600) == ["resolved surge_guardrail 2"]
+
+
+def flapping(
+    targets: int, *, on_s: int = 120, off_s: int = 120, hours: int = 12, **timing: float
+) -> list[tuple[int, str]]:
+    """(second, state) of all that is told of a series that is out of the ordinary for ``on_s`` and quiet for ``off_s``.
+
+    As the detectors do: calm after 30 s below, and one of ``targets`` users at fault, in turn.
+    """
+    life, told = Lifecycle(), []
+    for second in range(hours * 3600):
+        since = second // (on_s + off_s) * (on_s + off_s)
+        user = f"u{since // (on_s + off_s) % targets}"
+        ringing = second - since < on_s
+        found = finding(target=user, series={"user": user}, start=NOW + since * S)
+        calm = {
+            family: NOW + (since + on_s) * S
+            for family, incident in life.open.items()
+            if second - since >= on_s + 30 or incident.finding.start < NOW + since * S
+        }
+        told += [(second, said) for said in at(life, second, *([found] if ringing else []), calm=calm, **timing)]
+    return told
+
+
+def busiest_hour(told: list[tuple[int, str]], state: str) -> int:
+    times = [second for second, said in told if said.startswith(state)]
+    return max((sum(0 <= other - second < 3600 for other in times) for second in times), default=0)
+
+
+def test_a_series_that_flaps_all_day_rings_six_times_an_hour_at_most() -> None:
+    """Ten minutes of rest after each incident; two messages for each, and nothing is told twice."""
+    told = flapping(1)
+    assert 4 <= busiest_hour(told, "firing") <= 6
+    assert busiest_hour(told, "resolved") <= 6
+    assert busiest_hour(told, "update") == 0
+    assert busiest_hour(flapping(1, cooldown_s=0.0, cooldown_family_s=0.0), "firing") == 15, "what rest spares"
+
+
+@pytest.mark.parametrize(("on_s", "off_s"), [(120, 120), (20, 40), (5, 31)])
+def test_another_culprit_each_time_rings_once_a_minute_at_most(on_s: int, off_s: int) -> None:
+    """Other series of the family rest for one minute only: it is another cause, of which to be told."""
+    assert 0 < busiest_hour(flapping(1000, on_s=on_s, off_s=off_s), "firing") <= 60
+    assert busiest_hour(flapping(1000, on_s=5, off_s=31, hours=1, cooldown_family_s=0.0), "firing") > 60
+
+
+def test_an_incident_that_outlasts_the_rest_is_told_when_it_ends() -> None:
+    told = flapping(1, on_s=900, off_s=60, hours=2)
+    firing = [second for second, said in told if said.startswith("firing")]
+    # the rest of 600 s begins with the end of the first, 60 s before the second begins
+    assert firing[:2] == [3, 900 + 600 + 3], "held for 3 s as ever"
 
 
 def test_a_silence_matches_by_series_rule_and_time() -> None:

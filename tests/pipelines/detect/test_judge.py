@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import pickle
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from pipelines.detect.judge import Judge, PartitionState, judge
@@ -164,6 +168,59 @@ def test_garbage_is_counted_and_passed_over() -> None:
         state, alerts = judge_.step(state, Record("llm.rollups", 0, i, T0, key, value, headers))
         assert alerts == []
     assert (state.poison, state.position) == (4, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_app_that_flaps_for_twelve_hours_rings_six_times_an_hour_at_most() -> None:
+    """Three minutes at ten times the cost, three without; each series rests for ten minutes after its incident."""
+    flaps = tuple(Incident(at, at + 180 * SECOND, factor=10) for at in range(T0, T0 + 12 * HOUR, 360 * SECOND))
+    stream = Stream(14, apps=(App(rate=0.2, cost=0.02, cycle=0.0),), partitions=1, incidents=flaps)
+    records = list(stream.records(T0 - HOUR, T0, live=False, batch_s=300))
+    records += stream.records(T0, T0 + 12 * HOUR, live=True, batch_s=30)
+    told = list(judge(records))
+    firing = [datetime.fromisoformat(a.detected_at).timestamp() for a in told if a.state == "firing"]
+    assert firing
+    assert max(sum(0 <= other - at < 3600 for other in firing) for at in firing) <= 6
+    assert len(told) <= 2 * len(firing), "an update of an incident of three minutes"
+
+
+@pytest.mark.parametrize("apps", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_apps_that_spike_all_at_once_ring_once_each(apps: int) -> None:
+    """Their features, tenants, models and users spike with them: one cause each, one alert each."""
+    stream = Stream(
+        15, apps=(App(rate=1.0, cost=0.02, cycle=0.0),), partitions=1, incidents=(Incident(T0, T0 + DAY, factor=10),)
+    )
+    judge_, state = Judge(), PartitionState()
+    for record in stream.records(T0 - HOUR, T0, live=False, batch_s=300):
+        state, _ = judge_.step(state, record)
+    names = [f"{n:03}" for n in range(apps)]
+    learned = pickle.dumps(state.apps.pop("bot"))  # once for all: an hour of 200 apps takes minutes
+    state.apps = {name: pickle.loads(learned.replace(b"bot", name.encode())) for name in names}
+    told: list[Alert] = []
+    for record in stream.records(T0, T0 + 50 * SECOND, live=True, batch_s=5):
+        for copy in _copies(record, names):
+            state, alerts = judge_.step(state, replace(copy, offset=state.position))
+            told += alerts
+    assert sorted((a.state, a.series["app"]) for a in told) == sorted(("firing", name) for name in names)
+    assert {frozenset(a.series) for a in told} == {frozenset({"app"})}
+
+
+def _copies(record: Record, names: Sequence[str]) -> list[Record]:
+    """A rollup of one app as that of many; a tick as it is."""
+    if dict(record.headers).get(H_KIND) == b"tick":
+        return [record]
+    with pa.ipc.open_stream(record.value) as reader:
+        table = reader.read_all()
+    place, series = table.schema.get_field_index("series"), table.column("series").cast(pa.string())
+    copies = []
+    for name in names:
+        named = table.set_column(place, "series", pc.replace_substring(series, '"app":"bot"', f'"app":"{name}"'))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, named.schema) as writer:
+            writer.write_table(named)
+        copies.append(replace(record, key=name.encode(), value=sink.getvalue().to_pybytes()))
+    return copies
 
 
 @pytest.mark.row(43)

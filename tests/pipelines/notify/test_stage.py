@@ -198,6 +198,31 @@ def test_a_dead_receiver_holds_up_no_other_and_gets_its_alerts_when_it_is_back(
     assert len({g.headers["webhook-id"] for g in back.got}) == 5
 
 
+def test_a_storm_reaches_a_slow_receiver_whole_and_in_order_by_four_hands(
+    notify: Notify, receiver: Any, make_alert: Make
+) -> None:
+    receiver.always(200, hold_s=0.02)
+    firing = [make_alert(rule=f"r{n}") for n in range(250)]
+    notify.raise_alerts(*firing, *(make_alert(rule=f"r{n}", seq=1, state="resolved") for n in range(250)))
+    notify.start(hook(receiver))
+    hands: list[int] = []
+
+    def delivered() -> bool:
+        hands.append(sum(t.name == "notify-attempt" for t in threading.enumerate()))
+        return bool(notify.beats) and notify.beats[-1]["delivered"] == 500
+
+    notify.wait_until(delivered, within_s=120)
+    # one that has reported may still be ending when the next begins
+    assert 1 < max(hands) <= 8
+    assert notify.beats[-1]["waiting"] == 0
+    told = [g.headers["webhook-id"] for g in receiver.got]
+    assert len(told) == len(set(told)) == 500
+    place = {id_: n for n, id_ in enumerate(told)}
+    assert all(place[f"{a.id}-0"] < place[f"{a.id}-1"] for a in firing)
+    first = sorted(firing, key=lambda a: place[f"{a.id}-0"])
+    assert all(abs(n - firing.index(a)) <= 8 for n, a in enumerate(first)), "who came first is told first"
+
+
 @pytest.mark.row(27)
 def test_what_could_not_be_delivered_in_time_is_failed_and_shown(
     notify: Notify, black_hole: int, make_alert: Make
