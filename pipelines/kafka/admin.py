@@ -126,7 +126,10 @@ class Admin:
         deadline = time.monotonic() + TIMEOUT_S
         missing = set(names)
         while missing and time.monotonic() < deadline:
-            found = self._client.list_topics(timeout=TIMEOUT_S).topics
+            try:
+                found = self._client.list_topics(timeout=TIMEOUT_S).topics
+            except KafkaException as error:  # gone in between
+                raise unified(error, self.config.bootstrap_servers, "list topics") from error
             missing = {n for n in names if n not in found or not _led(found[n], partitions)}
             if missing:
                 time.sleep(0.05)

@@ -165,12 +165,8 @@ class Source:
         return found
 
     def pause(self, partitions: Iterable[Position]) -> None:
-        """Stop fetching ``partitions`` until `resume`."""
+        """Stop fetching ``partitions`` until the next `assign`: a resume may get lost (librdkafka#5591)."""
         self._consumer.pause([TopicPartition(self.config.on_wire(t), p) for t, p in partitions])
-
-    def resume(self, partitions: Iterable[Position]) -> None:
-        """Fetch ``partitions`` again."""
-        self._consumer.resume([TopicPartition(self.config.on_wire(t), p) for t, p in partitions])
 
     def lag(self) -> dict[Position, int]:
         """Positions not yet read, per partition, by what the last fetch told: no round trip."""
