@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -57,7 +59,7 @@ def outside():
 def wait(what, found, within_s=90):
     deadline = time.monotonic() + within_s
     while not (value := found()):
-        assert time.monotonic() < deadline, f"not in time: {what}"
+        assert time.monotonic() < deadline, f"not in time: {what() if callable(what) else what}"
         time.sleep(0.1)
     return value
 
@@ -149,6 +151,48 @@ def test_a_stage_that_stands_still_is_restarted_seen_and_keeps_the_dead_man_sile
         assert supervisor.pid("notify") == second
         assert numbers(url)['tailrace_stage_restarts_total{stage="notify"}'] == 1
         assert "canary-of-the-deadman" not in get(f"{url}/metrics")[1]
+
+
+UP = """
+import sys
+from tailrace.watch import Watch
+Watch.__init__.__kwdefaults__["call_every_s"] = 0.3
+from tailrace.__main__ import main
+sys.argv = ["tailrace", "up", "--no-web"]
+main()
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.row(11)
+@pytest.mark.timeout(300)
+def test_the_outside_is_called_no_more_once_the_whole_of_it_is_killed(broker, prefix, tmp_path, outside):
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TAILRACE_")},
+        "TAILRACE_HOME": str(tmp_path),
+        "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap,
+        "TAILRACE_KAFKA__PREFIX": prefix,
+        "TAILRACE_DEADMAN_URL": f"http://{outside.host}/ping",
+        "TAILRACE_WEBHOOK_ALLOW_HOSTS": outside.host,
+    }
+    log = tmp_path / "up.log"
+    with log.open("wb") as out:
+        up = subprocess.Popen([sys.executable, "-c", UP], env=environment, stdout=out, stderr=out)
+    try:
+        wait(
+            lambda: f"called\n{log.read_text()[-3000:]}", lambda: len(outside.calls) >= 3 or up.poll() is not None, 240
+        )
+        assert up.poll() is None, log.read_text()[-3000:]
+        stages = status(Settings(home=tmp_path))["stages"]
+        assert all(stage["pid"] for stage in stages.values()), stages
+    finally:
+        up.kill()
+        up.wait()
+    time.sleep(1)  # a call that was on its way
+    heard = len(outside.calls)
+    wait("no stage outlives it", lambda: not any(os.path.exists(f"/proc/{s['pid']}") for s in stages.values()))
+    time.sleep(5)  # of which each second held three calls
+    assert len(outside.calls) == heard
 
 
 def test_a_broker_that_is_away_is_unwell_although_every_stage_runs(tmp_path):
