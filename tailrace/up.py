@@ -216,4 +216,4 @@ def write_env(home: Home, bootstrap: str, prefix: str) -> None:
     lines = [f"TAILRACE_BOOTSTRAP_SERVERS={bootstrap}", f"TAILRACE_HOME={home.path}"]
     if prefix:
         lines.append(f"TAILRACE_TOPIC_PREFIX={prefix}")
-    (home.path / "env").write_text("\n".join(lines) + "\n")
+    (home.folder("") / "env").write_text("\n".join(lines) + "\n")

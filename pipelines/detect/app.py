@@ -20,9 +20,9 @@ from pipelines.detect import checkpoint
 from pipelines.detect.detectors import configure
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
-from pipelines.drift.pulse import Patience, watch
 from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source
+from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
 from schemas.errors import FatalError
 from schemas.faults import point

@@ -23,11 +23,11 @@ import structlog
 from pipelines.drift.embed import EmbedConfig, Embedder, EmbedderUnavailableError, Memory, ModelProcess
 from pipelines.drift.partition import Partition
 from pipelines.drift.points import EmbeddingUnreadableError, Message, Point, decode, encode
-from pipelines.drift.pulse import Patience, watch
 from pipelines.drift.vectors import Bytes, Floats
 from pipelines.drift.watch import WatchConfig
 from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source
+from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
 from schemas.faults import point as fault_point
 from schemas.rollups import Sample

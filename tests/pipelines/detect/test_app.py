@@ -154,7 +154,7 @@ WATCHED = """
 import sys, threading
 from pathlib import Path
 from pipelines.detect.app import DetectConfig, run
-from pipelines.drift.pulse import Patience
+from pipelines.pulse import Patience
 from pipelines.kafka import KafkaConfig
 kafka = KafkaConfig(sys.argv[1], sys.argv[2])
 config = DetectConfig(kafka, Path(sys.argv[3]), slot=sys.argv[4], patience=Patience(3.0, 15.0))

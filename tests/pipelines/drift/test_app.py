@@ -185,7 +185,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[4])
 from test_app import Topics
 from pipelines.drift.app import DriftConfig, run
-from pipelines.drift.pulse import Patience
+from pipelines.pulse import Patience
 from pipelines.kafka import KafkaConfig
 config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), patience=Patience(3.0, 15.0))
 run(config, stop=threading.Event(), embedder=Topics(), beat=lambda facts: print("beat", facts["lag"], flush=True))
