@@ -93,6 +93,7 @@ class _Zygote:
             for said in map(json.loads, lines):
                 if "started" in said:
                     self._started = int(said["started"])
+                    self._codes.pop(self._started, None)  # pids come round: not the end of an earlier one
                 else:
                     self._codes[said["ended"]] = said["code"]
             wait_s = 0
