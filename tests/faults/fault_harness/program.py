@@ -32,8 +32,10 @@ from warehouse.upkeep import Pace, clean_old_files, expire_snapshots, merge
 Action = list[Any]
 STAGES = ("land", "meter", "detect", "notify")
 MAX_PARTITIONS = 8
-REST_S = 180.0
-"""Added partitions are looked for once a minute."""
+SILENT_S = 60.0
+"""What the supervisor of `up` takes for hung."""
+REST_S = 300.0
+"""Added partitions are looked for once a minute; a Faust that hangs at its start falls silent after 90 s."""
 DAY_MS = 86_400_000
 BAD = (b"", b"null", b"{", b"[1]", b'{"v":1,"type":"call"}', b"\xff\xfe", b'{"v":1,"type":"spam","id":"x"}')
 APPS = 8
@@ -291,12 +293,23 @@ class Program:
             self._by_id[event["id"]] = event
 
     def _revive(self, *names: str) -> None:
+        """Start what has ended, and kill what is silent, as the supervisor of `up` would: Faust hangs at times."""
         for name in names or STAGES:
             process = self.running[name]
+            if process.alive and name not in self.stopped and self._silent_s(process) > SILENT_S:
+                process.kill()
+                self.kept["stalls"] += 1
             if not process.alive:
                 code = process.ended()
                 assert code in (-9, 0) or _unborn(process, code), f"{name} ended with {code}\n{process.tail()}"
                 self.start(name)
+
+    def _silent_s(self, process: Process) -> float:
+        """How long ago a stage has beaten; 0 before its first beat in this life."""
+        said = self.scene.facts(process.name)
+        if said.get("pid") != process.pid:
+            return 0.0
+        return (time.time_ns() - Home(self.scene.home).beaten(process.name)) / 1e9
 
     def _grown(self) -> bool:
         """Ask for partitions until they are there: a broker that was just killed does not answer at once."""
