@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from pipelines.kafka import Admin, KafkaConfig, Source, TopicReplacedError, TransactionalProducer
+from pipelines.kafka import Admin, FencedError, KafkaConfig, Source, TopicReplacedError, TransactionalProducer
 from pipelines.meter import wire
 from pipelines.meter.counting import Counted, Counting
 from pipelines.meter.plan import DEFAULT, Plan
@@ -23,6 +23,9 @@ from schemas.topics import EVENTS, ROLLUPS, SAMPLES
 
 log = structlog.get_logger()
 
+_AFTERMATH_S = 60.0
+"""A producer that was given up while the brokers were away asks for the slot once more when they are back: the newer
+process that fences us so soon after is ourselves. Once; a real one fences again."""
 GROUP = "meter"
 _LOOK_S = 10.0
 """Between two looks at the topics: partitions added, or another topic of this name?"""
@@ -69,6 +72,7 @@ def run(
         FatalError: fenced by another copy, refused by the brokers, or llm.events is another topic now.
     """
     failures = 0
+    given_up = -_AFTERMATH_S
     while not stop.is_set():
         session = None
         try:
@@ -76,7 +80,11 @@ def run(
             while not stop.is_set():
                 session.step()
                 failures = 0
-        except (RetryableError, OSError) as error:
+        except (RetryableError, OSError, FencedError) as error:
+            fenced = isinstance(error, FencedError)
+            if fenced and time.monotonic() - given_up > _AFTERMATH_S:
+                raise
+            given_up = time.monotonic() if session is None and not fenced else -_AFTERMATH_S
             failures += 1
             pause = min(0.2 * 2**failures, _LONGEST_PAUSE_S)
             log.warning("meter_interrupted", cause=str(error), retry_s=pause)

@@ -8,16 +8,18 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from pipelines.decode import PriceBooks, default_book
-from pipelines.kafka import Admin, KafkaConfig, Producer, Source, TopicReplacedError
-from pipelines.meter import MeterConfig, combine, run
+from pipelines.kafka import Admin, FencedError, KafkaConfig, Producer, Source, TopicReplacedError
+from pipelines.meter import MeterConfig, combine, run, stage
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import Plan
 from pipelines.meter.wire import decode
+from schemas.errors import KafkaUnavailableError
 from schemas.records import Records
 from schemas.rollups import Sample, Tick
 from schemas.topics import EVENTS, PRICES, ROLLUPS, SAMPLES, TOPICS
@@ -323,3 +325,43 @@ def test_a_broker_that_pauses_and_dies_under_it_leaves_no_hole(tmp_path):
         wait_until_metered(config, timeout_s=120)
         end()
         assert_tiled(config, read(config, ROLLUPS))
+
+
+class Sessions:
+    """What each session of a meter meets, one after the other: an error at its start, or at its first step."""
+
+    def __init__(self, stop: threading.Event, *met: tuple[str, Exception]) -> None:
+        self.stop, self.met = stop, list(met)
+
+    def __call__(self, *_: object) -> "Sessions":
+        self.error = self.met.pop(0) if self.met else None
+        if self.error and self.error[0] == "start":
+            raise self.error[1]
+        return self
+
+    def step(self) -> None:
+        if self.error:
+            raise self.error[1]
+        self.stop.set()
+
+    def close(self) -> None:
+        pass
+
+
+AWAY = ("start", KafkaUnavailableError("localhost:9", "start transactions", "timed out"))
+FENCED = ("step", FencedError("meter-0", "fenced by a newer instance"))
+
+
+@pytest.mark.parametrize(
+    ("met", "ends"),
+    [((AWAY, FENCED), True), ((FENCED,), False), ((AWAY, FENCED, FENCED), False), ((AWAY, FENCED, AWAY, FENCED), True)],
+)
+def test_a_start_that_was_given_up_may_fence_its_successor_once(
+    met: tuple[tuple[str, Exception], ...], ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # row 14: a broker frozen for 70 s answered the abandoned starts after the one that counted
+    stop = threading.Event()
+    monkeypatch.setattr(stage, "_Session", Sessions(stop, *met))
+    with nullcontext() if ends else pytest.raises(FencedError):
+        stage.run(None, stop=stop, now=lambda: 0)
+    assert stop.is_set() is ends
