@@ -122,7 +122,7 @@ class Watch:
         self.samples.append(
             Sample(
                 time.monotonic(),
-                {name: self.lag(name) for name in (*JUDGED, "detect", "notify", "drift")},
+                {name: self.lag(name) for name in JUDGED},
                 {name: round(sum(map(rss_mb, pids)), 1) for name, pids in found.items()},
                 {name: sum(map(handles, pids)) for name, pids in found.items()},
                 self.acked.value,

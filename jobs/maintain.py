@@ -28,6 +28,7 @@ from warehouse.upkeep import (
     expire_snapshots,
     merge,
     remove_orphans,
+    unkeepable,
 )
 from warehouse.upkeep.merge import TARGET_BYTES, count_files
 
@@ -62,7 +63,7 @@ class MaintainSettings:
         Raises:
             ValueError: a guard or a retention is too short, or a table has none.
         """
-        if wrong := sorted(t for t, days in self.retention_days.items() if t not in RETAINED or days < 1):
+        if wrong := unkeepable(self.retention_days):
             raise ValueError(
                 f"maintain cannot keep {', '.join(f'{t} for {self.retention_days[t]} days' for t in wrong)}: name some "
                 f"of {', '.join(RETAINED)}, each at least 1 day"

@@ -157,20 +157,12 @@ GAPS = Table(
     _plain(topic=S, _epoch=I32, partition=I32, from_offset=I64, to_offset=I64, cause=S, found_at=TIME),
     "positions that retention took before land read them",
 )
+_OF_EVENT = _plain(id=S, day=pa.date32(), _epoch=I32, _partition=I32, _offset=I64)
 LATE_DUPLICATES = Table(
     "late_duplicates",
-    _plain(
-        id=S,
-        day=pa.date32(),
-        _epoch=I32,
-        _partition=I32,
-        _offset=I64,
-        kept_epoch=I32,
-        kept_partition=I32,
-        kept_offset=I64,
-        near=B,
-        conflict=B,
-        found_at=TIME,
+    (
+        *_OF_EVENT,
+        *_plain(kept_epoch=I32, kept_partition=I32, kept_offset=I64, near=B, conflict=B, found_at=TIME),
     ),
     "duplicates farther apart than 65,536 positions or in another partition, and nearer ones whose content differs",
 )
@@ -213,18 +205,7 @@ PRICES = Table(
 )
 COST_ADJUSTMENTS = Table(
     "cost_adjustments",
-    _plain(
-        id=S,
-        day=pa.date32(),
-        _epoch=I32,
-        _partition=I32,
-        _offset=I64,
-        cost_usd=MONEY,
-        delta_usd=MONEY,
-        price_version=S,
-        reason=S,
-        adjusted_at=TIME,
-    ),
+    (*_OF_EVENT, *_plain(cost_usd=MONEY, delta_usd=MONEY, price_version=S, reason=S, adjusted_at=TIME)),
     "re-pricing as rows of a ledger: delta to what was landed",
 )
 

@@ -127,10 +127,10 @@ def maintain(settings: Settings) -> MaintainSettings:
         SettingsError: a retention below a day, or for a table that keeps everything.
     """
     from jobs.maintain import RETENTION_DAYS, MaintainSettings
-    from warehouse.upkeep import RETAINED
+    from warehouse.upkeep import RETAINED, unkeepable
 
     said = settings.maintain
-    if wrong := sorted(t for t, days in said.retention_days.items() if t not in RETAINED or days < 1):
+    if wrong := unkeepable(said.retention_days):
         raise SettingsError(
             "maintain.retention_days",
             f"{', '.join(f'{t} cannot be kept for {said.retention_days[t]} days' for t in wrong)}",

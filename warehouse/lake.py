@@ -163,7 +163,7 @@ class Lake:
             epoch = max((row[2] for row in old), default=-1) + 1
             for _, _, was, partition, offset in old:
                 gap = self._gap(was, Move(topic, partition, offset, offset), "topic replaced: the rest is unknown")
-                self._insert(connection, {"gaps": gap})
+                self.put(connection, {"gaps": gap})
             ledger.add(connection, [(topic, topic_id, epoch, p, start) for p, start in sorted(starts.items())])
 
         before = self.epoch(topic) if topic in self.topic_ids() else -1
@@ -194,7 +194,7 @@ class Lake:
             if real and not ledger.move(connection, real, self._epochs):
                 raise _MovedError
             faults.point("land.before_insert")
-            self._insert(connection, batches)
+            self.put(connection, batches)
             faults.point("land.after_insert")
             connection.execute("CALL lake.set_commit_message('land', ?)", [self._token(real)])
             if self._kept:
@@ -216,7 +216,7 @@ class Lake:
 
     def insert(self, batches: Mapping[str, pa.Table]) -> None:
         """Append rows that stand for no positions (prices, what jobs found); the caller tells its own doubles."""
-        self._transact(lambda connection: self._insert(connection, batches), lambda: False)
+        self._transact(lambda connection: self.put(connection, batches), lambda: False)
 
     def replace_ledger(self) -> None:
         """Shed the dead rows that moves left behind; skipped where another writer is in the way."""
@@ -266,7 +266,8 @@ class Lake:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _insert(self, connection: duckdb.DuckDBPyConnection, batches: Mapping[str, pa.Table]) -> None:
+    def put(self, connection: duckdb.DuckDBPyConnection, batches: Mapping[str, pa.Table]) -> None:
+        """Append rows to tables, in the caller's transaction."""
         for name, batch in batches.items():
             table = _TABLES[name]
             connection.register("batch", shielded(table.name, batch))

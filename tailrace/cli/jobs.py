@@ -94,8 +94,7 @@ def _duplicates(settings: Settings, stop: Stop) -> tuple[DuplicatesReport, str]:
     report = duplicates(wiring.lake(settings), now=wall, stop=stop)
     text = (
         f"ok in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: {report.positions} positions "
-        f"compared; "
-        f"{report.late} late duplicates, {report.conflicts} that contradict the event that counts"
+        f"compared; {report.late} late duplicates, {report.conflicts} that contradict the event that counts"
     )
     return report, text
 

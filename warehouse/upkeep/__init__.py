@@ -4,7 +4,7 @@ from warehouse.upkeep.duplicates import Look, find_duplicates
 from warehouse.upkeep.expire import Cleaned, OrphansRefusedError, clean_old_files, expire_snapshots, remove_orphans
 from warehouse.upkeep.merge import Merged, merge
 from warehouse.upkeep.pace import Pace
-from warehouse.upkeep.retention import RETAINED, drop_old_days
+from warehouse.upkeep.retention import RETAINED, drop_old_days, unkeepable
 
 __all__ = [
     "RETAINED",
@@ -19,4 +19,5 @@ __all__ = [
     "find_duplicates",
     "merge",
     "remove_orphans",
+    "unkeepable",
 ]

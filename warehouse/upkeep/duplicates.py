@@ -101,18 +101,16 @@ def find_duplicates(lake: Lake, *, at: datetime, most: int = 1_000_000) -> Look:
         for (e, p), (a, b) in spans.items()
     ]
     tables = {
-        LATE_DUPLICATES: late,
-        DUPLICATE_CHECKS: pa.Table.from_pylist(checks, schema=DUPLICATE_CHECKS.schema),
+        LATE_DUPLICATES.name: late,
+        DUPLICATE_CHECKS.name: pa.Table.from_pylist(checks, schema=DUPLICATE_CHECKS.schema),
     }
     ours = False
 
     def record(connection: duckdb.DuckDBPyConnection) -> None:
         nonlocal ours
         ours = _looked(connection) == before  # else another run recorded the same
-        for table, batch in tables.items() if ours else ():
-            connection.register("batch", batch)
-            connection.execute(f"INSERT INTO {table.name} BY NAME SELECT * FROM batch")
-            connection.unregister("batch")
+        if ours:
+            lake.put(connection, tables)
 
     lake.transact(record)
     if not ours:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 
 import duckdb
@@ -16,6 +17,11 @@ _TOPIC_OF = {**{table.name: f"'{EVENTS}'" for table in EVENT_TABLES}, DEAD.name:
 """Tables whose rows prove positions -> SQL for the topic of a row."""
 RETAINED = (*(table.name for table in (ROLLUPS, TICKS, EMBEDDINGS, DEAD_BYTES)), *_TOPIC_OF)
 """Tables that may lose old days."""
+
+
+def unkeepable(days: Mapping[str, int]) -> list[str]:
+    """Return which of these retentions cannot be: of a table that has none, or one that would take today's rows."""
+    return sorted(table for table, kept in days.items() if table not in RETAINED or kept < 1)
 
 
 def drop_old_days(pace: Pace, table: str, *, before: date, at: datetime) -> int:
