@@ -1,8 +1,9 @@
 """Half an hour at the highest rate that this machine holds: memory flat, handles bounded, lag shown and made up?
 
 The whole of ``tailrace up`` runs here, broker included, under calls of about 1 KB. ``find``: the rate grows by a fifth
-until land or meter fall behind; four fifths of that rate are held. ``hold``: every process is looked at each few
-seconds, maintain runs beside it; ``rss_growth_mb`` is the last five minutes against the minutes five to ten, of all
+until land or meter fall behind. ``prove``: four fifths of that, tried for a minute and a half, lowered to nine tenths of
+what was really worked off until lag no longer grows. ``hold``: every process is looked at each few seconds, maintain
+runs beside it; ``rss_growth_mb`` is the last five minutes against the minutes five to ten, of all
 stages together. ``overload``: three times the rate for a minute; what lag ``status`` shows, and how long until it is
 made up at half the rate. Last, all that was acknowledged is counted in the lake and ``tailrace verify`` run.
 Run: ``make bench-soak``; ``QUICK=1`` for the short form; an argument is minutes. The last line is one JSON object.
@@ -38,6 +39,8 @@ from warehouse.connect import LakeConfig, connect
 DISTRIBUTIONS = ("confluent-kafka", "duckdb", "faust-streaming", "sentence-transformers")
 FIRST_RATE = 2_000.0
 FIND_S = 30 if QUICK else 240
+PROVE_S = 20 if QUICK else 90
+PROVE_TIMES = 8
 LOOK_S = 2 if QUICK else 5
 OVERLOAD_S = 15 if QUICK else 60
 OVERLOAD_TIMES = 3
@@ -208,13 +211,32 @@ def find_rate(watch: Watch, rate: Any) -> float:
     return float(rate.value) * 0.8
 
 
-def settle(watch: Watch, within_s: float, *, below: int) -> float:
-    """Wait until land and meter are less than ``below`` records behind; return how long it took."""
-    began = time.monotonic()
+def settle(watch: Watch, rate: Any, within_s: float, *, below: int) -> float:
+    """Wait at half the rate until land and meter are less than ``below`` records behind; return how long it took."""
+    began, full = time.monotonic(), rate.value
+    rate.value = full / 2
     while max(watch.look().lag[name] for name in JUDGED) > below:
         assert time.monotonic() - began < within_s, watch.up.status()["stages"]
         time.sleep(LOOK_S)
+    rate.value = full
     return time.monotonic() - began
+
+
+def prove_rate(watch: Watch, rate: Any) -> None:
+    """Lower the rate until lag does not grow at it: the first minute of any rate goes to memory, not to the disk."""
+    for _ in range(PROVE_TIMES):
+        settle(watch, rate, 900, below=int(BEHIND_S * rate.value))
+        began = watch.look()
+        time.sleep(PROVE_S)
+        ended = watch.look()
+        took = ended.at - began.at
+        grew = max(ended.lag[name] - began.lag[name] for name in JUDGED) / took
+        done = (ended.acked - began.acked) / took - max(0.0, grew)
+        print(f"prove: {rate.value:,.0f}/s, lag grows by {grew:,.0f}/s, {done:,.0f}/s worked off", flush=True)
+        if max(ended.lag[name] for name in JUDGED) < 2 * BEHIND_S * rate.value and grew < 0.02 * rate.value:
+            return
+        rate.value = 0.9 * done
+    raise AssertionError(f"lag still grows at {rate.value:,.0f}/s")
 
 
 def hold(watch: Watch, rate: Any, minutes: float) -> dict[str, Any]:
@@ -231,7 +253,7 @@ def hold(watch: Watch, rate: Any, minutes: float) -> dict[str, Any]:
         if max(sample.lag[name] for name in JUDGED) > 12 * BEHIND_S * rate.value:
             rate.value *= 0.9
             cuts += 1
-            settle(watch, 900, below=int(BEHIND_S * rate.value))
+            settle(watch, rate, 900, below=int(BEHIND_S * rate.value))
         if time.monotonic() > next_maintain:
             command = [sys.executable, "-m", "tailrace", "job", "run", "maintain", "--json"]
             jobs.append(subprocess.Popen(command, cwd=REPO, env=watch.up.environment, stdout=log, stderr=log))
@@ -293,8 +315,8 @@ def overload(watch: Watch, rate: Any) -> dict[str, Any]:
     while time.monotonic() < end:
         time.sleep(LOOK_S)
         watch.look()
-    rate.value = sustained / 2
-    took = settle(watch, 1800, below=int(BEHIND_S * sustained))
+    rate.value = sustained
+    took = settle(watch, rate, 1800, below=int(BEHIND_S * sustained))
     seen = watch.during(before.at, time.monotonic())
     rss = {name: max(s.rss_mb.get(name, 0.0) for s in seen) for name in before.rss_mb}
     shown = {name: max(s.lag[name] for s in seen) for name in JUDGED}
@@ -336,13 +358,13 @@ def main() -> None:
             load = spawn.Process(target=pump, args=(told["kafka"]["bootstrap_servers"], rate, acked, stop), daemon=True)
             load.start()
             rate.value = find_rate(watch, rate)
-            settle(watch, 600, below=int(BEHIND_S * rate.value))
+            prove_rate(watch, rate)
             found = hold(watch, rate, minutes)
             found |= overload(watch, rate)
             stop.set()
             load.join(150)
             assert load.exitcode == 0, f"the pump ended with {load.exitcode}"
-            settle(watch, 600, below=0)
+            settle(watch, rate, 600, below=0)
             time.sleep(3)
             found |= counted(up, lake, acked.value)
             stages = up.status()["stages"]

@@ -16,7 +16,7 @@ import structlog
 
 from schemas import faults, tables
 from schemas.records import Move
-from warehouse import ledger
+from warehouse import durable, ledger
 from warehouse.connect import LakeConfig, connect
 from warehouse.errors import (
     LakeBusyError,
@@ -62,7 +62,7 @@ class Lake:
         self._name = uuid.uuid4().hex
         """Who we are in the catalog's commit messages: whether a COMMIT without an answer was ours."""
         # a catalog in a file always answers; a network may swallow the answer of a COMMIT
-        self._kept = Kept() if config.on_disk and not config.on_sqlite else None
+        self._kept = Kept(self._name) if config.on_disk and not config.on_sqlite else None
 
     @classmethod
     def open(cls, config: LakeConfig, *, now: Callable[[], int], lander: bool = True, create: bool = True) -> Lake:
@@ -197,8 +197,6 @@ class Lake:
             self.put(connection, batches)
             faults.point("land.after_insert")
             connection.execute("CALL lake.set_commit_message('land', ?)", [self._token(real)])
-            if self._kept:
-                self._kept.hold(connection, batches)
             faults.point("land.before_commit")
 
         self._transact(body, lambda: self._settled(real), rows=sum(b.num_rows for b in batches.values()))
@@ -316,8 +314,10 @@ class Lake:
             committing = False
             try:
                 with self._slice():
+                    began = time.time_ns()
                     self.connection.execute("BEGIN TRANSACTION")
                     body(self.connection)
+                    self._secure(began)
                     committing = True
                     self.connection.execute("COMMIT")
                 if self._kept:
@@ -338,6 +338,15 @@ class Lake:
             self.on_wait()
             log.info("transaction_retried", tries=tries, cause=cause.splitlines()[0][:200])
             time.sleep(random.uniform(0.005, 0.05) * min(tries, 10))
+
+    def _secure(self, since_ns: int) -> None:
+        """Bring what the open transaction wrote to the disk, and keep it through a COMMIT without an answer."""
+        if not self.config.on_disk:
+            return
+        files = durable.written_since(self.config.data_path, since_ns, time.time_ns())
+        durable.sync(files, self.config.data_path)
+        if self._kept:
+            self._kept.hold(files)
 
     def _slice(self) -> AbstractContextManager[bool]:
         return commit_slice(self.config.catalog, wait_s=_SLICE_WAIT_S) if self.config.on_sqlite else nullcontext(True)

@@ -1,0 +1,84 @@
+"""On the disk before the catalog names it: what survives a power cut.
+
+DuckDB 1.5.5 closes a Parquet file without fsync, while SQLite and PostgreSQL sync what they commit. A power cut soon
+after a commit would leave a catalog that names files without bytes, and a ledger that stands behind rows that nobody
+has (tests/faults/test_power.py). So whoever commits syncs first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_SLACK_NS = 1_000_000_000
+"""File systems stamp with a clock of their own tick, and clocks are set back."""
+_LEAF_LINKS = 2
+"""Links of a folder without folders in it, where the file system counts them; others say 1."""
+
+
+def written_since(folder: str, since_ns: int, now_ns: int) -> list[Path]:
+    """Return the files below ``folder`` made since ``since_ns``, of whatever process; some older ones may be among them.
+
+    Args:
+        folder: the lake's data path; none there yet is no file.
+        since_ns: wall clock before the first of them was made, ns UTC.
+        now_ns: wall clock now: where it was set back meanwhile, it counts.
+    """
+    return [Path(name) for name in _changed(folder, min(since_ns, now_ns) - _SLACK_NS)]
+
+
+def sync(files: Iterable[Path], root: str) -> None:
+    """Return when ``files`` and the folders that lead to them from ``root`` are on the disk.
+
+    Raises:
+        OSError: they are not.
+    """
+    folders: set[Path] = set()
+    for file in files:
+        with suppress(FileNotFoundError):  # another land's, rolled back meanwhile: ours stay until the commit
+            _fsync(file)
+        folders.update(parent for parent in file.parents if parent.is_relative_to(root))
+    for folder in folders:
+        _fsync(folder)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _changed(folder: str, since_ns: int) -> Iterator[str]:
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with entries:
+        stat = os.stat(folder)
+        here = stat.st_mtime_ns >= since_ns
+        if not here and stat.st_nlink == _LEAF_LINKS:
+            return
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _changed(entry.path, since_ns)
+            elif here and _made_ns(entry) >= since_ns:
+                yield entry.path
+
+
+def _made_ns(entry: os.DirEntry[str]) -> int:
+    """Return when a file was made: its name says so (``ducklake-<UUIDv7>.parquet``), else its last change.
+
+    A day that is not merged yet has thousands of files, and land looks once a second.
+    """
+    name = entry.name
+    if name.startswith("ducklake-") and name.endswith(".parquet") and name[23:24] == "7":
+        with suppress(ValueError):
+            return int(name[9:17] + name[18:22], 16) * 1_000_000
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime_ns
+    except FileNotFoundError:
+        return 0
