@@ -11,6 +11,7 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -102,6 +103,52 @@ def test_files_of_a_good_size_are_left_alone(lake, rows):
     land(lake, rows, range(4))
     size = max(file.stat().st_size for file in live_files(lake))
     assert merge(pace(lake), "raw_calls", target_bytes=size // 2).slices == 0
+
+
+def crowded(lake, monkeypatch, fits):
+    """Roll every transaction of ``lake`` back while ``fits()`` is false, as lost races would; returns the tries."""
+    transact, tried = lake.transact, []
+    lake.retry_for_s = 0.1
+
+    def race(body):
+        def run(connection):
+            body(connection)
+            tried.append(None)
+            if not fits():
+                raise duckdb.TransactionException("Transaction conflict: somebody else has committed")
+
+        transact(run)
+
+    monkeypatch.setattr(lake, "transact", race)
+    return tried
+
+
+def test_a_slice_that_never_fits_between_the_commits_of_others_is_made_smaller(lake, config, rows, monkeypatch):
+    land(lake, rows, range(24))
+    before = fingerprint(lake)
+    slow = pace(lake, size=20)
+    crowded(lake, monkeypatch, lambda: slow.size <= 5)
+    merged = merge(slow, "raw_calls")
+    monkeypatch.undo()
+    assert merged.done
+    assert merged.files_after == 1
+    assert fingerprint(lake) == before
+    assert verify(config).ok
+
+
+def test_a_lake_that_leaves_no_time_for_large_files_gets_its_small_ones_merged_and_no_error(
+    lake, config, rows, monkeypatch
+):
+    land(lake, rows, range(6))
+    size = max(file.stat().st_size for file in live_files(lake))
+    monkeypatch.setattr(sys.modules[merge.__module__], "_LEAST_BYTES", size // 8)
+    tried = crowded(lake, monkeypatch, lambda: False)
+    merged = merge(pace(lake, size=6), "raw_calls", target_bytes=4 * size)
+    assert (merged.files_after, merged.slices, merged.done) == (6, 0, False)
+    assert len(tried) >= 4, "not given up at once"
+    monkeypatch.undo()
+    assert merge(pace(lake), "raw_calls").files_after == 1
+    assert verify(config).ok
 
 
 @pytest.mark.row(68)

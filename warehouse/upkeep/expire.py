@@ -68,8 +68,8 @@ def expire_snapshots(pace: Pace, *, before: datetime) -> int:
         ]
         if not ids:
             break
-        pace.run(_expire(ids), most=2_000)
-        expired += len(ids)
+        if pace.attempt(_expire(ids), most=2_000):
+            expired += len(ids)
     if expired:
         log.info("snapshots_expired", snapshots=expired, before=str(before))
     return expired

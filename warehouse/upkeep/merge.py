@@ -14,6 +14,7 @@ import structlog
 
 from schemas.tables import LEDGER, TABLES
 from warehouse.connect import LAKE
+from warehouse.errors import LakeBusyError
 from warehouse.lake import Lake
 from warehouse.upkeep.pace import Pace
 
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 META = f"__ducklake_metadata_{LAKE}"
 TARGET_BYTES = 8 << 20
 """A file this large is left alone: about what one slice reads and writes (8 MiB is 20,000 calls of 2 KB text)."""
+_LEAST_BYTES = 256 << 10
 # the groups are DuckLake's own: schema version and partition; a file with deletes never merges
 _GROUPS = f"""
 WITH versions AS (SELECT begin_snapshot, schema_version FROM {META}.ducklake_schema_versions WHERE table_id = $1),
@@ -53,14 +55,16 @@ class Merged:
     files_after: int
     slices: int
     done: bool
-    """False where the caller stopped it half way; the rest is the next run's."""
+    """False where the caller stopped it, or others left it no time; the rest is the next run's."""
 
 
 def merge(pace: Pace, table: str, *, target_bytes: int = TARGET_BYTES) -> Merged:
     """Merge the small files that ``table`` has now, until a day has at most one below ``target_bytes``.
 
+    Where others commit too often for even two files to be merged in between, smaller ones only, or none: ``done`` is
+    False then, and the next run goes on.
+
     Raises:
-        LakeBusyError: others held the catalog for too long; what was merged stays.
         ValueError: not a table of ours, or the ledger: its inlined rows are never flushed.
     """
     if table not in {t.name for t in TABLES if t is not LEDGER}:
@@ -69,13 +73,21 @@ def merge(pace: Pace, table: str, *, target_bytes: int = TARGET_BYTES) -> Merged
     before, slices = _files(pace, table_id), pace.slices
     # what lands from now on is the next run's: else a merge under load never ends
     newest = pace.lake.query(f"SELECT max(snapshot_id) AS n FROM {META}.ducklake_snapshot")["n"][0].as_py()
-    done = False
+    done, wanted = False, target_bytes
     while not pace.stopped:
         rows = pace.lake.query(_GROUPS, [table_id, target_bytes, pace.size, newest]).to_pylist()
         if not rows:
-            done = True
+            done = target_bytes == wanted
             break
-        if not _slice(pace, table, min(row["target"] for row in rows)):
+        try:
+            moved = _slice(pace, table, min(row["target"] for row in rows))
+        except LakeBusyError as error:
+            target_bytes //= 2  # two files of half the size are half the work; the larger ones are a calmer hour's
+            if target_bytes < _LEAST_BYTES:
+                log.warning("merge_postponed", table=table, cause=str(error))
+                break
+            continue
+        if not moved:
             log.warning("merge_stood_still", table=table, groups=len(rows))
             break
     after = _files(pace, table_id) if pace.slices > slices else before
@@ -104,8 +116,7 @@ def _slice(pace: Pace, table: str, target: int) -> bool:
         sql = f"FROM ducklake_merge_adjacent_files('{LAKE}', '{table}', max_compacted_files => 1)"
         found.append(bool(connection.execute(sql).fetchall()))
 
-    pace.run(body)
-    return any(found)
+    return not pace.attempt(body) or any(found)
 
 
 def _table_id(pace: Pace, table: str) -> int:

@@ -6,8 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 
 import duckdb
+import structlog
 
+from warehouse.errors import LakeBusyError
 from warehouse.lake import Lake
+
+log = structlog.get_logger(__name__)
+_SMALLEST = 2
+_SHORT_S = 5.0
+"""Land waits a second for its turn and then commits all the same: a slice that lost so often is too long."""
 
 
 class Pace:
@@ -19,7 +26,7 @@ class Pace:
         *,
         slice_s: float = 0.2,
         rest: float = 1.0,
-        size: int = 20,
+        size: int = 6,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Make a pace.
@@ -61,8 +68,27 @@ class Pace:
         self.slices += 1
         self.longest_s = max(self.longest_s, took)
         # a slice costs a fixed share and one a file: halve at once, grow by steps
-        self.size = max(2, self.size // 2) if took > self._slice_s else min(most, self.size + self.size // 2)
+        self.size = max(_SMALLEST, self.size // 2) if took > self._slice_s else min(most, self.size + self.size // 2)
         time.sleep(min(took * self._rest, 5.0))
+
+    def attempt(self, body: Callable[[duckdb.DuckDBPyConnection], None], *, most: int = 500) -> bool:
+        """Run one slice; where it does not fit between the commits of others, False, and smaller ones from now on.
+
+        Raises:
+            LakeBusyError: not even the smallest slice fits.
+        """
+        patience, self.lake.retry_for_s = self.lake.retry_for_s, min(_SHORT_S, self.lake.retry_for_s)
+        try:
+            self.run(body, most=most)
+        except LakeBusyError:
+            if self.size <= _SMALLEST:
+                raise
+            log.info("slice_did_not_fit", size=self.size)
+            self.size = max(_SMALLEST, self.size // 4)
+            return False
+        finally:
+            self.lake.retry_for_s = patience
+        return True
 
 
 class Statement:
