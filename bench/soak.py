@@ -1,11 +1,11 @@
 """Half an hour at the highest rate that this machine holds: memory flat, handles bounded, lag shown and made up?
 
 The whole of ``tailrace up`` runs here, broker included, under calls of about 1 KB. ``find``: the rate grows by a fifth
-until land or meter fall behind. ``prove``: four fifths of that, tried for a minute and a half, lowered to nine tenths of
-what was really worked off until lag no longer grows. ``hold``: every process is looked at each few seconds, maintain
-runs beside it; ``rss_growth_mb`` is the last five minutes against the minutes five to ten, of all
-stages together. ``overload``: three times the rate for a minute; what lag ``status`` shows, and how long until it is
-made up at half the rate. Last, all that was acknowledged is counted in the lake and ``tailrace verify`` run.
+until land or meter fall behind. ``prove``: four fifths of that, tried for a minute and a half, and lowered to nine
+tenths of what was really worked off until lag no longer grows. ``hold``: every process is looked at each few seconds,
+maintain runs beside it; ``rss_growth_mb`` is the last five minutes against the minutes five to ten, of all stages
+together. ``overload``: three times the rate for a minute; what lag ``status`` shows, and how long until it is made up
+at half the rate. Last, all that was acknowledged is counted in the lake and ``tailrace verify`` run.
 Run: ``make bench-soak``; ``QUICK=1`` for the short form; an argument is minutes. The last line is one JSON object.
 """
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import structlog
 
 from pipelines.faust_transport import App
-from pipelines.kafka import Source
+from pipelines.kafka import PartitionStalledError, Source, Standstill
 from schemas.errors import RetryableError
 
 log = structlog.get_logger()
@@ -32,6 +32,8 @@ class Patience:
     settle_s: float = 90.0
     """No partitions or no tables yet, and the changelog stands still as well. More than the 60 s for which the group
     holds up everyone who joins when one of its members hangs."""
+    partition_s: float = 180.0
+    """One partition stands while others move; Faust may take its time over a long backlog of its neighbours."""
 
 
 class Reporting(Protocol):
@@ -84,11 +86,15 @@ class _Pulse:
         self.passed: dict[int, int] = {}
         """Partition -> offset up to which nothing was found to read."""
         self.restored = 0
+        self.standstill = Standstill(patience.partition_s)
+        self.stalled = False
 
     def felt(self) -> bool:
         """Whether the stage lives, as far as can be told."""
         now = time.monotonic()
         self._ask(now)
+        if self.stalled:
+            return False
         settling, lag, restored = self._settling(), self.lag(), _restored(self.stage.app)
         if not self.answers or self.stage.trouble or restored != self.restored or not (settling or lag):
             self.since, self.restored = now, restored
@@ -128,10 +134,26 @@ class _Pulse:
             log.warning("lag_unknown", cause=str(error))
         else:
             self.answers = True
+            self.stalled = self._one_stands(now)
 
-    def _readable(self) -> bool:
+    def _one_stands(self, now: float) -> bool:
+        if self._settling() or self.stage.trouble:
+            self.standstill = Standstill(self.patience.partition_s)
+            return False
+        numbers = self._assigned() & self.marks.keys()
+        starts = {(self.topic, n): self._start(n) for n in numbers}
+        try:
+            self.standstill.look(starts, {(self.topic, n): self.marks[n][1] - 1 for n in numbers}, now)
+        except PartitionStalledError as error:
+            if self._readable({error.partition}):
+                log.error("stage_stuck", partition=error.partition, cause=str(error))
+                return True
+        return False
+
+    def _readable(self, numbers: set[int] | None = None) -> bool:
         """Whether there is a record to read at all: aborted ones and markers may be all that waits."""
-        self.source.assign({(self.topic, n): self._start(n) for n in self._assigned() if n in self.marks})
+        numbers = self._assigned() if numbers is None else numbers
+        self.source.assign({(self.topic, n): self._start(n) for n in numbers if n in self.marks})
         until = time.monotonic() + _PEEK_S
         try:
             while (left := until - time.monotonic()) > 0:

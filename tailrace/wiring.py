@@ -13,7 +13,7 @@ from pipelines.kafka import Admin, KafkaConfig
 from schemas.errors import SettingsError
 from schemas.topics import TOPICS
 from tailrace.home import Home
-from tailrace.settings import Settings
+from tailrace.settings import LakeSettings, Settings
 from warehouse.connect import LakeConfig
 
 if TYPE_CHECKING:
@@ -36,11 +36,27 @@ def kafka(settings: Settings, bootstrap_servers: str | None = None) -> KafkaConf
 def lake(settings: Settings) -> LakeConfig:
     """Return where the lake is."""
     home = Home(settings.home)
+    data_path = settings.lake.data_path or str(home.data_path)
     return LakeConfig(
         catalog=settings.lake.catalog or str(home.catalog),
-        data_path=settings.lake.data_path or str(home.data_path),
+        data_path=data_path,
         memory_limit=settings.lake.memory_limit,
+        settings=_bucket(settings.lake) if "://" in data_path else {},
     )
+
+
+def _bucket(said: LakeSettings) -> dict[str, str]:
+    """Return DuckDB's settings for a bucket; what is not said is left to AWS_* in the environment."""
+    key, secret = said.s3_access_key_id, said.s3_secret_access_key
+    found = {
+        "s3_endpoint": said.s3_endpoint,
+        "s3_region": said.s3_region,
+        "s3_url_style": said.s3_url_style,
+        "s3_use_ssl": str(said.s3_use_ssl).lower(),
+        "s3_access_key_id": key.get_secret_value() if key else "",
+        "s3_secret_access_key": secret.get_secret_value() if secret else "",
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def make_topics(settings: Settings, bootstrap_servers: str) -> list[str]:
@@ -79,9 +95,11 @@ def meter(settings: Settings) -> MeterConfig:
     from pipelines.meter.stage import MeterConfig
 
     said = settings.meter
+    epoch, starts = landed_epoch(lake(settings))
     return MeterConfig(
         kafka(settings),
-        epoch=landed_epoch(lake(settings)),
+        epoch=epoch,
+        starts=starts,
         price_overrides=tuple(settings.prices),
         samples_per_s=said.samples_per_s,
         batch_rows=said.batch_rows,

@@ -21,7 +21,7 @@ BUILDS_SQL = {
     "pipelines/land/alerts.py": "words for people: the name of a topic of ours",
     "tailrace/doctor.py": "words for people: the id that doctor made",
     "warehouse/connect.py": "extensions and settings of this process, quoted",
-    "warehouse/keep.py": "names of TABLES",
+    "warehouse/landed.py": "names of TABLES",
     "warehouse/lake.py": "names of TABLES",
     "warehouse/ledger.py": "names of TABLES, catalog names of our own",
     "warehouse/migrate.py": "names and comments of TABLES and views",

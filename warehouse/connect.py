@@ -29,8 +29,8 @@ class LakeConfig:
     temp_dir: str = ""
     """Spill files; default: beside the data. Empty and no local data path: DuckDB's own choice."""
     max_temp_size: str = "4GiB"
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Further DuckDB settings, e.g. ``s3_endpoint``."""
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Further DuckDB settings, e.g. ``s3_endpoint``; the keys of a bucket are among them."""
 
     @property
     def on_sqlite(self) -> bool:
@@ -91,7 +91,8 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
     try:
         load_extensions(connection, config)
         for name, value in config.settings.items():
-            connection.execute(f"SET {name} = {quoted(value)}")
+            # GLOBAL: DuckLake lists a bucket for orphans on a connection of its own
+            connection.execute(f"SET GLOBAL {name} = {quoted(value)}")
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(_attach(config, read_only=read_only, create=create))
         connection.execute(f"USE {LAKE}")

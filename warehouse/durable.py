@@ -19,7 +19,7 @@ _LEAF_LINKS = 2
 
 
 def written_since(folder: str, since_ns: int, now_ns: int) -> list[Path]:
-    """Return the files below ``folder`` made since ``since_ns``, of whatever process; some older ones may be among them.
+    """Return the files below ``folder`` made since ``since_ns``, by whatever process; some may be older.
 
     Args:
         folder: the lake's data path; none there yet is no file.

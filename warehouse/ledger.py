@@ -29,6 +29,9 @@ _CURRENT = """
 SELECT topic, topic_id, epoch, partition, next_offset FROM ledger
 QUALIFY epoch = max(epoch) OVER (PARTITION BY topic)
 """
+_STARTS = """
+SELECT epoch, partition, start_offset FROM ledger WHERE topic = $1 QUALIFY epoch = max(epoch) OVER ()
+"""
 
 
 def create_table(table: Table, name: str = "") -> str:
@@ -40,6 +43,12 @@ def create_table(table: Table, name: str = "") -> str:
 def read(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int, int, int]]:
     """Return (topic, topic id, epoch, partition, next offset) of every partition of the current epochs."""
     return connection.execute(_CURRENT).fetchall()
+
+
+def starts(connection: duckdb.DuckDBPyConnection, topic: str) -> tuple[int, dict[int, int]]:
+    """Return the current epoch of ``topic`` and its first offset of every partition; (0, {}) before the first."""
+    rows = connection.execute(_STARTS, [topic]).fetchall()
+    return (rows[0][0] if rows else 0), {partition: start for _, partition, start in rows}
 
 
 def move(connection: duckdb.DuckDBPyConnection, moves: Sequence[Move], epochs: Mapping[str, int]) -> bool:

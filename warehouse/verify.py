@@ -13,20 +13,13 @@ from typing import Any
 import duckdb
 import msgspec
 
-from schemas.tables import EVENT_TABLES, TABLES
-from schemas.topics import ALERTS, DELIVERIES, EMBEDDINGS, EVENTS, LOG, ROLLUPS
+from schemas.tables import TABLES, TABLES_OF
+from schemas.topics import EVENTS
 from warehouse.connect import LAKE, LakeConfig, connect
+from warehouse.errors import LakeUnavailableError
 from warehouse.migrate import require_current
 
 _SHOWN = 20
-_TABLES_OF = {
-    EVENTS: tuple(t.name for t in EVENT_TABLES),
-    ROLLUPS: ("rollups", "ticks"),
-    EMBEDDINGS: ("embeddings",),
-    ALERTS: ("alerts",),
-    DELIVERIES: ("deliveries",),
-    LOG: ("log_records",),
-}
 _MANY_ROWS = {"rollups": "dims, series, second", "embeddings": "call_id, side"}
 """Tables where one record is many rows, and what tells them apart."""
 _DUPLICATES = """
@@ -112,6 +105,8 @@ def verify(config: LakeConfig) -> VerifyReport:
         return VerifyReport(
             not problems, snapshot, tuple(partitions), spans, files, late, conflicts, problems=tuple(problems)
         )
+    except duckdb.IOException as error:
+        raise LakeUnavailableError(config.name, "verify", str(error).strip().splitlines()[0]) from error
     finally:
         connection.close()
 
@@ -125,25 +120,38 @@ def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[i
                 f"SELECT data_file, data_file_size_bytes FROM ducklake_list_files('{LAKE}', '{table.name}')"
             ).fetchall()
         ]
-    if not config.on_disk:
-        return len(rows), []
+    objects = _objects(connection, config.data_path) if rows and not config.on_disk else {}
     problems = []
     for table_name, path, size in rows:
         try:
-            found = os.stat(path).st_size
+            found = os.stat(path).st_size if config.on_disk else objects[path]
         except OSError as error:
             problems.append(Problem("files", path, f"{table_name}: {error.strerror or error}"))
+            continue
+        except KeyError:
+            problems.append(Problem("files", path, f"{table_name}: no such object"))
             continue
         if found != size:
             problems.append(Problem("files", path, f"{table_name}: {found} bytes, the catalog says {size}"))
     return len(rows), problems
 
 
+def _objects(connection: duckdb.DuckDBPyConnection, data_path: str) -> dict[str, int]:
+    """Return the bytes of every object below ``data_path``: from listings of a thousand, none is opened."""
+    below = f"{data_path.rstrip('/')}/**"
+    try:
+        return dict(connection.execute("SELECT filename, size FROM read_blob($1)", [below]).fetchall())
+    except duckdb.IOException as error:
+        if "No files found" in str(error):
+            return {}
+        raise
+
+
 def _landed(topic: str) -> str:
     """Return SQL for the (kind, _epoch, _partition, _offset) of every position that has a row."""
     parts = [
         f"SELECT {'DISTINCT' if name in _MANY_ROWS else ''} 'landed' AS kind, _epoch, _partition, _offset FROM {name}"
-        for name in _TABLES_OF[topic]
+        for name in TABLES_OF[topic]
     ]
     parts.append(f"SELECT 'dead' AS kind, _epoch, _partition, _offset FROM dead WHERE topic = '{topic}'")
     return " UNION ALL ".join(f"({part})" for part in parts)
@@ -151,7 +159,7 @@ def _landed(topic: str) -> str:
 
 def _partitions(connection: duckdb.DuckDBPyConnection) -> list[PartitionReport]:
     reports = []
-    for topic in _TABLES_OF:
+    for topic in TABLES_OF:
         rows = connection.execute(
             f"""
             WITH landed AS (
@@ -216,14 +224,14 @@ def _missing(connection: duckdb.DuckDBPyConnection, report: PartitionReport) -> 
 
 def _doubles(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
     problems = []
-    for topic, names in _TABLES_OF.items():
+    for topic in TABLES_OF:
         # a position may stand in one table only, and once
         rows = connection.execute(
             f"SELECT _epoch, _partition, _offset, count(*) FROM ({_landed(topic)}) "
             f"GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY 1, 2, 3 LIMIT {_SHOWN}"
         ).fetchall()
         problems += [Problem("doubles", f"{topic}[{p}]@{o} epoch {e}", f"{n} rows") for e, p, o, n in rows]
-        for name in names:
+        for name in TABLES_OF[topic]:
             if name not in _MANY_ROWS:
                 continue
             rows = connection.execute(
@@ -239,7 +247,7 @@ def _doubles(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
 def _ledger(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
     """The ledger may not stand below a landed position, nor a row where the ledger knows no partition."""
     problems = []
-    for topic in _TABLES_OF:
+    for topic in TABLES_OF:
         rows = connection.execute(
             f"""
             SELECT n._epoch, n._partition, n.first, n.last, l.start_offset, l.next_offset

@@ -24,6 +24,7 @@ log = structlog.get_logger()
 VERSION = 1
 APP = ""
 """Key of the level that spans all features."""
+_OVERHEAD = 10
 _SEEN_WIDE = 2.0
 """Evidence (power of ten) for the whole app that makes a feature's alarm the app's affair."""
 
@@ -47,6 +48,9 @@ class WatchConfig:
     """After an incident the app stays quiet so long (event time)."""
     accept_s: float = 21_600.0
     """A shift that has lasted so long is the new normal: the incident closes and the reference starts over."""
+    most_texts: int = 200_000
+    """A partition keeps so many texts over all its apps (2 to 5 KB each; a busy app has 20,000), whatever apps call
+    themselves."""
 
 
 class State(msgspec.Struct):
@@ -89,6 +93,12 @@ class Watch:
     def standing(self) -> str:
         """``learning`` until there is a reference, then ``watching`` or ``firing``."""
         return "firing" if self.incident else "watching" if self.levels else "learning"
+
+    @property
+    def held(self) -> int:
+        """Texts in memory, a stratum's own cost among them."""
+        strata = sum(_OVERHEAD + len(s.texts) + len(s.waiting) + len(s.incoming) for s in self.strata.values())
+        return _OVERHEAD + strata + sum(map(len, self.windows.values()))
 
     def _one(self, point: Point) -> Alert | None:
         self.ordinal += 1

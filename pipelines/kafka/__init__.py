@@ -6,23 +6,29 @@ from pipelines.kafka.config import KafkaConfig
 from pipelines.kafka.errors import (
     FencedError,
     OffsetLostError,
+    PartitionStalledError,
     TopicMissingError,
     TopicReplacedError,
     TransactionAbortedError,
 )
 from pipelines.kafka.producer import Producer, TransactionalProducer
 from pipelines.kafka.source import Source
+from pipelines.kafka.standstill import Standstill
+from pipelines.kafka.times import read_times
 
 __all__ = [
     "Admin",
     "FencedError",
     "KafkaConfig",
     "OffsetLostError",
+    "PartitionStalledError",
     "Producer",
     "Source",
+    "Standstill",
     "TopicMissingError",
     "TopicReplacedError",
     "TransactionAbortedError",
     "TransactionalProducer",
     "read_all",
+    "read_times",
 ]

@@ -6,7 +6,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from schemas.errors import FatalError, KafkaRefusedError, KafkaUnavailableError, RetryableError, TailraceError
 
-OFFSET_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+OFFSET_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION})
 LEADERLESS = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -58,6 +58,17 @@ class TopicMissingError(RetryableError):
         self.bootstrap_servers = bootstrap_servers
         self.topic = topic
         super().__init__(f"no topic {topic} on kafka {bootstrap_servers}; make it with `tailrace topics create`")
+
+
+class PartitionStalledError(RetryableError):
+    """A partition is not read any more, although there is something to read: start over."""
+
+    def __init__(self, topic: str, partition: int, offset: int, end: int, for_s: float) -> None:
+        self.topic = topic
+        self.partition = partition
+        super().__init__(
+            f"{topic}[{partition}] has stood at {offset} for {for_s:.0f} s with records up to {end}; starting over"
+        )
 
 
 class TopicReplacedError(FatalError):

@@ -132,22 +132,29 @@ class TransactionalProducer(Producer):
         """Open a transaction."""
         self._call(self._producer.begin_transaction, action="begin")
 
-    def commit(self, offsets: Mapping[tuple[str, int], int], source: Source, *, note: str = "") -> None:
+    def commit(
+        self, offsets: Mapping[tuple[str, int], int], source: Source, *, notes: Mapping[tuple[str, int], str] = {}
+    ) -> None:
         """Commit what was sent since ``begin`` together with the next ``offsets`` of ``source``'s group.
 
-        ``note`` is kept beside each offset, see `Source.committed`.
+        ``notes`` are kept beside the offsets, see `Source.committed`.
 
         Raises:
             TransactionAbortedError: nothing was committed; start over from the committed offsets.
             FencedError: another process has this slot.
             KafkaUnavailableError: no answer; whether it was committed is unknown until the offsets are read again.
         """
-        self._send_offsets(offsets, source, note)
+        self._send_offsets(offsets, source, notes)
         self._call(self._producer.commit_transaction, _SLICE_S, action="commit")
 
-    def _send_offsets(self, offsets: Mapping[tuple[str, int], int], source: Source, note: str) -> None:
+    def _send_offsets(
+        self, offsets: Mapping[tuple[str, int], int], source: Source, notes: Mapping[tuple[str, int], str]
+    ) -> None:
         if offsets:
-            moves = [ck.TopicPartition(self.config.on_wire(t), p, offset, note) for (t, p), offset in offsets.items()]
+            moves = [
+                ck.TopicPartition(self.config.on_wire(t), p, offset, notes.get((t, p), ""))
+                for (t, p), offset in offsets.items()
+            ]
             self._call(
                 self._producer.send_offsets_to_transaction,
                 moves,

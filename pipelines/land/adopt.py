@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+
+import duckdb
 
 from pipelines.kafka import Source
 from pipelines.land.config import LandConfig
+from pipelines.land.parting import partings
 from warehouse import ledger
 from warehouse.connect import connect
 from warehouse.lake import Lake
+from warehouse.landed import times
 
 
 @dataclass(frozen=True)
@@ -24,38 +29,56 @@ class Adopted:
     epoch: int
 
 
-def adopt(config: LandConfig, topics: Sequence[str], *, now: Callable[[], int]) -> dict[str, Adopted]:
+def adopt(
+    config: LandConfig, topics: Sequence[str], *, now: Callable[[], int], force: bool = False
+) -> dict[str, Adopted]:
     """Start a new epoch for each of ``topics`` that is not the one the lake knows; return those.
+
+    One that was made again is landed from its start, one whose log was cut from where it was cut. With ``force`` all of
+    them get an epoch; one that is whole goes on where it stands.
 
     Raises:
         LakeMissingError: there is no lake; none is made.
         LakeLockedError: land is running; stop it first.
         TopicMissingError: one of them does not exist.
     """
-    with closing(Source(config.kafka, topics, group=None)) as source:
+    with closing(Source(config.kafka, topics, group=None, batch_wait_s=0.1)) as source:
         # looked at before the lock is asked for: whoever has nothing to adopt is not told to stop land
         with closing(connect(config.lake, read_only=True)) as reader:
-            if not _made_again(source, topics, ledger.read(reader)):
+            if not _made_again(source, topics, reader, force=force):
                 return {}
         adopted = {}
         with Lake.open(config.lake, now=now) as lake:
-            for topic, (was, found) in _made_again(source, topics, ledger.read(lake.connection)).items():
-                starts = {p: low for p, (low, _) in source.partitions(topic).items()}
+            made_again = _made_again(source, topics, lake.connection, force=force)
+            for topic, (was, found, starts) in made_again.items():
                 adopted[topic] = Adopted(was, found, lake.adopt(topic, found, starts))
         return adopted
 
 
 def _made_again(
-    source: Source, topics: Sequence[str], rows: Sequence[tuple[str, str, int, int, int]]
-) -> dict[str, tuple[str, str]]:
-    """Topic -> (id the ledger has, id it has now), of those with another id or a log that ends below the ledger."""
+    source: Source, topics: Sequence[str], lake: duckdb.DuckDBPyConnection, *, force: bool
+) -> dict[str, tuple[str, str, dict[int, int]]]:
+    """Topic -> (id the ledger has, id it has now, where to land from) of those that are not the landed ones."""
     found = {}
+    rows = ledger.read(lake)
     for topic in topics:
-        known = {topic_id for name, topic_id, *_ in rows if name == topic}
-        if not known:
+        stands = {p: upto for name, _, _, p, upto in rows if name == topic}
+        if not stands:
             continue
-        topic_id, marks = source.topic_id(topic), source.partitions(topic)
-        cut = any(name == topic and p in marks and upto > marks[p][1] for name, _, _, p, upto in rows)
-        if cut or topic_id not in known:
-            found[topic] = (known.pop(), topic_id)
+        was, epoch = next((topic_id, epoch) for name, topic_id, epoch, *_ in rows if name == topic)
+        topic_id = source.topic_id(topic)
+        lows = {p: low for p, (low, _) in source.partitions(topic).items()}
+        if topic_id != was:
+            found[topic] = (was, topic_id, lows)
+            continue
+        landed = partial(_landed, lake, epoch)
+        cut = partings(source, landed, {(topic, p): upto for p, upto in stands.items()})
+        if cut or force:
+            found[topic] = (was, topic_id, {p: cut.get((topic, p), stands.get(p, low)) for p, low in lows.items()})
     return found
+
+
+def _landed(
+    lake: duckdb.DuckDBPyConnection, epoch: int, topic: str, partition: int, start: int, end: int
+) -> dict[int, int]:
+    return times(lake, topic, epoch, partition, start, end)

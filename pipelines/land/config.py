@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pipelines.decode import Redaction
 from pipelines.kafka import KafkaConfig
+from pipelines.kafka.standstill import PATIENCE_S
 from warehouse.connect import LakeConfig
 
 
@@ -27,7 +28,9 @@ class LandConfig:
     dead_window: int = 200
     """Consecutive events that the share is taken over, at least."""
     check_every_s: float = 60.0
-    """How often topic ids and new partitions are looked at."""
+    """How often topic ids, new partitions and partitions that stand still are looked at."""
+    stalled_s: float = PATIENCE_S
+    """A partition that stands still for longer, with something to read, makes land start over."""
     rules: Redaction = field(default_factory=Redaction)
     price_overrides: Sequence[Mapping[str, object]] = ()
     alerts: bool = True

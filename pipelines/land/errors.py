@@ -13,12 +13,21 @@ class ZombieError(FatalError):
 
 
 class LogCutError(FatalError):
-    """The ledger stands above the end of the log: the cluster was made again, or acknowledged records are gone."""
+    """The log is not the one that was landed: the cluster was made again, or acknowledged records are gone."""
 
     def __init__(self, topic: str, partition: int, stands: int, end: int) -> None:
+        """Name the place.
+
+        Args:
+            topic: without prefix.
+            partition: of it.
+            stands: next offset of the ledger.
+            end: where the log ends, or begins to be another one.
+        """
         self.topic = topic
         self.partition = partition
         super().__init__(
-            f"cannot land {topic}[{partition}]: the ledger stands at {stands}, the log ends at {end}; "
-            f"was the cluster made again? `tailrace topics adopt {topic}` goes on under a new epoch"
+            f"cannot land {topic}[{partition}]: the ledger stands at {stands}, but the log that was landed ends at "
+            f"{end}; was the cluster made again, or its disk cut off? `tailrace topics adopt {topic}` goes on from "
+            "there under a new epoch"
         )

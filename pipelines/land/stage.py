@@ -7,16 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import duckdb
 import pyarrow as pa
 import structlog
 
 from pipelines.decode import Seen, decode
-from pipelines.kafka import OffsetLostError, Producer, Source, TopicMissingError
+from pipelines.kafka import OffsetLostError, Producer, Source, Standstill, TopicMissingError
 from pipelines.land.alerts import breaker_alert, gap_alert
 from pipelines.land.breaker import Breaker
 from pipelines.land.config import LandConfig
 from pipelines.land.errors import LogCutError, ZombieError
 from pipelines.land.halves import halves
+from pipelines.land.parting import partings
 from pipelines.land.prices import LandedPrices
 from pipelines.land.rows import BadMessageError, dead_rows, land_rows
 from schemas import faults
@@ -33,6 +35,7 @@ from warehouse.errors import (
     TopicReplacedError,
 )
 from warehouse.lake import Lake
+from warehouse.landed import times
 
 log = structlog.get_logger(__name__)
 Beat = Callable[[dict[str, object]], None]
@@ -95,6 +98,8 @@ class Land:
         self._breaker = Breaker(limit=config.dead_ratio_limit, window=config.dead_window)
         self._checked = self._committed = 0.0
         self._held: dict[str, str] = {}
+        self._ends: dict[tuple[str, int], int] = {}
+        self._standstill = Standstill(config.stalled_s)
         self._source = Source(
             config.kafka,
             TOPICS,
@@ -113,6 +118,7 @@ class Land:
         """Read the ledger, check that the topics are the ones it knows, and go to where it stands."""
         self._prices = LandedPrices(self.config.kafka, self.config.price_overrides, self.lake, self._now)
         positions = self._check_topics()
+        self._check_logs(positions)
         for (topic, partition), offset in positions.items():
             if topic == EVENTS:
                 self._remember(partition, offset)
@@ -228,6 +234,7 @@ class Land:
     def _skip(self, error: OffsetLostError) -> None:
         """Go on at the low mark after retention took what we had not read; say what is lost."""
         stands = self._check_topics()
+        self._check_logs(stands)  # a log that was cut says the same
         for partition, (low, high) in self._probe.partitions(error.topic).items():
             offset = stands.get((error.topic, partition), low)
             if offset > high:
@@ -249,6 +256,8 @@ class Land:
     def _recheck(self) -> None:
         known = set(self._source.positions())
         positions = self._check_topics()
+        reading = {at: offset for at, offset in self._source.positions().items() if at[0] not in self._held}
+        self._standstill.look(reading, self._ends, self._checked)
         if new := set(positions) - known:
             log.info("partitions_added", partitions=sorted(f"{t}[{p}]" for t, p in new))
             for topic, partition in new:
@@ -273,11 +282,31 @@ class Land:
             here = self._probe.partitions(topic)
             self.lake.ensure_partitions(topic, found, {p: low for p, (low, _) in here.items()})
             marks |= {(topic, p): mark for p, mark in here.items()}
+        self._ends = {at: high for at, (_, high) in marks.items()}
         stands = {at: offset for at, offset in self.lake.ledger().items() if at in marks}
         for (topic, partition), offset in stands.items():
             if offset > marks[topic, partition][1]:
                 raise LogCutError(topic, partition, offset, marks[topic, partition][1])
         return stands
+
+    def _check_logs(self, stands: Mapping[tuple[str, int], int]) -> None:
+        """Refuse a log that was cut and has grown past the ledger again: its new records would never land.
+
+        Raises:
+            LogCutError: the records below the ledger are not those that were landed.
+        """
+
+        def landed(topic: str, partition: int, start: int, end: int) -> Mapping[int, int]:
+            return times(self.lake.connection, topic, self.lake.epoch(topic), partition, start, end)
+
+        source = Source(self.config.kafka, TOPICS, batch_wait_s=0.1)
+        try:
+            for (topic, partition), end in partings(source, landed, stands).items():
+                raise LogCutError(topic, partition, stands[topic, partition], end)
+        except duckdb.Error as error:  # a file is missing: verify names it, and what comes lands all the same
+            log.warning("log_not_compared", cause=str(error).splitlines()[0])
+        finally:
+            source.close()
 
     def _remember(self, partition: int, offset: int) -> None:
         """Read the 65,536 positions before ``offset`` again: duplicates are a function of the log alone."""

@@ -5,13 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import structlog
 
-from pipelines.kafka import Admin, FencedError, KafkaConfig, Source, TopicReplacedError, TransactionalProducer
+from pipelines.kafka import (
+    Admin,
+    FencedError,
+    KafkaConfig,
+    Source,
+    Standstill,
+    TopicReplacedError,
+    TransactionalProducer,
+    read_times,
+)
+from pipelines.kafka.standstill import PATIENCE_S
 from pipelines.meter import wire
 from pipelines.meter.counting import Counted, Counting
 from pipelines.meter.plan import DEFAULT, Plan
@@ -43,6 +53,8 @@ class MeterConfig:
     slots: int = 1
     epoch: int = 0
     """Of llm.events, as the lake's ledger has it; grows with ``tailrace topics adopt``."""
+    starts: Mapping[int, int] = field(default_factory=dict)
+    """Partition -> first offset of that epoch; others begin at the low watermark."""
     plan: Plan = DEFAULT
     price_overrides: tuple[Mapping[str, object], ...] = ()
     samples_per_s: float = 20.0
@@ -51,6 +63,8 @@ class MeterConfig:
     batch_bytes: int = 32 << 20
     batch_wait_s: float = 0.3
     tick_s: float = 0.5
+    stalled_s: float = PATIENCE_S
+    """A partition that stands still for longer, with something to read, makes meter start over."""
 
 
 def run(
@@ -123,11 +137,14 @@ class _Session:
             samples_per_s=config.samples_per_s / max(len(partitions), 1),
             slot=str(config.slot),
         )
+        self._last: dict[int, int] = {}
+        """Partition -> Kafka's time of the last record read: kept beside its offset, it tells a log that was cut."""
         positions = self._resume({p: marks for p, marks in partitions.items() if self._mine(p)})
         # the first transaction commits every position: beside the note, none may stay that another epoch left
         self._committed: dict[tuple[str, int], int] = {}
         warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive)
         self._ticked = self._looked = 0.0
+        self._standstill = Standstill(config.stalled_s)
         log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=config.slot, topic_id=self._topic_id)
 
     def step(self) -> None:
@@ -136,6 +153,7 @@ class _Session:
         started = time.monotonic()
         counted = None
         if batches:
+            self._last |= dict(zip(batches[0].partitions, batches[0].kafka_times, strict=True))
             counted = self._counting.count(batches[0], self._feed.books(), wall=self._now())
         due = started - self._ticked >= self.config.tick_s
         if counted or due:
@@ -167,12 +185,16 @@ class _Session:
         positions = {**self._source.positions(), _NOTE_AT: 0}
         moved = {at: offset for at, offset in positions.items() if self._committed.get(at) != offset}
         point("meter.before_commit")
-        self._producer.commit(moved, self._source, note=f"{self.config.epoch} {self._topic_id}")
+        notes = {at: str(self._last[at[1]]) for at in moved if at[1] in self._last}
+        notes[_NOTE_AT] = f"{self.config.epoch} {self._topic_id}"
+        self._producer.commit(moved, self._source, notes=notes)
         self._committed |= moved
         point("meter.after_commit")
 
     def _resume(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-        """Partition -> next offset: the committed one, else the low watermark; that as well where a log was cut.
+        """Partition -> next offset: the committed one, else the low watermark.
+
+        Where the log is another one than was counted, and adopted: where the lake lands it from.
 
         Raises:
             TopicReplacedError: another topic, or a log that was cut, under the old epoch.
@@ -183,17 +205,37 @@ class _Session:
         if replaced and not adopted:
             raise TopicReplacedError(EVENTS, f"its id is {self._topic_id}, it was {topic_id}")
         committed = {} if replaced else self._source.committed(EVENTS, marks)
+        for partition, end in self._cut(committed, marks).items():
+            if not adopted:
+                upto = committed[partition][0]
+                raise TopicReplacedError(
+                    EVENTS, f"partition {partition} was counted up to {upto}, its log ends at {end}"
+                )
+            del committed[partition]
         positions = {}
-        for partition, (low, high) in marks.items():
-            offset, _ = committed.get(partition, (low, ""))
-            if offset > high and adopted:
-                offset = low
-            if offset > high:
-                raise TopicReplacedError(EVENTS, f"position {offset} of partition {partition} is behind its end {high}")
+        for partition, (low, _) in marks.items():
+            offset, note = committed.get(partition, (self.config.starts.get(partition, low) if adopted else low, ""))
             if offset < low:
                 log.error("positions_lost", topic=EVENTS, partition=partition, start=offset, end=low)
             positions[partition] = max(offset, low)
+            if note.isdigit():
+                self._last[partition] = int(note)
         return positions
+
+    def _cut(self, committed: Mapping[int, tuple[int, str]], marks: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+        """Partition -> where its log ends, or is known to have another record, of those that were cut."""
+        found = {p: marks[p][1] for p, (offset, _) in committed.items() if offset > marks[p][1]}
+        known = {
+            p: (offset, int(note))
+            for p, (offset, note) in committed.items()
+            if p not in found and note.isdigit() and offset > marks[p][0]
+        }
+        last = {(EVENTS, p): offset - 1 for p, (offset, _) in known.items()}
+        times = read_times(self._source, last, {at: offset + 1 for at, offset in last.items()})
+        for at, offset in last.items():
+            if times[at].get(offset, known[at[1]][1]) != known[at[1]][1]:
+                found[at[1]] = offset
+        return found
 
     def _noted(self) -> tuple[int, str]:
         """(epoch, topic id) under which llm.events was counted last; (0, "") before the first time."""
@@ -209,7 +251,9 @@ class _Session:
         if (now := self._source.topic_id(EVENTS)) != self._topic_id:
             raise TopicReplacedError(EVENTS, f"its id is {now}, it was {self._topic_id}")
         known = self._source.positions()
-        added = {p for p in self._source.partitions(EVENTS) if self._mine(p) and (EVENTS, p) not in known}
+        marks = self._source.partitions(EVENTS)
+        self._standstill.look(known, {(EVENTS, p): high for p, (_, high) in marks.items()}, at)
+        added = {p for p in marks if self._mine(p) and (EVENTS, p) not in known}
         if added:
             self._source.assign({**known, **{(EVENTS, p): None for p in added}})
             for p in added:

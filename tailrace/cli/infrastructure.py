@@ -44,8 +44,12 @@ def _create(context: typer.Context) -> None:
 def _adopt(
     context: typer.Context,
     topic: Annotated[str, typer.Argument(help=f"One that land reads: {', '.join(LANDED)}.")],
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where land has nothing to adopt, because only meter was cut off.")
+    ] = False,
 ) -> None:
-    """Go on with a topic that was deleted and made again, or cut, under a new epoch, from its first record.
+    """Go on under a new epoch with a topic that was made again, from its first record, or cut, from where it was cut.
 
     What was landed stays. Land must not run: under `up` one that refuses the topic has ended, and tries every 20 s.
     """
@@ -55,7 +59,7 @@ def _adopt(
 
     here = get(context)
     config = replace(wiring.land(here.settings), kafka=wiring.kafka(here.settings, here.bootstrap_servers))
-    adopted = adopt(config, [topic], now=wall).get(topic)
+    adopted = adopt(config, [topic], now=wall, force=force).get(topic)
     if adopted is None:
         raise NothingToAdoptError(topic)
     typer.echo(f"{topic} adopted: its id was {adopted.was}, now {adopted.now}; it goes on under epoch {adopted.epoch}")

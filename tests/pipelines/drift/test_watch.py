@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from pipelines.drift.incident import iso
+from pipelines.drift.partition import Partition
 from pipelines.drift.points import Point
 from pipelines.drift.strata import ReferenceConfig
 from pipelines.drift.watch import Watch, WatchConfig
@@ -197,3 +199,19 @@ def test_more_features_than_are_tracked_share_one_reference(texts: Make) -> None
     for i, point in enumerate(texts(18, STEADY, 300)):
         watch.step([msgspec.structs.replace(point, feature=f"f{i % 30}")])
     assert len(watch.strata) == 4
+
+
+def test_apps_that_call_themselves_anew_with_every_text_cost_no_memory_and_no_alert(texts: Make) -> None:
+    partition = Partition(0, replace(CONFIG, most_texts=2_000))
+    shop = shifted(texts, 1, SHIFTED)
+    told = partition.apply(shop[:600], 600, 600)
+    for i, point in enumerate(texts(19, STEADY, 500)):
+        told += partition.apply([msgspec.structs.replace(point, app=f"app-{i}")], 600 + i, 600 + i)
+    assert sum(watch.held for watch in partition.watches.values()) <= 2_000
+    assert 10 < len(partition.watches) < 100
+    assert list(partition.watches)[-1] == '["app-499","input"]'
+    restored = Partition.load(0, dict(partition.save()), partition.config)
+    told += restored.apply(shop[600:], 2_000, 2_000)
+    assert [(a.state, a.series["app"]) for a in told] == [("firing", "bot"), ("resolved", "bot")]
+    assert told == judge(shop), "what goes on beside an app changes nothing for it"
+    assert sum(watch.held for watch in restored.watches.values()) <= 2_000

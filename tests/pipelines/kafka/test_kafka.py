@@ -177,8 +177,8 @@ def test_a_transaction_carries_the_offsets_and_a_zombie_is_shut_out(config):
     assert isinstance(fenced.value, FatalError)
     assert source.committed(EVENTS, [0]) == {0: (7, "")}
     new.begin()
-    new.commit({(EVENTS, 0): 8}, source, note="a note")
-    assert source.committed(EVENTS, [0]) == {0: (8, "a note")}
+    new.commit({(EVENTS, 0): 8, (EVENTS, 1): 9}, source, notes={(EVENTS, 0): "a note"})
+    assert source.committed(EVENTS, [0, 1]) == {0: (8, "a note"), 1: (9, "")}
     source.close()
 
 

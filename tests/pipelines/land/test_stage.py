@@ -17,10 +17,12 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pytest
+from confluent_kafka import TopicPartition
 
-from pipelines.kafka import Admin, KafkaConfig, Producer
+from pipelines.kafka import Admin, KafkaConfig, PartitionStalledError, Producer
 from pipelines.land import LandConfig, adopt, run
 from pipelines.land.errors import LogCutError
+from pipelines.land.stage import Land, wall_time
 from schemas.alerts import Alert, Delivery, LogRecord, Window
 from schemas.rollups import ROLLUP, SourceTick, Tick
 from schemas.topics import ALERTS, DELIVERIES, EVENTS, LOG, ROLLUPS, TOPICS, Topic
@@ -268,6 +270,33 @@ def test_partitions_added_under_us_are_landed_from_their_first_offset(rig):
         rig.send([call(), call()], partition=3)
         wait_for(lambda: rig.landed() == 3)
     assert proved(rig)[EVENTS, 3, 0].landed == 2
+
+
+@pytest.mark.row(39)
+def test_a_partition_that_the_client_forgot_makes_land_start_over_and_nothing_is_lost(rig):
+    rig.send([call()], partition=0)
+    rig.send([call()], partition=1)
+    rig.land_all(2)
+    config, stop = replaced(rig.config, check_every_s=0.1, stalled_s=1.0), threading.Event()
+    with Lake.open(config.lake, now=wall_time) as lake:
+        land = Land(config, lake, stop, now=wall_time, beat=lambda facts: None)
+        with land:
+            land.start()
+            # as a resume that was lost would leave it (librdkafka#5591)
+            land._source._consumer.pause([TopicPartition(config.kafka.on_wire(EVENTS), 1)])
+            rig.send([call()], partition=1)
+
+            def step_with_traffic():
+                for _ in range(200):
+                    rig.send([call()], partition=0)
+                    land.step()
+
+            with pytest.raises(PartitionStalledError, match=r"llm\.events\[1\]"):
+                step_with_traffic()
+    sent = rig.sent
+    rig.land_all(sent)
+    assert rig.landed() == sent
+    proved(rig)
 
 
 @pytest.mark.row(54)

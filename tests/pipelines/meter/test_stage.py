@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from pipelines.decode import PriceBooks, default_book
 from pipelines.kafka import Admin, FencedError, KafkaConfig, Producer, Source, TopicReplacedError
@@ -254,6 +255,29 @@ def test_copies_share_the_partitions_and_new_ones_are_taken_on(config, monkeypat
             for partition in tick.sources:
                 slots[partition].add(tick.slot)
     assert slots == {0: {"0"}, 1: {"1"}, 2: {"0"}, 3: {"1"}}
+
+
+@pytest.mark.row(39)
+def test_a_partition_that_the_client_forgot_makes_meter_start_over_and_nothing_is_lost(config, monkeypatch):
+    monkeypatch.setattr("pipelines.meter.stage._LOOK_S", 0.2)
+    made = []
+
+    class Forgetful(Source):
+        """The first of them drops one partition, as a resume that was lost would (librdkafka#5591)."""
+
+        def assign(self, positions):
+            super().assign(positions)
+            made.append(self)
+            if positions and made[0] is self:
+                self._consumer.pause([TopicPartition(self.config.on_wire(EVENTS), 1)])
+
+    monkeypatch.setattr("pipelines.meter.stage.Source", Forgetful)
+    emit(config, 300)
+    end, beats = in_thread(config, stalled_s=1.0)
+    wait_until_metered(config)
+    end()
+    assert any("has stood at 0" in beat.get("error", "") for beat in beats)
+    assert_tiled(config, read(config, ROLLUPS))
 
 
 @pytest.mark.row(17)
