@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -46,6 +46,15 @@ class LakeSettings(_Section):
     memory_limit: str = "1GB"
     query_memory_limit: str = "2GB"
     query_timeout_s: float = Field(300, gt=0)
+    s3_endpoint: str = Field("", pattern=r"^[^/]*$")
+    """host:port of a bucket (``data_path = "s3://..."``) that is not Amazon's."""
+    s3_region: str = ""
+    s3_url_style: Literal["vhost", "path"] = "vhost"
+    """Most servers that are not Amazon's want ``path``."""
+    s3_use_ssl: bool = True
+    s3_access_key_id: SecretStr | None = None
+    """Without it AWS_ACCESS_KEY_ID and its kin count. No session token: it would end before the stages do."""
+    s3_secret_access_key: SecretStr | None = None
 
 
 class LandSettings(_Section):

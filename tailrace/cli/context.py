@@ -80,6 +80,7 @@ def secrets(settings: Settings) -> list[str]:
 
     walk(dict(settings))
     walk(dict(settings.web))
+    walk(dict(settings.lake))
     found += [v for k, v in settings.kafka.client.items() if _SECRET_SETTING.search(k)]
     found += passwords(settings.lake.catalog or "")
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
