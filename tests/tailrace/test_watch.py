@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tailrace.broker import Broker
+from tailrace.home import Home
 from tailrace.settings import KafkaSettings, Settings
 from tailrace.stages import STAGES
 from tailrace.status import status
@@ -193,6 +195,29 @@ def test_the_outside_is_called_no_more_once_the_whole_of_it_is_killed(broker, pr
     wait("no stage outlives it", lambda: not any(os.path.exists(f"/proc/{s['pid']}") for s in stages.values()))
     time.sleep(5)  # of which each second held three calls
     assert len(outside.calls) == heard
+
+
+@pytest.mark.faults
+@pytest.mark.row(15)
+def test_a_broker_that_is_gone_for_good_is_noticed_outside_by_another_path_than_kafka(tmp_path, outside, monkeypatch):
+    monkeypatch.setattr("tailrace.watch.PROBE_EVERY_S", 0.5)
+    with Broker(tmp_path / "own", heap_mb=256) as own:
+        settings = Settings(
+            home=tmp_path,
+            kafka=KafkaSettings(bootstrap_servers=own.bootstrap),
+            deadman_url=f"http://{outside.host}/ping",
+            webhook_allow_hosts=(outside.host,),
+        )
+        Home(tmp_path).write_run("up", {"pid": os.getpid(), "bootstrap_servers": own.bootstrap, "stages": {}})
+        watch = Watch(settings, stages=(), web=False, call_every_s=0.2)
+        with watch.over(own.bootstrap):
+            wait("it calls while all is well", lambda: len(outside.calls) >= 3)
+            own.kill()
+            wait("it sees that the broker is gone", lambda: not watch.health()[0], 60)
+            time.sleep(1)  # a call that was on its way
+            heard = len(outside.calls)
+            time.sleep(3)
+            assert len(outside.calls) == heard
 
 
 def test_a_broker_that_is_away_is_unwell_although_every_stage_runs(tmp_path):
