@@ -178,9 +178,10 @@ def compare(folder: Path, rounds: int, each: int) -> dict[str, Any]:
     for n in range(rounds):
         fresh = folder / "fresh"
         shutil.copytree(template, fresh)
-        arms = [("fresh", fresh), ("after", after)]
-        for name, home in arms if n % 2 else arms[::-1]:
-            took[name] += run("land", home, "--commits", str(each))
+        # a fresh lake must stay one: it gets no more than a hundred or so
+        arms = [("fresh", fresh, max(100, each // 4)), ("after", after, each)]
+        for name, home, commits in arms if n % 2 else arms[::-1]:
+            took[name] += run("land", home, "--commits", str(commits))
         shutil.rmtree(fresh)
         since += each
         if since >= MAINTAIN_EVERY:
@@ -217,8 +218,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arm", choices=("land", "replace", "age", "maintain"))
     parser.add_argument("--home", type=Path)
-    parser.add_argument("--commits", type=int, default=100 if QUICK else 200, help="in each round")
-    parser.add_argument("--rounds", type=int, default=3 if QUICK else 100)
+    parser.add_argument("--commits", type=int, default=100 if QUICK else 500, help="in each round")
+    parser.add_argument("--rounds", type=int, default=3 if QUICK else 40)
     parser.add_argument("--snapshots", type=int, default=0)
     parser.add_argument("--dead", type=int, default=0)
     parser.add_argument("--pause", type=float, default=0.0)
