@@ -13,15 +13,16 @@ there, not even by its destructor, which would wait for threads that do not exis
 
 import logging
 import os
-import threading
 import time
 import weakref
 from collections import Counter, deque
+from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
 from typing import Counter as CounterOf
 
 from tailrace_emitter.ids import make_ready, next_id
+from tailrace_emitter.native import Event, greenlets, new_lock, original, start_thread
 from tailrace_emitter.shutdown import exit_s
 
 log = logging.getLogger("tailrace_emitter")
@@ -40,7 +41,7 @@ POLL_S = 0.02
 IDLE_S = 5.0
 
 # Held while C libraries are imported or a producer is built: a fork in that moment would copy held locks.
-_build_lock = threading.Lock()
+_build_lock = new_lock()
 _senders: "weakref.WeakSet[Sender]" = weakref.WeakSet()
 _kept_alive: List[Any] = []
 
@@ -103,11 +104,12 @@ class Sender:
     def _begin(self) -> None:
         """The state of a process that has not sent anything."""
         self._queue: Deque[Item] = deque()
-        self._wake = threading.Event()
-        self._done = threading.Event()
-        self._start_lock = threading.Lock()
-        self._door_lock = threading.Lock()
-        self._thread: Optional[threading.Thread] = None
+        self._wake = Event()
+        self._done = False
+        self._start_lock = new_lock()
+        self._door_lock = new_lock()
+        self._thread: Any = None
+        self._sleep: Callable[[float], None] = original("time", "sleep")
         self._idle = False
         self._closed = False
         self._deadline: Optional[float] = None
@@ -149,14 +151,15 @@ class Sender:
             self._door[reason] += 1
 
     def _start(self) -> None:
+        if greenlets():  # import locks are gevent's then: a thread of its own must find everything imported
+            with suppress(Exception):  # _build says it
+                self._load()
         with self._start_lock:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="tailrace-emitter", daemon=True)
                 try:
-                    thread.start()
+                    self._thread = start_thread(self._run, "tailrace-emitter")
                 except RuntimeError:  # the interpreter is going down
                     return
-                self._thread = thread
                 _finish_with_process(self)
 
     # -- the background thread ----------------------------------------------------------------------------
@@ -172,7 +175,7 @@ class Sender:
         except Exception:
             log.exception("tailrace_emitter_stopped")
         finally:
-            self._done.set()
+            self._done = True
 
     def _turn(self) -> bool:
         """Work for a slice of time, then rest in the way that fits; False when all is done."""
@@ -185,7 +188,7 @@ class Sender:
                 self._producer.poll(0)
             self._tell()
             if self._deadline is None:
-                time.sleep(BREATH_S)
+                self._sleep(BREATH_S)
             elif time.monotonic() >= self._deadline:
                 return False
             return True
@@ -199,7 +202,7 @@ class Sender:
         if not self._queue and self._deadline is None:
             self._wake.wait(IDLE_S)
             if self._deadline is None:
-                time.sleep(GATHER_S)
+                self._sleep(GATHER_S)
         self._idle = False
         self._wake.clear()
         return True
@@ -207,19 +210,25 @@ class Sender:
     def _build(self) -> None:
         with _build_lock:
             try:
-                # Everything this thread will ever import, here: a module lock held by a thread that a fork
-                # left behind would never open in the child.
-                import ctypes  # noqa: F401 - for keep_for_ever
-
-                from confluent_kafka import Producer
-
-                self._prepare()
+                producer = self._load()
                 settings = kafka_settings(self._servers or "", self._max, self._kafka)
                 settings.setdefault("error_cb", self._on_error)
-                self._producer = Producer(settings)
+                self._producer = producer(settings)
             except Exception as problem:  # noqa: BLE001 - a wrong setting or a missing library must not reach the app
                 self._unusable = "misconfigured"
                 self._say("misconfigured", f"no producer for {self._servers}: {problem}; events are dropped")
+
+    def _load(self) -> Any:
+        """Import everything that the thread will ever import; return the producer's class.
+
+        A module lock held by a thread that a fork left behind would never open in the child.
+        """
+        import ctypes  # noqa: F401 - for keep_for_ever
+
+        from confluent_kafka import Producer
+
+        self._prepare()
+        return Producer
 
     def _send_next(self) -> None:
         self._taken += 1
@@ -321,7 +330,7 @@ class Sender:
             time.sleep(0.002)
         return max(0, self.left())
 
-    def close(self, timeout: float) -> int:
+    def close(self, timeout: float, sleep: Optional[Callable[[float], None]] = None) -> int:
         """Take no more events, send what is there, at most ``timeout`` seconds; how many are left over."""
         if self._closed:
             return max(0, self.left())
@@ -329,7 +338,10 @@ class Sender:
         if self._thread is not None:
             self._deadline = time.monotonic() + timeout
             self._wake.set()
-            self._done.wait(timeout + 0.2)
+            until = self._deadline + 0.2
+            sleep = sleep or time.sleep  # other greenlets go on meanwhile
+            while not self._done and time.monotonic() < until:
+                sleep(0.002)
             if self._producer is not None:
                 keep_for_ever(self._producer)  # its destructor may wait for a broker that is not there
         return max(0, self.left())
@@ -385,7 +397,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _build_lock
-    _build_lock = threading.Lock()
+    _build_lock = new_lock()
     for sender in list(_senders):
         sender.after_fork()
 

@@ -4,11 +4,11 @@ import atexit
 import os
 import signal
 import sys
-import threading
 import time
 import weakref
-from _thread import start_new_thread
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Optional
+
+from tailrace_emitter.native import new_lock, original
 
 EXIT_S = 2.0
 """What the end of a process may wait for Kafka; ``TAILRACE_EXIT_S`` says otherwise."""
@@ -35,7 +35,7 @@ def exit_s() -> float:
         return EXIT_S
 
 
-def finish() -> None:
+def finish(sleep: Optional[Callable[[float], None]] = None) -> None:
     """Close every emitter within ``exit_s()`` in all; left-overs are counted on stderr."""
     limit = exit_s()
     until = time.monotonic() + limit
@@ -43,7 +43,7 @@ def finish() -> None:
     reasons: Dict[str, int] = {}
     senders = list(_open)
     for sender in senders:
-        left += sender.close(max(0.0, until - time.monotonic()))
+        left += sender.close(max(0.0, until - time.monotonic()), sleep)
     for sender in senders:
         for reason, count in sender.stats()["dropped"].items():
             reasons[reason] = reasons.get(reason, 0) + count
@@ -65,12 +65,10 @@ def _watch_sigterm() -> None:
 
     Afterwards the signal's default action runs, so the process ends with the same status as without us.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return
     try:
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _on_sigterm)
-    except (ValueError, OSError, AttributeError):
+    except (ValueError, OSError, AttributeError):  # not in the main thread; any greenlet of it will do
         pass
 
 
@@ -80,10 +78,10 @@ def _on_sigterm(number: int, frame: Any) -> None:
     The interrupted main thread may stand inside ``put`` and hold the very locks that ``close`` and ``stats`` need;
     waiting for itself it would never end. Those of ``threading`` too: hence a bare thread and a bare lock.
     """
-    done = threading.Lock()
+    done = new_lock()
     done.acquire()
     try:
-        start_new_thread(_finish_and_open, (done,))
+        original("_thread", "start_new_thread")(_finish_and_open, (done,))
         done.acquire(timeout=exit_s() + _SLACK_S)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -92,6 +90,6 @@ def _on_sigterm(number: int, frame: Any) -> None:
 
 def _finish_and_open(done: Any) -> None:
     try:
-        finish()
+        finish(original("time", "sleep"))  # a greenlet's would bring a hub of its own
     finally:
         done.release()

@@ -73,7 +73,7 @@ def test_with_no_broker_the_process_still_ends_and_says_what_is_left(end: str, s
 
 HELD = {
     "the lock of what is refused at the door": "sender._door_lock",
-    "the lock of the event that wakes the sender": "sender._wake._cond",
+    "the lock of the sender's start": "sender._start_lock",
     "the lock of threads that start": "__import__('threading')._active_limbo_lock",
 }
 

@@ -60,7 +60,7 @@ MATRIX: dict[int, tuple[str, str]] = {
     55: ("emitter without a broker", "never blocks, never raises; counted"),
     56: ("emitter at exit", "flushes for 2 s; what is left is said"),
     57: ("emitter after fork", "each child delivers its own"),
-    58: ("emitter in threads and asyncio", "thread-safe; the loop is not blocked"),
+    58: ("emitter in threads, asyncio and gevent", "thread-safe; the loop is not blocked"),
     59: ("emitter killed", "what was acknowledged has landed"),
     60: ("emitter's hook raises", "no content on the wire; counted"),
     61: ("laptop asleep for 8 h", "no storm; missed jobs run once"),

@@ -1,0 +1,144 @@
+"""The emitter in an app of greenlets: what waits for Kafka waits in a thread of its own, never in the hub's."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.emitter.test_processes import by_pid, environment
+
+PATCH = "import gevent.monkey; gevent.monkey.patch_all()"
+FIRST_EVENT = "import tailrace_emitter; tailrace_emitter.call('m', extra={'pid': 0})"
+ORDERS = {
+    "patched first": (PATCH, "pass"),
+    "patched after the import": ("import tailrace_emitter", PATCH),
+    "patched after the first event": (FIRST_EVENT, PATCH),
+}
+EMIT = """
+    {first}
+    {then}
+    import os, signal, sys, gevent, tailrace_emitter
+    def work():
+        for i in range(50):
+            tailrace_emitter.call("m", input_tokens=i, extra={{"pid": os.getpid()}})
+            gevent.sleep(0)
+    gevent.joinall([gevent.spawn(work) for _ in range(20)], raise_error=True)
+    {end}
+"""
+ENDS = {
+    "normal": ("", 0),
+    "sigterm": ("os.kill(os.getpid(), signal.SIGTERM); gevent.sleep(30)", -signal.SIGTERM),
+}
+
+WATCHED = """
+    {first}
+    {then}
+    import gevent, tailrace_emitter
+    from tailrace_emitter.native import original
+    here = original("_thread", "get_ident")
+    sender = tailrace_emitter.default()._sender
+    where = set()
+    turn = sender._turn
+    def watched(*args):
+        where.add(here())
+        return turn(*args)
+    sender._turn = watched
+    tailrace_emitter.call("m", output="x")
+    ticks = 0
+    while ticks < 100 or not where:  # the hub goes round
+        gevent.sleep(0.001)
+        ticks += 1
+    assert here() not in where, "the sender ran in the hub's thread"
+    assert tailrace_emitter.stats()["waiting"] == 1, tailrace_emitter.stats()
+    assert tailrace_emitter.flush(0.2) == 1
+"""
+
+
+@pytest.mark.row(58)
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+def test_a_thousand_events_of_twenty_greenlets_arrive_once(order: tuple[str, str], topic: Any, script: Any) -> None:
+    source = EMIT.format(first=order[0], then=order[1], end="")
+    app = script(source, environment(topic, TAILRACE_EXIT_S="60"))  # the machine may be busy
+    _, err = app.communicate(timeout=120)
+    assert app.returncode == 0, err
+    assert "not delivered" not in err
+    counts = by_pid([e for e in topic.events(1000) if e["extra"]["pid"]])
+    assert counts == {app.pid: 1000}
+
+
+@pytest.mark.row(58)
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
+def test_an_app_of_greenlets_ends_in_time_and_says_what_is_left(end: tuple[str, int], script: Any) -> None:
+    code, status = end
+    source = EMIT.format(first=PATCH, then="pass", end=code)
+    app = script(source, environment(None, TAILRACE_BOOTSTRAP_SERVERS="127.0.0.1:9", TAILRACE_EXIT_S="0.5"))
+    _, err = app.communicate(timeout=60)
+    assert app.returncode == status, err
+    assert "1000 events not delivered at exit within 0.5 s" in err
+
+
+@pytest.mark.row(58)
+def test_sigterm_flushes_an_app_of_greenlets(topic: Any, script: Any) -> None:
+    code, status = ENDS["sigterm"]
+    app = script(EMIT.format(first=PATCH, then="pass", end=code), environment(topic, TAILRACE_EXIT_S="60"))
+    _, err = app.communicate(timeout=120)
+    assert app.returncode == status, err
+    assert by_pid(topic.events(1000)) == {app.pid: 1000}
+
+
+@pytest.mark.row(58)
+@pytest.mark.parametrize("order", list(ORDERS.values())[:2], ids=list(ORDERS)[:2])
+def test_with_no_broker_the_hub_goes_round_while_an_event_waits(order: tuple[str, str], script: Any) -> None:
+    """Structure instead of a clock: no turn of the sender, in which it may wait for Kafka, is one of the hub's."""
+    source = WATCHED.format(first=order[0], then=order[1])
+    app = script(source, environment(None, TAILRACE_BOOTSTRAP_SERVERS="127.0.0.1:9", TAILRACE_EXIT_S="0.1"))
+    try:
+        _, err = app.communicate(timeout=60)
+    finally:
+        app.kill()
+    assert app.returncode == 0, err
+
+
+@pytest.mark.row(58)
+def test_gunicorn_with_gevent_workers_and_preload_sends_from_every_worker(topic: Any, tmp_path: Path) -> None:
+    """The worst order: the parent has sent before the fork, and the workers patch after it."""
+    (tmp_path / "web.py").write_text(
+        "import os, tailrace_emitter\n"
+        "tailrace_emitter.call('m', extra={'pid': os.getpid()})\n"
+        "def app(environ, start_response):\n"
+        "    tailrace_emitter.call('m', extra={'pid': os.getpid()})\n"
+        "    start_response('200 OK', [('content-type', 'text/plain')])\n"
+        "    return [str(os.getpid()).encode()]\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gunicorn", "--preload", "-k", "gevent", "-w", "2", "-b", f"127.0.0.1:{port}"]
+    server = subprocess.Popen(
+        [*command, "web:app"],
+        cwd=tmp_path,
+        env=environment(topic, TAILRACE_EXIT_S="60"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    answered: list[int] = []
+    try:
+        until = time.monotonic() + 60
+        while len(set(answered)) < 2 and time.monotonic() < until:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
+                    answered.append(int(response.read()))
+            except OSError:
+                time.sleep(0.1)
+    finally:
+        server.terminate()
+        _, err = server.communicate(timeout=60)
+    assert len(set(answered)) == 2, err
+    counts = by_pid(topic.events(len(answered) + 1))
+    assert counts.pop(server.pid) == 1
+    assert counts == {pid: answered.count(pid) for pid in answered}
