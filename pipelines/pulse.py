@@ -93,7 +93,7 @@ class _Pulse:
         """Whether the stage lives, as far as can be told."""
         now = time.monotonic()
         self._ask(now)
-        if self.stalled:
+        if self.stalled and self.answers:
             return False
         settling, lag, restored = self._settling(), self.lag(), _restored(self.stage.app)
         if not self.answers or self.stage.trouble or restored != self.restored or not (settling or lag):

@@ -7,6 +7,7 @@ has (tests/faults/test_power.py). So whoever commits syncs first.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -14,19 +15,22 @@ from pathlib import Path
 
 _SLACK_NS = 1_000_000_000
 """File systems stamp with a clock of their own tick, and clocks are set back."""
+_NO_SUCH_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
+"""What file systems answer that do not sync folders."""
 _LEAF_LINKS = 2
 """Links of a folder without folders in it, where the file system counts them; others say 1."""
 
 
-def written_since(folder: str, since_ns: int, now_ns: int) -> list[Path]:
+def written_since(folder: str, since_ns: int) -> list[Path]:
     """Return the files below ``folder`` made since ``since_ns``, by whatever process; some may be older.
 
     Args:
         folder: the lake's data path; none there yet is no file.
         since_ns: wall clock before the first of them was made, ns UTC.
-        now_ns: wall clock now: where it was set back meanwhile, it counts.
     """
-    return [Path(name) for name in _changed(folder, min(since_ns, now_ns) - _SLACK_NS)]
+    # the root has folders: a file system that says otherwise does not count them (SMB)
+    counts = os.path.isdir(folder) and os.stat(folder).st_nlink > _LEAF_LINKS
+    return [Path(name) for name in _changed(folder, since_ns - _SLACK_NS, counts)]
 
 
 def sync(files: Iterable[Path], root: str) -> None:
@@ -41,7 +45,11 @@ def sync(files: Iterable[Path], root: str) -> None:
             _fsync(file)
         folders.update(parent for parent in file.parents if parent.is_relative_to(root))
     for folder in folders:
-        _fsync(folder)
+        try:
+            _fsync(folder)
+        except OSError as error:
+            if error.errno not in _NO_SUCH_SYNC:
+                raise
 
 
 def _fsync(path: Path) -> None:
@@ -52,19 +60,19 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def _changed(folder: str, since_ns: int) -> Iterator[str]:
+def _changed(folder: str, since_ns: int, links_count: bool) -> Iterator[str]:
     try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        return
-    with entries:
         stat = os.stat(folder)
         here = stat.st_mtime_ns >= since_ns
-        if not here and stat.st_nlink == _LEAF_LINKS:
+        if links_count and not here and stat.st_nlink == _LEAF_LINKS:
             return
+        entries = os.scandir(folder)
+    except (FileNotFoundError, PermissionError):  # what we may not open, like lost+found, is not the lake's
+        return
+    with entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from _changed(entry.path, since_ns)
+                yield from _changed(entry.path, since_ns, links_count)
             elif here and _made_ns(entry) >= since_ns:
                 yield entry.path
 

@@ -17,6 +17,7 @@ import structlog
 
 log = structlog.get_logger(__name__)
 _SUFFIX = ".kept"
+_PARQUET = ".parquet"
 _IN_FLIGHT_S = 3600.0
 
 
@@ -32,7 +33,7 @@ class Kept:
         """Give ``files``, written and not committed, a second name; those of others do no harm."""
         self.release()
         for file in files:
-            if file.suffix == _SUFFIX:
+            if file.suffix != _PARQUET:
                 continue
             with suppress(FileNotFoundError):  # another's, rolled back meanwhile
                 os.link(file, self._second(file))
@@ -47,7 +48,7 @@ class Kept:
     def put_back(self) -> None:
         """Give back its name to what was deleted; the outcome is still unknown. In vain: an orphan, no harm."""
         for file in self._files:
-            if not file.exists():
+            with suppress(FileExistsError):
                 os.link(self._second(file), file)
                 log.warning("file_of_unknown_commit_restored", file=str(file))
 
@@ -66,7 +67,7 @@ def recover(data_path: str) -> None:
     A file restored in vain is an orphan, which the guarded clean-up removes; one dropped in vain would be a loss.
     """
     for kept in Path(data_path).rglob(f"*{_SUFFIX}"):
-        file = kept.with_name(kept.name.rsplit(".", 2)[0])
+        file = kept.with_name(kept.name.partition(_PARQUET)[0] + _PARQUET)
         with suppress(FileExistsError, FileNotFoundError):
             os.link(kept, file)
         with suppress(FileNotFoundError):

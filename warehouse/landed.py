@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import duckdb
+import structlog
 
 from schemas.tables import TABLES_OF
+from warehouse.errors import LakeUnavailableError
+
+log = structlog.get_logger(__name__)
+_BROKEN_FILE = (duckdb.IOException, duckdb.InvalidInputException)
 
 
 def times(
-    connection: duckdb.DuckDBPyConnection, topic: str, epoch: int, partition: int, start: int, end: int
-) -> dict[int, int]:
-    """Return offset -> Kafka's time (µs UTC) of the landed positions ``start`` to ``end`` - 1, dead ones included.
+    connection: duckdb.DuckDBPyConnection, topic: str, epoch: int, spans: Mapping[int, tuple[int, int]]
+) -> dict[int, dict[int, int]]:
+    """Return partition -> offset -> Kafka's time (µs UTC) of what has landed in ``spans``, dead ones included.
+
+    Where a log was cut before, a position has landed in more than one epoch: the latest one up to ``epoch`` counts. A
+    table with a file that is gone or damaged is left out, and said: what comes lands all the same (row 26).
+
+    Args:
+        connection: the lake.
+        topic: one that lands.
+        epoch: the current one.
+        spans: partition -> (from, to), to excluded.
 
     Raises:
-        KeyError: nothing of ``topic`` lands.
+        LakeUnavailableError: it does not answer; retry.
     """
-    found: dict[int, int] = {}
+    found: dict[int, dict[int, int]] = {partition: {} for partition in spans}
+    if not spans:
+        return found
+    wanted = " OR ".join(
+        f"(_partition = {p:d} AND _offset >= {a:d} AND _offset < {b:d})" for p, (a, b) in spans.items()
+    )
+    latest: dict[tuple[int, int], tuple[int, int]] = {}
+    """(partition, offset) -> (epoch, time)"""
+    least, most = min(a for a, _ in spans.values()), max(b for _, b in spans.values())
     for name in (*TABLES_OF[topic], "dead"):
-        rows = connection.execute(
-            f"SELECT _offset, epoch_us(_kafka_time) FROM {name} "
-            "WHERE _epoch = $1 AND _partition = $2 AND _offset >= $3 AND _offset < $4"
-            + (" AND topic = $5" if name == "dead" else ""),
-            [epoch, partition, start, end, *([topic] if name == "dead" else [])],
-        ).fetchall()
-        found |= dict(rows)
+        sql = (
+            f"SELECT _partition, _offset, max(_epoch), arg_max(epoch_us(_kafka_time), _epoch) FROM {name} "
+            f"WHERE _epoch <= $1 AND _offset >= {least:d} AND _offset < {most:d} AND ({wanted})"
+            + (" AND topic = $2" if name == "dead" else "")
+            + " GROUP BY 1, 2"
+        )
+        try:
+            rows = connection.execute(sql, [epoch, *([topic] if name == "dead" else [])]).fetchall()
+        except _BROKEN_FILE as error:
+            log.warning("table_not_compared", table=name, topic=topic, cause=str(error).splitlines()[0])
+            continue
+        except duckdb.Error as error:
+            raise LakeUnavailableError(f"table {name}", "compare", str(error).splitlines()[0]) from error
+        for partition, offset, landed_in, at in rows:
+            known = latest.get((partition, offset), (-1, 0))
+            latest[partition, offset] = max(known, (landed_in, at))
+    for (partition, offset), (_, at) in latest.items():
+        found[partition][offset] = at
     return found

@@ -324,5 +324,6 @@ class Stage:
             "positions": {n: p.samples_next for n, p in self.partitions.items()},
             "texts": self.texts,
             "rejected": self.rejected,
+            "shed": sum(p.shed for p in self.partitions.values()),
             "series": standing,
         }

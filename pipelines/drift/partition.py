@@ -10,13 +10,11 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
-import structlog
 
 from pipelines.drift.points import Point
 from pipelines.drift.watch import Watch, WatchConfig
 from schemas.alerts import Alert
 
-log = structlog.get_logger(__name__)
 CHUNK = 1_900
 """Bytes a changelog message: under 2 KiB, or Faust's producer is no longer the small talk it should be."""
 
@@ -51,7 +49,10 @@ class Partition:
         self.generation = 0
         self.texts_since = 0
         """Texts since the last checkpoint."""
+        self.shed = 0
+        """Apps (with their side) let go of since the start, because all of them together kept too many texts."""
         self._held: dict[str, int] = {}
+        self._texts = 0
 
     def apply(self, points: Sequence[Point], samples_next: int, embeddings_next: int) -> list[Alert]:
         """Judge one message of llm.embeddings and move on."""
@@ -61,21 +62,27 @@ class Partition:
             watch = self.watches.pop(key, None) or Watch(point.app, point.side, self.config)
             self.watches[key] = watch  # the last ones have the latest texts
             told += watch.step([point])
-            self._shed(key, watch.held)
+            self._keep(key, watch)
         self.texts_since += len(points)
         self.samples_next = max(self.samples_next, samples_next)
         self.embeddings_next = max(self.embeddings_next, embeddings_next)
         return told
 
-    def _shed(self, key: str, held: int) -> None:
-        """Let go of apps where all of them together keep too many texts: those still learning first, oldest first."""
-        self._held[key] = held
-        while sum(self._held.values()) > self.config.most_texts and len(self.watches) > 1:
-            others = [(k, watch) for k, watch in self.watches.items() if k != key]
-            ranked = {"learning": 0, "watching": 1, "firing": 2}
-            gone, watch = min(others, key=lambda one: ranked[one[1].standing])
-            log.warning("drift_app_shed", app=watch.app, side=watch.side, standing=watch.standing, texts=watch.held)
-            del self.watches[gone], self._held[gone]
+    def _keep(self, key: str, watch: Watch) -> None:
+        """Let go of apps where all of them together keep too many texts: learning ones first, oldest first.
+
+        Never of one that fires: whoever was told of an incident is told of its end.
+        """
+        self._texts += watch.held - self._held.get(key, 0)
+        self._held[key] = watch.held
+        while self._texts > self.config.most_texts:
+            others = (k for k, other in self.watches.items() if k != key and other.incident is None)
+            gone = min(others, key=lambda k: self.watches[k].standing != "learning", default=None)
+            if gone is None:
+                return
+            del self.watches[gone]
+            self._texts -= self._held.pop(gone)
+            self.shed += 1
 
     def save(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the checkpoint as (key, value), the meta last. Two generations take turns in the keys."""
@@ -107,6 +114,7 @@ class Partition:
         saved = msgspec.msgpack.decode(zlib.decompress(data), type=Saved)
         partition.watches = {key: Watch.restore(one, config) for key, one in saved.watches.items()}
         partition._held = {key: watch.held for key, watch in partition.watches.items()}
+        partition._texts = sum(partition._held.values())
         partition.generation = meta.generation
         partition.samples_next, partition.embeddings_next = meta.samples_next, meta.embeddings_next
         return partition

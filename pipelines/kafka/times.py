@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pipelines.kafka.source import Position, Source
 from schemas.errors import KafkaUnavailableError
 
-_READ_S = 60.0
+_STILL_S = 30.0
 
 
 def read_times(
-    source: Source, starts: Mapping[Position, int], ends: Mapping[Position, int]
+    source: Source,
+    starts: Mapping[Position, int],
+    ends: Mapping[Position, int],
+    *,
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[Position, dict[int, int]]:
     """Return, for each partition, offset -> Kafka's time (µs UTC) of its records from start to before end.
 
     ``source`` is left without partitions.
+
+    Args:
+        source: any, of these topics.
+        starts: partition -> first offset.
+        ends: partition -> offset to stop before; not above the end of its log.
+        alive: called between two reads.
 
     Raises:
         KafkaUnavailableError: the brokers do not answer.
     """
     found: dict[Position, dict[int, int]] = {at: {} for at in starts}
     source.assign({at: start for at, start in starts.items() if start < ends[at]})
-    until = time.monotonic() + _READ_S
+    before, moved = source.positions(), time.monotonic()
     while any(offset < ends[at] for at, offset in source.positions().items()):
-        if time.monotonic() > until:
-            raise KafkaUnavailableError(source.config.bootstrap_servers, "compare the log", f"{_READ_S:.0f} s passed")
+        if source.positions() != before:
+            before, moved = source.positions(), time.monotonic()
+        if time.monotonic() - moved > _STILL_S:
+            raise KafkaUnavailableError(
+                source.config.bootstrap_servers, "compare the log", f"{_STILL_S:.0f} s of silence"
+            )
+        alive()
         for records in source.poll():
             for partition, offset, at in zip(records.partitions, records.offsets, records.kafka_times, strict=True):
                 if offset < ends[records.topic, partition]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 
 import duckdb
 
 from pipelines.kafka import Source
 from pipelines.land.config import LandConfig
-from pipelines.land.parting import partings
+from pipelines.land.parting import landed_times, partings
 from warehouse import ledger
 from warehouse.connect import connect
 from warehouse.lake import Lake
-from warehouse.landed import times
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,17 @@ class Adopted:
     now: str
     """Id it has now: the same one where its log was cut."""
     epoch: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A topic that is not the one that was landed."""
+
+    was: str
+    topic_id: str
+    starts: dict[int, int]
+    """Partition -> where to land from."""
+    cause: str
 
 
 def adopt(
@@ -50,16 +59,17 @@ def adopt(
         adopted = {}
         with Lake.open(config.lake, now=now) as lake:
             made_again = _made_again(source, topics, lake.connection, force=force)
-            for topic, (was, found, starts) in made_again.items():
-                adopted[topic] = Adopted(was, found, lake.adopt(topic, found, starts))
+            for topic, made in made_again.items():
+                epoch = lake.adopt(topic, made.topic_id, made.starts, cause=made.cause)
+                adopted[topic] = Adopted(made.was, made.topic_id, epoch)
         return adopted
 
 
 def _made_again(
     source: Source, topics: Sequence[str], lake: duckdb.DuckDBPyConnection, *, force: bool
-) -> dict[str, tuple[str, str, dict[int, int]]]:
-    """Topic -> (id the ledger has, id it has now, where to land from) of those that are not the landed ones."""
-    found = {}
+) -> dict[str, Made]:
+    """Return those of ``topics`` that are not the landed ones."""
+    found: dict[str, Made] = {}
     rows = ledger.read(lake)
     for topic in topics:
         stands = {p: upto for name, _, _, p, upto in rows if name == topic}
@@ -69,16 +79,10 @@ def _made_again(
         topic_id = source.topic_id(topic)
         lows = {p: low for p, (low, _) in source.partitions(topic).items()}
         if topic_id != was:
-            found[topic] = (was, topic_id, lows)
+            found[topic] = Made(was, topic_id, lows, "topic replaced: the rest is unknown")
             continue
-        landed = partial(_landed, lake, epoch)
-        cut = partings(source, landed, {(topic, p): upto for p, upto in stands.items()})
+        cut = partings(source, landed_times(lake, {topic: epoch}), {(topic, p): upto for p, upto in stands.items()})
         if cut or force:
-            found[topic] = (was, topic_id, {p: cut.get((topic, p), stands.get(p, low)) for p, low in lows.items()})
+            starts = {p: cut.get((topic, p), stands.get(p, low)) for p, low in lows.items()}
+            found[topic] = Made(was, topic_id, starts, "the log was cut" if cut else "adopted by force")
     return found
-
-
-def _landed(
-    lake: duckdb.DuckDBPyConnection, epoch: int, topic: str, partition: int, start: int, end: int
-) -> dict[int, int]:
-    return times(lake, topic, epoch, partition, start, end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from schemas.errors import FatalError
 
 
@@ -13,21 +15,20 @@ class ZombieError(FatalError):
 
 
 class LogCutError(FatalError):
-    """The log is not the one that was landed: the cluster was made again, or acknowledged records are gone."""
+    """Logs are not the ones that were landed: the cluster was made again, or acknowledged records are gone."""
 
-    def __init__(self, topic: str, partition: int, stands: int, end: int) -> None:
-        """Name the place.
+    def __init__(self, cuts: Mapping[tuple[str, int], tuple[int, int]]) -> None:
+        """Name the places.
 
         Args:
-            topic: without prefix.
-            partition: of it.
-            stands: next offset of the ledger.
-            end: where the log ends, or begins to be another one.
+            cuts: (topic, partition) -> (next offset of the ledger, where the log ends or begins to be another one).
         """
-        self.topic = topic
-        self.partition = partition
+        self.topics = tuple(sorted({topic for topic, _ in cuts}))
+        places = "; ".join(
+            f"{topic}[{partition}]: the ledger stands at {stands}, but the log that was landed ends at {end}"
+            for (topic, partition), (stands, end) in sorted(cuts.items())
+        )
         super().__init__(
-            f"cannot land {topic}[{partition}]: the ledger stands at {stands}, but the log that was landed ends at "
-            f"{end}; was the cluster made again, or its disk cut off? `tailrace topics adopt {topic}` goes on from "
-            "there under a new epoch"
+            f"cannot land {places}. Was the cluster made again, or did its disk lose its end? "
+            f"`tailrace topics adopt {' '.join(self.topics)}` goes on from there under a new epoch"
         )

@@ -9,22 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import duckdb
+import structlog
+
 from pipelines.kafka import Source, read_times
 from pipelines.kafka.source import Position
+from warehouse.landed import times
 
+log = structlog.get_logger(__name__)
 NEAR = 16
 """Positions below the ledger that every start looks at."""
-Landed = Callable[[str, int, int, int], Mapping[int, int]]
-"""(topic, partition, from, to) -> offset -> Kafka's time, µs UTC, of what has landed there."""
+Spans = Mapping[int, tuple[int, int]]
+"""Partition -> (from, to), to excluded."""
+Landed = Callable[[str, Spans], Mapping[int, Mapping[int, int]]]
+"""(topic, spans) -> partition -> offset -> Kafka's time, µs UTC, of what has landed there."""
 
 
-def partings(source: Source, landed: Landed, stands: Mapping[Position, int]) -> dict[Position, int]:
+def landed_times(lake: duckdb.DuckDBPyConnection, epochs: Mapping[str, int]) -> Landed:
+    """Ask ``lake`` under the current ``epochs`` of its topics."""
+    return lambda topic, spans: times(lake, topic, epochs[topic], spans)
+
+
+def partings(
+    source: Source, landed: Landed, stands: Mapping[Position, int], *, alive: Callable[[], None] = lambda: None
+) -> dict[Position, int]:
     """Return, for partitions whose log is not the landed one, where that ends: the first position to land anew.
 
     Args:
         source: reads; left without partitions.
         landed: what the lake has.
         stands: next offset of the ledger.
+        alive: called while it reads.
 
     Raises:
         KafkaUnavailableError: the brokers do not answer.
@@ -35,24 +50,43 @@ def partings(source: Source, landed: Landed, stands: Mapping[Position, int]) -> 
     span = NEAR
     while open_:
         starts = {at: max(marks[at][0], upto - span) for at, upto in open_.items()}
-        logs = read_times(source, starts, {at: min(upto, marks[at][1]) for at, upto in open_.items()})
-        for at, upto in list(open_.items()):
-            end = _shared_end(logs[at], landed(*at, starts[at], upto), upto, marks[at][1])
-            if end is None and starts[at] > marks[at][0]:
-                continue  # nothing of both here: look farther back
-            del open_[at]
-            end = starts[at] if end is None else end
-            if end < upto:
-                found[at] = end
+        read = read_times(source, starts, {at: min(upto, marks[at][1]) for at, upto in open_.items()}, alive=alive)
+        for topic in {t for t, _ in open_}:
+            lake = landed(topic, {p: (start, open_[t, p]) for (t, p), start in starts.items() if t == topic})
+            for at in [at for at in open_ if at[0] == topic]:
+                (low, high), upto = marks[at], open_[at]
+                end = shared_end(read[at], lake[at[1]], upto, high)
+                if end is None and starts[at] > low:
+                    continue  # nothing of both here: look farther back
+                del open_[at]
+                if end is None:
+                    end = _unknown(at, read[at], lake[at[1]], upto, low, high)
+                if end < upto:
+                    found[at] = end
         span *= 16
     return found
 
 
-def _shared_end(log: Mapping[int, int], lake: Mapping[int, int], upto: int, high: int) -> int | None:
-    """Return where the two part: ``upto`` where they do not; None where nothing seen says so."""
-    differ = [offset for offset in log.keys() & lake.keys() if log[offset] != lake[offset]]
-    if not differ and upto <= high:
-        return upto
-    least = min([*differ, high])
-    same = [offset for offset in log.keys() & lake.keys() if offset < least]
-    return max(same) + 1 if same else None
+def shared_end(read: Mapping[int, int], lake: Mapping[int, int], upto: int, high: int) -> int | None:
+    """Return where log and lake part, ``upto`` where they do not; None where they share no position here.
+
+    Args:
+        read: offset -> Kafka's time, of the log.
+        lake: the same of the lake.
+        upto: next offset of the ledger.
+        high: end of the log.
+    """
+    both = read.keys() & lake.keys()
+    least = min([upto, high, *(offset for offset in both if read[offset] != lake[offset])])
+    same = [offset for offset in both if offset < least]
+    if not same:
+        return None
+    return upto if least == upto else max(same) + 1
+
+
+def _unknown(at: Position, read: Mapping[int, int], lake: Mapping[int, int], upto: int, low: int, high: int) -> int:
+    """Where the whole log shares no position with the lake: cut if anything says so, else taken for the same."""
+    if high < upto or any(read[offset] != lake[offset] for offset in read.keys() & lake.keys()):
+        return low
+    log.warning("log_not_compared", topic=at[0], partition=at[1], stands=upto)
+    return upto

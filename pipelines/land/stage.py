@@ -6,8 +6,8 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 
-import duckdb
 import pyarrow as pa
 import structlog
 
@@ -18,7 +18,7 @@ from pipelines.land.breaker import Breaker
 from pipelines.land.config import LandConfig
 from pipelines.land.errors import LogCutError, ZombieError
 from pipelines.land.halves import halves
-from pipelines.land.parting import partings
+from pipelines.land.parting import landed_times, partings
 from pipelines.land.prices import LandedPrices
 from pipelines.land.rows import BadMessageError, dead_rows, land_rows
 from schemas import faults
@@ -35,7 +35,6 @@ from warehouse.errors import (
     TopicReplacedError,
 )
 from warehouse.lake import Lake
-from warehouse.landed import times
 
 log = structlog.get_logger(__name__)
 Beat = Callable[[dict[str, object]], None]
@@ -235,10 +234,8 @@ class Land:
         """Go on at the low mark after retention took what we had not read; say what is lost."""
         stands = self._check_topics()
         self._check_logs(stands)  # a log that was cut says the same
-        for partition, (low, high) in self._probe.partitions(error.topic).items():
+        for partition, (low, _) in self._probe.partitions(error.topic).items():
             offset = stands.get((error.topic, partition), low)
-            if offset > high:
-                raise LogCutError(error.topic, partition, offset, high) from error
             if offset < low:
                 gap = Move(error.topic, partition, offset, low)
                 self.lake.add_gap(gap, "retention")
@@ -256,6 +253,8 @@ class Land:
     def _recheck(self) -> None:
         known = set(self._source.positions())
         positions = self._check_topics()
+        if cut := {at: (upto, self._ends[at]) for at, upto in positions.items() if upto > self._ends[at]}:
+            raise LogCutError(cut)
         reading = {at: offset for at, offset in self._source.positions().items() if at[0] not in self._held}
         self._standstill.look(reading, self._ends, self._checked)
         if new := set(positions) - known:
@@ -270,7 +269,6 @@ class Land:
 
         Raises:
             TopicReplacedError: a topic has another id than the one that was landed.
-            LogCutError: the ledger stands above the end of a log.
         """
         self._checked = time.monotonic()
         known = self.lake.topic_ids()
@@ -283,30 +281,20 @@ class Land:
             self.lake.ensure_partitions(topic, found, {p: low for p, (low, _) in here.items()})
             marks |= {(topic, p): mark for p, mark in here.items()}
         self._ends = {at: high for at, (_, high) in marks.items()}
-        stands = {at: offset for at, offset in self.lake.ledger().items() if at in marks}
-        for (topic, partition), offset in stands.items():
-            if offset > marks[topic, partition][1]:
-                raise LogCutError(topic, partition, offset, marks[topic, partition][1])
-        return stands
+        return {at: offset for at, offset in self.lake.ledger().items() if at in marks}
 
     def _check_logs(self, stands: Mapping[tuple[str, int], int]) -> None:
-        """Refuse a log that was cut and has grown past the ledger again: its new records would never land.
+        """Refuse logs that were cut, also those that have grown past the ledger again: their records would never land.
 
         Raises:
             LogCutError: the records below the ledger are not those that were landed.
         """
-
-        def landed(topic: str, partition: int, start: int, end: int) -> Mapping[int, int]:
-            return times(self.lake.connection, topic, self.lake.epoch(topic), partition, start, end)
-
-        source = Source(self.config.kafka, TOPICS, batch_wait_s=0.1)
-        try:
-            for (topic, partition), end in partings(source, landed, stands).items():
-                raise LogCutError(topic, partition, stands[topic, partition], end)
-        except duckdb.Error as error:  # a file is missing: verify names it, and what comes lands all the same
-            log.warning("log_not_compared", cause=str(error).splitlines()[0])
-        finally:
-            source.close()
+        epochs = {topic: self.lake.epoch(topic) for topic in TOPICS}
+        with closing(Source(self.config.kafka, TOPICS, batch_wait_s=0.1)) as source:
+            landed = landed_times(self.lake.connection, epochs)
+            ends = partings(source, landed, stands, alive=lambda: self._alive("comparing"))
+        if ends:
+            raise LogCutError({at: (stands[at], end) for at, end in ends.items()})
 
     def _remember(self, partition: int, offset: int) -> None:
         """Read the 65,536 positions before ``offset`` again: duplicates are a function of the log alone."""

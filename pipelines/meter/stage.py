@@ -185,7 +185,8 @@ class _Session:
         positions = {**self._source.positions(), _NOTE_AT: 0}
         moved = {at: offset for at, offset in positions.items() if self._committed.get(at) != offset}
         point("meter.before_commit")
-        notes = {at: str(self._last[at[1]]) for at in moved if at[1] in self._last}
+        epoch = self.config.epoch
+        notes = {at: f"{epoch} {self._last[at[1]]}" for at in moved if at[1] in self._last}
         notes[_NOTE_AT] = f"{self.config.epoch} {self._topic_id}"
         self._producer.commit(moved, self._source, notes=notes)
         self._committed |= moved
@@ -205,35 +206,38 @@ class _Session:
         if replaced and not adopted:
             raise TopicReplacedError(EVENTS, f"its id is {self._topic_id}, it was {topic_id}")
         committed = {} if replaced else self._source.committed(EVENTS, marks)
-        for partition, end in self._cut(committed, marks).items():
-            if not adopted:
-                upto = committed[partition][0]
-                raise TopicReplacedError(
-                    EVENTS, f"partition {partition} was counted up to {upto}, its log ends at {end}"
-                )
-            del committed[partition]
+        cut = self._cut(committed, marks)
         positions = {}
         for partition, (low, _) in marks.items():
             offset, note = committed.get(partition, (self.config.starts.get(partition, low) if adopted else low, ""))
+            known = _parsed(note)
+            if partition in cut:
+                if not adopted and (known is None or known[0] >= self.config.epoch):
+                    cause = f"partition {partition} was counted up to {offset}, its log ends at {cut[partition]}"
+                    raise TopicReplacedError(EVENTS, cause)
+                # where land goes on; where land was whole, as near to the cut as is known
+                offset = min(self.config.starts.get(partition, low), cut[partition])
+            elif adopted and known is None:  # an older meter's note: nothing to compare
+                offset = min(offset, self.config.starts.get(partition, offset))
+            elif known is not None:
+                self._last[partition] = known[1]
             if offset < low:
                 log.error("positions_lost", topic=EVENTS, partition=partition, start=offset, end=low)
             positions[partition] = max(offset, low)
-            if note.isdigit():
-                self._last[partition] = int(note)
         return positions
 
     def _cut(self, committed: Mapping[int, tuple[int, str]], marks: Mapping[int, tuple[int, int]]) -> dict[int, int]:
         """Partition -> where its log ends, or is known to have another record, of those that were cut."""
         found = {p: marks[p][1] for p, (offset, _) in committed.items() if offset > marks[p][1]}
-        known = {
-            p: (offset, int(note))
+        last = {
+            (EVENTS, p): offset - 1
             for p, (offset, note) in committed.items()
-            if p not in found and note.isdigit() and offset > marks[p][0]
+            if p not in found and _parsed(note) and offset > marks[p][0]
         }
-        last = {(EVENTS, p): offset - 1 for p, (offset, _) in known.items()}
-        times = read_times(self._source, last, {at: offset + 1 for at, offset in last.items()})
+        times = read_times(self._source, last, {at: offset + 1 for at, offset in last.items()}, alive=self._alive)
         for at, offset in last.items():
-            if times[at].get(offset, known[at[1]][1]) != known[at[1]][1]:
+            known = _parsed(committed[at[1]][1])
+            if known and times[at].get(offset, known[1]) != known[1]:
                 found[at[1]] = offset
         return found
 
@@ -279,3 +283,9 @@ class _Session:
             samples=len(counted.samples),
             took_s=round(took_s, 4),
         )
+
+
+def _parsed(note: str) -> tuple[int, int] | None:
+    """Return (epoch, Kafka's time of the last record) of the note beside an offset; None for those of older meters."""
+    epoch, _, at = note.partition(" ")
+    return (int(epoch), int(at)) if epoch.isdigit() and at.isdigit() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -18,11 +19,11 @@ kafka = typer.Typer(no_args_is_help=True, help="The embedded broker by itself.")
 
 
 class NothingToAdoptError(FatalError):
-    """The topic is the one the lake knows, or the lake knows none of this name yet."""
+    """The topics are the ones the lake knows, or were never landed."""
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topics: Sequence[str]) -> None:
         super().__init__(
-            f"nothing to adopt: {topic} is the topic that the lake knows, or was never landed; `tailrace land` goes on"
+            f"nothing to adopt of {', '.join(topics)}: as the lake knows them, or never landed; `tailrace land` goes on"
         )
 
 
@@ -43,26 +44,32 @@ def _create(context: typer.Context) -> None:
 @topics.command("adopt")
 def _adopt(
     context: typer.Context,
-    topic: Annotated[str, typer.Argument(help=f"One that land reads: {', '.join(LANDED)}.")],
+    topics: Annotated[
+        list[str] | None, typer.Argument(metavar="[TOPIC]...", help=f"Of {', '.join(LANDED)}; without one, all.")
+    ] = None,
     *,
     force: Annotated[
         bool, typer.Option("--force", help="Also where land has nothing to adopt, because only meter was cut off.")
     ] = False,
 ) -> None:
-    """Go on under a new epoch with a topic that was made again, from its first record, or cut, from where it was cut.
+    """Go on under a new epoch with topics that are not the ones that were landed.
 
-    What was landed stays. Land must not run: under `up` one that refuses the topic has ended, and tries every 20 s.
+    Those that were made again go on from their first record, those that were cut from where they were cut. What was
+    landed stays. Land must not run: under `up` one that refuses has ended, and tries again every 20 s.
     """
-    if topic not in LANDED:
-        raise typer.BadParameter(f"land reads no topic {topic}; name one of {', '.join(LANDED)}", param_hint="TOPIC")
+    wanted = topics or LANDED
+    if unknown := [topic for topic in wanted if topic not in LANDED]:
+        said = f"land reads no topic {', '.join(unknown)}; name some of {', '.join(LANDED)}"
+        raise typer.BadParameter(said, param_hint="TOPIC")
     from pipelines.land import adopt  # land's modules cost time that no other command should pay
 
     here = get(context)
     config = replace(wiring.land(here.settings), kafka=wiring.kafka(here.settings, here.bootstrap_servers))
-    adopted = adopt(config, [topic], now=wall, force=force).get(topic)
-    if adopted is None:
-        raise NothingToAdoptError(topic)
-    typer.echo(f"{topic} adopted: its id was {adopted.was}, now {adopted.now}; it goes on under epoch {adopted.epoch}")
+    adopted = adopt(config, wanted, now=wall, force=force)
+    if not adopted:
+        raise NothingToAdoptError(wanted)
+    for topic, one in adopted.items():
+        typer.echo(f"{topic} adopted: its id was {one.was}, now {one.now}; it goes on under epoch {one.epoch}")
     typer.echo("under `tailrace up` land and meter start again by themselves within 20 s; else start them", err=True)
 
 

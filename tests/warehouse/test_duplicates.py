@@ -87,7 +87,7 @@ def test_a_contradiction_is_told_for_near_and_far_and_costs_are_not_part_of_it(l
 def test_a_topic_made_again_does_not_hide_what_came_before_it(lake, land, rows):
     land((0, 0, 0, {"ts": rows.call(0)["ts"]}))
     find_duplicates(lake, at=AT)
-    lake.adopt(EVENTS, "topic-2", {0: 0, 1: 0})
+    lake.adopt(EVENTS, "topic-2", {0: 0, 1: 0}, cause="made again")
     again = rows.call(0, _epoch=1, _kafka_time=AT)
     lake.append({"raw_calls": rows.table("raw_calls", [again])}, [Move(EVENTS, 0, 0, 1)])
     assert find_duplicates(lake, at=AT).late == 1

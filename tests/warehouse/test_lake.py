@@ -190,7 +190,7 @@ def test_partitions_get_their_row_once_and_keep_it(lake, rows):
 
 def test_an_adopted_topic_goes_on_under_a_new_epoch_and_the_old_one_stays_provable(lake, config, rows):
     lake.append({"raw_calls": rows.calls(range(3))}, [Move(EVENTS, 0, 0, 3)])
-    assert lake.adopt(EVENTS, "topic-2", {0: 0, 1: 0}) == 1
+    assert lake.adopt(EVENTS, "topic-2", {0: 0, 1: 0}, cause="made again") == 1
     assert (lake.epoch(EVENTS), lake.topic_ids()[EVENTS]) == (1, "topic-2")
     lake.append({"raw_calls": rows.calls(range(2), _epoch=1)}, [Move(EVENTS, 0, 0, 2)])
     assert {(r["_epoch"], r["partition"]) for r in lake.query("FROM gaps").to_pylist()} == {(0, 0), (0, 1)}
@@ -351,3 +351,14 @@ def test_a_bulk_writer_and_a_lander_take_turns(lake, config, rows):
         with bulk.bulk_lock(), pytest.raises(LakeBusyError):  # noqa: SIM117
             with lake.bulk_lock(wait_s=0.05):
                 pass
+
+
+def test_a_landing_reads_no_statistics_of_files(lake, rows):
+    """DuckLake reads those of all columns of all files for every filter on the ledger: commits would slow down."""
+    lake.append({"raw_calls": rows.calls(range(3))}, [Move(EVENTS, 0, 0, 3)])
+    lake.connection.execute("CALL enable_logging('QueryLog')")
+    lake.append({"raw_calls": rows.calls(range(3, 6))}, [Move(EVENTS, 0, 3, 6)])
+    lake.connection.execute("CALL disable_logging()")
+    asked = [" ".join(sql.split()) for (sql,) in lake.connection.execute("SELECT message FROM duckdb_logs").fetchall()]
+    assert any("ducklake_inlined_data" in sql for sql in asked)
+    assert [sql for sql in asked if "ducklake_file_column_stats WHERE column_id" in sql] == []

@@ -19,6 +19,7 @@ import structlog
 
 from schemas.errors import FatalError
 from warehouse.connect import LAKE
+from warehouse.errors import LakeBusyError
 from warehouse.upkeep.merge import META
 from warehouse.upkeep.pace import Pace, Statement
 
@@ -56,7 +57,7 @@ def expire_snapshots(pace: Pace, *, before: datetime) -> int:
     newest = pace.lake.query(f"SELECT max(snapshot_id) AS n FROM {META}.ducklake_snapshot")["n"][0].as_py()
     while not pace.stopped:
         # a snapshot costs far less than a file to merge
-        limit = max(200, pace.size * 10)
+        limit = pace.size * 50
         ids = [
             row["snapshot_id"]
             for row in pace.lake.query(
@@ -68,8 +69,12 @@ def expire_snapshots(pace: Pace, *, before: datetime) -> int:
         ]
         if not ids:
             break
-        if pace.attempt(_expire(ids), most=2_000):
-            expired += len(ids)
+        try:
+            if pace.attempt(_expire(ids), most=200):
+                expired += len(ids)
+        except LakeBusyError as error:  # the next run's; clean-up need not wait for it
+            log.warning("expiry_postponed", cause=str(error))
+            break
     if expired:
         log.info("snapshots_expired", snapshots=expired, before=str(before))
     return expired

@@ -185,14 +185,15 @@ def _hex(text: str) -> bytes:
     return bytes.fromhex(text.replace("\\x", ""))
 
 
-def cut_log(partition: Path, upto: int) -> None:
+def cut_log(partition: Path, upto: int | None = None) -> None:
     """Cut the log of a stopped broker's partition so that it ends before offset ``upto``, as a lost page cache would.
 
-    What stands beside the log (indexes, what the broker knows of producers and of its own end) goes as well.
+    Without ``upto`` its last third goes. What stands beside the log (indexes, what the broker knows of producers and of
+    its own end) goes as well.
     """
     (log,) = partition.glob("*.log")
     data, at = log.read_bytes(), 0
-    while at < len(data) and int.from_bytes(data[at : at + 8]) < upto:
+    while at < len(data) and (int.from_bytes(data[at : at + 8]) < upto if upto else at < len(data) * 2 // 3):
         at += 12 + int.from_bytes(data[at + 8 : at + 12])
     assert 0 < at < len(data), "nothing would be cut"
     log.write_bytes(data[:at])

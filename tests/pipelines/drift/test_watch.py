@@ -209,6 +209,7 @@ def test_apps_that_call_themselves_anew_with_every_text_cost_no_memory_and_no_al
         told += partition.apply([msgspec.structs.replace(point, app=f"app-{i}")], 600 + i, 600 + i)
     assert sum(watch.held for watch in partition.watches.values()) <= 2_000
     assert 10 < len(partition.watches) < 100
+    assert partition.shed == 501 - len(partition.watches)
     assert list(partition.watches)[-1] == '["app-499","input"]'
     restored = Partition.load(0, dict(partition.save()), partition.config)
     told += restored.apply(shop[600:], 2_000, 2_000)

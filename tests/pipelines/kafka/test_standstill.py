@@ -20,10 +20,14 @@ def test_a_partition_that_stands_with_records_behind_it_is_named() -> None:
 
 
 def test_what_moves_a_little_or_has_nothing_to_read_does_not_stand() -> None:
-    standstill = Standstill(60)
+    slow, idle = Standstill(60), Standstill(60)
     for at in range(0, 600, 20):
-        look(standstill, at, a=at, b=at // 50, end=1_000)
-        standstill.look({A: 5, B: 9}, {A: 5, B: 9}, at + 1)
+        look(slow, at, a=at, b=at // 50, end=1_000)
+        look(idle, at, a=at, b=100)
+    for at in (600, 630):
+        look(slow, at, a=at, b=12, end=1_000)
+    with pytest.raises(PartitionStalledError):
+        look(slow, 660, a=660, b=12, end=1_000)
 
 
 def test_records_that_came_late_count_from_when_they_came() -> None:
