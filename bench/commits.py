@@ -162,7 +162,7 @@ def aged(folder: Path, template: Path, *, ledgers: int, snapshots: int, dead: in
     return folder
 
 
-def compare(folder: Path, rounds: int, each: int) -> dict[str, Any]:
+def compare(folder: Path, rounds: int, each: int, *, alone: bool) -> dict[str, Any]:
     template = folder / "template"
     template.mkdir()
     run("land", template, "--commits", "1")
@@ -170,7 +170,7 @@ def compare(folder: Path, rounds: int, each: int) -> dict[str, Any]:
     almost = LEDGER_ROWS - (WARM_UP + 1) * PARTITIONS - each // 2 * PARTITIONS  # replaced in the middle of a round
     after = aged(folder / "after", template, ledgers=replaced, snapshots=KEPT_SNAPSHOTS, dead=almost)
     others = {}
-    if not QUICK:
+    if not (QUICK or alone):
         others["unmaintained"] = aged(folder / "unmaintained", template, ledgers=10, snapshots=MILLION, dead=almost)
         others["unreplaced"] = aged(folder / "unreplaced", template, ledgers=0, snapshots=0, dead=MILLION)
     took: dict[str, list[float]] = {"fresh": [], "after": [], "unmaintained": [], "unreplaced": [], "maintain": []}
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--keep-ledger", action="store_true")
     parser.add_argument("--until", type=Path)
+    parser.add_argument("--alone", action="store_true", help="without the arms that show what is prevented")
     said = parser.parse_args()
     if said.arm == "land":
         after = 10**12 if said.keep_ledger else LEDGER_ROWS
@@ -238,7 +239,7 @@ def main() -> None:
     else:
         print(machine(*DISTRIBUTIONS), flush=True)
         with tempfile.TemporaryDirectory(prefix="tailrace-commits-") as folder:
-            report(compare(Path(folder), said.rounds, said.commits), *DISTRIBUTIONS)
+            report(compare(Path(folder), said.rounds, said.commits, alone=said.alone), *DISTRIBUTIONS)
 
 
 if __name__ == "__main__":

@@ -378,3 +378,26 @@ def test_land_lands_everything_while_maintenance_runs(lake, config, rows):
     assert lake.ledger()[EVENTS, 0] == at
     report = verify(config)
     assert report.ok, json.loads(report.to_json())["problems"]
+
+
+class Costly:
+    """A lake whose slices cost a fixed time and one a file."""
+
+    retry_for_s = 1.0
+
+    def __init__(self, fixed_s, each_s):
+        self.cost = lambda files: time.sleep(fixed_s + each_s * files)
+
+    def transact(self, body):
+        body(None)
+
+
+@pytest.mark.parametrize(("fixed_s", "each_s", "least", "most"), [(0.05, 0.0, 30, 500), (0.0, 0.01, 2, 3)])
+def test_slices_shrink_where_that_makes_them_shorter_and_only_there(fixed_s, each_s, least, most):
+    lake = Costly(fixed_s, each_s)
+    slow = Pace(lake, slice_s=0.02, rest=0.0, size=20)
+    sizes = []
+    for _ in range(12):
+        slow.run(lambda _: lake.cost(slow.size))
+        sizes.append(slow.size)
+    assert least <= sizes[-1] <= most, sizes

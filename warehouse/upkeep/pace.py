@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import duckdb
@@ -13,6 +15,8 @@ from warehouse.lake import Lake
 
 log = structlog.get_logger(__name__)
 _SMALLEST = 2
+_LONGEST_S = 0.8
+"""Below the second for which land waits for its turn."""
 _SHORT_S = 5.0
 """Land waits a second for its turn and then commits all the same: a slice that lost so often is too long."""
 
@@ -44,6 +48,8 @@ class Pace:
         self.longest_s = 0.0
         """The longest that others were kept waiting, up to their own patience."""
         self._slice_s, self._rest, self._stop = slice_s, rest, stop
+        self._recent: deque[tuple[int, float]] = deque(maxlen=10)
+        """(size, seconds) of the last slices."""
 
     @property
     def stopped(self) -> bool:
@@ -67,9 +73,19 @@ class Pace:
         took = time.monotonic() - began
         self.slices += 1
         self.longest_s = max(self.longest_s, took)
-        # a slice costs a fixed share and one a file: halve at once, grow by steps
-        self.size = max(_SMALLEST, self.size // 2) if took > self._slice_s else min(most, self.size + self.size // 2)
+        self._recent.append((self.size, took))
+        # a slice costs a fixed share and one a file: halve at once, grow by steps. Where the fixed share alone is more
+        # than a slice may take, smaller ones would only be more of them: 4,500 files two at a time took an hour
+        limit = max(self._slice_s, min(2 * self._fixed_s(), _LONGEST_S))
+        self.size = max(_SMALLEST, self.size // 2) if took > limit else min(most, self.size + self.size // 2)
         time.sleep(min(took * self._rest, 5.0))
+
+    def _fixed_s(self) -> float:
+        """What a slice would cost without any file in it; 0 while all of them were of one size."""
+        sizes, took = zip(*self._recent, strict=True)
+        if len(set(sizes)) == 1:
+            return 0.0
+        return float(min(max(0.0, statistics.linear_regression(sizes, took).intercept), *took))
 
     def attempt(self, body: Callable[[duckdb.DuckDBPyConnection], None], *, most: int = 500) -> bool:
         """Run one slice; where it does not fit between the commits of others, False, and smaller ones from now on.
