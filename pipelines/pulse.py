@@ -101,7 +101,7 @@ class _Pulse:
         still_s = now - max(self.since, self.stage.moved)
         if still_s <= (self.patience.settle_s if settling else self.patience.stuck_s):
             return True
-        if not settling and not self._readable():
+        if not settling and not self._readable(self._assigned()):
             return True
         log.error("stage_stuck", settling=settling, lag=lag, still_s=round(still_s))
         return False
@@ -150,9 +150,8 @@ class _Pulse:
                 return True
         return False
 
-    def _readable(self, numbers: set[int] | None = None) -> bool:
+    def _readable(self, numbers: set[int]) -> bool:
         """Whether there is a record to read at all: aborted ones and markers may be all that waits."""
-        numbers = self._assigned() if numbers is None else numbers
         self.source.assign({(self.topic, n): self._start(n) for n in numbers if n in self.marks})
         until = time.monotonic() + _PEEK_S
         try:

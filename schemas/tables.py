@@ -6,13 +6,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from schemas import topics
 from schemas.arrow import DEAD_BYTES_COLUMNS, DEAD_COLUMNS, MONEY, POSITION, TIME, Column, lake_columns
 from schemas.rollups import EMBEDDING, ROLLUP
-from schemas.topics import ALERTS as ALERTS_TOPIC
-from schemas.topics import DELIVERIES as DELIVERIES_TOPIC
-from schemas.topics import EMBEDDINGS as EMBEDDINGS_TOPIC
-from schemas.topics import EVENTS, LOG
-from schemas.topics import ROLLUPS as ROLLUPS_TOPIC
 from tailrace_emitter.event import Call, Eval, Feedback
 
 
@@ -235,11 +231,11 @@ TABLES = (
     COST_ADJUSTMENTS,
 )
 TABLES_OF = {
-    EVENTS: tuple(table.name for table in EVENT_TABLES),
-    ROLLUPS_TOPIC: (ROLLUPS.name, TICKS.name),
-    EMBEDDINGS_TOPIC: (EMBEDDINGS.name,),
-    ALERTS_TOPIC: (ALERTS.name,),
-    DELIVERIES_TOPIC: (DELIVERIES.name,),
-    LOG: (LOG_RECORDS.name,),
+    topics.EVENTS: tuple(table.name for table in EVENT_TABLES),
+    topics.ROLLUPS: (ROLLUPS.name, TICKS.name),
+    topics.EMBEDDINGS: (EMBEDDINGS.name,),
+    topics.ALERTS: (ALERTS.name,),
+    topics.DELIVERIES: (DELIVERIES.name,),
+    topics.LOG: (LOG_RECORDS.name,),
 }
 """Topic -> where its good records land; bad ones of every topic are in ``dead``."""

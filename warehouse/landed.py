@@ -37,8 +37,7 @@ def times(
     wanted = " OR ".join(
         f"(_partition = {p:d} AND _offset >= {a:d} AND _offset < {b:d})" for p, (a, b) in spans.items()
     )
-    latest: dict[tuple[int, int], tuple[int, int]] = {}
-    """(partition, offset) -> (epoch, time)"""
+    latest: dict[tuple[int, int], tuple[int, int]] = {}  # (partition, offset) -> (epoch, time)
     least, most = min(a for a, _ in spans.values()), max(b for _, b in spans.values())
     for name in (*TABLES_OF[topic], "dead"):
         sql = (

@@ -62,19 +62,19 @@ class Partition:
             watch = self.watches.pop(key, None) or Watch(point.app, point.side, self.config)
             self.watches[key] = watch  # the last ones have the latest texts
             told += watch.step([point])
-            self._keep(key, watch)
+            self._keep(key, watch.held)
         self.texts_since += len(points)
         self.samples_next = max(self.samples_next, samples_next)
         self.embeddings_next = max(self.embeddings_next, embeddings_next)
         return told
 
-    def _keep(self, key: str, watch: Watch) -> None:
+    def _keep(self, key: str, held: int) -> None:
         """Let go of apps where all of them together keep too many texts: learning ones first, oldest first.
 
         Never of one that fires: whoever was told of an incident is told of its end.
         """
-        self._texts += watch.held - self._held.get(key, 0)
-        self._held[key] = watch.held
+        self._texts += held - self._held.get(key, 0)
+        self._held[key] = held
         while self._texts > self.config.most_texts:
             others = (k for k, other in self.watches.items() if k != key and other.incident is None)
             gone = min(others, key=lambda k: self.watches[k].standing != "learning", default=None)

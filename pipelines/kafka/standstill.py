@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipelines.kafka.errors import PartitionStalledError
+from pipelines.kafka.source import Position
 
-Position = tuple[str, int]
 PATIENCE_S = 120.0
 _LOOKS = 3
 """A stage that was itself held up looks again before it has read again."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pipelines.kafka.source import Position, Source
 from schemas.errors import KafkaUnavailableError
 
+_POLL_S = 0.1
 _STILL_S = 30.0
 
 
@@ -42,7 +43,7 @@ def read_times(
                 source.config.bootstrap_servers, "compare the log", f"{_STILL_S:.0f} s of silence"
             )
         alive()
-        for records in source.poll():
+        for records in source.poll(_POLL_S):
             for partition, offset, at in zip(records.partitions, records.offsets, records.kafka_times, strict=True):
                 if offset < ends[records.topic, partition]:
                     found[records.topic, partition][offset] = at

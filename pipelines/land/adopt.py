@@ -51,7 +51,7 @@ def adopt(
         LakeLockedError: land is running; stop it first.
         TopicMissingError: one of them does not exist.
     """
-    with closing(Source(config.kafka, topics, group=None, batch_wait_s=0.1)) as source:
+    with closing(Source(config.kafka, topics, group=None)) as source:
         # looked at before the lock is asked for: whoever has nothing to adopt is not told to stop land
         with closing(connect(config.lake, read_only=True)) as reader:
             if not _made_again(source, topics, reader, force=force):
@@ -77,12 +77,14 @@ def _made_again(
             continue
         was, epoch = next((topic_id, epoch) for name, topic_id, epoch, *_ in rows if name == topic)
         topic_id = source.topic_id(topic)
-        lows = {p: low for p, (low, _) in source.partitions(topic).items()}
+        marks = {(topic, p): mark for p, mark in source.partitions(topic).items()}
+        starts = {p: low for (_, p), (low, _) in marks.items()}
         if topic_id != was:
-            found[topic] = Made(was, topic_id, lows, "topic replaced: the rest is unknown")
+            found[topic] = Made(was, topic_id, starts, "topic replaced: the rest is unknown")
             continue
-        cut = partings(source, landed_times(lake, {topic: epoch}), {(topic, p): upto for p, upto in stands.items()})
+        landed = landed_times(lake, {topic: epoch})
+        cut = partings(source, landed, {(topic, p): upto for p, upto in stands.items()}, marks)
         if cut or force:
-            starts = {p: cut.get((topic, p), stands.get(p, low)) for p, low in lows.items()}
+            starts = {p: cut.get((topic, p), stands.get(p, low)) for p, low in starts.items()}
             found[topic] = Made(was, topic_id, starts, "the log was cut" if cut else "adopted by force")
     return found

@@ -31,7 +31,12 @@ def landed_times(lake: duckdb.DuckDBPyConnection, epochs: Mapping[str, int]) -> 
 
 
 def partings(
-    source: Source, landed: Landed, stands: Mapping[Position, int], *, alive: Callable[[], None] = lambda: None
+    source: Source,
+    landed: Landed,
+    stands: Mapping[Position, int],
+    marks: Mapping[Position, tuple[int, int]],
+    *,
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[Position, int]:
     """Return, for partitions whose log is not the landed one, where that ends: the first position to land anew.
 
@@ -39,12 +44,12 @@ def partings(
         source: reads; left without partitions.
         landed: what the lake has.
         stands: next offset of the ledger.
+        marks: low and high watermark.
         alive: called while it reads.
 
     Raises:
         KafkaUnavailableError: the brokers do not answer.
     """
-    marks = {(topic, p): mark for topic in {t for t, _ in stands} for p, mark in source.partitions(topic).items()}
     found: dict[Position, int] = {}
     open_ = {at: upto for at, upto in stands.items() if at in marks and upto > marks[at][0]}
     span = NEAR

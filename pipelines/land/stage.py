@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 
 import pyarrow as pa
 import structlog
@@ -97,7 +96,8 @@ class Land:
         self._breaker = Breaker(limit=config.dead_ratio_limit, window=config.dead_window)
         self._checked = self._committed = 0.0
         self._held: dict[str, str] = {}
-        self._ends: dict[tuple[str, int], int] = {}
+        self._marks: dict[tuple[str, int], tuple[int, int]] = {}
+        """Low and high watermarks, as of the last look."""
         self._standstill = Standstill(config.stalled_s)
         self._source = Source(
             config.kafka,
@@ -234,10 +234,10 @@ class Land:
         """Go on at the low mark after retention took what we had not read; say what is lost."""
         stands = self._check_topics()
         self._check_logs(stands)  # a log that was cut says the same
-        for partition, (low, _) in self._probe.partitions(error.topic).items():
-            offset = stands.get((error.topic, partition), low)
-            if offset < low:
-                gap = Move(error.topic, partition, offset, low)
+        for (topic, partition), (low, _) in self._marks.items():
+            offset = stands.get((topic, partition), low)
+            if topic == error.topic and offset < low:
+                gap = Move(topic, partition, offset, low)
                 self.lake.add_gap(gap, "retention")
                 log.error("offsets_lost", topic=gap.topic, partition=partition, start=gap.start, end=gap.end)
                 self._raise_alert(gap_alert(gap, at=self._now()))
@@ -253,10 +253,11 @@ class Land:
     def _recheck(self) -> None:
         known = set(self._source.positions())
         positions = self._check_topics()
-        if cut := {at: (upto, self._ends[at]) for at, upto in positions.items() if upto > self._ends[at]}:
+        ends = {at: high for at, (_, high) in self._marks.items()}
+        if cut := {at: (upto, ends[at]) for at, upto in positions.items() if upto > ends[at]}:
             raise LogCutError(cut)
         reading = {at: offset for at, offset in self._source.positions().items() if at[0] not in self._held}
-        self._standstill.look(reading, self._ends, self._checked)
+        self._standstill.look(reading, ends, self._checked)
         if new := set(positions) - known:
             log.info("partitions_added", partitions=sorted(f"{t}[{p}]" for t, p in new))
             for topic, partition in new:
@@ -280,7 +281,7 @@ class Land:
             here = self._probe.partitions(topic)
             self.lake.ensure_partitions(topic, found, {p: low for p, (low, _) in here.items()})
             marks |= {(topic, p): mark for p, mark in here.items()}
-        self._ends = {at: high for at, (_, high) in marks.items()}
+        self._marks = marks
         return {at: offset for at, offset in self.lake.ledger().items() if at in marks}
 
     def _check_logs(self, stands: Mapping[tuple[str, int], int]) -> None:
@@ -290,9 +291,8 @@ class Land:
             LogCutError: the records below the ledger are not those that were landed.
         """
         epochs = {topic: self.lake.epoch(topic) for topic in TOPICS}
-        with closing(Source(self.config.kafka, TOPICS, batch_wait_s=0.1)) as source:
-            landed = landed_times(self.lake.connection, epochs)
-            ends = partings(source, landed, stands, alive=lambda: self._alive("comparing"))
+        landed = landed_times(self.lake.connection, epochs)
+        ends = partings(self._probe, landed, stands, self._marks, alive=lambda: self._alive("comparing"))
         if ends:
             raise LogCutError({at: (stands[at], end) for at, end in ends.items()})
 

@@ -187,7 +187,7 @@ class _Session:
         point("meter.before_commit")
         epoch = self.config.epoch
         notes = {at: f"{epoch} {self._last[at[1]]}" for at in moved if at[1] in self._last}
-        notes[_NOTE_AT] = f"{self.config.epoch} {self._topic_id}"
+        notes[_NOTE_AT] = f"{epoch} {self._topic_id}"
         self._producer.commit(moved, self._source, notes=notes)
         self._committed |= moved
         point("meter.after_commit")
@@ -230,16 +230,13 @@ class _Session:
         """Partition -> where its log ends, or is known to have another record, of those that were cut."""
         found = {p: marks[p][1] for p, (offset, _) in committed.items() if offset > marks[p][1]}
         last = {
-            (EVENTS, p): offset - 1
+            (EVENTS, p): (offset - 1, known[1])
             for p, (offset, note) in committed.items()
-            if p not in found and _parsed(note) and offset > marks[p][0]
+            if p not in found and (known := _parsed(note)) and offset > marks[p][0]
         }
-        times = read_times(self._source, last, {at: offset + 1 for at, offset in last.items()}, alive=self._alive)
-        for at, offset in last.items():
-            known = _parsed(committed[at[1]][1])
-            if known and times[at].get(offset, known[1]) != known[1]:
-                found[at[1]] = offset
-        return found
+        starts = {at: offset for at, (offset, _) in last.items()}
+        times = read_times(self._source, starts, {at: o + 1 for at, o in starts.items()}, alive=self._alive)
+        return found | {p: o for (t, p), (o, known) in last.items() if times[t, p].get(o, known) != known}
 
     def _noted(self) -> tuple[int, str]:
         """(epoch, topic id) under which llm.events was counted last; (0, "") before the first time."""

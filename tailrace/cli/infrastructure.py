@@ -44,7 +44,7 @@ def _create(context: typer.Context) -> None:
 @topics.command("adopt")
 def _adopt(
     context: typer.Context,
-    topics: Annotated[
+    names: Annotated[
         list[str] | None, typer.Argument(metavar="[TOPIC]...", help=f"Of {', '.join(LANDED)}; without one, all.")
     ] = None,
     *,
@@ -57,7 +57,7 @@ def _adopt(
     Those that were made again go on from their first record, those that were cut from where they were cut. What was
     landed stays. Land must not run: under `up` one that refuses has ended, and tries again every 20 s.
     """
-    wanted = topics or LANDED
+    wanted = names or LANDED
     if unknown := [topic for topic in wanted if topic not in LANDED]:
         said = f"land reads no topic {', '.join(unknown)}; name some of {', '.join(LANDED)}"
         raise typer.BadParameter(said, param_hint="TOPIC")

@@ -1,17 +1,12 @@
 """The emitter in an app of greenlets: what waits for Kafka waits in a thread of its own, never in the hub's."""
 
 import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.emitter.test_processes import by_pid, environment
+from tests.emitter.test_processes import by_pid, environment, sends_from_every_worker
 
 PATCH = "import gevent.monkey; gevent.monkey.patch_all()"
 FIRST_EVENT = "import tailrace_emitter; tailrace_emitter.call('m', extra={'pid': 0})"
@@ -108,37 +103,4 @@ def test_with_no_broker_the_hub_goes_round_while_an_event_waits(order: tuple[str
 @pytest.mark.row(58)
 def test_gunicorn_with_gevent_workers_and_preload_sends_from_every_worker(topic: Any, tmp_path: Path) -> None:
     """The worst order: the parent has sent before the fork, and the workers patch after it."""
-    (tmp_path / "web.py").write_text(
-        "import os, tailrace_emitter\n"
-        "tailrace_emitter.call('m', extra={'pid': os.getpid()})\n"
-        "def app(environ, start_response):\n"
-        "    tailrace_emitter.call('m', extra={'pid': os.getpid()})\n"
-        "    start_response('200 OK', [('content-type', 'text/plain')])\n"
-        "    return [str(os.getpid()).encode()]\n"
-    )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", "--preload", "-k", "gevent", "-w", "2", "-b", f"127.0.0.1:{port}"]
-    server = subprocess.Popen(
-        [*command, "web:app"],
-        cwd=tmp_path,
-        env=environment(topic, TAILRACE_EXIT_S="60"),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    answered: list[int] = []
-    try:
-        until = time.monotonic() + 60
-        while len(set(answered)) < 2 and time.monotonic() < until:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
-                    answered.append(int(response.read()))
-            except OSError:
-                time.sleep(0.1)
-    finally:
-        server.terminate()
-        _, err = server.communicate(timeout=60)
-    assert len(set(answered)) == 2, err
-    counts = by_pid(topic.events(len(answered) + 1))
-    assert counts.pop(server.pid) == 1
-    assert counts == {pid: answered.count(pid) for pid in answered}
+    sends_from_every_worker(topic, tmp_path, 2, "-k", "gevent", TAILRACE_EXIT_S="60")

@@ -41,6 +41,13 @@ def scene(broker: Broker, scenes: Callable[..., Scene]) -> Scene:
     return scenes(broker.bootstrap)
 
 
+@pytest.fixture(scope="module")
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker that a module may kill, freeze and cut."""
+    with Broker(tmp_path_factory.mktemp("own"), heap_mb=256) as broker:
+        yield broker
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[pg.Postgres]:
     """A real PostgreSQL; skips where Debian's package is not installed."""

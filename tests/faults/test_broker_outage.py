@@ -1,7 +1,7 @@
 """Rows 12 and 14: the broker dies or freezes under an emitter and two stages."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,6 @@ from tailrace.broker import Broker
 
 PAUSE_S = 70
 """Longer than librdkafka's socket time-out of 60 s, so that requests die and not only wait."""
-
-
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with Broker(tmp_path_factory.mktemp("own"), heap_mb=256) as broker:
-        yield broker
 
 
 @pytest.fixture

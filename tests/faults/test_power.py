@@ -16,7 +16,6 @@ from fault_harness.traffic import Traffic
 
 from schemas.errors import FatalError, RetryableError
 from schemas.topics import ROLLUPS
-from tailrace.broker import Broker
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
 from warehouse.verify import verify
@@ -115,12 +114,6 @@ def test_a_log_that_lost_its_end_is_refused_and_adopted_from_where_it_was_cut(ow
     scene.verified()
     again = scene.tailrace("topics", "adopt")
     assert again.returncode == 2, again.stdout
-
-
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory):
-    with Broker(tmp_path_factory.mktemp("own"), heap_mb=256) as broker:
-        yield broker
 
 
 @dataclass(frozen=True)
