@@ -174,6 +174,9 @@ def build_app(
         **_security(config.client),
     )
     app.transport = _Transport(app.conf.broker_consumer, app)
+    # Faust makes these where they are first asked for, and ties them to the event loop of whoever asks: were that the
+    # heartbeat's thread, what waits for the tables here would never be woken
+    _ = cast(Any, app.tables).recovery
     return app
 
 

@@ -100,6 +100,43 @@ def test_aborted_values_stay_unseen_and_commits_cross_transaction_markers(
     assert _committed_offset(broker.bootstrap, f"{prefix}reader", topic) == position + 1
 
 
+def test_an_app_starts_although_another_thread_looks_at_its_tables_first(
+    broker: Broker, prefix: str, tmp_path: Path
+) -> None:
+    """The heartbeat's thread did: Faust's tables were made there, and a start in some hundreds hung without a word."""
+    config = Config(broker.bootstrap, prefix)
+    topic, changelog = f"{prefix}source", f"{prefix}reader-seen-changelog"
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for made in admin.create_topics([NewTopic(topic, 1, 1), NewTopic(changelog, 1, 1)]).values():
+        made.result()
+    stop, recovered = threading.Event(), threading.Event()
+    too_late = threading.Timer(30, stop.set)
+    too_late.start()
+
+    def build() -> App:
+        app = build_app("reader", config, slot="0", partitions=1, data_dir=tmp_path)
+        onlooker = threading.Thread(target=lambda: app.tables.recovery.active_offsets)
+        onlooker.start()
+        onlooker.join()
+        table = app.Table("seen", partitions=1)
+
+        @table.on_recover
+        async def ready() -> None:
+            recovered.set()
+            stop.set()
+
+        @app.agent(app.topic(topic, value_type=bytes, value_serializer="raw"))
+        async def read(stream: faust.StreamT[bytes]) -> None:
+            async for _ in stream:
+                pass
+
+        return app
+
+    serve(build, stop=stop)
+    too_late.cancel()
+    assert recovered.is_set()
+
+
 def test_an_app_goes_on_from_its_state_and_not_from_the_group(broker: Broker, prefix: str, tmp_path: Path) -> None:
     topic = f"{prefix}source"
     config = Config(broker.bootstrap, prefix)
