@@ -122,6 +122,7 @@ def test_text_that_json_cannot_carry_is_replaced() -> None:
     assert call(output="a\x00b\ud800c\td\ne")["content"]["output"] == "a\ufffdb\ufffdc\td\ne"
 
 
+@pytest.mark.row(37)
 def test_long_content_is_cut_with_a_marker_and_the_length_is_kept() -> None:
     event = call(output="wörd " * 200_000, input=[{"role": "user", "content": "x" * 300_000}] * 3)
     said = event["content"]
@@ -183,6 +184,7 @@ def test_in_modes_none_and_hashed_no_byte_of_content_is_on_the_wire(mode: str) -
         assert b"canary" not in encode(kind, new_id(), NOW, fields, Policy(app="a", content=mode)).value
 
 
+@pytest.mark.row(60)
 @pytest.mark.parametrize(
     "hook",
     [lambda e: 1 / 0, lambda e: None, lambda e: "junk", lambda e: [e], lambda e: exec("raise SystemExit")],

@@ -33,6 +33,7 @@ def test_quantising_keeps_the_direction(model: ModelProcess) -> None:
     assert np.einsum("ij,ij->i", vectors, again).min() > 0.999
 
 
+@pytest.mark.row(66)
 def test_a_late_model_is_unavailable_and_the_next_call_begins_anew() -> None:
     late = ModelProcess(EmbedConfig(load_deadline_s=0.05))
     with pytest.raises(EmbedderUnavailableError, match=r"loading the model took over 0\.05 s"):
@@ -43,6 +44,7 @@ def test_a_late_model_is_unavailable_and_the_next_call_begins_anew() -> None:
     late.close()
 
 
+@pytest.mark.row(66)
 def test_a_missing_model_says_so(tmp_path: Path) -> None:
     missing = ModelProcess(EmbedConfig(model=str(tmp_path / "no-such-model")))
     with pytest.raises(EmbedderUnavailableError, match="other detectors go on"):
