@@ -36,6 +36,7 @@ _SECRETS: Tuple[Tuple[str, str, "re.Pattern[str]"], ...] = tuple(
         ("-----BEGIN ", "KEY", r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,16000}(?:-----END [A-Z ]{0,30}-----)?"),
     )
 )
+_WORDS = re.compile(rf"[{_WORD}]*", re.ASCII)
 _BEARER = re.compile(r"earer[ \t]{1,4}([A-Za-z0-9._~+/\-]{16,}=*)", re.ASCII)
 _DOMAIN = re.compile(r"(?:[^\W_](?:[\w\-]{0,62})\.){1,8}[^\W\d_]{2,24}")
 _LOCAL = frozenset("._%+-'!#$&*/=?^`{|}~")
@@ -113,9 +114,17 @@ def _find_secrets(text: str, spans: List[Span]) -> None:
                 if found:
                     spans.append((at, found.end(), kind))
                     end = found.end()
+                elif kind == "JWT":
+                    # its first part has no bound: what begins later in the same run ends where this one failed
+                    end = _end(_WORDS, text, at)
             at = text.find(literal, end)
     if "earer" in text:
         spans.extend((m.start(1), m.end(1), "TOKEN") for m in _BEARER.finditer(text))
+
+
+def _end(pattern: "re.Pattern[str]", text: str, at: int) -> int:
+    found = pattern.match(text, at)
+    return found.end() if found else at
 
 
 def _find_ibans(text: str, spans: List[Span]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailrace_emitter import patterns
 from tailrace_emitter.redact import MODES, Redactor, apply, find, pseudonym, redact_event
 
 PRIVATE = [
@@ -109,6 +110,7 @@ EVIL = [
     "AA11 A1 ",
     "earer ",
     "2 3-",
+    *(f"{before}{literal}" for literal, _, _ in patterns._SECRETS for before in "-. "),
 ]
 
 
