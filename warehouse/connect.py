@@ -90,9 +90,7 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
     )
     try:
         load_extensions(connection, config)
-        for name, value in config.settings.items():
-            # GLOBAL: DuckLake lists a bucket for orphans on a connection of its own
-            connection.execute(f"SET GLOBAL {name} = {quoted(value)}")
+        _configure(connection, config)
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(_attach(config, read_only=read_only, create=create))
         connection.execute(f"USE {LAKE}")
@@ -105,6 +103,29 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
     if config.on_sqlite and not read_only:
         _check_wal(config, connection)
     return connection
+
+
+_OF_SECRET = {
+    "s3_access_key_id": "KEY_ID",
+    "s3_secret_access_key": "SECRET",
+    "s3_region": "REGION",
+    "s3_endpoint": "ENDPOINT",
+    "s3_url_style": "URL_STYLE",
+    "s3_use_ssl": "USE_SSL",
+}
+
+
+def _configure(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> None:
+    """Apply the settings; a bucket's keys as a secret, for a setting can be read by whoever may ask SQL."""
+    keyed = "s3_secret_access_key" in config.settings
+    secret = {_OF_SECRET[k]: v for k, v in config.settings.items() if keyed and k in _OF_SECRET}
+    for name, value in config.settings.items():
+        if not (keyed and name in _OF_SECRET):
+            # GLOBAL: DuckLake lists a bucket for orphans on a connection of its own
+            connection.execute(f"SET GLOBAL {name} = {quoted(value)}")
+    if secret:
+        said = ", ".join(f"{name} {quoted(value)}" for name, value in secret.items())
+        connection.execute(f"CREATE SECRET bucket (TYPE s3, {said})")
 
 
 def _may_create(config: LakeConfig, *, create: bool) -> None:

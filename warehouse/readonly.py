@@ -14,14 +14,29 @@ from warehouse.errors import LakeUnavailableError, QueryFailedError
 from warehouse.questions import QUESTIONS, Question
 from warehouse.sandbox import REMEDY, check
 
+MOST_BYTES = 512 * 1024 * 1024
+"""Of one answer: DuckDB's memory limit ends where the rows are handed over."""
+_BATCH_ROWS = 100_000
+_KINDS: dict[str, type[Exception]] = {
+    "INTERRUPT": duckdb.InterruptException,
+    "Out of Memory": duckdb.OutOfMemoryException,
+    "IO Error": duckdb.IOException,
+    "HTTP Error": duckdb.HTTPException,
+    "TransactionContext": duckdb.TransactionException,
+}
+"""How DuckDB begins its messages."""
+
 
 class ReadOnlyLake:
     """A sandboxed connection. Each query sees the newest snapshot; one query at a time."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, *, name: str, timeout_s: float) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, *, name: str, timeout_s: float, most_bytes: int = MOST_BYTES
+    ) -> None:
         self._connection = connection
         self._name = name
         self._timeout_s = timeout_s
+        self._most_bytes = most_bytes
         self._one = threading.Lock()
 
     @classmethod
@@ -33,13 +48,11 @@ class ReadOnlyLake:
             LakeUnavailableError: it does not answer; retry.
         """
         connection = connect(replace(config, temp_dir=""), read_only=True)
-        if config.on_disk:
-            folders = [config.data_path.rstrip("/") + "/"]
-            if config.on_sqlite:
-                # the catalog stays attached, but DuckDB asks again when it opens a second handle to it
-                connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, _catalog_files(config)))}]")
-            connection.execute(f"SET allowed_directories = [{', '.join(map(quoted, folders))}]")
-            connection.execute("SET enable_external_access = false")
+        if config.on_sqlite:
+            # the catalog stays attached, but DuckDB asks again when it opens a second handle to it
+            connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, _catalog_files(config)))}]")
+        connection.execute(f"SET allowed_directories = [{quoted(config.data_path.rstrip('/') + '/')}]")
+        connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         return cls(connection, name=config.name, timeout_s=timeout_s)
 
@@ -57,20 +70,35 @@ class ReadOnlyLake:
             timer.daemon = True
             timer.start()
             try:
-                return self._connection.execute(statement, list(params)).to_arrow_table()
-            except duckdb.InterruptException as error:
-                why = f"it ran longer than {self._timeout_s:g} s"
-                raise QueryFailedError(why, "filter on day, or raise the limit") from error
-            except duckdb.OutOfMemoryException as error:
-                raise QueryFailedError(str(error).splitlines()[0], "filter on day and name the columns") from error
-            except (duckdb.IOException, duckdb.TransactionException) as error:
-                raise LakeUnavailableError(self._name, "read", str(error).strip().splitlines()[0]) from error
-            except duckdb.CatalogException as error:
-                raise QueryFailedError(str(error).strip(), REMEDY) from error
+                return self._bounded(self._connection.execute(statement, list(params)).to_arrow_reader(_BATCH_ROWS))
             except duckdb.Error as error:
-                raise QueryFailedError(str(error).strip(), "the columns are in docs/data-dictionary.md") from error
+                raise self._told(error, type(error)) from error
+            except (pa.ArrowException, OSError) as error:  # after the first rows pyarrow tells, in DuckDB's words
+                raise self._told(error, next((k for word, k in _KINDS.items() if word in str(error)), None)) from error
             finally:
                 timer.cancel()
+
+    def _told(self, error: Exception, kind: type[Exception] | None) -> QueryFailedError | LakeUnavailableError:
+        said = str(error).strip()
+        if kind is duckdb.InterruptException:
+            return QueryFailedError(f"it ran longer than {self._timeout_s:g} s", "filter on day, or raise the limit")
+        if kind is duckdb.OutOfMemoryException:
+            return QueryFailedError(said.splitlines()[0], "filter on day and name the columns")
+        if kind in (duckdb.IOException, duckdb.HTTPException, duckdb.TransactionException):
+            return LakeUnavailableError(self._name, "read", said.splitlines()[0])
+        if kind is duckdb.CatalogException:
+            return QueryFailedError(said, REMEDY)
+        return QueryFailedError(said, "the columns are in docs/data-dictionary.md")
+
+    def _bounded(self, reader: pa.RecordBatchReader) -> pa.Table:
+        batches, size = [], 0
+        for batch in reader:
+            size += batch.nbytes
+            if size > self._most_bytes:
+                limit = f"its answer is larger than {self._most_bytes >> 20} MiB"
+                raise QueryFailedError(limit, "add LIMIT, name the columns, or group")
+            batches.append(batch)
+        return pa.Table.from_batches(batches, reader.schema)
 
     @staticmethod
     def questions() -> tuple[Question, ...]:

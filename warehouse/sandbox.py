@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
 
+from schemas.tables import TABLES
 from warehouse.errors import QueryFailedError, QueryRefusedError
 from warehouse.questions import QUESTIONS
 
@@ -20,10 +21,17 @@ _MACROS = frozenset(q.name for q in QUESTIONS if q.parameters)
 _FUNCTIONS = frozenset({"unnest", "range", "generate_series", "json_each", "json_tree", "repeat", *_MACROS})
 """Table functions that read nothing but their arguments, and our own macros."""
 _CATALOG = frozenset({"duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "duckdb_types"})
-_SCHEMAS = frozenset({"", "main", "lake", "information_schema"})
+_RELATIONS = frozenset({*(t.name for t in TABLES), *(q.name for q in QUESTIONS), *_CATALOG})
+"""Named one by one: what is not ours may be a file (``FROM main.csv``), a setting (``pg_settings``) or a secret."""
+_ABOUT = frozenset({"tables", "columns", "schemata", "views"})
+"""Of information_schema."""
+_SHOWN = frozenset({"", "tables", "schemas", "__show_tables_expanded"})
+"""What SHOW lists; nothing where it describes another node."""
+_OWN = frozenset({"", "main", "lake"})
 _HIDDEN = frozenset({"dead_bytes"})
 """The original bytes of bad records: never redacted, never shown to readers."""
-_PATH = re.compile(r"[/\\.:*?\[\]%]")
+_CTE = re.compile(r"(?!pg_|sqlite_|duckdb_|pragma_)\w+", re.IGNORECASE)
+"""Seen from outside its WITH, a name falls through to what DuckDB has under it: none of its own may be taken."""
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?=\S)", re.IGNORECASE)
 _SCALARS_REFUSED = frozenset({"getenv", "query", "query_table", "current_setting", "getvariable", "write_log"})
 REMEDY = "ask one SELECT over the views: " + ", ".join(q.name for q in QUESTIONS)
@@ -49,15 +57,20 @@ def check(sql: str) -> str:
         inner = _EXPLAIN.sub("", text, count=1)
     elif statement.type != duckdb.StatementType.SELECT:
         raise QueryRefusedError(f"{statement.type.name} statements do not only read", REMEDY)
-    for node in _nodes(_tree(inner)):
-        _check_node(node)
+    nodes = list(_nodes(_tree(inner)))
+    named = _named_here(nodes)
+    for node in nodes:
+        _check_node(node, named)
     return text
 
 
 def _tree(sql: str) -> Any:
     with duckdb.connect(config={"autoload_known_extensions": "false", "enable_external_access": "false"}) as parser:
         row = parser.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-    tree = json.loads(row[0]) if row else {"error": True}
+    try:
+        tree = json.loads(row[0]) if row else {"error": True}
+    except RecursionError:
+        raise QueryRefusedError("it is nested too deeply to be checked", REMEDY) from None
     if tree.get("error"):
         raise QueryRefusedError(str(tree.get("error_message", "it cannot be checked")), REMEDY)
     return tree
@@ -74,7 +87,21 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             pending.extend(node)
 
 
-def _check_node(node: dict[str, Any]) -> None:
+def _named_here(nodes: Sequence[dict[str, Any]]) -> frozenset[str]:
+    """Return the names that WITH clauses give.
+
+    Raises:
+        QueryRefusedError: one of them is a path, or DuckDB's own.
+    """
+    maps = (node["cte_map"].get("map") or () for node in nodes if isinstance(node.get("cte_map"), dict))
+    names = frozenset(str(each.get("key", "")).lower() for entries in maps for each in entries)
+    for name in names:
+        if not _CTE.fullmatch(name):
+            raise QueryRefusedError(f"WITH {name} takes a name of DuckDB's own", "give it another name")
+    return names
+
+
+def _check_node(node: dict[str, Any], named: frozenset[str]) -> None:
     kind = node.get("type")
     if kind == "TABLE_FUNCTION":
         called = node.get("function") or {}
@@ -84,15 +111,16 @@ def _check_node(node: dict[str, Any]) -> None:
     elif kind == "FUNCTION" and str(node.get("function_name", "")).lower() in _SCALARS_REFUSED:
         raise QueryRefusedError(f"function {node['function_name']} looks outside the lake", REMEDY)
     elif kind in ("BASE_TABLE", "SHOW_REF"):
-        _check_name(node)
+        _check_name(node, named, _SHOWN if kind == "SHOW_REF" else frozenset())
 
 
-def _check_name(node: dict[str, Any]) -> None:
-    table = str(node.get("table_name") or "").lower()
-    places = {str(node.get(key) or "").lower() for key in ("schema_name", "catalog_name")}
-    if not places <= _SCHEMAS:
-        raise QueryRefusedError(f"{'.'.join(sorted(places))}.{table} is not part of the lake", REMEDY)
-    if _PATH.search(table.strip('"')) or (table.startswith(("duckdb_", "pragma_")) and table not in _CATALOG):
-        raise QueryRefusedError(f"{table} is not a table of the lake", REMEDY)
+def _check_name(node: dict[str, Any], named: frozenset[str], shown: frozenset[str]) -> None:
+    table = str(node.get("table_name") or "").lower().strip('"')
+    places = {str(node.get(key) or "").lower() for key in ("schema_name", "catalog_name")} - {""}
     if table in _HIDDEN:
         raise QueryRefusedError(f"{table} holds unredacted originals", "`tailrace dead` shows reason and redacted head")
+    known = _ABOUT if "information_schema" in places else _RELATIONS
+    if not places:
+        known = known | named | shown
+    if table not in known or not places <= _OWN | {"information_schema"}:
+        raise QueryRefusedError(f"{'.'.join((*sorted(places), table))} is not a table or view of the lake", REMEDY)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from fault_harness.bucket import KEY, SECRET, Bucket, Line, calls, readable, seen, server
 from fault_harness.postgres import Postgres
@@ -23,6 +24,7 @@ from schemas.topics import EVENTS
 from tailrace.broker import Broker
 from warehouse.errors import LakeUnavailableError
 from warehouse.lake import Lake
+from warehouse.readonly import ReadOnlyLake
 from warehouse.upkeep.expire import remove_orphans
 from warehouse.upkeep.pace import Pace
 from warehouse.verify import verify
@@ -205,6 +207,23 @@ def test_row_63_verify_names_an_object_that_is_gone_or_short(
     line.refuse = True
     with pytest.raises(LakeUnavailableError):
         verify(lake.config)
+
+
+@pytest.mark.row(63)
+def test_row_63_readers_of_a_bucket_see_neither_its_keys_nor_a_local_file(
+    bucket: Bucket, lakes: Callable[..., Lake], tmp_path: Path
+) -> None:
+    (tmp_path / "main.csv").write_text("a\nCANARY\n")
+    with ReadOnlyLake.open(bucket.config(Path(lakes().config.catalog), bucket.port)) as readers:
+        assert readers.query("SELECT count(*) AS n FROM calls").to_pylist() == [{"n": 10}]
+        within = readers._connection  # as if the first guard had let everything through
+        for sql in (f"FROM read_csv('{tmp_path}/main.csv')", f"FROM '{tmp_path}/main.csv'", "FROM read_text('/etc/*')"):
+            with pytest.raises(duckdb.Error):
+                within.execute(sql).fetchall()
+        for sql in ("FROM pg_settings", "FROM duckdb_settings()", "FROM duckdb_secrets()"):
+            told = str(within.execute(sql).fetchall())
+            assert len(told) > 100
+            assert SECRET not in told
 
 
 @pytest.mark.row(63)

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.records import Move
 from warehouse.connect import LakeConfig
-from warehouse.errors import LakeMissingError, QueryFailedError, QueryRefusedError
+from warehouse.errors import LakeMissingError, LakeUnavailableError, QueryFailedError, QueryRefusedError
 from warehouse.lake import Lake
 from warehouse.readonly import ReadOnlyLake
 
@@ -78,6 +78,21 @@ REFUSED = [
     "FROM pragma_database_list",
     "SELECT current_setting('temp_directory')",
     "SELECT getenv('HOME')",
+    "FROM pg_settings",
+    "FROM pg_catalog.pg_settings",
+    "SELECT setting FROM main.pg_settings WHERE name ILIKE 's3%'",
+    "FROM sqlite_master",
+    "FROM main.csv",
+    'FROM "lake"."main"."csv"',
+    "FROM information_schema.csv",
+    "FROM lake.main.json",
+    "FROM information_schema.character_sets",
+    "SHOW DATABASES",
+    "WITH pg_settings AS (SELECT 1) SELECT * FROM pg_settings",
+    "WITH a AS (WITH pg_settings AS (SELECT 1) FROM pg_settings) FROM a, pg_settings",
+    'WITH "/etc/passwd" AS (SELECT 1) FROM "/etc/passwd"',
+    "WITH csv AS (SELECT 1) FROM main.csv",
+    "SELECT " + "+".join(["1"] * 5_000),
 ]
 ALLOWED = [
     "SELECT count(*) FROM calls",
@@ -93,6 +108,11 @@ ALLOWED = [
     "SELECT unnest(range(3))",
     "PIVOT ledger ON partition IN (0, 1) USING sum(next_offset) GROUP BY topic",
     "SELECT column_name FROM information_schema.columns WHERE table_name = 'calls'",
+    "SELECT table_name FROM duckdb_tables",
+    "FROM lake.main.calls",
+    "WITH RECURSIVE t AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM t WHERE a < 3) FROM t",
+    "WITH Calls AS (FROM calls) SELECT count(*) FROM cALLS",
+    "FROM (VALUES (1)) AS v(a), LATERAL (SELECT v.a + 1)",
 ]
 
 
@@ -160,6 +180,34 @@ def test_a_query_that_takes_too_long_is_ended_and_the_next_one_runs(shared):
         assert readers.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
 
 
+def test_an_answer_that_is_too_large_is_ended_before_it_fills_the_memory(shared):
+    with ReadOnlyLake.open(shared) as readers:
+        with pytest.raises(QueryFailedError, match=r"larger than 512 MiB; add LIMIT"):
+            readers.query("SELECT range, range + 1 FROM range(2000000000)")
+        assert readers.query("SELECT count(*) AS n FROM calls").to_pylist() == [{"n": 5}]
+
+
+def test_a_query_that_takes_too_long_in_the_midst_of_its_rows_is_ended_as_well(shared):
+    slow = "SELECT a.range FROM range(300000) a WHERE (SELECT sum(sqrt(b.range + a.range)) FROM range(30000) b) > 0"
+    with ReadOnlyLake.open(shared, timeout_s=1.5) as readers:
+        with pytest.raises(QueryFailedError, match=r"longer than 1\.5 s"):
+            readers.query(f"SELECT range FROM range(300000) UNION ALL ({slow})")
+        assert readers.query("SELECT 1 AS one").to_pylist() == [{"one": 1}]
+
+
+def test_a_file_that_goes_in_the_midst_of_an_answer_is_the_lakes_failure_and_not_the_querys(fresh_home, rows, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(fresh_home, home)
+    config = LakeConfig(str(home / "catalog.sqlite"), str(home / "data"))
+    with Lake.open(config, now=lambda: 1) as lake:
+        lake.ensure_partitions(EVENTS, "topic-1", {0: 0})
+        lake.append({"raw_calls": rows.calls(range(5))}, [Move(EVENTS, 0, 0, 5)])
+    for path in Path(config.data_path).rglob("*.parquet"):
+        path.unlink()
+    with ReadOnlyLake.open(config) as readers, pytest.raises(LakeUnavailableError):
+        readers.query("SELECT range, '' FROM range(300000) UNION ALL SELECT 1, id::VARCHAR FROM calls")
+
+
 def test_a_reader_sees_what_landed_after_it_opened(config, lake, rows):
     with ReadOnlyLake.open(config) as early:
         lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
@@ -167,7 +215,7 @@ def test_a_reader_sees_what_landed_after_it_opened(config, lake, rows):
 
 
 def test_a_wrong_name_is_answered_with_the_names_there_are(readers):
-    with pytest.raises(QueryFailedError, match="cost_daily"):
+    with pytest.raises(QueryRefusedError, match="cost_daily"):
         readers.query("SELECT * FROM cals")
 
 
