@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -279,6 +280,7 @@ WRITER = textwrap.dedent(
         try:
             lake.append(batch, [Move("llm.events", {partition}, at, at + 5)])
             landed += 1
+            print("stands at", at + 5, flush=True)
         except LedgerMovedError:
             lost += 1
     lake.close()
@@ -317,17 +319,28 @@ def test_kill_9_at_every_point_of_a_landing_loses_and_doubles_nothing(lake, conf
     assert next(p for p in report.partitions if p.partition == 0).landed == 50
 
 
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.faults)])
 @pytest.mark.row(3)
-def test_random_kills_inside_a_commit_leave_all_or_nothing(lake, config, rows):
-    """SIGKILL at moments spread over the transaction, commit included."""
+def test_random_kills_inside_a_transaction_leave_all_or_nothing(lake, config, kills):
+    """SIGKILL spread over the second transaction, commit included (tests/faults/test_land.py kills inside it)."""
     lake.close()
-    for delay in (0.9, 1.03, 1.17):
-        dying = writer(config, until=10_000)
-        time.sleep(delay)
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    stood = 0
+    for _ in range(kills):
+        dying = writer(config, until=1_000_000)
+        told = int(next(line for line in dying.stdout if line.startswith("stands at")).split()[-1])
+        time.sleep(chance.uniform(0, 0.06))
         dying.kill()
-        dying.communicate()
+        told = max([told, *(int(line.split()[-1]) for line in dying.communicate()[0].splitlines() if "stands" in line)])
         report = verify(config)
         assert report.ok, report.problems
+        stands = next(p.next for p in report.partitions if p.partition == 0)
+        # what it was told stands; of the transaction after that all or nothing
+        assert stood < told <= stands <= told + 5
+        assert stands % 5 == 0
+        stood = stands
 
 
 @pytest.mark.row(52)
