@@ -18,6 +18,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 from confluent_kafka import TopicPartition
+from structlog.testing import capture_logs
 
 from pipelines.kafka import Admin, KafkaConfig, PartitionStalledError, Producer
 from pipelines.land import LandConfig, adopt, run
@@ -29,6 +30,7 @@ from schemas.topics import ALERTS, DELIVERIES, EVENTS, LOG, ROLLUPS, TOPICS, Top
 from warehouse.connect import LakeConfig, connect
 from warehouse.errors import TopicReplacedError
 from warehouse.lake import Lake
+from warehouse.shield import bare
 from warehouse.verify import verify
 
 REPO = Path(__file__).parents[3]
@@ -328,9 +330,35 @@ def test_mostly_bad_events_open_the_breaker_and_the_other_topics_go_on(rig):
 
 @pytest.mark.row(67)
 def test_a_small_memory_limit_lands_the_batch_in_pieces(rig):
-    rig.send([call(content={"mode": "full", "output": "x" * 100_000 + str(n)}) for n in range(300)])
-    rig.land_all(300, lake=replaced(rig.config.lake, memory_limit="40MB", temp_dir="/nonexistent"))
+    rig.send([call(content={"mode": "full", "output": "x" * 100_000 + str(n)}) for n in range(150)])
+    with capture_logs() as said:
+        rig.land_all(150, batch_rows=150, batch_wait_s=3.0, lake=short_of_memory(rig, "40MB"))
+    assert max((line["rows"] for line in said if line["event"] == "batch_halved"), default=0) > 1, "memory sufficed"
+    assert rig.query("SELECT count(*), count(DISTINCT id) FROM calls") == [(150, 150)]
+    assert rig.query("SELECT count(*) FROM dead") == [(0,)]
     proved(rig)
+
+
+@pytest.mark.row(67)
+def test_a_single_row_that_does_not_fit_the_memory_is_dead_and_its_neighbours_land(rig):
+    """Empty objects of 3 bytes are a column of structs many times as big; that of 60,000 still fits into 36 MB."""
+    bloated = call(guardrails=[{}] * 250_000)
+    rig.send([call(), call(), bloated, call(), call()], partition=0)
+    with capture_logs() as said:
+        rig.land_all(5, batch_rows=5, batch_wait_s=3.0, lake=short_of_memory(rig, "40MB"))
+    assert [line["rows"] for line in said if line["event"] == "batch_halved"][-1] == 1
+    why = ("too_large", "does not fit the memory limit of land", len(bloated))
+    assert rig.query("SELECT _partition, _offset, reason, detail, size FROM dead") == [(0, 2, *why)]
+    ((original,),) = rig.query("SELECT bytes FROM dead_bytes")
+    assert bare(original) == bloated
+    assert rig.query("SELECT _offset FROM calls ORDER BY 1") == [(0,), (1,), (3,), (4,)]
+    found = proved(rig)[EVENTS, 0, 0]
+    assert (found.landed, found.dead) == (4, 1)
+
+
+def short_of_memory(rig, limit):
+    """A lake whose DuckDB may neither take more nor spill."""
+    return replaced(rig.config.lake, memory_limit=limit, temp_dir="/nonexistent")
 
 
 def test_topic_of_stage_tables_is_complete():
