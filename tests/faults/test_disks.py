@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 from fault_harness.process import wait_until
 from fault_harness.scene import Scene
+from fault_harness.traffic import INPUT_USD, MODEL, OUTPUT_USD, Sent
 
 from tailrace.broker import Broker
+from tailrace_emitter import Emitter
 from warehouse.errors import QueryFailedError
 from warehouse.readonly import ReadOnlyLake
 
 pytestmark = pytest.mark.faults
+WAITING = 300
+"""Events that the emitter may keep while there is no broker."""
+TOKENS = 100
 
 
 @pytest.fixture
@@ -101,29 +106,68 @@ def test_row_19_a_full_catalog_disk_is_waited_for(
 
 
 @pytest.mark.row(20)
-def test_row_20_a_full_broker_disk_stops_the_broker_and_space_brings_it_back(
+def test_row_20_a_full_broker_disk_stops_the_broker_the_emitter_counts_and_space_brings_it_back(
     small_disk: Callable[[int], Path], scenes: Callable[..., Scene]
 ) -> None:
     disk = small_disk(96)
     with Broker(disk / "broker", heap_mb=256) as own:
         scene = scenes(own.bootstrap, prefix="")
-        scene.traffic.good(200)
+        sent = scene.traffic.sent
+        emitter = Emitter(
+            "shop",
+            bootstrap_servers=own.bootstrap,
+            content="full",
+            queue_max=WAITING,
+            on_delivery=ledger(sent),
+            sigterm=False,
+        )
+        emitted = emit(emitter, 200)
+        assert emitter.flush(30) == 0
         land = scene.land_until_settled()
         ballast = fill(disk)
-        big = "x" * 200_000
-        for _ in range(60):
-            scene.traffic.good(1, extra={"pad": big[:7000]})
-        wait_until(lambda: not own.alive or scene.traffic.sent.failed, 90, "the broker notices", land.tail)
+
+        def stopped() -> bool:
+            nonlocal emitted
+            emitted += emit(emitter, 5, output="x" * 7000)
+            return not own.alive
+
+        wait_until(stopped, 90, "the broker stops", land.tail)
+        emitted += emit(emitter, 3 * WAITING)
+        wait_until(lambda: emitter.stats()["dropped"], 30, "the emitter has no more room", lambda: f"{emitter.stats()}")
+        assert emitter.stats()["waiting"]
         ballast.unlink()
-        if not own.alive:
-            own.stop()
+        own.stop()
         own.start(60)
-        scene.traffic._producer.flush(60)
-        scene.traffic.sent.failed = 0
-        scene.traffic.good(200)
+        assert emitter.flush(120) == 0, emitter.stats()
+        emitted += emit(emitter, 200)
+        assert emitter.flush(30) == 0, emitter.stats()
         scene.settle(120)
+        stats = emitter.stats()
+        assert stats["emitted"] == emitted == stats["delivered"] + sum(stats["dropped"].values())
+        assert set(stats["dropped"]) <= {"queue_full", "buffer_full"}
+        assert stats["delivered"] == len(sent.positions) == len(sent.ids)
+        assert {str(i) for (i,) in scene.lake.rows("raw_calls", "id")} == sent.ids
         assert land.alive
         scene.check()
+        emitter.close()
+
+
+def emit(emitter: Emitter, count: int, **fields: str) -> int:
+    """Record so many calls as an app would; return how many."""
+    for _ in range(count):
+        emitter.call(MODEL, input_tokens=TOKENS, output_tokens=TOKENS, **fields)
+    return count
+
+
+def ledger(sent: Sent) -> Callable[..., None]:
+    """Return an ``on_delivery`` that writes down what was acknowledged; the rest is the emitter's to count."""
+
+    def delivered(name: str, topic: str, partition: int, offset: int, error: str | None) -> None:
+        if error is None:
+            sent.positions[partition, offset] = name
+            sent.cost[name] = TOKENS * (INPUT_USD + OUTPUT_USD)
+
+    return delivered
 
 
 @pytest.mark.row(21)
