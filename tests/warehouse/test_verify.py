@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from schemas.records import Move
 from warehouse.connect import connect
+from warehouse.errors import LakeUnavailableError, QueryFailedError
+from warehouse.readonly import ReadOnlyLake
 from warehouse.verify import verify
 
 EVENTS = "llm.events"
@@ -85,6 +88,28 @@ def test_exactly_the_harmed_file_is_named(landed, config, harm):
     (problem,) = verify(config).problems
     assert problem.check == "files"
     assert Path(problem.where) == file
+
+
+@pytest.mark.parametrize("harm", ["removed", "truncated"])
+@pytest.mark.row(26)
+def test_a_harmed_file_is_named_by_who_reads_it_and_the_other_days_stay_readable(landed, config, rows, harm):
+    for n, day in enumerate((19, 20, 21)):
+        at = {"day": date(2026, 11, day), "app": f"app-{day}"}
+        landed.append({"raw_calls": rows.calls(range(4 + n, 5 + n), 1, **at)}, [Move(EVENTS, 1, 4 + n, 5 + n)])
+    harmed = [next(Path(config.data_path).rglob(f"raw_calls/day=2026-11-{day}/*.parquet")) for day in (19, 21)]
+    for file in harmed:
+        if harm == "removed":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:100])
+    with ReadOnlyLake.open(config) as reader:
+        assert reader.query("SELECT app FROM calls WHERE day = '2026-11-20'")["app"].to_pylist() == ["app-20"]
+        assert reader.query("SELECT count(*) AS n FROM calls WHERE day = '2026-11-18'")["n"].to_pylist() == [13]
+        for file in harmed:
+            with pytest.raises((QueryFailedError, LakeUnavailableError), match=file.name):
+                reader.query(f"SELECT app FROM calls WHERE day = '{file.parent.name.removeprefix('day=')}'")
+        assert reader.query("SELECT app FROM calls WHERE day = '2026-11-20'")["app"].to_pylist() == ["app-20"]
+    assert {Path(p.where) for p in verify(config).problems} == set(harmed)
 
 
 def test_gaps_are_accounted_for(landed, config):
