@@ -39,11 +39,14 @@ _NEVER = tuple(
         (
             "0.0.0.0/8",  # "this host"
             "169.254.0.0/16",  # link-local: the metadata services of the clouds
+            "100.100.100.200/32",  # metadata of Alibaba's cloud
+            "168.63.129.16/32",  # Azure's wire server, a public address that answers only inside
             "192.0.0.0/24",  # metadata of Oracle's cloud; Python 3.11 calls most of it global
             "192.88.99.0/24",  # 6to4 relay
             "fe80::/10",
             "fec0::/10",
             "fd00:ec2::/32",  # metadata of AWS
+            "fd20:ce::254/128",  # metadata of Google's cloud
             "2001::/23",
             "3fff::/20",
             "5f00::/16",
@@ -108,8 +111,8 @@ def resolve(host: str, port: int, timeout_s: float) -> tuple[str, ...]:
 class Guard:
     """The rules of one process: https to public addresses on ports 443 and 8443, and what ``allow_hosts`` names.
 
-    An entry is ``host`` (any port) or ``host:port``; IPv6 literals as ``[::1]:8080``. Link-local addresses,
-    where clouds keep their metadata, multicast and wrapped IPv4 stay refused even then.
+    An entry is ``host`` (any port) or ``host:port``; IPv6 literals as ``[::1]:8080``. Link-local addresses and the
+    others where clouds keep their metadata, multicast and wrapped IPv4 stay refused even then.
     """
 
     allow_hosts: frozenset[str] = frozenset()
@@ -127,21 +130,33 @@ class Guard:
             RefusedTargetError: scheme, userinfo, port, form of the host, or a literal address that is not public.
         """
         parsed = _parsed(url)
+        target = self._target(parsed, 443 if parsed.scheme == "https" else 80)
+        if parsed.scheme != "https" and not target.allowed:
+            raise RefusedTargetError("plain http")
+        if target.port not in PORTS and not target.allowed:
+            raise RefusedTargetError(f"port {target.port} is neither 443 nor 8443")
+        return _not_hidden(target)
+
+    def place(self, host: str, port: int) -> Target:
+        """Check a host whose connection others open, by a protocol and on a port of theirs, as text; no look-up.
+
+        Raises:
+            RefusedTargetError: form of the host, or a literal address that is not public.
+        """
+        name = host.strip("[]").lower()
+        parsed = _parsed(f"https://{_bracketed(name)}:{port}/")
+        if parsed.raw_host.decode("ascii") != name:
+            raise RefusedTargetError("not the name of a host")
+        return _not_hidden(self._target(parsed, port))
+
+    def _target(self, parsed: httpx.URL, usual_port: int) -> Target:
         host = parsed.raw_host.decode("ascii").lower().rstrip(".")
-        port = parsed.port or (443 if parsed.scheme == "https" else 80)
-        allowed = bool({host, f"{_bracketed(host)}:{port}"} & self.allow_hosts)
+        port = usual_port if parsed.port is None else parsed.port
         if not host:
             raise RefusedTargetError("the URL names no host")
-        if parsed.scheme != "https" and not allowed:
-            raise RefusedTargetError("plain http")
-        if port not in PORTS and not allowed:
-            raise RefusedTargetError(f"port {port} is neither 443 nor 8443")
-        literal = _literal(host)
-        if literal is None and _NUMERIC.match(host.rsplit(".", 1)[-1]):
-            raise RefusedTargetError("a number in place of a host name")
-        if literal is not None and (reason := refusal(literal, allowed=allowed)):
-            raise RefusedTargetError(reason)
-        return Target(parsed, host, port, allowed)
+        if port == 0:  # no connection can be made to it, and what reads it as "none given" would take another
+            raise RefusedTargetError("port 0")
+        return Target(parsed, host, port, bool({host, f"{_bracketed(host)}:{port}"} & self.allow_hosts))
 
     def addresses(self, target: Target, timeout_s: float) -> tuple[Address, ...]:
         """Return the addresses to connect to, in the resolver's order; one bad address spoils the lot.
@@ -170,7 +185,7 @@ def refusal(address: Address, *, allowed: bool = False) -> str:
     if address.version == 6 and int(address) > 1 and any(address in net for net in _WRAPS_IPV4):
         return "an IPv6 address that wraps an IPv4 one"
     if address.is_multicast or address.is_unspecified or any(address in net for net in _NEVER):
-        return "a link-local, multicast or unspecified address"
+        return "a link-local, metadata, multicast or unspecified address"
     if not allowed and (not address.is_global or address.is_reserved):
         return "an address that is loopback, private or reserved"
     return ""
@@ -182,15 +197,25 @@ def _parsed(url: str) -> httpx.URL:
         raise RefusedTargetError("the URL is too long or holds characters that must be percent-encoded")
     try:
         parsed = httpx.URL(url)
+        host = parsed.host  # decodes punycode: xn--a is a UnicodeError
     except (httpx.InvalidURL, ValueError):
         raise RefusedTargetError("not a URL") from None
     if parsed.scheme not in ("https", "http"):
         raise RefusedTargetError("neither https nor http")
     if parsed.userinfo or b"@" in parsed.netloc or "@" in url.split("//", 1)[-1].split("/", 1)[0]:
         raise RefusedTargetError("user name or password in the URL")
-    if "%" in parsed.host:
+    if "%" in host:
         raise RefusedTargetError("a percent sign in the host")
     return parsed
+
+
+def _not_hidden(target: Target) -> Target:
+    literal = _literal(target.host)
+    if literal is None and _NUMERIC.match(target.host.rsplit(".", 1)[-1]):
+        raise RefusedTargetError("a number in place of a host name")
+    if literal is not None and (reason := refusal(literal, allowed=target.allowed)):
+        raise RefusedTargetError(reason)
+    return target
 
 
 def _literal(host: str) -> Address | None:

@@ -15,6 +15,8 @@ REFUSED_AS_TEXT = [
     "gopher://example.org/",
     "https://example.org:22/",
     "https://example.org:80/",
+    "https://example.org:0/",
+    "https://xn--a/",
     "https://user@example.org/",
     "https://user:pw@example.org/",
     "https://example.org@127.0.0.1/",
@@ -42,6 +44,8 @@ REFUSED_AS_TEXT = [
     "https://100.64.0.1/",
     "https://169.254.169.254/latest/meta-data/",
     "https://169.254.170.2/",
+    "https://100.100.100.200/latest/meta-data/",
+    "https://168.63.129.16/",
     "https://192.0.0.192/",
     "https://198.18.0.1/",
     "https://224.0.0.1/",
@@ -63,6 +67,7 @@ REFUSED_AS_TEXT = [
     "https://[fe80::1%25eth0]/",
     "https://[fc00::1]/",
     "https://[fd00:ec2::254]/",
+    "https://[fd20:ce::254]/",
     "https://[fec0::1]/",
     "https://[ff02::1]/",
     "https://example.org /",
@@ -119,6 +124,37 @@ def test_an_allowed_host_may_be_private_and_plain_but_never_link_local() -> None
     assert guard.addresses(inner, 1.0) == (ipaddress.ip_address("10.0.0.7"),)
     with pytest.raises(RefusedTargetError):
         guard.addresses(guard.target("http://meta.corp/"), 1.0)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"],
+)
+def test_no_allow_list_opens_the_metadata_of_a_cloud(address: str) -> None:
+    guard = Guard.allowing([address])
+    bracketed = f"[{address}]" if ":" in address else address
+    with pytest.raises(RefusedTargetError, match="metadata"):
+        guard.target(f"http://{bracketed}/")
+    with pytest.raises(RefusedTargetError, match="metadata"):
+        guard.place(address, 80)
+
+
+def test_port_0_is_refused_even_of_an_allowed_host() -> None:
+    with pytest.raises(RefusedTargetError, match="port 0"):
+        Guard.allowing(["example.org"]).target("https://example.org:0/")
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a/b", "a?b", "u@example.org", "a b", "xn--a", "example.org:25", "2130706433", "::1"]
+)
+def test_a_place_is_a_bare_host_that_hides_no_inner_address(host: str) -> None:
+    with pytest.raises(RefusedTargetError):
+        Guard().place(host, 587)
+
+
+def test_a_place_may_have_any_port() -> None:
+    assert Guard().place("Mail.Example.org", 587).host == "mail.example.org"
+    assert Guard.allowing(["[::1]:25"]).place("[::1]", 25).allowed
 
 
 def test_an_entry_with_a_port_opens_that_port_only() -> None:
