@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.notify.channels import Message, build
 from pipelines.notify.channels.post import Poster
-from pipelines.notify.guard import Guard
+from pipelines.notify.guard import Guard, UnreachableError
 from pipelines.notify.spec import parse_channels
 from schemas.alerts import Alert
 from schemas.errors import SettingsError
@@ -19,10 +19,18 @@ from schemas.errors import SettingsError
 Make = Callable[..., Alert]
 
 
-def send(url: str, alert: Alert, deadline_s: float = 5.0) -> Any:
+def made(url: str, guard: Guard, deadline_s: float = 5.0) -> Any:
     (spec,) = parse_channels([{"kind": "apprise", "url": url}])
-    channel = build(spec, Poster(Guard(), deadline_s=deadline_s))
+    return build(spec, Poster(guard, deadline_s=deadline_s))
+
+
+def send(url: str, alert: Alert, deadline_s: float = 5.0) -> Any:
+    channel = made(url, Guard.allowing(["127.0.0.1"]), deadline_s)
     return channel.send(Message(alert, alert.to_json(), 1_760_000_000_000_000))
+
+
+def nowhere(host: str, port: int, timeout_s: float) -> tuple[str, ...]:
+    raise UnreachableError("the host name does not resolve")
 
 
 def test_a_plug_in_delivers_title_and_text_with_names_disarmed(receiver: Any, make_alert: Make) -> None:
@@ -56,3 +64,75 @@ def test_what_takes_too_long_is_left_behind(receiver: Any, make_alert: Make) -> 
 def test_the_schemes_that_would_pass_the_guard_by_are_refused(scheme: str, make_alert: Make) -> None:
     with pytest.raises(SettingsError, match="past the guard"):
         send(f"{scheme}://127.0.0.1/x", make_alert())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [",json://127.0.0.1:1/x", " ; jsons://example.org/x", "gotify://h/abcdefghijklmno json://169.254.169.254/a"],
+)
+def test_nor_do_they_pass_behind_what_apprise_skips_or_splits(url: str) -> None:
+    with pytest.raises(SettingsError, match="past the guard"):
+        made(url, Guard.allowing(["127.0.0.1", "169.254.169.254", "example.org"]))
+
+
+def test_a_url_that_names_two_services_is_refused() -> None:
+    with pytest.raises(SettingsError, match="names 2 services"):
+        made("gotify://a.example/abcdefghijklmno, gotify://b.example/abcdefghijklmno", Guard(resolver=nowhere))
+
+
+INNER = [
+    "gotify://{}/abcdefghijklmno",
+    "ntfy://{}/topic",
+    "apprise://{}/token",
+    "mmost://{}/3ccdd113474722377935511fc85d3dd4",
+    "mailto://user:password@{}?from=me@example.org&to=you@example.org",
+    "mailto://user:password@example.org?smtp={}",
+    "rsyslog://{}/",
+    "zulip://bot@{}/a6k4ABnck26zDhA8gnweMDjP92Tq8oKT",
+    "nostr://" + "a" * 64 + "/?relay=ws://{}",
+]
+
+
+@pytest.mark.parametrize("url", INNER)
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "100.100.100.200"])
+def test_an_inner_address_is_refused_at_the_start_wherever_a_url_can_name_it(url: str, address: str) -> None:
+    with pytest.raises(SettingsError, match="refused: a"):
+        made(url.format(address), Guard(resolver=nowhere))
+
+
+@pytest.mark.parametrize("url", INNER)
+def test_so_is_a_name_that_leads_to_one_and_an_allowed_one_is_not_but_for_metadata(url: str) -> None:
+    url = url.format("inner.example")
+    with pytest.raises(SettingsError, match="private"):
+        made(url, Guard(resolver=lambda *_: ("10.0.0.1",)))
+    made(url, Guard(frozenset({"inner.example"}), lambda *_: ("10.0.0.1",)))
+    with pytest.raises(SettingsError, match="metadata"):
+        made(url, Guard(frozenset({"inner.example"}), lambda *_: ("169.254.169.254",)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "discord://123456789/abcdef",
+        "ntfy://2130706433?mode=cloud",
+        "wechat://corp:secret@1000002/",
+        "gotify://nobody.example/abcdefghijklmno",
+        "mailto://user:password@example.org?smtp=mail.example.org",
+    ],
+)
+def test_tokens_topics_and_names_that_do_not_resolve_now_are_no_reason_to_refuse(url: str) -> None:
+    made(url, Guard(resolver=nowhere))
+
+
+def test_a_name_that_leads_inside_later_is_not_called(receiver: Any, make_alert: Make) -> None:
+    answers = ["8.8.8.8", "127.0.0.1"]
+    channel = made(f"gotify://localhost:{receiver.port}/abcdefghijklmno", Guard(resolver=lambda *_: (answers.pop(0),)))
+    alert = make_alert()
+    outcome = channel.send(Message(alert, alert.to_json(), 1_760_000_000_000_000))
+    assert (outcome.kind, outcome.detail) == ("retry", "an address that is loopback, private or reserved")
+    assert receiver.got == []
+
+
+def test_a_template_behind_a_url_is_refused() -> None:
+    with pytest.raises(SettingsError, match="template"):
+        made("discord://123456789/abcdef?template=http://169.254.169.254/latest", Guard(resolver=nowhere))
