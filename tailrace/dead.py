@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from pipelines.decode import Accepted, Redaction, verdict
-from pipelines.decode.rules import clean_text
+from pipelines.decode.rules import REFUSALS, clean_text
 from pipelines.kafka import KafkaConfig, Producer
 from schemas.alerts import LogRecord
 from schemas.errors import FatalError
@@ -231,9 +231,10 @@ def from_lines(lines: Iterable[bytes]) -> Iterator[Candidate]:
     for number, line in enumerate(lines, start=1):
         try:
             read = msgspec.json.decode(line)
-        except (msgspec.MsgspecError, ValueError):
-            read = None
-        yield Candidate(f"line {number}", line, key_of(read) if isinstance(read, dict) else None)
+            key = key_of(read) if isinstance(read, dict) else None
+        except REFUSALS:
+            key = None
+        yield Candidate(f"line {number}", line, key)
 
 
 def shown(text: str, limit: int = 200) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pipelines.decode.rules import REFUSALS
 from pipelines.kafka import KafkaConfig, Producer
 from schemas.topics import EVENTS
 from tailrace.replay import key_of
@@ -60,13 +61,14 @@ def _note(done: Published, number: int) -> Callable[[Any, Any], None]:
 
 
 def keyed(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (key, line); what is not an object has no key."""
+    """Yield (key, line); what is not an object, or cannot be read as one, has no key."""
     for line in lines:
         try:
             event = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            event = None
-        yield (key_of(event) if isinstance(event, dict) else b""), line
+            key = key_of(event) if isinstance(event, dict) else b""
+        except REFUSALS:
+            key = b""
+        yield key, line
 
 
 def paced(

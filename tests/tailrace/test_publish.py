@@ -8,9 +8,10 @@ import sys
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from pipelines.kafka import KafkaConfig
-from schemas.topics import EVENTS
-from tailrace.publish import publish
+from pipelines.kafka import Admin, KafkaConfig
+from schemas.topics import EVENTS, TOPICS
+from tailrace.dead import from_lines
+from tailrace.publish import keyed, publish
 
 
 @pytest.fixture
@@ -47,3 +48,31 @@ def test_emit_names_what_was_refused_and_fails(narrow, tmp_path):
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "event 0 was not acknowledged" in ran.stderr
     assert "0 events acknowledged" in ran.stdout
+
+
+UNREADABLE = [b"[" * 100_000, b'{"a":' * 5000 + b"1" + b"}" * 5000, b'"\xff"', b"1" * 5000, b"\xff", b""]
+
+
+@pytest.mark.parametrize("bad", UNREADABLE, ids=lambda line: repr(line[:6]))
+def test_a_line_that_cannot_be_read_goes_on_without_a_key_and_ends_nothing(bad):
+    good = b'{"id": "one"}'
+    assert list(keyed([bad, good])) == [(b"", bad), (b"one", good)]
+    assert [(c.name, c.value, c.key) for c in from_lines([bad, good])] == [
+        ("line 1", bad, None),
+        ("line 2", good, b"one"),
+    ]
+
+
+def test_emit_sends_a_deeply_nested_line_like_any_other_bad_one(broker, prefix, tmp_path):
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"[" * 100_000 + b"\n" + b'{"id": "one"}\n')
+    environment = {
+        **os.environ,
+        "TAILRACE_HOME": str(tmp_path / "home"),
+        "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap,
+        "TAILRACE_KAFKA__PREFIX": prefix,
+    }
+    Admin(KafkaConfig(broker.bootstrap, prefix)).create_topics(TOPICS, partitions=1)
+    command = [sys.executable, "-m", "tailrace", "emit", str(file)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert (ran.returncode, "2 events acknowledged" in ran.stdout) == (0, True), ran.stdout + ran.stderr
