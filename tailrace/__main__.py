@@ -14,15 +14,17 @@ EXIT_FAILED, EXIT_FATAL = 1, 2
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 it failed or says no, 2 nothing but a person can mend it."""
     from tailrace.cli import app
+    from tailrace.cli.rows import shown_lines
 
     try:
         app()
     except FatalError as error:
-        print(f"tailrace: {error}", file=sys.stderr)
-        structlog.get_logger().error("fatal", error=str(error), kind=type(error).__name__)
+        said = shown_lines(error)  # DuckDB quotes cells in its messages, and a cell is a stranger's text
+        print(f"tailrace: {said}", file=sys.stderr)
+        structlog.get_logger().error("fatal", error=said, kind=type(error).__name__)
         sys.exit(EXIT_FATAL)
     except TailraceError as error:
-        print(f"tailrace: {error}", file=sys.stderr)
+        print(f"tailrace: {shown_lines(error)}", file=sys.stderr)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -22,9 +22,9 @@ from schemas.errors import SettingsError
 from schemas.topics import EVENTS
 from tailrace import dead as letters
 from tailrace import wiring
-from tailrace.cli.context import Context, get, print_json
+from tailrace.cli.context import Context, get
 from tailrace.cli.lake import open_lake
-from tailrace.cli.rows import json_lines, shown, table
+from tailrace.cli.rows import json_line, json_lines, shown, table
 from tailrace.replay import read_json_lines
 from tailrace.stages import wall
 from warehouse.connect import connect
@@ -93,11 +93,11 @@ def _explain(
     with _lake(get(context)) as lake:
         found = next(letters.letters(lake, choice), None)
     if found is None:
-        typer.echo(f"no dead record at {position}: see `tailrace dead list`", err=True)
+        typer.echo(f"no dead record at {shown(position)}: see `tailrace dead list`", err=True)
         sys.exit(1)
     told = _told(found)
     if as_json:
-        print_json(told)
+        typer.echo(json_line(told))
         return
     for name, value in told.items():
         if value is not None:
@@ -137,7 +137,9 @@ def _told(letter: letters.Letter) -> dict[str, Any]:
 @dead.command("repair")
 def _repair(
     context: typer.Context,
-    out: Annotated[Path | None, typer.Option(help="Where the mended events go, JSON lines; must not exist.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the mended events go, JSON lines; must not exist. Else: a pipe.")
+    ] = None,
     position: Annotated[str | None, typer.Option(help="Only the record at this position.")] = None,
     reason: Reason = None,
     only_app: App = None,
@@ -152,6 +154,10 @@ def _repair(
 
     Nothing is sent: read the file, then `tailrace dead replay FILE`.
     """
+    if out is None and sys.stdout.isatty():
+        raise SettingsError(
+            "--out", "not given: whole events, unredacted, would go to this terminal", "name a file, or pipe stdout on"
+        )
     here = get(context)
     edits = [*(Edit("drop", p) for p in drop or []), *_pairs("rename", rename or []), *_pairs("set", to_set or [])]
     choice = _choice(position, reason, only_app, since, limit)
@@ -175,7 +181,7 @@ def _repair(
 
 def _report(letter: letters.Letter, value: bytes, steps: tuple[str, ...], now: Accepted | Reject) -> None:
     state = "mended" if isinstance(now, Accepted) else f"still dead: {now.reason}: {letters.shown(now.detail)}"
-    typer.echo(f"{letter.position}  {letter.reason}  {state}", err=True)
+    typer.echo(shown(f"{letter.position}  {letter.reason}  {state}"), err=True)
     for step in steps:
         typer.echo(f"  {shown(letters.shown(step))}", err=True)
     if isinstance(now, Accepted):
@@ -220,7 +226,7 @@ def _replay(
         told = f"file {file.name}" if file else f"lake: reason {reason}, app {only_app}, since {since}"
         done = letters.replay(lake, kafka, source, actor=_actor(), source=told, now=wall(), dry_run=dry_run)
     if as_json:
-        print_json({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]})
+        typer.echo(json_line({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]}))
         return
     for name, why in done.skipped[:50]:
         typer.echo(shown(f"skipped {name}: {letters.shown(why)}"), err=True)
@@ -247,7 +253,7 @@ def _pairs(kind: str, entries: list[str]) -> Iterator[Edit]:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

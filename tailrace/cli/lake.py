@@ -12,8 +12,8 @@ import typer
 
 from schemas.errors import TailraceError
 from tailrace import wiring
-from tailrace.cli.context import Context, get, print_json
-from tailrace.cli.rows import Format, print_rows, table
+from tailrace.cli.context import Context, get
+from tailrace.cli.rows import Format, json_line, print_rows, shown, shown_lines, table
 from warehouse.readonly import ReadOnlyLake
 from warehouse.verify import verify
 
@@ -54,8 +54,8 @@ def open_lake(here: Context) -> ReadOnlyLake:
 def _prompt(lake: ReadOnlyLake) -> None:
     typer.echo("Questions that are shipped, each a view (FROM name):")
     for question in lake.questions():
-        shown = f"{question.name}({', '.join(question.parameters)})" if question.parameters else question.name
-        typer.echo(f"  {shown:24} {question.doc}")
+        name = f"{question.name}({', '.join(question.parameters)})" if question.parameters else question.name
+        typer.echo(f"  {name:24} {question.doc}")
     typer.echo("One SELECT a line; an empty line or Ctrl-D ends.")
     while True:
         try:
@@ -67,7 +67,7 @@ def _prompt(lake: ReadOnlyLake) -> None:
         try:
             print_rows(lake.query(text), Format.TABLE, None)
         except TailraceError as error:
-            typer.echo(f"{error}", err=True)
+            typer.echo(shown_lines(error), err=True)
 
 
 def _verify(
@@ -76,7 +76,7 @@ def _verify(
     """Prove the lake from its rows: every position once, gaps accounted for, ledger against data."""
     report = verify(wiring.lake(get(context).settings))
     if as_json:
-        typer.echo(report.to_json())
+        typer.echo(json_line(json.loads(report.to_json())))
     else:
         landed = sum(p.landed for p in report.partitions)
         buried = sum(p.dead for p in report.partitions)
@@ -85,7 +85,7 @@ def _verify(
             f"duplicates, {report.conflicts} contradictions; {len(report.problems)} problems"
         )
         for problem in report.problems:
-            typer.echo(f"  {problem.check}  {problem.where}: {problem.detail}")
+            typer.echo(shown(f"  {problem.check}  {problem.where}: {problem.detail}"))
     if not report.ok:
         sys.exit(1)
 
@@ -106,7 +106,8 @@ def _alerts_list(
             [limit],
         )
     if as_json:
-        typer.echo("".join(f"{row['alert']}\n" for row in rows.to_pylist()), nl=False)
+        # they hold strangers' texts as UTF-8: encoded again, in ASCII, none of it can be a control
+        typer.echo("".join(f"{json_line(json.loads(row['alert']))}\n" for row in rows.to_pylist()), nl=False)
     else:
         table(rows.drop_columns(["alert"]))
 
@@ -117,9 +118,9 @@ def _alerts_show(context: typer.Context, alert_id: Annotated[str, typer.Argument
     with open_lake(get(context)) as lake:
         rows = lake.query("SELECT alert FROM alerts WHERE id = $1 ORDER BY seq", [alert_id]).to_pylist()
         if not rows:
-            typer.echo(f"no alert {alert_id} has landed", err=True)
+            typer.echo(f"no alert {shown(alert_id)} has landed", err=True)
             sys.exit(1)
         for row in rows:
             alert = json.loads(row["alert"])
             found = lake.query(alert["evidence"]["sql"]).to_pylist() if alert["evidence"]["sql"] else []
-            print_json({**alert, "evidence_now": found})
+            typer.echo(json_line({**alert, "evidence_now": found}))

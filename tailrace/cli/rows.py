@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import re
+import sys
+import unicodedata
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,10 @@ from rich.table import Table
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet takes for the start of a formula, full-width forms included (OWASP, CSV injection)."""
+_SEPARATES = re.compile(r"([;,\t|\r\n])")
+"""Where a spreadsheet may begin another cell: which of them separates is its reader's setting, not ours."""
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+"""Categories of what a spreadsheet may skip in front of a formula: controls, formats (U+200B, U+FEFF), blanks."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -32,7 +39,10 @@ class Format(StrEnum):
 
 
 def print_rows(rows: pa.Table, as_format: Format, out: Path | None) -> None:
-    """Print ``rows``, or write them to ``out``. Parquet and JSON hold every value as it is."""
+    """Print ``rows``, or write them to ``out``. Parquet and JSON hold every value as it is.
+
+    CSV goes byte for byte into a file or a pipe; a terminal gets it without what a terminal would act on.
+    """
     if as_format is Format.PARQUET:
         if out is None:
             raise typer.BadParameter("parquet needs --out FILE")
@@ -42,15 +52,24 @@ def print_rows(rows: pa.Table, as_format: Format, out: Path | None) -> None:
         table(rows)
         return
     text = to_csv(rows) if as_format is Format.CSV else json_lines(rows)
-    if out is None:
-        typer.echo(text, nl=False)
+    if out is not None:
+        out.write_bytes(text.encode())
+    elif sys.stdout.isatty():
+        typer.echo(shown_lines(text), nl=False)
     else:
-        out.write_text(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())  # typer.echo would take colours out of a pipe
+        sys.stdout.buffer.flush()
 
 
 def json_lines(rows: pa.Table) -> str:
     """One JSON object a line, ASCII: no control character reaches a terminal."""
-    return "".join(json.dumps(row, default=str) + "\n" for row in rows.to_pylist())
+    return "".join(json_line(row) + "\n" for row in rows.to_pylist())
+
+
+def json_line(value: Any) -> str:
+    """Encode ``value`` as one line of printable ASCII; DEL is ASCII that json leaves as it is."""
+    return json.dumps(value, default=str).replace("\x7f", "\\u007f")
 
 
 def to_csv(rows: pa.Table) -> str:
@@ -59,18 +78,35 @@ def to_csv(rows: pa.Table) -> str:
     writer = csv.writer(out)
     writer.writerow([_guarded(name) for name in rows.column_names])
     for row in rows.to_pylist():
-        writer.writerow([_guarded(v) if isinstance(v, str) else "" if v is None else v for v in row.values()])
+        writer.writerow([_cell(value) for value in row.values()])
     return out.getvalue()
 
 
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    # a list or a struct is text as well by then, and a stranger's words stand in it
+    return value if isinstance(value, int | float | Decimal) else _guarded(str(value))
+
+
 def _guarded(text: str) -> str:
-    risky = text[:1] in ("\t", "\r", "\n") or text.lstrip().startswith(_FORMULA)
-    return f"'{text}" if risky and not _NUMBER.fullmatch(text) else text
+    """Put an apostrophe before every formula, also behind what another spreadsheet's setting takes for a separator.
+
+    One in front of the whole cell, or quotes around it, would not help there: such a reader cuts ``x;=1+1`` in two.
+    """
+    whole = "'" if text[:1] in ("\t", "\r", "\n") else ""
+    return whole + "".join(f"'{part}" if _runs(part) else part for part in _SEPARATES.split(text))
+
+
+def _runs(part: str) -> bool:
+    if _NUMBER.fullmatch(part):
+        return False
+    return next((c for c in part if unicodedata.category(c) not in _UNSEEN), "") in _FORMULA
 
 
 def table(rows: pa.Table) -> None:
     """At most 1,000 rows for a terminal."""
-    grid = Table(*(escape(name) for name in rows.column_names))
+    grid = Table(*(escape(shown(name)) for name in rows.column_names))  # PIVOT makes names of values
     for row in rows.slice(0, 1000).to_pylist():
         grid.add_row(*(escape(shown(value)) for value in row.values()))
     Console().print(grid)
@@ -79,6 +115,11 @@ def table(rows: pa.Table) -> None:
 
 
 def shown(value: Any) -> str:
-    """One cell without control, direction or invisible characters."""
+    """One cell, or one line, without control, direction or invisible characters."""
     text = "NULL" if value is None else str(value)
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def shown_lines(value: Any) -> str:
+    """``shown`` for what has lines and tabs of its own, such as a message of DuckDB or CSV."""
+    return "".join(c if c in "\n\t" else shown(c) for c in str(value).replace("\r\n", "\n"))

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -43,6 +47,15 @@ HOSTILE = (
     "\t=1+1",
     " =1+1",
     "\uff1d1+1",
+    "x;=1+1",
+    "x; \u200b=1+1;y",
+    "x\t@SUM(A1)",
+    "x|+1+cmd",
+    "x\n=1+1",
+    "\ufeff=1+1",
+    "\u200b=1+1",
+    "\u00ad=1",
+    "\u2028=1+1",
     "../../etc/passwd",
     "%2e%2e%2f",
     "..\\..\\x",
@@ -60,11 +73,14 @@ HOSTILE = (
     "\u202egnp.exe",
     "a\u0000b",
     "\x1b[31mred\x1b]0;title\x07",
+    "\x9b31mred\x9d0;title\x9c",
+    "del\x7fete",
+    "\u2066left\u2069",
     "\u200bzero\ufeff",
     "line\nbreak\r\nand more",
     "__proto__",
 )
-CONTROLS = ("\x1b", "\x00", "\x07", "\u202e", "\u200b", "\ufeff", "\r")
+CONTROLS = ("\x1b", "\x00", "\x07", "\u202e", "\u200b", "\ufeff", "\r", "\x9b", "\x9d", "\x7f", "\u2066")
 APP = "hostile"
 
 
@@ -194,8 +210,10 @@ def test_tables_csv_and_json_hold_no_live_text(lake, sql, capsys):
     _terminal(capsys)
     for line in csv.reader(io.StringIO(to_csv(found))):
         for cell in line:
-            live = cell.lstrip().startswith(("=", "+", "-", "@", "\uff1d")) or cell[:1] in ("\t", "\r")
-            assert not live or _number(cell), f"{cell!r} runs in a spreadsheet"
+            for part in re.split(r"[;,\t|\r\n]", cell):
+                seen = part.lstrip(" \u00a0\u00ad\u200b\u2028\u202e\u2066\ufeff\x00\x1b\x7f\x9b")
+                live = seen.startswith(("=", "+", "-", "@", "\uff1d")) or cell[:1] in ("\t", "\r")
+                assert not live or _number(part), f"{cell!r} runs in a spreadsheet"
     text = json_lines(found)
     assert text.isascii()
     assert len([json.loads(line) for line in text.splitlines()]) == found.num_rows
@@ -221,15 +239,131 @@ def test_csv_round_trip_numbers_stay_numbers_and_text_comes_back_but_for_the_gua
         }
     )
     read = list(csv.DictReader(io.StringIO(to_csv(given), newline="")))
-    assert [
-        r["text"].removeprefix("'") if not t.startswith("'") else r["text"] for r, t in zip(read, texts, strict=True)
-    ] == texts
+    guard = re.compile("(^|[;,\t|\r\n])'(?=[\t\r\n]|[\\s\u00ad\u200b\ufeff]*[=+@\uff1d-])")
+    undone = [r["text"] if r["text"] == t else guard.sub(r"\1", r["text"]) for r, t in zip(read, texts, strict=True)]
+    assert undone == texts
     assert {r["number"] for r in read} == {"-1.5"}
     assert {r["whole"] for r in read} == {"-7"}
     assert {Decimal(r["money"]) for r in read} == {Decimal("-0.000000001")}
     assert {r["as_text"] for r in read} == {"-12.5"}, "a number is no formula"
-    guarded = [r["text"] for r in read if r["text"].startswith("'")]
-    assert len(guarded) == 9, "seven formulas, one full-width, and the one that was quoted from the start"
+    guarded = [r["text"] for r, t in zip(read, texts, strict=True) if r["text"] != t]
+    assert len(guarded) == 18, "seven formulas, one full-width, four behind nothing visible, six behind a separator"
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("x;=1+1", "x;'=1+1"),
+        ("a, -cmd", "a,' -cmd"),
+        ("\u200b=1+1", "'\u200b=1+1"),
+        ("-5", "-5"),
+        ("1,-5;+2.5e3", "1,-5;+2.5e3"),
+        ("a-b=c", "a-b=c"),
+        ("", ""),
+    ],
+)
+def test_the_apostrophe_stands_where_a_spreadsheet_would_begin_a_formula(cell, written):
+    (_, row) = csv.reader(io.StringIO(to_csv(pa.table({"t": [cell], "n": [1]})), newline=""))
+    assert row == [written, "1"]
+
+
+class Command:
+    """``tailrace`` on the hostile lake, on a pipe or on a terminal of its own."""
+
+    def __init__(self, home):
+        self._home = home
+        self._env = {k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_") or k == "TAILRACE_CACHE"}
+
+    def piped(self, *arguments, stdin=b""):
+        return subprocess.run(
+            self._command(arguments), env=self._env, input=stdin, capture_output=True, timeout=60, check=False
+        )
+
+    def on_a_terminal(self, *arguments):
+        """(exit code, all that the terminal got)."""
+        ours, theirs = os.openpty()
+        running = subprocess.Popen(
+            self._command(arguments), env=self._env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        got = b""
+        while True:
+            try:
+                read = os.read(ours, 65536)
+            except OSError:  # EIO: the other end is closed
+                break
+            if not read:
+                break
+            got += read
+        os.close(ours)
+        return running.wait(60), got.decode()
+
+    def _command(self, arguments):
+        return [sys.executable, "-m", "tailrace", "--home", str(self._home), *arguments]
+
+
+@pytest.fixture(scope="module")
+def command(lake):
+    return Command(lake[2])
+
+
+LIVE = [c for c in CONTROLS if c not in "\r\x1b"]
+"""On a terminal lines end in CR LF, and the log's own colours are escape sequences."""
+
+
+@pytest.mark.parametrize("control", ["chr(27)", "chr(155)", "chr(8238)"])
+def test_a_cell_in_an_error_reaches_the_terminal_without_controls(command, control):
+    sql = f"SELECT CAST(title AS INTEGER) FROM alerts WHERE contains(title, {control})"
+    code, got = command.on_a_terminal("sql", sql)
+    assert code == 2
+    assert "Could not convert string" in got
+    assert "\x1b[31mred" not in got
+    assert not any(c in got for c in LIVE), repr(got)
+    asked = command.piped("sql", stdin=sql.encode() + b"\n")
+    assert b"Could not convert string" in asked.stderr
+    assert not any(c in asked.stderr.decode() for c in CONTROLS), asked.stderr
+
+
+def test_alerts_as_json_are_printable_ascii_and_the_same_alerts(lake, command):
+    got = command.piped("alerts", "list", "--json", "--limit", "1000")
+    lines = got.stdout.decode("ascii").splitlines()
+    assert all(line.isprintable() for line in lines)
+    kept = [json.loads(a) for a in rows(lake, "SELECT alert FROM alerts").column(0).to_pylist()]
+    assert sorted(map(json.dumps, map(json.loads, lines))) == sorted(map(json.dumps, kept))
+
+
+def test_csv_is_cleaned_for_a_terminal_and_exact_in_a_pipe_and_a_file(lake, command, tmp_path):
+    sql = "SELECT title FROM alerts ORDER BY title"
+    exact = to_csv(rows(lake, sql)).encode()
+    assert b"\x1b[31m" in exact
+    assert command.piped("sql", sql, "--format", "csv").stdout == exact
+    assert command.piped("sql", sql, "--format", "csv", "--out", str(tmp_path / "a.csv")).returncode == 0
+    assert (tmp_path / "a.csv").read_bytes() == exact
+    code, got = command.on_a_terminal("sql", sql, "--format", "csv")
+    assert code == 0
+    assert "Cost of {{7*7}} rose" in got
+    assert not any(c in got.replace("\r\n", "\n") for c in CONTROLS), repr(got)
+
+
+def test_names_of_columns_are_cleaned_too(capsys):
+    table(pa.table({"\x1b[31mred\u202e": [1]}))
+    _terminal(capsys)
+
+
+def test_whole_dead_events_do_not_go_to_a_terminal(command):
+    code, got = command.on_a_terminal("dead", "repair")
+    assert code == 2
+    assert "--out" in got
+    assert "mended," not in got
+    piped = command.piped("dead", "repair", "--quiet")
+    assert piped.returncode == 0, piped.stderr
+    assert b"still dead" in piped.stderr
+
+
+def test_what_dead_repair_tells_holds_no_controls(command):
+    told = command.piped("dead", "repair").stderr.decode()
+    assert "still dead: " in told
+    assert not any(c in told for c in CONTROLS)
 
 
 def test_tail_shows_strangers_texts_without_controls(lake):
