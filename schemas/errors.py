@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError, OverflowError)
+"""What decoding raises on bytes from outside: msgspec raises more than its own errors (UnicodeDecodeError on bad UTF-8,
+RecursionError on deep nesting, TypeError on None). Whoever reads a topic catches all of it, or one message ends it."""
+
 
 class TailraceError(Exception):
     """Root of every error this project raises on purpose."""

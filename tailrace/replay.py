@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from schemas.errors import FatalError
+from schemas.errors import UNREADABLE, FatalError
 
 SECOND = 1_000_000
 
@@ -166,7 +166,7 @@ def rebased(line: bytes, shift: int) -> bytes:
             event["ts"] = _rfc3339(int(moved))
         else:
             event["ts"] = time + shift // 1000
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except UNREADABLE:
         return line
     return msgspec.json.encode(event)
 
@@ -176,5 +176,5 @@ def time_of(line: bytes) -> int | None:
     try:
         time = msgspec.json.decode(line)["ts"]
         return int(datetime.fromisoformat(time).timestamp() * SECOND) if isinstance(time, str) else int(time) * 1000
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+    except UNREADABLE:
         return None

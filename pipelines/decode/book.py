@@ -10,6 +10,7 @@ import bisect
 import fnmatch
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -18,7 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from pipelines.decode.match import Matcher
-from schemas.errors import FatalError
+from schemas.errors import UNREADABLE, FatalError
 
 FORMAT = 1
 DAY_US = 86_400_000_000
@@ -108,11 +109,27 @@ class PriceBook:
         try:
             read = json.loads(data)
             book = cls.build(read["book"], int(read["effective_from"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            book._prove()
+        except (*UNREADABLE, AttributeError, ArithmeticError, re.error) as error:
             raise PriceBookError(f"not a price book ({type(error).__name__})") from error
         if book.version != read.get("version"):
             raise PriceBookError(f"it calls itself {read.get('version')!r} and hashes to {book.version}")
         return book
+
+    def _prove(self) -> None:
+        """Compile every price once: what is wrong in a book must show before a call needs it, never then."""
+        for rule in self.content["overrides"]:
+            _overrides(rule, "a", "a")
+            _rates(rule["rates"])
+        for provider in self.content["providers"]:
+            self._matcher.model(str(provider["id"]), "a")
+            for model in provider["models"]:
+                self._resolve(model, "a", 0, 0)
+                for part in (*model["prices"], *model["variants"]):
+                    _rates(part["rates"])
+                    self._active(part["when"], 0, 0)
+                for variant in model["variants"]:
+                    _fits(variant["context"], "a")
 
     def with_effective_from(self, effective_from: int) -> PriceBook:
         """Return the same book, in force from ``effective_from`` (µs UTC)."""

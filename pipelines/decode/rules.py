@@ -19,12 +19,12 @@ from pipelines.decode.reasons import (
     TOO_DEEP,
     Reject,
 )
+from schemas.errors import UNREADABLE
 from tailrace_emitter.event import EVAL_RESULTS, EVAL_TARGETS, FEEDBACK_TARGETS, AnyEvent, Call, Eval
 
 decode_event = msgspec.json.Decoder(AnyEvent).decode
 encode = msgspec.json.Encoder().encode
-REFUSALS = (msgspec.MsgspecError, ValueError, TypeError, RecursionError, OverflowError)
-"""What the decoder raises on bytes it does not take; None is a TypeError, bad UTF-8 a ValueError."""
+REFUSALS = UNREADABLE
 
 Admitted = tuple[AnyEvent, bytes, tuple[str, ...]]
 """The event, its canonical JSON line (no raw newline, no control character, ts in UTC), flags."""

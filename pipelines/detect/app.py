@@ -24,14 +24,14 @@ from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
-from schemas.errors import FatalError
+from schemas.errors import UNREADABLE, FatalError
 from schemas.faults import point
 from schemas.records import Record
 from schemas.topics import ALERTS, ROLLUPS, Topic
 
 NAME = "detect"
 CHANGELOG = f"{NAME}-state-changelog"
-_HOSTILE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
+_HOSTILE = (*UNREADABLE, ArithmeticError, AttributeError, MemoryError)
 """What a record can do to the judge; anything else is a bug that must stop the stage."""
 log = structlog.get_logger(NAME)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from schemas.errors import UNREADABLE
 from schemas.records import Record
 from schemas.rollups import (
     COUNTS,
@@ -87,7 +87,7 @@ def parse(record: Record) -> Batch | TickAt | None:
             epoch=int(headers.get(H_EPOCH, b"0")),
             kafka_time=record.kafka_time,
         )
-    except (pa.ArrowException, msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, *UNREADABLE) as error:
         raise ValueError(f"not a rollup: {error}") from error
 
 

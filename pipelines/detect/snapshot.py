@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from pipelines.detect.judge import PartitionState
+from schemas.errors import UNREADABLE
 
 
 class Snapshot(msgspec.Struct, array_like=True):
@@ -39,7 +40,7 @@ def load(data: bytes) -> PartitionState:
         if snapshot.version != VERSION:
             raise ValueError(f"state of version {snapshot.version}, this is version {VERSION}")
         return _decoder().decode(zlib.decompress(snapshot.state))
-    except (msgspec.MsgspecError, zlib.error) as error:
+    except (*UNREADABLE, zlib.error) as error:
         raise ValueError(f"damaged state: {error}") from error
 
 

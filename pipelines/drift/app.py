@@ -29,6 +29,7 @@ from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
+from schemas.errors import UNREADABLE
 from schemas.faults import point as fault_point
 from schemas.rollups import Sample
 from schemas.topics import ALERTS, EMBEDDINGS, SAMPLES, Topic
@@ -240,7 +241,7 @@ class Stage:
         """Decode one sample; None where it is not of our sides or cannot be read (counted)."""
         try:
             found = msgspec.json.decode(message.value or b"", type=Sample)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self.rejected += 1
             log.warning("sample_rejected", partition=message.partition, offset=message.offset, cause=str(error))
             return None

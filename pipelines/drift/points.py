@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipelines.drift.features import FEATURES, measure
 from pipelines.drift.vectors import Bytes, Floats, restore
-from schemas.errors import PoisonError
+from schemas.errors import UNREADABLE, PoisonError
 from schemas.rollups import EMBEDDING, Sample
 
 H_SAMPLES = "samples"
@@ -129,7 +129,7 @@ def decode(message: Message, offset: int) -> tuple[list[Point], tuple[int, int]]
         context = msgspec.json.decode(message.headers[H_CONTEXT], type=list[tuple[str | None, str | None, float, int]])
         with pa.ipc.open_stream(message.value) as reader:
             table = reader.read_all().cast(EMBEDDING)
-    except (KeyError, ValueError, pa.ArrowException, msgspec.MsgspecError) as error:
+    except (pa.ArrowException, *UNREADABLE) as error:
         raise EmbeddingUnreadableError(offset, str(error)) from error
     times = table["ts"].cast(pa.int64()).to_pylist()
     rows = table.select(["call_id", "app", "side", "feature", "source_partition", "source_offset", "scale", "text"])

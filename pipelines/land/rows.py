@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from schemas import tables as lake
 from schemas.alerts import Alert, Delivery, LogRecord
-from schemas.errors import PoisonError
+from schemas.errors import UNREADABLE, PoisonError
 from schemas.records import Record, Records
 from schemas.rollups import (
     EMBEDDING,
@@ -55,6 +55,9 @@ def land_rows(records: Records, *, epoch: int, landed_at: int) -> dict[str, pa.T
             continue
         except OverflowError as error:  # a time beyond the year 9999
             dead.append(BadMessageError(record, "range:time", str(error)))
+            continue
+        except (pa.ArrowException, *UNREADABLE) as error:  # a number in a header, say, that its column cannot hold
+            dead.append(BadMessageError(record, "range", str(error)[:200]))
             continue
         if rows is not None:
             parts.setdefault(table.name, []).append(_placed(rows, table, record, epoch, landed_at))
@@ -170,7 +173,7 @@ _READERS: Mapping[str, Callable[[Record], tuple[lake.Table, pa.Table | None]]] =
 def _json(record: Record, kind: Any) -> Any:
     try:
         return msgspec.json.decode(record.value or b"", type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadMessageError(record, "not_json", str(error)[:200]) from error
 
 

@@ -25,7 +25,7 @@ from pipelines.notify.spec import ChannelSpec
 from pipelines.notify.state import Book, ChannelRules, Item
 from schemas import faults
 from schemas.alerts import Alert, Delivery
-from schemas.errors import RetryableError
+from schemas.errors import UNREADABLE, RetryableError
 from schemas.records import Record
 from schemas.topics import ALERTS, DELIVERIES
 
@@ -166,7 +166,7 @@ class Notifier:
     def _admit(self, record: Record) -> None:
         try:
             alert = Alert.from_json(record.value or b"")
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             # land keeps it in ``dead``; here it only must not stop its neighbours
             log.warning("alert_rejected", partition=record.partition, offset=record.offset, cause=str(error))
             return
@@ -243,6 +243,6 @@ def _known(kafka: KafkaConfig) -> Sequence[Delivery]:
     for record in read_all(kafka, DELIVERIES):
         try:
             last[record.key or b""] = msgspec.json.decode(record.value or b"", type=Delivery)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             log.warning("delivery_rejected", partition=record.partition, offset=record.offset, cause=str(error))
     return list(last.values())

@@ -132,13 +132,14 @@ def test_samples_become_embeddings_and_one_alert_and_a_restart_changes_nothing(
     texts = samples()
     cut = CALM + 40  # stopped while the evidence is gathering
     config = DriftConfig(kafka, tmp_path, checkpoint_texts=200)
-    publish(kafka, [b"not json", *map(msgspec.json.encode, texts[:cut])])
+    unread = [b"not json", b'{"text":"\xff"}', b'{"zz":' + b"[" * 5_000]
+    publish(kafka, [*unread, *map(msgspec.json.encode, texts[:cut])])
     with stage(config, Topics()) as facts:
-        wait(at_end(facts, cut + 1))
-        assert facts[-1]["rejected"] == 1
+        wait(at_end(facts, cut + len(unread)))
+        assert facts[-1]["rejected"] == len(unread)
     publish(kafka, [*map(msgspec.json.encode, texts[cut:])])
     with stage(config, Topics()) as facts:
-        wait(at_end(facts, len(texts) + 1))
+        wait(at_end(facts, len(texts) + len(unread)))
     assert embedded(kafka) == [s.call_id for s in texts]
     told = alerts(kafka)
     assert [a.state for a in told] == ["firing", "resolved"]

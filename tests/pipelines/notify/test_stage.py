@@ -100,7 +100,7 @@ def test_an_alert_goes_from_the_topic_to_slack_and_to_a_signed_webhook(
     notify: Notify, receiver: Any, make_alert: Make
 ) -> None:
     firing, resolved = make_alert(), make_alert(seq=1, state="resolved")
-    notify.raise_alerts(firing, b"{not json", resolved)
+    notify.raise_alerts(firing, b"{not json", b'{"id":"\xff"}', b'{"zz":' + b"[" * 5_000, resolved)
     slack = {"name": "oncall", "kind": "slack", "url": receiver.url("/slack")}
     notify.start(hook(receiver), slack)
     states = notify.wait_settled(4)
