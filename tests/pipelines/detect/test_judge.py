@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipelines.detect.judge import Judge, PartitionState, judge
+from pipelines.detect.judge import MAX_APPS, Judge, PartitionState, judge
 from pipelines.detect.snapshot import dump, load
+from pipelines.detect.windows import MAX_SERIES, RING, SLOT
 from schemas.alerts import Alert
 from schemas.records import Record
 from schemas.rollups import H_KIND, SourceTick, Tick
@@ -221,6 +222,45 @@ def _copies(record: Record, names: Sequence[str]) -> list[Record]:
             writer.write_table(named)
         copies.append(replace(record, key=name.encode(), value=sink.getvalue().to_pybytes()))
     return copies
+
+
+@pytest.mark.row(50)
+def test_apps_beyond_the_limit_are_counted_and_take_no_room() -> None:
+    """An event may claim any app: two thousand names, of which a partition keeps a thousand."""
+    stream = Stream(16, apps=(App(rate=0.5, users=3, cycle=0.0),), partitions=1)
+    rollup, tick = list(stream.records(T0, T0 + 10 * SECOND, live=True, batch_s=10))
+    judge_, state, sizes = Judge(), PartitionState(), []
+    for first in (0, MAX_APPS):
+        names = [f"app-{n:04}" for n in range(first, first + MAX_APPS)]
+        for copy in [*_copies(rollup, names), tick]:
+            state, alerts = judge_.step(state, replace(copy, offset=state.position))
+            assert alerts == []
+        assert (len(state.apps), state.crowded_out) == (MAX_APPS, first)
+        sizes.append(len(dump(state)))
+    assert max(state.apps) == f"app-{MAX_APPS - 1:04}"
+    assert sizes[1] <= sizes[0] + 100
+    assert sizes[0] < 1 << 20
+    assert state.poison == 0
+
+
+@pytest.mark.row(50)
+def test_an_app_of_a_million_users_keeps_a_bounded_state() -> None:
+    """About ninety new users a second: every place has been given to others many times."""
+    stream = Stream(17, apps=(App(rate=100, users=1_000_000, cycle=0.0),), partitions=1)
+    judge_, state, sizes = Judge(), PartitionState(), []
+    for record in stream.records(T0, T0 + 600 * SECOND, live=True, batch_s=10):
+        state, alerts = judge_.step(state, record)
+        assert alerts == []
+        windows = state.apps["bot"].windows
+        assert len(windows.series) <= MAX_SERIES
+        assert len(windows.index) <= MAX_SERIES
+        assert len(windows.slots) <= RING + 3
+        sizes.append(len(dump(state)))
+    assert windows.positions[0] > 50_000
+    full = len(sizes) * 2 // 3  # the ring of five minutes is full, and turns
+    assert max(sizes[full:]) < 1.1 * max(sizes[:full])
+    own = windows.total(windows.closed - RING * SLOT, windows.latest())[windows.index[windows.own]]
+    assert own[0] > 100 * RING * 10 * 0.9, "the app itself gives way to no user"
 
 
 @pytest.mark.row(43)
