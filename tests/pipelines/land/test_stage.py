@@ -244,6 +244,30 @@ def test_kill_9_at_every_point_of_the_stage_loses_and_doubles_nothing(rig):
     proved(rig)
 
 
+@pytest.mark.faults
+@pytest.mark.row(25)
+def test_an_older_catalog_put_back_makes_land_read_the_rest_again(rig, tmp_path):
+    """What Kafka's group has committed is no matter: the ledger of the older catalog says where to go on."""
+    rig.send([call() for _ in range(20)] + [b"bad"])
+    rig.land_all(21)
+    catalog, backup = Path(rig.config.lake.catalog), tmp_path / "backup.sqlite"
+    vacuum = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('VACUUM INTO ?', (sys.argv[2],))"
+    subprocess.run([sys.executable, "-c", vacuum, catalog, backup], check=True)
+    rig.send([call() for _ in range(30)] + [b"bad"])
+    rig.land_all(52)
+    told = rig.query("SELECT id, cost_usd FROM calls ORDER BY 1")
+    for suffix in ("-wal", "-shm"):
+        Path(f"{catalog}{suffix}").unlink(missing_ok=True)
+    shutil.copy(backup, catalog)
+    assert rig.landed() == 21
+    rig.land_all(52)
+    assert rig.landed() == 52
+    assert rig.query("SELECT id, cost_usd FROM calls ORDER BY 1") == told
+    assert len(told) == 50
+    assert rig.query("SELECT count(DISTINCT (_partition, _offset)), count_if(_dup) FROM raw_calls") == [(50, 0)]
+    assert sum(p.landed + p.dead for (topic, *_), p in proved(rig).items() if topic == EVENTS) == 52
+
+
 @pytest.mark.row(16, 17)
 def test_a_topic_made_again_is_refused_until_it_is_adopted(rig):
     rig.send([call()])
