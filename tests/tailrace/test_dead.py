@@ -17,6 +17,7 @@ from pipelines.kafka import Admin, KafkaConfig, Producer
 from pipelines.land import LandConfig, run
 from schemas.topics import EVENTS, TOPICS
 from tailrace import dead
+from tailrace.cli.dead import _value
 from tailrace.stages import wall
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
@@ -217,3 +218,8 @@ def test_positions_and_moments_are_read_or_refused():
             dead.position(wrong)
     with pytest.raises(dead.NotAPositionError):
         dead.moment("yesterday", now)
+
+
+def test_a_value_to_set_that_is_no_json_is_text_however_deep():
+    for text in ("shop", "[" * 100_000, "1" * 5000):
+        assert _value(text) == text
