@@ -319,7 +319,7 @@ def test_kill_9_at_every_point_of_a_landing_loses_and_doubles_nothing(lake, conf
     assert next(p for p in report.partitions if p.partition == 0).landed == 50
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=[pytest.mark.faults, pytest.mark.timeout(900)])])
 @pytest.mark.row(3)
 def test_random_kills_inside_a_transaction_leave_all_or_nothing(lake, config, kills):
     """SIGKILL spread over the second transaction, commit included (tests/faults/test_land.py kills inside it)."""
@@ -329,11 +329,12 @@ def test_random_kills_inside_a_transaction_leave_all_or_nothing(lake, config, ki
     chance = random.Random(seed)
     stood = 0
     for _ in range(kills):
-        dying = writer(config, until=1_000_000)
-        told = int(next(line for line in dying.stdout if line.startswith("stands at")).split()[-1])
-        time.sleep(chance.uniform(0, 0.06))
-        dying.kill()
-        told = max([told, *(int(line.split()[-1]) for line in dying.communicate()[0].splitlines() if "stands" in line)])
+        with writer(config, until=1_000_000) as dying:
+            first = next((line for line in dying.stdout if line.startswith("stands at")), "it ended before it landed")
+            time.sleep(chance.uniform(0, 0.06))
+            dying.kill()
+            said = [first, *dying.communicate()[0].splitlines()]
+        told = max(int(line.split()[-1]) for line in said if line.startswith("stands at"))
         report = verify(config)
         assert report.ok, report.problems
         stands = next(p.next for p in report.partitions if p.partition == 0)
