@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fault_harness import matrix
 from fault_harness import postgres as pg
 from fault_harness.proxy import Proxy
+from fault_harness.receiver import Receiver
 from fault_harness.scene import Scene
+from fault_harness.whole import Up
 
 from tailrace.broker import Broker
 
@@ -39,6 +41,22 @@ def scenes(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
 def scene(broker: Broker, scenes: Callable[..., Scene]) -> Scene:
     """One Tailrace on the session's broker."""
     return scenes(broker.bootstrap)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Where alerts go."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def up(tmp_path: Path, receiver: Receiver) -> Iterator[Up]:
+    """The supervisor, its broker and every stage."""
+    running = Up(tmp_path / "home", receiver.settings)
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="module")

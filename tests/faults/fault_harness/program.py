@@ -21,6 +21,7 @@ from fault_harness.process import Process, killer, wait_until
 from fault_harness.receiver import Receiver
 from fault_harness.rest import rest
 from fault_harness.scene import Scene
+from fault_harness.traffic import past, spike
 from schemas.errors import TailraceError
 from schemas.topics import EVENTS
 from tailrace.broker import Broker
@@ -79,10 +80,9 @@ class Program:
 
     def spike(self, seed: int, count: int, app: int) -> None:
         """Send calls ten times as dear as those of the app's past, all at once."""
-        draw = random.Random(seed)
-        for _ in range(count):
-            tokens = {"input": draw.randrange(3000, 9000), "output": draw.randrange(500, 2500)}
-            self._send(draw.getrandbits(32), 1, app=f"steady-{app}", tokens=tokens)
+        for event in spike(seed, count, app):
+            self._by_id[event["id"]] = event
+            self.scene.traffic.send(event)
 
     def bad(self, seed: int, count: int) -> None:
         rng = random.Random(seed)
@@ -279,13 +279,10 @@ class Program:
         self.running[name] = self.scene.start(name, fault=fault)
 
     def _past(self) -> None:
-        """Two calls a second of each app for as long as they must be known, in the order of their time."""
-        draw, now = random.Random("past"), int(time.time() * 1000)
-        for i in range(PAST_S):
-            for app in range(APPS):
-                tokens = {"input": draw.randrange(300, 900), "output": draw.randrange(50, 250)}
-                ts = now - (PAST_S - i) * 1000 + app * 1000 // APPS
-                self._send(draw.getrandbits(32), 1, ts=ts, app=f"steady-{app}", tokens=tokens)
+        """Let every app have one, as long as it must be known."""
+        for event in past(PAST_S, APPS):
+            self._by_id[event["id"]] = event
+            self.scene.traffic.send(event)
         self.scene.traffic.flush(120)
 
     def _send(self, seed: int, count: int, **fields: Any) -> None:

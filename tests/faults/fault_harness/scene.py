@@ -108,7 +108,10 @@ class Scene:
         tops: dict[int, int] = {}
         for partition, offset in self.traffic.sent.positions:
             tops[partition] = max(tops.get(partition, 0), offset + 1)
-        return all(ledger.get(p, (0, 0))[1] >= top for p, top in tops.items())
+        if not all(ledger.get(p, (0, 0))[1] >= top for p, top in tops.items()):
+            return False
+        unplaced = self.traffic.sent.unplaced
+        return not unplaced or unplaced <= {str(name) for (name,) in self.lake.rows("raw_calls", "id")}
 
     def settle(self, within_s: float = CATCH_UP_S) -> None:
         """V: everything acknowledged has landed."""

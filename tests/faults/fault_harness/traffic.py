@@ -4,7 +4,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -25,11 +25,13 @@ class Sent:
     positions: dict[tuple[int, int], str | None] = field(default_factory=dict)
     cost: dict[str, Decimal] = field(default_factory=dict)
     """id -> what it must cost."""
+    unplaced: set[str] = field(default_factory=set)
+    """Good ids that were acknowledged without an offset: sent again after a time-out, and known to the broker."""
     failed: int = 0
 
     @property
     def ids(self) -> set[str]:
-        return {i for i in self.positions.values() if i}
+        return {i for i in self.positions.values() if i} | self.unplaced
 
     @property
     def bad(self) -> int:
@@ -67,6 +69,24 @@ def cost(event: dict[str, Any]) -> Decimal:
     return tokens.get("input", 0) * INPUT_USD + tokens.get("output", 0) * OUTPUT_USD
 
 
+def past(seconds: int, apps: int, **fields: Any) -> Iterator[dict[str, Any]]:
+    """A call a second of each app steady-0, steady-1 … until now, in the order of their time: what is usual."""
+    draw, now = random.Random("past"), int(time.time() * 1000)
+    for i in range(seconds):
+        for app in range(apps):
+            tokens = {"input": draw.randrange(300, 900), "output": draw.randrange(50, 250)}
+            ts = now - (seconds - i) * 1000 + app * 1000 // apps
+            yield call(random.Random(draw.getrandbits(32)), ts=ts, app=f"steady-{app}", tokens=tokens, **fields)
+
+
+def spike(seed: int, count: int, app: int) -> Iterator[dict[str, Any]]:
+    """Calls ten times as dear as those of the past of steady-``app``."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        tokens = {"input": draw.randrange(3000, 9000), "output": draw.randrange(500, 2500)}
+        yield call(random.Random(draw.getrandbits(32)), app=f"steady-{app}", tokens=tokens)
+
+
 class Traffic:
     """Produces to one topic and keeps the ledger. Acknowledged by all replicas, never doubled by a retry."""
 
@@ -98,7 +118,10 @@ class Traffic:
             if error is not None:
                 self.sent.failed += 1
                 return
-            self.sent.positions[message.partition(), message.offset()] = ledger_id
+            if message.offset() is not None:
+                self.sent.positions[message.partition(), message.offset()] = ledger_id
+            elif ledger_id is not None:
+                self.sent.unplaced.add(ledger_id)
             if ledger_id is not None:
                 self.sent.cost.setdefault(ledger_id, usd)
 
