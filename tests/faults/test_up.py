@@ -1,94 +1,31 @@
 """Rows 8, 10, 11, 15 and 39: the whole of it, started as people start it."""
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fault_harness.invariants import bounded
-from fault_harness.process import REPO, clean_environment, rss_mb, wait_until
+from fault_harness.process import REPO, rss_mb, wait_until
 from fault_harness.scene import Scene, spread
-from fault_harness.traffic import PRICES
+from fault_harness.whole import Up, gone
 
 from tailrace.broker import Broker
+from tailrace.home import Home
 
 pytestmark = pytest.mark.faults
+ENDED_S = 10.0
+"""What is promised of SIGTERM."""
 HANDLES = 256
 """Open files of one stage: libraries, some sockets, a batch's Parquet files."""
 RSS_MB = 1024
 """Of one stage with a backlog: a batch of 64 MB, decoded, and DuckDB's share beside it."""
-
-
-class Up:
-    """``tailrace up`` with its own broker."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.environment = {**clean_environment(), "TAILRACE_HOME": str(home), "TAILRACE_PRICES": json.dumps(PRICES)}
-        self.log = home.with_suffix(".log")
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tailrace", "up", "--no-web"]
-        with self.log.open("ab") as out:
-            return subprocess.Popen(command, cwd=REPO, env=self.environment, stdout=out, stderr=out)
-
-    def again(self) -> None:
-        self.process = self._start()
-
-    def status(self) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "tailrace", "status", "--json"],
-            cwd=REPO,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        found: dict[str, Any] = json.loads(done.stdout or "{}")
-        return found
-
-    def ready(self, within_s: float = 240) -> dict[str, Any]:
-        return dict(wait_until(lambda: (s := self.status()).get("ready") and s, within_s, "ready", self.tail))
-
-    def tail(self) -> str:
-        return f"{self.status()}\n" + self.log.read_text()[-2000:]
-
-    def pids(self) -> list[int]:
-        status = self.status()
-        broker = json.loads((self.home / "kafka" / "pid").read_text())
-        return [s["pid"] for s in status["stages"].values() if s["pid"]] + [broker["pid"]]
-
-
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
-    running = Up(tmp_path / "home")
-    yield running
-    if running.process.poll() is None:
-        running.process.terminate()
-        try:
-            running.process.wait(20)
-        except subprocess.TimeoutExpired:
-            running.process.kill()
-            running.process.wait()
-
-
-def gone(pids: list[int]) -> bool:
-    return not any(_lives(pid) for pid in pids)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.mark.row(10, 11, 39)
@@ -118,11 +55,24 @@ def test_row_10_11_and_39_the_supervisor_restarts_what_stands_still_and_leaves_n
     up.ready()
     scene.traffic.good(200)
     scene.settle(90)
-    # 10: everything is told to end
-    pids = up.pids()
+    # 10: everything is told to end, while calls come
+    pids, stages = up.pids(), up.status()["stages"]
+    thread = threading.Thread(target=spread, args=(scene, 6), daemon=True)
+    thread.start()
+    time.sleep(2)
+    orphans = set(scene.lake.orphans())
     up.process.terminate()
-    assert up.process.wait(30) == 0
+    assert up.process.wait(ENDED_S) == 0, up.tail()
     assert gone(pids)
+    said = {name: Home(up.home).read_run(name) or {} for name in stages}
+    assert {name: (facts["pid"], facts["state"]) for name, facts in said.items()} == {
+        name: (stage["pid"], "stopped") for name, stage in stages.items()
+    }, "who was killed has not said that it ended"
+    assert set(scene.lake.orphans()) <= orphans
+    thread.join()
+    with Broker(up.home):  # what it acknowledged last is in its log
+        land = scene.land_until_settled()
+        assert land.terminate() == 0, land.tail()
     scene.check(kills=3)
 
 
