@@ -4,12 +4,19 @@ import sqlite3
 import time
 
 import pytest
-from fault_harness.process import wait_until
+from fault_harness.invariants import bounded
+from fault_harness.process import rss_mb, wait_until
 from fault_harness.proxy import Proxy
 from fault_harness.scene import Scene
 
+from tailrace.settings import Settings
+from tailrace.stages import STAGES
+from tailrace.up import Supervisor
+
 LOCK_S = 8.0
 """Longer than the busy time-out of 5 s, so that a transaction fails and is tried again."""
+HOLE_S = 75.0
+"""Longer than the supervisor's patience of 60 s."""
 
 
 @pytest.mark.row(22)
@@ -47,6 +54,50 @@ def test_row_23_a_catalog_that_is_away_is_waited_for(on_postgres: tuple[Scene, P
     scene.healthy()
     scene.check(kills=2)
     assert land.alive
+
+
+@pytest.mark.faults
+@pytest.mark.row(23)
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("forgotten", [False, True], ids=["packets come late", "open connections are dead"])
+def test_row_23_a_catalog_that_does_not_answer_stops_land_no_longer_than_the_supervisors_patience(
+    on_postgres: tuple[Scene, Proxy], monkeypatch: pytest.MonkeyPatch, forgotten: bool
+) -> None:
+    scene, proxy = on_postgres
+    for name, value in scene.settings.items():
+        monkeypatch.setenv(name, value)
+    stages = [stage for stage in STAGES if stage.name == "land"]
+    supervisor = Supervisor(Settings(), scene.kafka.bootstrap_servers, stages=stages)
+
+    def landed() -> bool:
+        supervisor.look()
+        return scene.caught_up()
+
+    try:
+        scene.traffic.good(50)
+        scene.traffic.flush()
+        wait_until(landed, 180, "land is there", scene.tails)
+        size = rss_mb(supervisor.pid("land") or 0)
+        proxy.hole = True
+        if forgotten:
+            proxy.forget()
+        end = time.monotonic() + HOLE_S
+        while time.monotonic() < end:
+            scene.traffic.good(20)
+            supervisor.look()
+            if pid := supervisor.pid("land"):
+                bounded(pid, rss_mb=size + 128, handles=256)
+            time.sleep(0.5)
+        scene.traffic.flush()
+        assert not scene.caught_up()
+        proxy.hole = False
+        wait_until(landed, 300, "land has come back by itself", lambda: f"{supervisor.facts()}\n{scene.tails()}")
+        scene.healthy()
+        facts = supervisor.facts()["stages"]["land"]
+        assert facts["restarts"] <= 2, facts
+    finally:
+        supervisor.stop()
+    scene.check(kills=facts["restarts"] + 1)
 
 
 @pytest.mark.row(24)

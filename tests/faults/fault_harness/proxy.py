@@ -9,7 +9,7 @@ import time
 class Proxy:
     """Listens on loopback and forwards to ``host``:``port``.
 
-    ``hole``: swallow everything, keep connections open. ``refuse``: accept nobody, close who is there.
+    ``hole``: hold everything back, keep connections open. ``refuse``: accept nobody, close who is there.
     ``delay_s``: hold every piece so long. ``cut_at``: close both sides when the client says this word;
     ``cut_after``: only once the word was forwarded, and before the answer passes: its outcome is unknown.
     """
@@ -22,6 +22,7 @@ class Proxy:
         self.cut_after = False
         self.cuts = 0
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._forgotten: list[tuple[socket.socket, socket.socket]] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -30,6 +31,10 @@ class Proxy:
         """Reset every connection that is open now."""
         for pair in list(self._pairs):
             self._close(pair)
+
+    def forget(self) -> None:
+        """Pass nothing more of the connections that are open now, and close none: as a firewall that lost its table."""
+        self._forgotten += self._pairs
 
     def close(self) -> None:
         self.refuse = True
@@ -69,6 +74,8 @@ class Proxy:
             while piece := source.recv(65536):
                 while self.hole:
                     time.sleep(0.05)
+                if pair in self._forgotten:
+                    continue
                 time.sleep(self.delay_s)
                 word = self.cut_at
                 if asks and word and word in piece:
