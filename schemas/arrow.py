@@ -127,7 +127,12 @@ LANDED = (
         "this id stood among the 65,536 positions before: left out of the views",
     ),
     Column("_flags", pa.list_(pa.string()), "VARCHAR[]", "what decoding noticed: clock_skew, token_mismatch, ..."),
-    Column("day", pa.date32(), "DATE", "day of ts (clamped to a day around _kafka_time); the partition key"),
+    Column(
+        "day",
+        pa.date32(),
+        "DATE",
+        "day of ts, or of _kafka_time where they are 7 days (ahead: 1) apart; the partition key",
+    ),
 )
 _CONTENT_DERIVED = (
     Column("input_text", pa.string(), "VARCHAR", "text of the last user turn"),

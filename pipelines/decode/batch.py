@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.decode.book import DAY_US, PriceBooks
+from pipelines.decode.book import DAY_US, PriceBooks, believed
 from pipelines.decode.check import admit
 from pipelines.decode.columns import parse, parse_metered
 from pipelines.decode.dead import dead_tables
@@ -56,7 +56,7 @@ METERED = pa.schema(
     ]
 )
 """What meter gets of each call that is neither dead nor a duplicate. ``status`` is never NULL, ``retrieval`` says that
-one was done, ``retrieval_docs_count`` 0 that it came back empty, ``skewed`` that ts is off by more than a day."""
+one was done, ``retrieval_docs_count`` 0 that it came back empty, ``skewed`` that ts is too far from _kafka_time."""
 
 
 @dataclass(frozen=True)
@@ -266,12 +266,12 @@ def _positioned(table: pa.Table, rows: _Rows, records: Records, epoch: int) -> p
 
 
 def _days(table: pa.Table) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-    """Return the day of ts, clamped to a day around _kafka_time, and the rows where that changed the time."""
+    """Return the day of ts, or of _kafka_time where ts is not believed, and the rows where that is so."""
     ts, kafka_time = (
         table.column(name).combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
         for name in ("ts", "_kafka_time")
     )
-    near = np.clip(ts, kafka_time - DAY_US, kafka_time + DAY_US)
+    near = believed(ts, kafka_time)
     return pa.array((near // DAY_US).astype(np.int32)).cast(pa.date32()), near != ts
 
 

@@ -18,11 +18,16 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.decode.match import Matcher
 from schemas.errors import UNREADABLE, FatalError
 
 FORMAT = 1
 DAY_US = 86_400_000_000
+LATE_US, EARLY_US = 7 * DAY_US, DAY_US
+"""How far event time is believed: as late as Kafka keeps events, and a day ahead. Beyond that the clock is wrong."""
 UNITS = 10**24
 """Rates are integers of 1e-24 USD a token: every price of the packaged data is exact in it."""
 COMPONENTS = (
@@ -187,6 +192,11 @@ class PriceBook:
             return bisect.bisect_right(self.dates, _day(when["from"])) <= date_index
         start, end = (bisect.bisect_right(self.times, _time(t)) for t in when["daily"])
         return start <= time_index < end if start <= end else time_index >= start or time_index < end
+
+
+def believed(ts: npt.NDArray[np.int64], kafka_time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return ``ts``, and ``kafka_time`` where a clock must have been wrong (all µs UTC): for the day and the price."""
+    return np.where((ts >= kafka_time - LATE_US) & (ts <= kafka_time + EARLY_US), ts, kafka_time)
 
 
 class PriceBooks:

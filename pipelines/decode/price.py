@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.decode.book import COMPONENTS, DAY_US, PriceBook, PriceBooks, Rates
+from pipelines.decode.book import COMPONENTS, DAY_US, PriceBook, PriceBooks, Rates, believed
 from schemas.arrow import MONEY
 
 Ints = npt.NDArray[np.int64]
@@ -151,8 +151,7 @@ class _Gathered:
 def _gather(table: pa.Table, books: PriceBooks) -> tuple[_Gathered, pa.Array]:
     """Return the prices of the rows, and the version of each row's book."""
     kafka_time = _micros(table.column("_kafka_time"))
-    # a clock that is off by more than a day must not choose last year's price
-    moment = np.clip(_micros(table.column("ts")), kafka_time - DAY_US, kafka_time + DAY_US)
+    moment = believed(_micros(table.column("ts")), kafka_time)
     code, names = _distinct(table)
     book_at = np.maximum(np.searchsorted(np.asarray(books.starts), kafka_time, side="right") - 1, 0)
     row = np.zeros(table.num_rows, np.int64)

@@ -39,6 +39,8 @@ _POLL_BUSY_S = 0.02
 _BACK_OFF_S = 1.0
 _FLUSH_S = 5.0
 _GRACE_S = 3.0
+_CLOCK_SET = 5_000_000
+"""µs by which wall and monotonic time may part between two looks: no clock is slewed by so much."""
 """How long attempts under way may take at the end; what is cut off is repeated after the next start."""
 
 
@@ -113,6 +115,8 @@ class Notifier:
         self._outcomes: SimpleQueue[tuple[Item, Outcome]] = SimpleQueue()
         self._unsaved: list[Delivery] = []
         self._ready: list[Item] = []
+        self._clock = now(), time.monotonic()
+        """Wall and monotonic time of one look: where they part, somebody has set the wall clock."""
         self._book = Book(_rules(config, channels), _patience(config), _known(config.kafka))
         self._source = Source(config.kafka, [ALERTS], batch_wait_s=_POLL_S)
         try:
@@ -125,15 +129,26 @@ class Notifier:
 
     def step(self) -> None:
         """Take in, settle, write down, send. Nothing is sent before it is written that it is owed."""
-        self._take_in()
-        self._settle()
-        jobs, ended = self._book.due(self._now())
+        now = self._time()
+        self._take_in(now)
+        self._settle(now)
+        jobs, ended = self._book.due(now)
         self._ready += jobs
         self._unsaved += ended
         self._save()
         ready, self._ready = self._ready, []
         for item in ready:
             threading.Thread(target=self._attempt, args=(item,), name="notify-attempt", daemon=True).start()
+
+    def _time(self) -> int:
+        """Read the clock, once a step: what waits must hear that it was set before anything is decided by it."""
+        wall, steady = self._now(), time.monotonic()
+        set_by = wall - self._clock[0] - int((steady - self._clock[1]) * 1_000_000)
+        self._clock = wall, steady
+        if abs(set_by) > _CLOCK_SET:
+            log.warning("clock_was_set", by_s=round(set_by / 1_000_000))
+            self._book.shift(set_by)
+        return wall
 
     def facts(self) -> dict[str, object]:
         """Where it stands, for the supervisor and status."""
@@ -144,7 +159,7 @@ class Notifier:
         """Wait a little for what is under way, write what came of it, leave."""
         until = time.monotonic() + _GRACE_S
         while self._book.busy > len(self._ready) and time.monotonic() < until:
-            self._settle(wait_s=0.05)
+            self._settle(self._time(), wait_s=0.05)
         try:
             self._save()
         except RetryableError as error:
@@ -152,7 +167,7 @@ class Notifier:
         self._producer.close(1.0)
         self._source.close()
 
-    def _take_in(self) -> None:
+    def _take_in(self, now: int) -> None:
         try:
             batches = self._source.poll(_POLL_BUSY_S if self._book.busy else _POLL_S)
         except (OffsetLostError, TopicMissingError) as error:
@@ -161,22 +176,22 @@ class Notifier:
             return
         for batch in batches:
             for record in batch.rows():
-                self._admit(record)
+                self._admit(record, now)
 
-    def _admit(self, record: Record) -> None:
+    def _admit(self, record: Record, now: int) -> None:
         try:
             alert = Alert.from_json(record.value or b"")
         except UNREADABLE as error:
             # land keeps it in ``dead``; here it only must not stop its neighbours
             log.warning("alert_rejected", partition=record.partition, offset=record.offset, cause=str(error))
             return
-        self._unsaved += self._book.admit(alert, record.value or b"", record.kafka_time, self._now())
+        self._unsaved += self._book.admit(alert, record.value or b"", record.kafka_time, now)
 
-    def _settle(self, wait_s: float = 0.0) -> None:
+    def _settle(self, now: int, *, wait_s: float = 0.0) -> None:
         try:
             while True:
                 item, outcome = self._outcomes.get(timeout=wait_s) if wait_s else self._outcomes.get_nowait()
-                self._unsaved += self._book.settle(item, outcome, self._now())
+                self._unsaved += self._book.settle(item, outcome, now)
                 log.info(
                     "alert_attempted",
                     alert=item.alert.id,

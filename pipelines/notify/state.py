@@ -111,6 +111,14 @@ class Book:
         self._sweep(now)
         return jobs, written
 
+    def shift(self, by: int) -> None:
+        """The wall clock was set ``by`` µs ahead (or behind): what waits goes on waiting as long as before."""
+        self._held = {channel: until + by for channel, until in self._held.items()}
+        for item in (item for items in self._waiting.values() for item in items.values()):
+            item.since += by
+            if item.delivery.retry_at is not None:
+                item.delivery = msgspec.structs.replace(item.delivery, retry_at=item.delivery.retry_at + by)
+
     def settle(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
         """Note what an attempt came to."""
         self._busy.discard(item.lane)

@@ -399,37 +399,44 @@ odd("ts with an offset", call(ts="2026-11-21T08:30:00+01:30"), ts="2026-11-21T07
 odd("ts with +00:00", call(ts="2026-11-21T07:00:00.5+00:00"), ts="2026-11-21T07:00:00.500000+00:00")
 odd("ts with a blank", call(ts="2026-11-21 07:00:00Z"), ts="2026-11-21T07:00:00+00:00")
 odd("ts with nanoseconds is rounded", call(ts="2026-11-21T07:00:00.123456789Z"), ts="2026-11-21T07:00:00.123457+00:00")
-odd("ts in 1970", call(ts=0), ["clock_skew", "clamped"], ts="1970-01-01T00:00:00+00:00", day="2026-11-20")
+odd("ts in 1970", call(ts=0), ["clock_skew", "clamped"], ts="1970-01-01T00:00:00+00:00", day="2026-11-21")
 odd(
     "ts in year 1",
     call(ts="0001-01-01T00:00:00Z"),
     ["clock_skew", "clamped"],
     ts="0001-01-01T00:00:00+00:00",
-    day="2026-11-20",
+    day="2026-11-21",
 )
 odd(
     "ts in 9999",
     call(ts="9999-12-31T23:59:59Z"),
     ["clock_skew", "clamped"],
     ts="9999-12-31T23:59:59+00:00",
-    day="2026-11-22",
+    day="2026-11-21",
 )
-odd("ts before 1970", call(ts=-1000), ["clock_skew", "clamped"], ts="1969-12-31T23:59:59+00:00", day="2026-11-20")
+odd("ts before 1970", call(ts=-1000), ["clock_skew", "clamped"], ts="1969-12-31T23:59:59+00:00", day="2026-11-21")
 odd(
     "ts in seconds taken for milliseconds",
     call(ts=1795244400),
     ["clock_skew", "clamped"],
     ts="1970-01-21T18:40:44.400000+00:00",
-    day="2026-11-20",
+    day="2026-11-21",
 )
-odd("a day late to the microsecond", call(ts="2026-11-20T07:00:00Z"), day="2026-11-20")
+odd("a day and a half late", call(ts="2026-11-19T19:00:00Z"), day="2026-11-19")
+odd("seven days late to the microsecond", call(ts="2026-11-14T07:00:00Z"), day="2026-11-14")
 odd(
-    "a microsecond more than a day late",
-    call(ts="2026-11-20T06:59:59.999999Z"),
+    "a microsecond more than seven days late",
+    call(ts="2026-11-14T06:59:59.999999Z"),
     ["clock_skew", "clamped"],
-    day="2026-11-20",
+    day="2026-11-21",
 )
 odd("tomorrow", call(ts="2026-11-22T07:00:00Z"), day="2026-11-22")
+odd(
+    "a microsecond beyond tomorrow",
+    call(ts="2026-11-22T07:00:00.000001Z"),
+    ["clock_skew", "clamped"],
+    day="2026-11-21",
+)
 
 # --- unknown keys, extra ----------------------------------------------------------------------------------------
 bad("a reserved key", "reserved_key", call(_offset=7))

@@ -199,11 +199,12 @@ def test_a_price_by_date_follows_event_time_and_a_clock_gone_wrong_does_not_choo
     day = 86_400_000_000
     usd = [
         cost({"model": "m", "input": 10**6, "ts": ts, "_kafka_time": AUGUST + 1}, books)["cost_usd"]
-        for ts in (AUGUST - 1, AUGUST, 0)
+        for ts in (AUGUST - 1, AUGUST, 0, AUGUST + 2 * day)
     ]
-    assert usd == [1, 9, 1]
-    late = {"model": "m", "input": 10**6, "ts": 0, "_kafka_time": AUGUST + 2 * day}
-    assert cost(late, books)["cost_usd"] == 9
+    assert usd == [1, 9, 9, 9]
+    for days, expected in ((6, 1), (8, 9)):  # a call a few days late is paid as on its own day
+        late = {"model": "m", "input": 10**6, "ts": AUGUST - 1, "_kafka_time": AUGUST + days * day}
+        assert cost(late, books)["cost_usd"] == expected
 
 
 def test_off_peak_hours_follow_the_time_of_day(books):

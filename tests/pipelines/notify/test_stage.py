@@ -37,6 +37,7 @@ class Notify:
     def __init__(self, kafka: KafkaConfig) -> None:
         self.kafka = kafka
         self.beats: list[dict[str, object]] = []
+        self.clock_set_by_s = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         Admin(kafka).create_topics([t for t in TOPICS if t.name in (ALERTS, DELIVERIES)], partitions=1)
@@ -53,10 +54,13 @@ class Notify:
         fast = {"deadline_s": 2.0, "retry_base_s": 0.2, "retry_cap_s": 0.4, **options}
         return NotifyConfig(self.kafka, parse_channels(channels), hosts, **fast)
 
+    def now(self) -> int:
+        return time.time_ns() // 1000 + self.clock_set_by_s * 1_000_000
+
     def start(self, *channels: dict[str, Any], **options: Any) -> Notify:
         self._stop.clear()
         config = self.config(*channels, **options)
-        arguments = {"stop": self._stop, "beat": self.beats.append}
+        arguments = {"stop": self._stop, "beat": self.beats.append, "now": self.now}
         self._thread = threading.Thread(target=run, args=(config,), kwargs=arguments, daemon=True)
         self._thread.start()
         return self
@@ -143,6 +147,21 @@ def test_a_choking_receiver_gets_the_same_id_and_body_again(notify: Notify, rece
     slow = "no whole answer within 0.5 s"
     assert details == ["", "HTTP 500", "HTTP 503", slow, slow, "HTTP 200"]
     assert [d.attempts for d in notify.records()] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.row(62)
+@pytest.mark.parametrize("set_by_s", [-3_600, 48 * 3_600], ids=["an hour back", "two days ahead"])
+def test_a_clock_that_is_set_neither_holds_up_what_waits_nor_gives_it_up(
+    notify: Notify, receiver: Any, make_alert: Make, set_by_s: int
+) -> None:
+    receiver.then(500).then(500)
+    waits = make_alert()
+    notify.raise_alerts(waits)
+    notify.start(hook(receiver), retry_base_s=2.0, retry_cap_s=2.0)
+    notify.wait_until(lambda: any(d.state == "retry" for d in notify.records()))
+    notify.clock_set_by_s = set_by_s
+    assert set(notify.wait_settled(1).values()) == {"delivered"}
+    assert [g.headers["webhook-id"] for g in receiver.got] == [f"{waits.id}-0"] * 3
 
 
 @pytest.mark.row(28)
