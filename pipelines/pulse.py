@@ -88,12 +88,14 @@ class _Pulse:
         self.restored = 0
         self.standstill = Standstill(patience.partition_s)
         self.stalled = False
+        self.cut = False
+        """The topic ends before what was read: it was made anew, or lost its end. A start begins with what is there."""
 
     def felt(self) -> bool:
         """Whether the stage lives, as far as can be told."""
         now = time.monotonic()
         self._ask(now)
-        if self.stalled and self.answers:
+        if (self.stalled or self.cut) and self.answers:
             return False
         settling, lag, restored = self._settling(), self.lag(), _restored(self.stage.app)
         if not self.answers or self.stage.trouble or restored != self.restored or not (settling or lag):
@@ -128,6 +130,7 @@ class _Pulse:
         if now - self.asked < _ASK_S:
             return
         self.asked, self.answers = now, False
+        read = {n: self.stage.position(n) or 0 for n in self._assigned()}  # before: it may move on meanwhile
         try:
             self.marks = self.source.partitions(self.topic)
         except RetryableError as error:
@@ -135,6 +138,9 @@ class _Pulse:
         else:
             self.answers = True
             self.stalled = self._one_stands(now)
+            self.cut = not self._settling() and any(read[n] > self.marks[n][1] for n in read.keys() & self.marks.keys())
+            if self.cut:
+                log.error("log_cut", topic=self.topic, read=read, ends={n: end for n, (_, end) in self.marks.items()})
 
     def _one_stands(self, now: float) -> bool:
         if self._settling() or self.stage.trouble:

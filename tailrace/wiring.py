@@ -95,11 +95,12 @@ def meter(settings: Settings) -> MeterConfig:
     from pipelines.meter.stage import MeterConfig
 
     said = settings.meter
-    epoch, starts = landed_epoch(lake(settings))
+    landed = landed_epoch(lake(settings))
     return MeterConfig(
         kafka(settings),
-        epoch=epoch,
-        starts=starts,
+        epoch=landed.number,
+        landed_id=landed.topic_id,
+        starts=landed.starts,
         price_overrides=tuple(settings.prices),
         samples_per_s=said.samples_per_s,
         batch_rows=said.batch_rows,

@@ -6,6 +6,7 @@ The current epoch of a topic is its greatest; rows of older epochs stay, so that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import duckdb
 
@@ -30,7 +31,7 @@ SELECT topic, topic_id, epoch, partition, next_offset FROM ledger
 QUALIFY epoch = max(epoch) OVER (PARTITION BY topic)
 """
 _STARTS = """
-SELECT epoch, partition, start_offset FROM ledger WHERE topic = $1 QUALIFY epoch = max(epoch) OVER ()
+SELECT epoch, topic_id, partition, start_offset FROM ledger WHERE topic = $1 QUALIFY epoch = max(epoch) OVER ()
 """
 
 
@@ -45,10 +46,22 @@ def read(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int, int
     return connection.execute(_CURRENT).fetchall()
 
 
-def starts(connection: duckdb.DuckDBPyConnection, topic: str) -> tuple[int, dict[int, int]]:
-    """Return the current epoch of ``topic`` and its first offset of every partition; (0, {}) before the first."""
+class Epoch(NamedTuple):
+    """The epoch of a topic that is landed now; as it stands here, before the first."""
+
+    number: int = 0
+    topic_id: str = ""
+    starts: Mapping[int, int] = {}
+    """Partition -> first offset."""
+
+
+def current(connection: duckdb.DuckDBPyConnection, topic: str) -> Epoch:
+    """Return the current epoch of ``topic``."""
     rows = connection.execute(_STARTS, [topic]).fetchall()
-    return (rows[0][0] if rows else 0), {partition: start for _, partition, start in rows}
+    if not rows:
+        return Epoch()
+    number, topic_id, *_ = rows[0]
+    return Epoch(number, topic_id, {partition: start for *_, partition, start in rows})
 
 
 def move(connection: duckdb.DuckDBPyConnection, moves: Sequence[Move], epochs: Mapping[str, int]) -> bool:

@@ -163,7 +163,12 @@ class _Stage:
 
     def facts(self) -> dict[str, Any]:
         """What the supervisor and ``status`` see."""
-        return {"position": {str(p): s.position for p, s in list(self.states.items())}}
+        states = list(self.states.items())
+        return {
+            "position": {str(p): s.position for p, s in states},
+            "crowded_out": sum(s.crowded_out for _, s in states),
+            "poison": self.poison + sum(s.poison for _, s in states),
+        }
 
     def _load(self, table: Any) -> None:
         self.states, self.saved = {}, {}
@@ -180,6 +185,16 @@ class _Stage:
 
     def _positions(self) -> dict[tuple[str, int], int]:
         wire = self.config.kafka.on_wire(ROLLUPS)
+        source = Source(self.config.kafka, [ROLLUPS])
+        try:
+            marks = source.partitions(ROLLUPS)
+        finally:
+            source.close()
+        for p, (low, high) in marks.items():
+            if p in self.states and self.states[p].position > high:
+                # made anew, or its end lost: what is there now is new, and what is not is late and passed over
+                log.error("log_cut", partition=p, read=self.states[p].position, end=high, goes_on_from=low)
+                self.states[p].position = low
         return {(wire, p): self.states[p].position if p in self.states else 0 for p in range(self.partitions)}
 
     async def _step(self, app: App, table: Any, event: Any) -> None:

@@ -289,9 +289,14 @@ class Stage:
             for records in source.poll():
                 for record in records.rows():
                     self._replay(self.partitions[record.partition], record.offset, record.value, record.headers)
-        for number, (low, _) in source.partitions(SAMPLES).items():
-            if number in self.partitions:  # never the group's own offset: it knows nothing of what was written
-                self.partitions[number].samples_next = max(self.partitions[number].samples_next, low)
+        for number, (low, high) in source.partitions(SAMPLES).items():
+            if (partition := self.partitions.get(number)) is None:
+                continue
+            if partition.samples_next > high:  # made anew, or its end lost: what is there now is new
+                log.error("log_cut", partition=number, read=partition.samples_next, end=high, goes_on_from=low)
+                partition.samples_next = low
+            # never the group's own offset: it knows nothing of what was written
+            partition.samples_next = max(partition.samples_next, low)
         log.info("drift_resumed", positions={n: p.samples_next for n, p in self.partitions.items()})
 
     def _start(self, partition: Partition, low: int, high: int) -> int:

@@ -18,7 +18,8 @@ class KafkaConfig:
     bootstrap_servers: str
     prefix: str = ""
     """Put before every topic name on the wire; never seen behind this package."""
-    client: Mapping[str, str] = field(default_factory=dict)
+    client: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Passwords are among them."""
 
     def on_wire(self, topic: str) -> str:
         """Name of ``topic`` as the brokers know it."""

@@ -112,10 +112,20 @@ class Source:
         Raises:
             TopicMissingError: there is no such topic.
         """
-        found = self._admin.topic_ids([topic])
-        if topic not in found:
-            raise TopicMissingError(self.config.bootstrap_servers, self.config.on_wire(topic))
-        return found[topic]
+        return self.topic_ids([topic])[topic]
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The same for several, in one question.
+
+        Raises:
+            TopicMissingError: one of them does not exist.
+        """
+        asked = list(topics)
+        found = self._admin.topic_ids(asked)
+        for topic in asked:
+            if topic not in found:
+                raise TopicMissingError(self.config.bootstrap_servers, self.config.on_wire(topic))
+        return found
 
     def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, str]]:
         """Partition -> (next offset, note) that this group committed; partitions without one are left out."""

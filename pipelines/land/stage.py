@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import pyarrow as pa
 import structlog
@@ -96,6 +96,7 @@ class Land:
         self._breaker = Breaker(limit=config.dead_ratio_limit, window=config.dead_window)
         self._checked = self._committed = 0.0
         self._held: dict[str, str] = {}
+        self._ids: dict[str, str] = {}
         self._marks: dict[tuple[str, int], tuple[int, int]] = {}
         """Low and high watermarks, as of the last look."""
         self._standstill = Standstill(config.stalled_s)
@@ -169,6 +170,7 @@ class Land:
         if not moves:
             return
         self._alive()  # a big batch takes seconds on a busy machine
+        self._check_ids({records.topic for records in batch})
         whole = {name: pa.concat_tables(parts) for name, parts in tables.items()}
         self._append(whole, moves, {records.topic: records for records in batch})
         self._commit(moves)
@@ -265,6 +267,18 @@ class Land:
                     self._remember(partition, positions[topic, partition])
             self._reassign()
 
+    def _check_ids(self, topics: Collection[str]) -> None:
+        """Refuse a batch of another topic: librdkafka reads on in a topic made again, where its log is long enough.
+
+        Asked after the batch was read: what it holds was there before.
+
+        Raises:
+            TopicReplacedError: a topic has another id than the one that was landed.
+        """
+        for topic, found in self._probe.topic_ids(topics).items():
+            if self._ids[topic] != found:
+                raise TopicReplacedError(topic, self._ids[topic], found)
+
     def _check_topics(self) -> dict[tuple[str, int], int]:
         """Return where the ledger stands in every partition there is; new ones get their row first.
 
@@ -278,6 +292,7 @@ class Land:
             found = self._probe.topic_id(topic)
             if known.get(topic, found) != found:
                 raise TopicReplacedError(topic, known[topic], found)
+            self._ids[topic] = found
             here = self._probe.partitions(topic)
             self.lake.ensure_partitions(topic, found, {p: low for p, (low, _) in here.items()})
             marks |= {(topic, p): mark for p, mark in here.items()}

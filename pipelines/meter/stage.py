@@ -53,6 +53,8 @@ class MeterConfig:
     slots: int = 1
     epoch: int = 0
     """Of llm.events, as the lake's ledger has it; grows with ``tailrace topics adopt``."""
+    landed_id: str = ""
+    """The id that llm.events has in the lake; empty where nothing has landed."""
     starts: Mapping[int, int] = field(default_factory=dict)
     """Partition -> first offset of that epoch; others begin at the low watermark."""
     plan: Plan = DEFAULT
@@ -184,6 +186,8 @@ class _Session:
             self._ticked = time.monotonic()
         positions = {**self._source.positions(), _NOTE_AT: 0}
         moved = {at: offset for at, offset in positions.items() if self._committed.get(at) != offset}
+        if counted:
+            self._check_id()
         point("meter.before_commit")
         epoch = self.config.epoch
         notes = {at: f"{epoch} {self._last[at[1]]}" for at in moved if at[1] in self._last}
@@ -201,6 +205,8 @@ class _Session:
             TopicReplacedError: another topic, or a log that was cut, under the old epoch.
         """
         noted, topic_id = self._noted()
+        if not topic_id and self.config.landed_id not in ("", self._topic_id):  # the notes went with their cluster
+            raise TopicReplacedError(EVENTS, f"its id is {self._topic_id}, the lake has {self.config.landed_id}")
         adopted = self.config.epoch > noted
         replaced = topic_id not in ("", self._topic_id)
         if replaced and not adopted:
@@ -249,8 +255,7 @@ class _Session:
         if at - self._looked < _LOOK_S:
             return
         self._looked = at
-        if (now := self._source.topic_id(EVENTS)) != self._topic_id:
-            raise TopicReplacedError(EVENTS, f"its id is {now}, it was {self._topic_id}")
+        self._check_id()
         known = self._source.positions()
         marks = self._source.partitions(EVENTS)
         self._standstill.look(known, {(EVENTS, p): high for p, (_, high) in marks.items()}, at)
@@ -261,6 +266,11 @@ class _Session:
                 self._counting.start(p, self._source.positions()[EVENTS, p])
             log.info("partitions_added", topic=EVENTS, partitions=sorted(added))
         self._targets = self._admin.partitions(ROLLUPS)
+
+    def _check_id(self) -> None:
+        """Refuse a topic made again: librdkafka reads on in it, where its log is long enough."""
+        if (now := self._source.topic_id(EVENTS)) != self._topic_id:
+            raise TopicReplacedError(EVENTS, f"its id is {now}, it was {self._topic_id}")
 
     def _mine(self, partition: int) -> bool:
         return partition % self.config.slots == self.config.slot

@@ -26,6 +26,7 @@ from warehouse.connect import LakeConfig, connect
 from warehouse.errors import LakeUnavailableError
 from warehouse.errors import TopicReplacedError as LandedElseError
 from warehouse.lake import Lake
+from warehouse.ledger import Epoch
 
 REPO = Path(__file__).parents[2]
 
@@ -179,7 +180,7 @@ def test_a_name_that_land_does_not_read_is_refused_with_those_it_does(tmp_path):
 
 def test_a_lake_that_does_not_answer_is_not_taken_for_one_that_never_was(tmp_path):
     lake = LakeConfig(str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
-    assert landed_epoch(lake) == (0, {})
+    assert landed_epoch(lake) == Epoch(0, "", {})
     Path(lake.catalog).write_bytes(b"not a catalog" * 100)
     with pytest.raises(LakeUnavailableError):
         landed_epoch(lake)

@@ -172,7 +172,7 @@ def _heartbeat(
     with subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if (text := line.decode()).startswith("beat") or "stage_stuck" in text:
+            if (text := line.decode()).startswith("beat") or "stage_stuck" in text or "log_cut" in text:
                 said.append(text.strip())
                 if enough(said):
                     break
@@ -199,6 +199,54 @@ def test_a_stage_that_hangs_stops_beating_while_records_wait(
     assert int(said[-4].removeprefix("beat")) > 0, said
     assert _stuck(said[-3:]) == 3, f"a beat in between: {said}"
     assert all(f"settling={settling}" in text for text in said[-3:]), said
+
+
+def _make_anew(kafka: KafkaConfig, topic: str) -> None:
+    admin = Admin(kafka)
+    admin.delete_topics([topic])
+    wanted = [t for t in TOPICS if t.name == topic]
+    deadline = time.monotonic() + 30
+    while not (admin.create_topics(wanted, partitions=2) if topic not in admin.topics() else []):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+@pytest.mark.row(16, 17)
+def test_rollups_that_were_made_anew_are_judged_from_their_beginning(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    expected = _told(list(judge(records)))
+    half = len(records) * 2 // 3
+    _produce(kafka, records[:half])
+    with _detect(kafka, tmp_path):
+        _wait_for(kafka, 1)
+        time.sleep(3)  # a checkpoint stands behind it
+    _make_anew(kafka, ROLLUPS)
+    _produce(kafka, records[half:])
+    with _detect(kafka, tmp_path):
+        assert _told(_wait_for(kafka, 2)) == expected
+
+
+@pytest.mark.row(17)
+@pytest.mark.timeout(240)
+def test_a_stage_whose_topic_is_made_anew_under_it_is_started_again(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    """It says so and beats no more, or Faust ends over the missing topic; what would be wrong is to beat on, idle."""
+    _produce(kafka, records)
+    beats_since: list[str] = []
+
+    def enough(said: list[str]) -> bool:
+        if not beats_since and len(_told(_wait_for(kafka, 2, timeout_s=0.1))) == 2:
+            _make_anew(kafka, ROLLUPS)
+            _produce(kafka, records[:5])
+            beats_since.append("made anew")
+        elif beats_since:
+            beats_since.append(said[-1])
+        return "log_cut" in said[-1] or len(beats_since) > 60
+
+    _heartbeat(kafka, tmp_path, enough)
+    assert 0 < len(beats_since) <= 60
 
 
 def test_nothing_to_read_and_nothing_but_aborted_records_is_no_hang(
