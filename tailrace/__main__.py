@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import structlog
@@ -13,6 +14,7 @@ EXIT_FAILED, EXIT_FATAL = 1, 2
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 it failed or says no, 2 nothing but a person can mend it."""
+    os.umask(0o077)  # what a stage, its broker or an answer writes is for its owner: prompts are in it
     from tailrace.cli import app
     from tailrace.cli.rows import shown_lines
 

@@ -32,7 +32,8 @@ class Home:
     def folder(self, name: str) -> Path:
         """Return the sub-folder ``name``, made if it is missing."""
         folder = self.path / name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (*reversed(Path(name).parents), Path(name)):  # a mode is for the last of several folders only
+            (self.path / each).mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
     @property

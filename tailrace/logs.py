@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from collections.abc import Iterable, MutableMapping
+import time
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 import structlog
 
 _HIDDEN = "***"
+_NUMBER = re.compile(r"\d+")
+_SPARE_S = 10.0
+_KINDS = 500
 
 
 def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -> None:
@@ -41,6 +46,7 @@ def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -
     )
     structlog.contextvars.bind_contextvars(stage=stage)
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Sparing())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final]
@@ -48,6 +54,32 @@ def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -
     )
     libraries = max(logging.WARNING, getattr(logging, level))  # their INFO is not for operators
     logging.basicConfig(level=libraries, handlers=[handler], force=True)
+
+
+class _Sparing(logging.Filter):
+    """Lets one line of a library through in ten seconds, of those that differ in their numbers only.
+
+    A broker that is away makes librdkafka say so, with every address and attempt, 50 times a second.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        alike = record.name, _NUMBER.sub("", text)[:120]
+        at, held_back = self._said.get(alike, (-_SPARE_S, 0))
+        if (now := self._now()) - at < _SPARE_S:
+            self._said[alike] = at, held_back + 1
+            return False
+        if len(self._said) >= _KINDS:
+            self._said.clear()
+        self._said[alike] = now, 0
+        if held_back:
+            record.msg, record.args = f"{text} ({held_back} like it held back)", ()
+        return True
 
 
 def hidden(value: Any, known: list[str]) -> Any:

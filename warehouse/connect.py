@@ -142,6 +142,19 @@ def _may_create(config: LakeConfig, *, create: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
+_LINK = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_LINK |= {"tcp_user_timeout": 30_000}
+"""Of libpq: without them a link that a firewall forgot is waited for two hours. Seconds; the last in milliseconds."""
+
+
+def _with_an_end(catalog: str) -> str:
+    """Return a libpq string or URI with a bound on how long a dead link is waited for, where it names none."""
+    more = [f"{name}={value}" for name, value in _LINK.items() if f"{name}=" not in catalog]
+    if "://" not in catalog:
+        return " ".join((catalog, *more))
+    return catalog + ("&" if "?" in catalog else "?") + "&".join(more) if more else catalog
+
+
 def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
     kind = "sqlite:" if config.on_sqlite else ""
     options = [f"DATA_PATH {quoted(config.data_path.rstrip('/') + '/')}", "OVERRIDE_DATA_PATH true"]
@@ -158,7 +171,8 @@ def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
             options.append("META_JOURNAL_MODE 'WAL'")
     elif "://" in config.catalog:
         kind = "postgres:"  # a libpq URI needs it as well; without it DuckLake takes the URI for a path
-    return f"ATTACH {quoted(f'ducklake:{kind}{config.catalog}')} AS {LAKE} ({', '.join(options)})"
+    catalog = config.catalog if config.on_sqlite else _with_an_end(config.catalog)
+    return f"ATTACH {quoted(f'ducklake:{kind}{catalog}')} AS {LAKE} ({', '.join(options)})"
 
 
 def _check_wal(config: LakeConfig, connection: duckdb.DuckDBPyConnection) -> None:

@@ -341,16 +341,16 @@ class Lake:
                 if self._kept and committing and not _transient(error):
                     self._kept.put_back()  # at once: readers may see the commit already
                 self._recover(error, rows)
-                cause = str(error)
+                cause = " ".join(str(error).split())[:300]  # DuckLake says in the second line what it was
             if self._read_settled(settled):
                 if self._kept:
                     self._kept.restore()
                 return
             if time.monotonic() >= end:
-                raise LakeBusyError(self.config.name, tries, cause.splitlines()[0])
+                raise LakeBusyError(self.config.name, tries, cause)
             self.retries += 1
             self.on_wait()
-            log.info("transaction_retried", tries=tries, cause=cause.splitlines()[0][:200])
+            log.info("transaction_retried", tries=tries, cause=cause)
             time.sleep(random.uniform(0.005, 0.05) * min(tries, 10))
 
     def _secure(self, began_ns: int) -> None:
@@ -382,7 +382,7 @@ class Lake:
         if self._connection is not None:
             with suppress(duckdb.Error):
                 self._connection.rollback()
-        if isinstance(error, duckdb.OutOfMemoryException):
+        if isinstance(error, duckdb.OutOfMemoryException) or _NO_MEMORY in str(error):
             self._drop_connection()
             raise LakeMemoryError(self.config.name, rows, first) from error
         if _transient(error):
@@ -403,6 +403,10 @@ class Lake:
 
 class _MovedError(Exception):
     """Inside a transaction: the compare-and-set changed fewer rows than it had to."""
+
+
+_NO_MEMORY = "failed to allocate data of size"
+"""How it is told where a COMMIT ran out of it: as a transaction that failed."""
 
 
 def _first(error: Exception) -> str:

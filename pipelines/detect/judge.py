@@ -26,6 +26,8 @@ LIVE = 60_000_000
 """µs: slots older than this by the wall are history; they are judged as they close and not while they are open."""
 MAX_APPS = 1000
 """Per partition; an event may claim any app."""
+SILENT = 3_600_000_000
+"""µs of event time after which an app gives its place to a new one, where all are taken."""
 
 
 @dataclass
@@ -91,7 +93,7 @@ class Judge:
 
     def _hear(self, state: PartitionState, batch: Batch) -> None:
         if batch.app not in state.apps:
-            if len(state.apps) >= MAX_APPS:
+            if len(state.apps) >= MAX_APPS and not _make_room(state):
                 state.crowded_out += 1
                 return
             windows = Windows(batch.app)
@@ -194,3 +196,13 @@ def judge(records: Iterable[Record], *, detectors: tuple[Detector, ...] = DETECT
 
 
 __all__ = ["AppState", "Incident", "Judge", "PartitionState", "judge"]
+
+
+def _make_room(state: PartitionState) -> bool:
+    """Let go of the app that was silent for longest, if it was for long enough and nothing of it is open."""
+    quiet = [(app.windows.last[0], name) for name, app in state.apps.items() if not app.life.open]
+    last, name = min(quiet, default=(state.clock.watermark, ""))
+    if last > state.clock.watermark - SILENT:
+        return False
+    del state.apps[name]
+    return True

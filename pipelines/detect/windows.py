@@ -247,7 +247,8 @@ class Windows:
                 start = int(starts[row])
                 if start >= max(oldest, 1):
                     actions = self.slots.setdefault(start, Slot()).actions
-                    actions[name, action] = actions.get((name, action), 0) + calls
+                    kind = name if GUARDRAIL + name in self.kinds else OTHER  # apps may make names up without an end
+                    actions[kind, action] = actions.get((kind, action), 0) + calls
         return extra
 
     def _kind(self, name: str) -> int:

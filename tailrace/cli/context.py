@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,9 @@ class Context:
 _SECRET_SETTING = re.compile(r"password|secret|\.pem$|oauthbearer\.config|token(?!\.endpoint)")
 """Names of librdkafka settings whose values are secrets."""
 
+_SECRET_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""What DuckDB takes for a bucket where the settings name no keys."""
+
 
 def get(context: typer.Context) -> Context:
     """Return what the root callback made."""
@@ -83,6 +87,7 @@ def secrets(settings: Settings) -> list[str]:
     walk(dict(settings.lake))
     found += [v for k, v in settings.kafka.client.items() if _SECRET_SETTING.search(k)]
     found += passwords(settings.lake.catalog or "")
+    found += [os.environ.get(name, "") for name in _SECRET_VARIABLES]
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
     found += secret_values(parse_channels(settings.alert_channels, secrets=secret))
     return found

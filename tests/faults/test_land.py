@@ -14,8 +14,8 @@ KILL_POINTS = {
 }
 
 
-def killed_at(scene: Scene, fault: str) -> None:
-    """Feed land until it dies at ``fault``, then let another finish."""
+def killed_at(scene: Scene, fault: str) -> int:
+    """Feed land until it dies at ``fault``, then let another finish; return how many orphans the dead one left."""
     land = scene.start("land", fault=fault)
     land.says("land_assigned")
     for _ in range(200):
@@ -27,24 +27,26 @@ def killed_at(scene: Scene, fault: str) -> None:
         time.sleep(0.1)
     scene.killed(land, 5)
     assert not scene.caught_up() or "after_commit" in fault
+    orphans = len(scene.lake.orphans())
     again = scene.land_until_settled()
-    scene.check()
     assert again.terminate() == 0
+    scene.check(kills=int(orphans > 0))
+    return orphans
 
 
 @pytest.mark.row(1)
 def test_row_01_a_lander_killed_before_the_insert_reads_the_batch_again(scene: Scene) -> None:
-    killed_at(scene, KILL_POINTS[1])
+    assert killed_at(scene, KILL_POINTS[1]) == 0
 
 
 @pytest.mark.row(2)
 def test_row_02_a_lander_killed_after_the_insert_leaves_an_orphan_and_lands_once(scene: Scene) -> None:
-    killed_at(scene, KILL_POINTS[2])
+    assert killed_at(scene, KILL_POINTS[2]) > 0
 
 
 @pytest.mark.row(4)
 def test_row_04_a_lander_killed_after_its_commit_goes_on_from_the_lake(scene: Scene) -> None:
-    killed_at(scene, KILL_POINTS[4])
+    assert killed_at(scene, KILL_POINTS[4]) == 0
 
 
 @pytest.mark.row(3)

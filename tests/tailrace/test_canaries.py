@@ -216,6 +216,12 @@ def test_nor_in_the_catalog_the_logs_or_what_people_are_shown(left):
             assert canary not in text, f"{which} stands in what {name} says"
 
 
+def test_nothing_that_up_wrote_is_for_anybody_but_its_owner(left):
+    written = [p for p in left.home.rglob("*") if p.name != "up.out"]  # that one is the test's own
+    assert {"lake", "catalog.sqlite", "logs", "run"} <= {p.name for p in written}
+    assert [f"{p.relative_to(left.home)} {p.stat().st_mode:o}" for p in written if p.stat().st_mode & 0o077] == []
+
+
 def test_heads_and_details_of_the_dead_are_redacted(left):
     assert len(left.dead) == 4
     said = json.dumps(left.dead, default=str)

@@ -238,6 +238,12 @@ def test_apps_beyond_the_limit_are_counted_and_take_no_room() -> None:
         assert (len(state.apps), state.crowded_out) == (MAX_APPS, first)
         sizes.append(len(dump(state)))
     assert max(state.apps) == f"app-{MAX_APPS - 1:04}"
+    # two hours later the thousand are silent, and a new app gets a place, once its time has been heard of
+    later = list(stream.records(T0 + 7200 * SECOND, T0 + 7210 * SECOND, live=True, batch_s=10))
+    for copy in [later[-1], *_copies(later[0], ["app-new"]), *_copies(later[0], ["app-newer"])]:
+        state, _ = judge_.step(state, replace(copy, offset=state.position))
+    assert {"app-new", "app-newer"} <= state.apps.keys()
+    assert (len(state.apps), state.crowded_out) == (MAX_APPS, MAX_APPS)
     assert sizes[1] <= sizes[0] + 100
     assert sizes[0] < 1 << 20
     assert state.poison == 0
