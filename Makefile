@@ -41,7 +41,7 @@ $(JARS): $(STAMP) tailrace/broker.lock
 	$(BIN)/python -m tailrace.broker --fetch
 	@touch $@
 
-setup-system:  ## Debian's packages that some tests can use: PostgreSQL, Chromium, Prometheus
+setup-system:  ## Debian's packages that some tests can use: PostgreSQL, Chromium, Prometheus, strace
 	@scripts/setup_system.sh
 
 check: check-format check-lint check-types check-imports check-lock  ## format, lint, types, import layers, lock

@@ -50,7 +50,6 @@ def test_row_04_a_lander_killed_after_its_commit_goes_on_from_the_lake(scene: Sc
 
 
 @pytest.mark.row(3)
-@pytest.mark.required
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed (make setup-system)")
 def test_row_03_a_lander_killed_inside_its_commit_shows_all_or_nothing(scene: Scene) -> None:
     scene.traffic.good(50)
