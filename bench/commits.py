@@ -96,13 +96,17 @@ def replace_ledgers(home: Path, times: int) -> None:
             lake.replace_ledger()
 
 
-def maintain(home: Path, *, until: Path | None) -> dict[str, Any]:
+def maintain(home: Path, *, until: Path | None, snapshots_h: float) -> dict[str, Any]:
     """Run the job once, or again and again until the file ``until`` is there."""
+    from jobs.maintain import MaintainSettings
     from jobs.maintain import maintain as job
 
-    said = json.loads(job(config(home), now=now).to_json())
+    settings = MaintainSettings()
+    if snapshots_h:
+        object.__setattr__(settings, "snapshots_h", snapshots_h)  # less than anybody may set: commits are quicker here
+    said = json.loads(job(config(home), now=now, settings=settings).to_json())
     while until and not until.exists():
-        said = json.loads(job(config(home), now=now).to_json())
+        said = json.loads(job(config(home), now=now, settings=settings).to_json())
     return dict(said)
 
 
@@ -174,7 +178,7 @@ def compare(folder: Path, rounds: int, each: int, *, alone: bool) -> dict[str, A
         others["unmaintained"] = aged(folder / "unmaintained", template, ledgers=10, snapshots=MILLION, dead=almost)
         others["unreplaced"] = aged(folder / "unreplaced", template, ledgers=0, snapshots=0, dead=MILLION)
     took: dict[str, list[float]] = {"fresh": [], "after": [], "unmaintained": [], "unreplaced": [], "maintain": []}
-    since = 0
+    since, maintained = 0, time.time()
     for n in range(rounds):
         fresh = folder / "fresh"
         shutil.copytree(template, fresh)
@@ -185,8 +189,9 @@ def compare(folder: Path, rounds: int, each: int, *, alone: bool) -> dict[str, A
         shutil.rmtree(fresh)
         since += each
         if since >= MAINTAIN_EVERY:
-            run("maintain", after)
-            since = 0
+            # land commits once a second: the hour whose snapshots stay is the time that so many commits took here
+            run("maintain", after, "--snapshots-h", str((time.time() - maintained) / 3600))
+            since, maintained = 0, time.time()
         for name, home in others.items() if n < 5 else ():
             took[name] += run("land", home, "--commits", "10", *(["--keep-ledger"] if name == "unreplaced" else []))
         print(f"round {n + 1}/{rounds}: " + ", ".join(f"{k} {p99(v)} s" for k, v in took.items() if v), flush=True)
@@ -225,6 +230,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--keep-ledger", action="store_true")
     parser.add_argument("--until", type=Path)
+    parser.add_argument("--snapshots-h", type=float, default=0.0)
     parser.add_argument("--alone", action="store_true", help="without the arms that show what is prevented")
     said = parser.parse_args()
     if said.arm == "land":
@@ -235,7 +241,7 @@ def main() -> None:
     elif said.arm == "age":
         print(json.dumps(age(said.home, snapshots=said.snapshots, dead=said.dead)))
     elif said.arm == "maintain":
-        print(json.dumps(maintain(said.home, until=said.until)))
+        print(json.dumps(maintain(said.home, until=said.until, snapshots_h=said.snapshots_h)))
     else:
         print(machine(*DISTRIBUTIONS), flush=True)
         with tempfile.TemporaryDirectory(prefix="tailrace-commits-") as folder:

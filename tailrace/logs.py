@@ -65,11 +65,20 @@ class _Sparing(logging.Filter):
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now = now
-        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+        self._said: dict[tuple[str, int, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        alike = record.name, _NUMBER.sub("", text)[:120]
+        try:
+            text = record.getMessage()
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+        ):  # a library's own mistake: the handler tells it, and nobody dies of it
+            return True
+        if record.exc_info:
+            return True
+        alike = record.name, record.levelno, hash(_NUMBER.sub("", text))
         at, held_back = self._said.get(alike, (-_SPARE_S, 0))
         if (now := self._now()) - at < _SPARE_S:
             self._said[alike] = at, held_back + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,10 +150,11 @@ _LINK |= {"tcp_user_timeout": 30_000}
 
 def _with_an_end(catalog: str) -> str:
     """Return a libpq string or URI with a bound on how long a dead link is waited for, where it names none."""
-    more = [f"{name}={value}" for name, value in _LINK.items() if f"{name}=" not in catalog]
-    if "://" not in catalog:
+    more = [f"{name}={value}" for name, value in _LINK.items() if not re.search(rf"\b{name}\s*=", catalog)]
+    if not re.match(r"postgres(ql)?://", catalog):
         return " ".join((catalog, *more))
-    return catalog + ("&" if "?" in catalog else "?") + "&".join(more) if more else catalog
+    asks = "?" in catalog.rpartition("@")[2]  # one in a password asks nothing
+    return catalog + ("&" if asks else "?") + "&".join(more) if more else catalog
 
 
 def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 
 _SLACK_NS = 1_000_000_000
 """File systems stamp with a clock of their own tick, and clocks are set back."""
@@ -19,6 +20,7 @@ _NO_SUCH_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 """What file systems answer that do not sync folders."""
 _LEAF_LINKS = 2
 """Links of a folder without folders in it, where the file system counts them; others say 1."""
+_OURS, _VERSION_AT = "ducklake-", 23
 
 
 def written_since(folder: str, since_ns: int) -> list[Path]:
@@ -66,27 +68,35 @@ def _changed(folder: str, since_ns: int, links_count: bool) -> Iterator[str]:
         here = stat.st_mtime_ns >= since_ns
         if links_count and not here and stat.st_nlink == _LEAF_LINKS:
             return
-        entries = os.scandir(folder)
+        names = os.listdir(folder)
     except (FileNotFoundError, PermissionError):  # what we may not open, like lost+found, is not the lake's
         return
-    with entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _changed(entry.path, since_ns, links_count)
-            elif here and _made_ns(entry) >= since_ns:
-                yield entry.path
+    for name in _perhaps(names, since_ns):
+        path = os.path.join(folder, name)
+        if _tells(name):
+            yield path
+            continue
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        if S_ISDIR(found.st_mode):
+            yield from _changed(path, since_ns, links_count)
+        elif here and found.st_mtime_ns >= since_ns:
+            yield path
 
 
-def _made_ns(entry: os.DirEntry[str]) -> int:
-    """Return when a file was made: its name says so (``ducklake-<UUIDv7>.parquet``), else its last change.
+def _perhaps(names: Iterable[str], since_ns: int) -> list[str]:
+    """Leave out what its name says to be older: a UUIDv7 begins with its milliseconds.
 
-    A day that is not merged yet has thousands of files, and land looks once a second.
+    A day has tens of thousands of files, merged ones for two days more, and land looks once a second: comparing texts
+    costs a tenth of asking for each.
     """
-    name = entry.name
-    if name.startswith("ducklake-") and name.endswith(".parquet") and name[23:24] == "7":
-        with suppress(ValueError):
-            return int(name[9:17] + name[18:22], 16) * 1_000_000
-    try:
-        return entry.stat(follow_symlinks=False).st_mtime_ns
-    except FileNotFoundError:
-        return 0
+    at = since_ns // 1_000_000
+    first = f"{_OURS}{at >> 16:08x}-{at & 0xFFFF:04x}-7"
+    return [name for name in names if name >= first or not _tells(name)]
+
+
+def _tells(name: str) -> bool:
+    """Whether the name of a file says when it was made: ``ducklake-<UUIDv7>...``."""
+    return name.startswith(_OURS) and name[_VERSION_AT : _VERSION_AT + 1] == "7"

@@ -16,7 +16,8 @@ from warehouse.sandbox import REMEDY, check
 
 MOST_BYTES = 512 * 1024 * 1024
 """Of one answer: DuckDB's memory limit ends where the rows are handed over."""
-_BATCH_ROWS = 100_000
+_BATCH_ROWS = 2_048
+"""Of one piece of an answer: the bound is looked at between two of them."""
 _KINDS: dict[str, type[Exception]] = {
     "INTERRUPT": duckdb.InterruptException,
     "Out of Memory": duckdb.OutOfMemoryException,
@@ -74,7 +75,9 @@ class ReadOnlyLake:
             except duckdb.Error as error:
                 raise self._told(error, type(error)) from error
             except (pa.ArrowException, OSError) as error:  # after the first rows pyarrow tells, in DuckDB's words
-                raise self._told(error, next((k for word, k in _KINDS.items() if word in str(error)), None)) from error
+                raise self._told(
+                    error, next((k for w, k in _KINDS.items() if str(error).startswith(w)), None)
+                ) from error
             finally:
                 timer.cancel()
 

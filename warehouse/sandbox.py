@@ -30,7 +30,7 @@ _SHOWN = frozenset({"", "tables", "schemas", "__show_tables_expanded"})
 _OWN = frozenset({"", "main", "lake"})
 _HIDDEN = frozenset({"dead_bytes"})
 """The original bytes of bad records: never redacted, never shown to readers."""
-_CTE = re.compile(r"(?!pg_|sqlite_|duckdb_|pragma_)\w+", re.IGNORECASE)
+_CTE = re.compile(r"(?!pg_|sqlite_|duckdb_|pragma_)[^/\\.:*?\[\]%]+", re.IGNORECASE)
 """Seen from outside its WITH, a name falls through to what DuckDB has under it: none of its own may be taken."""
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?=\S)", re.IGNORECASE)
 _SCALARS_REFUSED = frozenset({"getenv", "query", "query_table", "current_setting", "getvariable", "write_log"})
@@ -97,7 +97,7 @@ def _named_here(nodes: Sequence[dict[str, Any]]) -> frozenset[str]:
     names = frozenset(str(each.get("key", "")).lower() for entries in maps for each in entries)
     for name in names:
         if not _CTE.fullmatch(name):
-            raise QueryRefusedError(f"WITH {name} takes a name of DuckDB's own", "give it another name")
+            raise QueryRefusedError(f"WITH {name}: DuckDB's own names and paths cannot be given", "take another name")
     return names
 
 

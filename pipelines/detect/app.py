@@ -24,7 +24,7 @@ from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
-from schemas.errors import UNREADABLE, FatalError
+from schemas.errors import UNREADABLE, FatalError, RetryableError
 from schemas.faults import point
 from schemas.records import Record
 from schemas.topics import ALERTS, ROLLUPS, Topic
@@ -185,17 +185,26 @@ class _Stage:
 
     def _positions(self) -> dict[tuple[str, int], int]:
         wire = self.config.kafka.on_wire(ROLLUPS)
-        source = Source(self.config.kafka, [ROLLUPS])
-        try:
-            marks = source.partitions(ROLLUPS)
-        finally:
-            source.close()
-        for p, (low, high) in marks.items():
+        for p, (low, high) in self._marks().items():
             if p in self.states and self.states[p].position > high:
-                # made anew, or its end lost: what is there now is new, and what is not is late and passed over
+                # made anew, or its end lost. Slots that have closed stay closed; the sums of the last minutes, which
+                # would be added to once more, are made again from what is there
                 log.error("log_cut", partition=p, read=self.states[p].position, end=high, goes_on_from=low)
                 self.states[p].position = low
+                for app in self.states[p].apps.values():
+                    app.windows.slots.clear()
         return {(wire, p): self.states[p].position if p in self.states else 0 for p in range(self.partitions)}
+
+    def _marks(self) -> Mapping[int, tuple[int, int]]:
+        """Low and high watermarks; none where the brokers do not say: the heartbeat asks again, and sees a cut."""
+        source = Source(self.config.kafka, [ROLLUPS])
+        try:
+            return source.partitions(ROLLUPS)
+        except RetryableError as error:
+            log.warning("lag_unknown", cause=str(error))
+            return {}
+        finally:
+            source.close()
 
     async def _step(self, app: App, table: Any, event: Any) -> None:
         """One record: judge, send what is to be told, and only then save that it has been told. Never raises."""

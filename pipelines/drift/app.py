@@ -292,9 +292,9 @@ class Stage:
         for number, (low, high) in source.partitions(SAMPLES).items():
             if (partition := self.partitions.get(number)) is None:
                 continue
-            if partition.samples_next > high:  # made anew, or its end lost: what is there now is new
-                log.error("log_cut", partition=number, read=partition.samples_next, end=high, goes_on_from=low)
-                partition.samples_next = low
+            if partition.samples_next > high:  # its end lost, or made anew: texts of a day would be embedded twice
+                log.error("log_cut", partition=number, read=partition.samples_next, end=high, goes_on_from=high)
+                partition.samples_next = high
             # never the group's own offset: it knows nothing of what was written
             partition.samples_next = max(partition.samples_next, low)
         log.info("drift_resumed", positions={n: p.samples_next for n, p in self.partitions.items()})

@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 Beat = Callable[[dict[str, object]], None]
 _BACK_OFF_S = 5.0
 _COMMIT_EVERY_S = 5.0
+_DESCRIBE_S = 10.0
 
 
 def wall_time() -> int:
@@ -275,7 +276,16 @@ class Land:
         Raises:
             TopicReplacedError: a topic has another id than the one that was landed.
         """
-        for topic, found in self._probe.topic_ids(topics).items():
+        patience = time.monotonic() + _DESCRIBE_S
+        while True:
+            try:
+                ids = self._probe.topic_ids(topics)
+                break
+            except RetryableError:  # a broker that starts again, say: to read the batch again would cost more
+                if time.monotonic() > patience or self._stop.wait(0.5):
+                    raise
+                self._alive()
+        for topic, found in ids.items():
             if self._ids[topic] != found:
                 raise TopicReplacedError(topic, self._ids[topic], found)
 

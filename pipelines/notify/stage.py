@@ -38,9 +38,9 @@ _POLL_BUSY_S = 0.02
 """Answers are looked for between polls: 10 times a second would send 40 messages a second, in a storm too few."""
 _BACK_OFF_S = 1.0
 _FLUSH_S = 5.0
-_GRACE_S = 3.0
 _CLOCK_SET = 5_000_000
 """µs by which wall and monotonic time may part between two looks: no clock is slewed by so much."""
+_GRACE_S = 3.0
 """How long attempts under way may take at the end; what is cut off is repeated after the next start."""
 
 

@@ -19,6 +19,7 @@ FINAL = frozenset({"delivered", "failed", "silenced"})
 NO_CHANNEL = "(none)"
 """Whom an alert is owed to where no channel is set: it shows in the deliveries as silenced."""
 _S = 1_000_000
+_AHEAD = 60 * _S
 _REMEMBER = 31 * 86_400 * _S
 """How long a settled item is remembered: longer than llm.alerts keeps its records, 30 days."""
 
@@ -83,6 +84,8 @@ class Book:
             known = self._known.get((alert.id, alert.seq, channel))
             if known and (known.state in FINAL or alert.seq in self._waiting.get((alert.id, channel), {})):
                 continue
+            if known and known.at > now + _AHEAD:  # written by a clock that was ahead: it says nothing of when
+                known = msgspec.structs.replace(known, at=now, retry_at=now if known.retry_at else None)
             item = Item(alert, body, since, known or self._first(alert, channel, now))
             if known is None:
                 written.append(self._keep(item.delivery))

@@ -99,7 +99,7 @@ def _guarded(text: str) -> str:
 
 
 def _runs(part: str) -> bool:
-    if _NUMBER.fullmatch(part):
+    if _NUMBER.fullmatch(part.strip(" []")):  # of a list as well
         return False
     return next((c for c in part if unicodedata.category(c) not in _UNSEEN), "") in _FORMULA
 

@@ -20,5 +20,8 @@ def test_lines_that_differ_in_their_numbers_only_come_once_in_ten_seconds_and_ar
     at[0] = 11.0
     again = said("FAIL 127.0.0.1:9092 refused (after 7ms)")
     assert again == "FAIL 127.0.0.1:9092 refused (after 7ms) (50 like it held back)"
+    assert said("%d made wrongly") == "%d made wrongly"
+    broken = logging.LogRecord("librdkafka", logging.ERROR, "", 0, "offset %d", ("x",), None)
+    assert sparing.filter(broken), "the handler tells it"
     for n in range(600):
         assert said(f"{chr(97 + n % 26)}{chr(97 + n // 26)} made up without end") is not None

@@ -47,7 +47,10 @@ def test_the_name_says_when_a_file_was_made(lake):
     stamp = f"{time.time_ns() // 10**6:012x}"
     new = made(day, f"ducklake-{stamp[:8]}-{stamp[8:]}-7000-8000-000000000000.parquet")
     os.utime(new, ns=(0, 0))
-    assert durable.written_since(str(lake), time.time_ns()) == [new]
+    old = f"{time.time_ns() // 10**6 - 5_000:012x}"
+    made(day, f"ducklake-{old[:8]}-{old[8:]}-7000-8000-000000000000.parquet")
+    fourth = made(day, "ducklake-00000000-0000-4000-8000-000000000000.parquet")
+    assert set(durable.written_since(str(lake), time.time_ns())) == {new, fourth}
 
 
 def test_folders_are_looked_into_where_the_file_system_counts_no_links(lake, monkeypatch):
@@ -68,14 +71,14 @@ def test_folders_are_looked_into_where_the_file_system_counts_no_links(lake, mon
 def test_what_we_may_not_open_is_not_the_lakes(lake, monkeypatch):
     new = made(lake / "main/gaps", "x.parquet")
     made(lake / "lost+found/x", "x")
-    real = os.scandir
+    real = os.listdir
 
     def refusing(path):
         if "lost+found" in str(path):
             raise PermissionError(13, "Permission denied", path)
         return real(path)
 
-    monkeypatch.setattr(durable.os, "scandir", refusing)
+    monkeypatch.setattr(durable.os, "listdir", refusing)
     assert durable.written_since(str(lake), NOW_NS) == [new]
 
 

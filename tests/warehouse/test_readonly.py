@@ -111,6 +111,7 @@ ALLOWED = [
     "SELECT table_name FROM duckdb_tables",
     "FROM lake.main.calls",
     "WITH RECURSIVE t AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM t WHERE a < 3) FROM t",
+    'WITH "top-models (my own)" AS (FROM calls) FROM "top-models (my own)"',
     "WITH Calls AS (FROM calls) SELECT count(*) FROM cALLS",
     "FROM (VALUES (1)) AS v(a), LATERAL (SELECT v.a + 1)",
 ]

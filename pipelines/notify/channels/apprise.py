@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import apprise
 
@@ -89,6 +89,9 @@ def _made(services: Any, spec: ChannelSpec) -> Any:
         attached = cast("Iterable[Any]", value) if isinstance(value, apprise.AppriseAttachment) else ()
         if any("file" not in one.schemas() for one in attached):
             raise RefusedTargetError("a template that is fetched from a URL")
+    options = parse_qs(urlsplit(spec.url).query)
+    if any("://" in value for name, values in options.items() if name.lower() != "relay" for value in values):
+        raise RefusedTargetError("a URL among its options, which Apprise would fetch past the guard")
     return made[0]
 
 

@@ -164,6 +164,21 @@ def test_a_clock_that_is_set_neither_holds_up_what_waits_nor_gives_it_up(
     assert [g.headers["webhook-id"] for g in receiver.got] == [f"{waits.id}-0"] * 3
 
 
+@pytest.mark.row(62)
+def test_what_a_clock_far_ahead_has_written_is_not_waited_for_after_a_restart(
+    notify: Notify, receiver: Any, make_alert: Make
+) -> None:
+    receiver.then(500)
+    notify.raise_alerts(make_alert())
+    notify.clock_set_by_s = 300 * 86_400
+    notify.start(hook(receiver), retry_base_s=60.0, retry_cap_s=60.0, give_up_after_s=10.0**9)
+    notify.wait_until(lambda: any(d.state == "retry" for d in notify.records()))
+    notify.stop()
+    notify.clock_set_by_s = 0
+    notify.start(hook(receiver))
+    assert set(notify.wait_settled(1).values()) == {"delivered"}
+
+
 @pytest.mark.row(28)
 def test_a_rate_limit_is_waited_out_and_no_alert_is_lost(notify: Notify, receiver: Any, make_alert: Make) -> None:
     receiver.then(429, headers=(("retry-after", "1"),))

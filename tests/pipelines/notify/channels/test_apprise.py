@@ -75,6 +75,12 @@ def test_nor_do_they_pass_behind_what_apprise_skips_or_splits(url: str) -> None:
         made(url, Guard.allowing(["127.0.0.1", "169.254.169.254", "example.org"]))
 
 
+@pytest.mark.parametrize("option", ["keyfile", "subfile"])
+def test_a_url_among_the_options_is_refused_because_apprise_would_fetch_it(option: str) -> None:
+    with pytest.raises(SettingsError, match="fetch past the guard"):
+        made(f"vapid://me@example.org/bob@example.org?{option}=http://127.0.0.1:1/key", Guard(resolver=nowhere))
+
+
 def test_a_url_that_names_two_services_is_refused() -> None:
     with pytest.raises(SettingsError, match="names 2 services"):
         made("gotify://a.example/abcdefghijklmno, gotify://b.example/abcdefghijklmno", Guard(resolver=nowhere))
