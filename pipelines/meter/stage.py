@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -54,7 +54,7 @@ class MeterConfig:
     epoch: int = 0
     """Of llm.events, as the lake's ledger has it; grows with ``tailrace topics adopt``."""
     landed_id: str = ""
-    """The id that llm.events has in the lake; empty where nothing has landed."""
+    """The id that llm.events has in the lake, or had in the session before; empty where neither is known."""
     starts: Mapping[int, int] = field(default_factory=dict)
     """Partition -> first offset of that epoch; others begin at the low watermark."""
     plan: Plan = DEFAULT
@@ -93,6 +93,7 @@ def run(
         session = None
         try:
             session = _Session(config, stop, now, beat)
+            config = replace(config, landed_id=session.topic_id)
             while not stop.is_set():
                 session.step()
                 failures = 0
@@ -129,7 +130,7 @@ class _Session:
             batch_bytes=config.batch_bytes,
             batch_wait_s=config.batch_wait_s,
         )
-        self._topic_id = self._source.topic_id(EVENTS)
+        self.topic_id = self._source.topic_id(EVENTS)
         self._admin = Admin(config.kafka)
         self._targets = self._admin.partitions(ROLLUPS)
         partitions = self._source.partitions(EVENTS)
@@ -147,7 +148,7 @@ class _Session:
         warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive)
         self._ticked = self._looked = 0.0
         self._standstill = Standstill(config.stalled_s)
-        log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=config.slot, topic_id=self._topic_id)
+        log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=config.slot, topic_id=self.topic_id)
 
     def step(self) -> None:
         """Move one batch, and tick when it is time. Messages and offsets commit together, or not at all."""
@@ -191,7 +192,7 @@ class _Session:
         point("meter.before_commit")
         epoch = self.config.epoch
         notes = {at: f"{epoch} {self._last[at[1]]}" for at in moved if at[1] in self._last}
-        notes[_NOTE_AT] = f"{epoch} {self._topic_id}"
+        notes[_NOTE_AT] = f"{epoch} {self.topic_id}"
         self._producer.commit(moved, self._source, notes=notes)
         self._committed |= moved
         point("meter.after_commit")
@@ -205,12 +206,12 @@ class _Session:
             TopicReplacedError: another topic, or a log that was cut, under the old epoch.
         """
         noted, topic_id = self._noted()
-        if not topic_id and self.config.landed_id not in ("", self._topic_id):  # the notes went with their cluster
-            raise TopicReplacedError(EVENTS, f"its id is {self._topic_id}, the lake has {self.config.landed_id}")
+        if not topic_id and self.config.landed_id not in ("", self.topic_id):  # the notes went with their cluster
+            raise TopicReplacedError(EVENTS, f"its id is {self.topic_id}, the lake has {self.config.landed_id}")
         adopted = self.config.epoch > noted
-        replaced = topic_id not in ("", self._topic_id)
+        replaced = topic_id not in ("", self.topic_id)
         if replaced and not adopted:
-            raise TopicReplacedError(EVENTS, f"its id is {self._topic_id}, it was {topic_id}")
+            raise TopicReplacedError(EVENTS, f"its id is {self.topic_id}, it was {topic_id}")
         committed = {} if replaced else self._source.committed(EVENTS, marks)
         cut = self._cut(committed, marks)
         positions = {}
@@ -269,8 +270,8 @@ class _Session:
 
     def _check_id(self) -> None:
         """Refuse a topic made again: librdkafka reads on in it, where its log is long enough."""
-        if (now := self._source.topic_id(EVENTS)) != self._topic_id:
-            raise TopicReplacedError(EVENTS, f"its id is {now}, it was {self._topic_id}")
+        if (now := self._source.topic_id(EVENTS)) != self.topic_id:
+            raise TopicReplacedError(EVENTS, f"its id is {now}, it was {self.topic_id}")
 
     def _mine(self, partition: int) -> bool:
         return partition % self.config.slots == self.config.slot

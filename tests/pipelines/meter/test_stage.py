@@ -354,6 +354,8 @@ def test_a_broker_that_pauses_and_dies_under_it_leaves_no_hole(tmp_path):
 class Sessions:
     """What each session of a meter meets, one after the other: an error at its start, or at its first step."""
 
+    topic_id = "as before"
+
     def __init__(self, stop: threading.Event, *met: tuple[str, Exception]) -> None:
         self.stop, self.met = stop, list(met)
 
@@ -387,5 +389,5 @@ def test_a_start_that_was_given_up_may_fence_its_successor_once(
     stop = threading.Event()
     monkeypatch.setattr(stage, "_Session", Sessions(stop, *met))
     with nullcontext() if ends else pytest.raises(FencedError):
-        stage.run(None, stop=stop, now=lambda: 0)
+        stage.run(stage.MeterConfig(KafkaConfig("nowhere")), stop=stop, now=lambda: 0)
     assert stop.is_set() is ends
