@@ -90,7 +90,7 @@ def secrets(settings: Settings) -> list[str]:
     found += [os.environ.get(name, "") for name in _SECRET_VARIABLES]
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
     found += secret_values(parse_channels(settings.alert_channels, secrets=secret))
-    return found
+    return [each for each in found if each]  # an empty one stands between any two characters
 
 
 def masked(settings: Settings) -> dict[str, Any]:

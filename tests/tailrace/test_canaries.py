@@ -179,6 +179,7 @@ def test_no_secret_is_in_any_file_log_heartbeat_or_answer(left):
     told |= {name: text.encode() for name, text in left.printed.items()}
     assert {"up.out", "logs/land.log", "logs/notify.log", "run/notify.json", "settings"} <= told.keys()
     assert b"***" in told["settings"]
+    assert str(left.home).encode() in told["settings"], "what is no secret is shown"
     assert b"tailrace_stage_up" in told["metrics"]
     for name, content in told.items():
         for which, secret in SECRETS.items():
