@@ -72,7 +72,8 @@ class HeavyHitters:
         new, room = present[~known], self.fresh - len(block.fresh)
         if len(new) > room:
             first = np.full(len(hashes), len(codes))
-            first[codes[::-1]] = np.arange(len(codes))[::-1]
+            valued = np.flatnonzero(codes >= 0)[::-1]  # -1 would be the place of the last value
+            first[codes[valued]] = valued
             new = new[np.argsort(first[new], kind="stable")][:room]
         block.fresh = np.concatenate([block.fresh, hashes[new]])
         chosen = np.zeros(len(hashes) + 1, dtype=bool)  # the last one is code -1

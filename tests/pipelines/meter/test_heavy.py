@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipelines.meter.heavy import BLOCK, HeavyHitters, hash_values
@@ -43,6 +43,7 @@ values = st.lists(st.sampled_from([*"abcdefgh", None]), min_size=1, max_size=60)
 
 
 @settings(max_examples=60, deadline=None)
+@example(log=["a", None, "b", "c", "d"], cuts=[2], start=BLOCK - 40)
 @given(log=values, cuts=st.lists(st.integers(0, 60)), start=st.integers(BLOCK - 40, BLOCK))
 def test_batches_change_nothing_even_across_a_block(log, cuts, start):
     whole = tracked(HeavyHitters(heavy=2, fresh=3), log, start)
