@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 
 from pipelines.decode import Accepted, Redaction, verdict
-from pipelines.decode.rules import REFUSALS, clean_text
+from pipelines.decode.rules import clean_text
 from pipelines.kafka import KafkaConfig, Producer
 from schemas.alerts import LogRecord
 from schemas.errors import FatalError
 from schemas.topics import EVENTS, LOG
 from tailrace.publish import publish
-from tailrace.replay import key_of
+from tailrace.replay import key_of_line
 from warehouse.lake import Lake
 from warehouse.shield import bare
 
@@ -229,12 +229,7 @@ def from_letters(found: Iterable[Letter]) -> Iterator[Candidate]:
 def from_lines(lines: Iterable[bytes]) -> Iterator[Candidate]:
     """Yield the events of a file of JSON lines, such as ``dead repair`` writes; their keys are made anew."""
     for number, line in enumerate(lines, start=1):
-        try:
-            read = msgspec.json.decode(line)
-            key = key_of(read) if isinstance(read, dict) else None
-        except REFUSALS:
-            key = None
-        yield Candidate(f"line {number}", line, key)
+        yield Candidate(f"line {number}", line, key_of_line(line))
 
 
 def shown(text: str, limit: int = 200) -> str:

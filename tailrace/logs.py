@@ -70,11 +70,7 @@ class _Sparing(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             text = record.getMessage()
-        except (
-            TypeError,
-            ValueError,
-            KeyError,
-        ):  # a library's own mistake: the handler tells it, and nobody dies of it
+        except (TypeError, ValueError, KeyError):  # its own mistake: the handler tells it, and nobody dies of it
             return True
         if record.exc_info:
             return True

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from pipelines.decode.rules import REFUSALS
 from pipelines.kafka import KafkaConfig, Producer
 from schemas.topics import EVENTS
-from tailrace.replay import key_of
+from tailrace.replay import key_of_line
 
 HEADERS = (("v", b"1"),)
 SECOND = 1_000_000
@@ -63,12 +60,7 @@ def _note(done: Published, number: int) -> Callable[[Any, Any], None]:
 def keyed(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
     """Yield (key, line); what is not an object, or cannot be read as one, has no key."""
     for line in lines:
-        try:
-            event = msgspec.json.decode(line)
-            key = key_of(event) if isinstance(event, dict) else b""
-        except REFUSALS:
-            key = b""
-        yield key, line
+        yield key_of_line(line) or b"", line
 
 
 def paced(

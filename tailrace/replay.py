@@ -64,6 +64,15 @@ def key_of(event: dict[str, Any]) -> bytes:
     return str(event.get("trace_id") or event.get("session_id") or event.get("id") or "").encode()
 
 
+def key_of_line(line: bytes) -> bytes | None:
+    """Return the Kafka key of one event as JSON; None where it cannot be read as an object."""
+    try:
+        event = msgspec.json.decode(line)
+        return key_of(event) if isinstance(event, dict) else None
+    except UNREADABLE:
+        return None
+
+
 def read_traffic(
     path: Path, *, texts: Texts | None, seed: int, start: int, limit: int | None = None
 ) -> Iterator[Timed]:

@@ -118,15 +118,16 @@ _OF_SECRET = {
 
 def _configure(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> None:
     """Apply the settings; a bucket's keys as a secret, for a setting can be read by whoever may ask SQL."""
-    keyed = "s3_secret_access_key" in config.settings
-    secret = {_OF_SECRET[k]: v for k, v in config.settings.items() if keyed and k in _OF_SECRET}
+    of_secret = _OF_SECRET if "s3_secret_access_key" in config.settings else {}
+    secret = ["TYPE s3"]
     for name, value in config.settings.items():
-        if not (keyed and name in _OF_SECRET):
+        if name in of_secret:
+            secret.append(f"{of_secret[name]} {quoted(value)}")
+        else:
             # GLOBAL: DuckLake lists a bucket for orphans on a connection of its own
             connection.execute(f"SET GLOBAL {name} = {quoted(value)}")
-    if secret:
-        said = ", ".join(f"{name} {quoted(value)}" for name, value in secret.items())
-        connection.execute(f"CREATE SECRET bucket (TYPE s3, {said})")
+    if of_secret:
+        connection.execute(f"CREATE SECRET bucket ({', '.join(secret)})")
 
 
 def _may_create(config: LakeConfig, *, create: bool) -> None:
@@ -143,8 +144,13 @@ def _may_create(config: LakeConfig, *, create: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-_LINK = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-_LINK |= {"tcp_user_timeout": 30_000}
+_LINK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 """Of libpq: without them a link that a firewall forgot is waited for two hours. Seconds; the last in milliseconds."""
 
 
@@ -158,7 +164,6 @@ def _with_an_end(catalog: str) -> str:
 
 
 def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
-    kind = "sqlite:" if config.on_sqlite else ""
     options = [f"DATA_PATH {quoted(config.data_path.rstrip('/') + '/')}", "OVERRIDE_DATA_PATH true"]
     if read_only:
         options.append("READ_ONLY")
@@ -167,14 +172,15 @@ def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
         # events never inline (pitfalls 0.8); the ledger alone has a limit of its own
         options.append("DATA_INLINING_ROW_LIMIT 0")
     if config.on_sqlite:
+        catalog = f"sqlite:{config.catalog}"
         # short: a stage that waits inside SQLite cannot beat; Lake loops around it for longer
         options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 1000}")
         if not read_only:
             options.append("META_JOURNAL_MODE 'WAL'")
-    elif "://" in config.catalog:
-        kind = "postgres:"  # a libpq URI needs it as well; without it DuckLake takes the URI for a path
-    catalog = config.catalog if config.on_sqlite else _with_an_end(config.catalog)
-    return f"ATTACH {quoted(f'ducklake:{kind}{catalog}')} AS {LAKE} ({', '.join(options)})"
+    else:
+        # a libpq URI needs the kind as well; without it DuckLake takes the URI for a path
+        catalog = ("postgres:" if "://" in config.catalog else "") + _with_an_end(config.catalog)
+    return f"ATTACH {quoted(f'ducklake:{catalog}')} AS {LAKE} ({', '.join(options)})"
 
 
 def _check_wal(config: LakeConfig, connection: duckdb.DuckDBPyConnection) -> None:

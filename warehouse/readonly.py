@@ -31,13 +31,10 @@ _KINDS: dict[str, type[Exception]] = {
 class ReadOnlyLake:
     """A sandboxed connection. Each query sees the newest snapshot; one query at a time."""
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, *, name: str, timeout_s: float, most_bytes: int = MOST_BYTES
-    ) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, *, name: str, timeout_s: float) -> None:
         self._connection = connection
         self._name = name
         self._timeout_s = timeout_s
-        self._most_bytes = most_bytes
         self._one = threading.Lock()
 
     @classmethod
@@ -71,7 +68,7 @@ class ReadOnlyLake:
             timer.daemon = True
             timer.start()
             try:
-                return self._bounded(self._connection.execute(statement, list(params)).to_arrow_reader(_BATCH_ROWS))
+                return _bounded(self._connection.execute(statement, list(params)).to_arrow_reader(_BATCH_ROWS))
             except duckdb.Error as error:
                 raise self._told(error, type(error)) from error
             except (pa.ArrowException, OSError) as error:  # after the first rows pyarrow tells, in DuckDB's words
@@ -93,16 +90,6 @@ class ReadOnlyLake:
             return QueryFailedError(said, REMEDY)
         return QueryFailedError(said, "the columns are in docs/data-dictionary.md")
 
-    def _bounded(self, reader: pa.RecordBatchReader) -> pa.Table:
-        batches, size = [], 0
-        for batch in reader:
-            size += batch.nbytes
-            if size > self._most_bytes:
-                limit = f"its answer is larger than {self._most_bytes >> 20} MiB"
-                raise QueryFailedError(limit, "add LIMIT, name the columns, or group")
-            batches.append(batch)
-        return pa.Table.from_batches(batches, reader.schema)
-
     @staticmethod
     def questions() -> tuple[Question, ...]:
         """Return the shipped questions, to list or to start from."""
@@ -117,6 +104,17 @@ class ReadOnlyLake:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _bounded(reader: pa.RecordBatchReader) -> pa.Table:
+    batches, size = [], 0
+    for batch in reader:
+        size += batch.nbytes
+        if size > MOST_BYTES:
+            limit = f"its answer is larger than {MOST_BYTES >> 20} MiB"
+            raise QueryFailedError(limit, "add LIMIT, name the columns, or group")
+        batches.append(batch)
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _catalog_files(config: LakeConfig) -> list[str]:

@@ -6,7 +6,7 @@ The ledger is a cache of what the rows say; here it is recomputed from the rows,
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -137,22 +137,20 @@ def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[i
             ).fetchall()
         ]
     objects = _objects(connection, config.data_path) if rows and not config.on_disk else {}
-    problems: list[Problem] = []
-    broken: set[str] = set()
-    for table_name, path, size in rows:
-        known = len(problems)
-        try:
-            found = os.stat(path).st_size if config.on_disk else objects[path]
-        except OSError as error:
-            problems.append(Problem("files", path, f"{table_name}: {error.strerror or error}"))
-        except KeyError:
-            problems.append(Problem("files", path, f"{table_name}: no such object"))
-        else:
-            if found != size:
-                problems.append(Problem("files", path, f"{table_name}: {found} bytes, the catalog says {size}"))
-        if len(problems) > known:
-            broken.add(table_name)
-    return len(rows), broken, problems
+    harmed = [(table, path, why) for table, path, size in rows if (why := _harm(path, size, config, objects))]
+    problems = [Problem("files", path, f"{table}: {why}") for table, path, why in harmed]
+    return len(rows), {table for table, *_ in harmed}, problems
+
+
+def _harm(path: str, size: int, config: LakeConfig, objects: Mapping[str, int]) -> str:
+    """What is wrong with a file that the catalog says to have ``size`` bytes; empty where nothing is."""
+    try:
+        found = os.stat(path).st_size if config.on_disk else objects[path]
+    except OSError as error:
+        return error.strerror or str(error)
+    except KeyError:
+        return "no such object"
+    return "" if found == size else f"{found} bytes, the catalog says {size}"
 
 
 def _objects(connection: duckdb.DuckDBPyConnection, data_path: str) -> dict[str, int]:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from pipelines.decode.explain import explain
 from pipelines.decode.reasons import MAX_BYTES, TOO_LARGE, Reject
-from pipelines.decode.rules import REFUSALS, Admitted, decode_event, encode, finish
+from pipelines.decode.rules import Admitted, decode_event, encode, finish
+from schemas.errors import UNREADABLE
 from tailrace_emitter.event import AnyEvent
 
 _SPACED_COLON = re.compile(rb'"\s+:')
@@ -37,7 +38,7 @@ def admit(value: bytes | None) -> Admitted | Reject:
         return Reject(TOO_LARGE, f"{len(value)} bytes, at most {MAX_BYTES} are read")
     try:
         event = decode_event(value)  # type: ignore[arg-type]  # None is refused like any other non-JSON
-    except REFUSALS:
+    except UNREADABLE:
         return explain(value)
     line = encode(event)
     if line != value and _may_repeat_keys(value, line, event):  # type: ignore[arg-type]

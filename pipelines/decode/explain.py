@@ -32,7 +32,6 @@ from pipelines.decode.reasons import (
     Reject,
 )
 from pipelines.decode.rules import (
-    REFUSALS,
     Admitted,
     add,
     clean,
@@ -43,6 +42,7 @@ from pipelines.decode.rules import (
     free_key,
     too_deep,
 )
+from schemas.errors import UNREADABLE
 from tailrace_emitter.event import EVENT_TYPES, SCHEMA_VERSION
 
 _TYPES = {str(t.__struct_config__.tag): t for t in EVENT_TYPES}
@@ -93,7 +93,7 @@ def _plain(value: bytes) -> dict[str, Any] | None:
     """
     try:
         read = msgspec.json.decode(value)
-    except REFUSALS:
+    except UNREADABLE:
         return None
     if type(read) is not dict or too_deep(read, 1):
         return None
@@ -123,7 +123,7 @@ def _judged(read: dict[str, Any], flags: tuple[str, ...] = (), *, finite: bool =
         flags = add(flags, EXTRA_CUT)
     try:
         event = decode_event(encode(read))
-    except REFUSALS as error:
+    except UNREADABLE as error:
         return _reason(str(error))
     return finish(event, encode(event), flags)
 

@@ -21,7 +21,8 @@ import msgspec
 from pipelines.decode.check import Accepted, verdict
 from pipelines.decode.locate import FREE, Path, blamed, dotted, parts
 from pipelines.decode.reasons import RESERVED_KEY, UNKNOWN_TYPE, Reject
-from pipelines.decode.rules import REFUSALS, free_key, too_deep
+from pipelines.decode.rules import free_key, too_deep
+from schemas.errors import UNREADABLE
 from tailrace_emitter.event import SCHEMA_VERSION
 
 MOST_STEPS = 32
@@ -114,7 +115,7 @@ def _loads(text: str, steps: list[str]) -> Any:
 def _written(read: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(_spelled(read))
-    except REFUSALS:  # a lone surrogate; json escapes it
+    except UNREADABLE:  # a lone surrogate; json escapes it
         return json.dumps(read).encode()
 
 

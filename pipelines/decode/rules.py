@@ -19,12 +19,10 @@ from pipelines.decode.reasons import (
     TOO_DEEP,
     Reject,
 )
-from schemas.errors import UNREADABLE
 from tailrace_emitter.event import EVAL_RESULTS, EVAL_TARGETS, FEEDBACK_TARGETS, AnyEvent, Call, Eval
 
 decode_event = msgspec.json.Decoder(AnyEvent).decode
 encode = msgspec.json.Encoder().encode
-REFUSALS = UNREADABLE
 
 Admitted = tuple[AnyEvent, bytes, tuple[str, ...]]
 """The event, its canonical JSON line (no raw newline, no control character, ts in UTC), flags."""

@@ -181,10 +181,15 @@ class _Stage:
             except ValueError as error:
                 # kept rollups are judged again; alerts come again under their ids and are recognised by them
                 log.warning("detect_state_rebuilt", partition=partition, cause=str(error))
+        self._mend_cut()
         log.info("detect_state_loaded", positions={p: s.position for p, s in self.states.items()})
 
     def _positions(self) -> dict[tuple[str, int], int]:
         wire = self.config.kafka.on_wire(ROLLUPS)
+        return {(wire, p): self.states[p].position if p in self.states else 0 for p in range(self.partitions)}
+
+    def _mend_cut(self) -> None:
+        """Begin with what the topic has, where it ends before what was judged."""
         for p, (low, high) in self._marks().items():
             if p in self.states and self.states[p].position > high:
                 # made anew, or its end lost. Slots that have closed stay closed; the sums of the last minutes, which
@@ -193,7 +198,6 @@ class _Stage:
                 self.states[p].position = low
                 for app in self.states[p].apps.values():
                     app.windows.slots.clear()
-        return {(wire, p): self.states[p].position if p in self.states else 0 for p in range(self.partitions)}
 
     def _marks(self) -> Mapping[int, tuple[int, int]]:
         """Low and high watermarks; none where the brokers do not say: the heartbeat asks again, and sees a cut."""

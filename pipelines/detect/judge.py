@@ -195,9 +195,6 @@ def judge(records: Iterable[Record], *, detectors: tuple[Detector, ...] = DETECT
     return Judge(detectors).run(records)
 
 
-__all__ = ["AppState", "Incident", "Judge", "PartitionState", "judge"]
-
-
 def _make_room(state: PartitionState) -> bool:
     """Let go of the app that was silent for longest, if it was for long enough and nothing of it is open."""
     quiet = [(app.windows.last[0], name) for name, app in state.apps.items() if not app.life.open]
@@ -206,3 +203,6 @@ def _make_room(state: PartitionState) -> bool:
         return False
     del state.apps[name]
     return True
+
+
+__all__ = ["AppState", "Incident", "Judge", "PartitionState", "judge"]

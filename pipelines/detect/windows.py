@@ -247,7 +247,7 @@ class Windows:
                 start = int(starts[row])
                 if start >= max(oldest, 1):
                     actions = self.slots.setdefault(start, Slot()).actions
-                    kind = name if GUARDRAIL + name in self.kinds else OTHER  # apps may make names up without an end
+                    kind = self.kinds[column - len(COLUMNS)].removeprefix(GUARDRAIL)  # bounded, as names are not
                     actions[kind, action] = actions.get((kind, action), 0) + calls
         return extra
 

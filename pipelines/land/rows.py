@@ -53,11 +53,9 @@ def land_rows(records: Records, *, epoch: int, landed_at: int) -> dict[str, pa.T
         except BadMessageError as error:
             dead.append(error)
             continue
-        except OverflowError as error:  # a time beyond the year 9999
-            dead.append(BadMessageError(record, "range:time", str(error)))
-            continue
         except (pa.ArrowException, *UNREADABLE) as error:  # a number in a header, say, that its column cannot hold
-            dead.append(BadMessageError(record, "range", str(error)[:200]))
+            reason = "range:time" if isinstance(error, OverflowError) else "range"  # a time beyond the year 9999
+            dead.append(BadMessageError(record, reason, str(error)[:200]))
             continue
         if rows is not None:
             parts.setdefault(table.name, []).append(_placed(rows, table, record, epoch, landed_at))

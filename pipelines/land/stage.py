@@ -298,11 +298,10 @@ class Land:
         self._checked = time.monotonic()
         known = self.lake.topic_ids()
         marks: dict[tuple[str, int], tuple[int, int]] = {}
-        for topic in TOPICS:
-            found = self._probe.topic_id(topic)
+        self._ids = self._probe.topic_ids(TOPICS)
+        for topic, found in self._ids.items():
             if known.get(topic, found) != found:
                 raise TopicReplacedError(topic, known[topic], found)
-            self._ids[topic] = found
             here = self._probe.partitions(topic)
             self.lake.ensure_partitions(topic, found, {p: low for p, (low, _) in here.items()})
             marks |= {(topic, p): mark for p, mark in here.items()}

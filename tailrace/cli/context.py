@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from functools import cached_property
@@ -15,6 +14,7 @@ from pydantic import SecretStr
 from pipelines.notify.spec import parse_channels, secret_values
 from schemas.errors import FatalError
 from tailrace import logs
+from tailrace.cli.rows import json_line
 from tailrace.home import Home
 from tailrace.settings import Settings, load
 from warehouse.errors import passwords, without_password
@@ -106,4 +106,4 @@ def masked(settings: Settings) -> dict[str, Any]:
 
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
-    typer.echo(json.dumps(value, default=str))
+    typer.echo(json_line(value))

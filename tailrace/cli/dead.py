@@ -22,9 +22,9 @@ from schemas.errors import SettingsError
 from schemas.topics import EVENTS
 from tailrace import dead as letters
 from tailrace import wiring
-from tailrace.cli.context import Context, get
+from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.rows import json_line, json_lines, shown, table
+from tailrace.cli.rows import json_lines, shown, table
 from tailrace.replay import read_json_lines
 from tailrace.stages import wall
 from warehouse.connect import connect
@@ -97,7 +97,7 @@ def _explain(
         sys.exit(1)
     told = _told(found)
     if as_json:
-        typer.echo(json_line(told))
+        print_json(told)
         return
     for name, value in told.items():
         if value is not None:
@@ -226,7 +226,7 @@ def _replay(
         told = f"file {file.name}" if file else f"lake: reason {reason}, app {only_app}, since {since}"
         done = letters.replay(lake, kafka, source, actor=_actor(), source=told, now=wall(), dry_run=dry_run)
     if as_json:
-        typer.echo(json_line({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]}))
+        print_json({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]})
         return
     for name, why in done.skipped[:50]:
         typer.echo(shown(f"skipped {name}: {letters.shown(why)}"), err=True)

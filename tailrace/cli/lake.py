@@ -12,8 +12,8 @@ import typer
 
 from schemas.errors import TailraceError
 from tailrace import wiring
-from tailrace.cli.context import Context, get
-from tailrace.cli.rows import Format, json_line, print_rows, shown, shown_lines, table
+from tailrace.cli.context import Context, get, print_json
+from tailrace.cli.rows import Format, print_rows, shown, shown_lines, table
 from warehouse.readonly import ReadOnlyLake
 from warehouse.verify import verify
 
@@ -76,7 +76,7 @@ def _verify(
     """Prove the lake from its rows: every position once, gaps accounted for, ledger against data."""
     report = verify(wiring.lake(get(context).settings))
     if as_json:
-        typer.echo(json_line(json.loads(report.to_json())))
+        print_json(json.loads(report.to_json()))
     else:
         landed = sum(p.landed for p in report.partitions)
         buried = sum(p.dead for p in report.partitions)
@@ -107,7 +107,8 @@ def _alerts_list(
         )
     if as_json:
         # they hold strangers' texts as UTF-8: encoded again, in ASCII, none of it can be a control
-        typer.echo("".join(f"{json_line(json.loads(row['alert']))}\n" for row in rows.to_pylist()), nl=False)
+        for row in rows.to_pylist():
+            print_json(json.loads(row["alert"]))
     else:
         table(rows.drop_columns(["alert"]))
 
@@ -123,4 +124,4 @@ def _alerts_show(context: typer.Context, alert_id: Annotated[str, typer.Argument
         for row in rows:
             alert = json.loads(row["alert"])
             found = lake.query(alert["evidence"]["sql"]).to_pylist() if alert["evidence"]["sql"] else []
-            typer.echo(json_line({**alert, "evidence_now": found}))
+            print_json({**alert, "evidence_now": found})

@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
-import socket
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
+from fault_harness.proxy import Proxy
 
 import tailrace_emitter
 from tailrace_emitter import Emitter, context, current
@@ -120,8 +119,9 @@ def test_with_no_broker_delivered_and_dropped_and_waiting_are_all_there_is(lonel
 
 @pytest.mark.row(55)
 def test_what_is_inside_its_time_out_arrives_when_the_broker_is_back_and_the_rest_is_counted(topic: Any) -> None:
-    with Door(topic.bootstrap) as door:
-        said: dict[str, Any] = {"bootstrap_servers": door.address, "topic": topic.name, "sigterm": False}
+    with Proxy(int(topic.bootstrap.rsplit(":", 1)[1])) as door:
+        door.refuse = True
+        said: dict[str, Any] = {"bootstrap_servers": f"127.0.0.1:{door.port}", "topic": topic.name, "sigterm": False}
         hasty = Emitter("a", kafka={"message.timeout.ms": 1500}, **said)
         patient = Emitter("a", **said)
         lost = {hasty.call("m") for _ in range(20)}
@@ -129,7 +129,7 @@ def test_what_is_inside_its_time_out_arrives_when_the_broker_is_back_and_the_res
         assert hasty.flush(60) == 0
         assert balance(hasty)["dropped"] == {"timed_out": 20}
         assert (balance(patient)["waiting"], balance(patient)["dropped"]) == (30, {})
-        door.open()
+        door.refuse = False
         assert patient.flush(60) == 0
         assert (balance(patient)["delivered"], balance(patient)["dropped"]) == (30, {})
         later = set()
@@ -146,51 +146,6 @@ def test_what_is_inside_its_time_out_arrives_when_the_broker_is_back_and_the_res
     assert kept <= set(arrived)
     assert later & set(arrived)
     assert not lost & set(arrived)
-
-
-class Door:
-    """An address that refuses everyone until it is opened; then it leads to the broker."""
-
-    def __init__(self, bootstrap: str) -> None:
-        host, port = bootstrap.rsplit(":", 1)
-        self._broker = (host, int(port))
-        self._sockets = [socket.socket()]
-        self._sockets[0].bind(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._sockets[0].getsockname()[1]}"
-        self._threads: list[threading.Thread] = []
-
-    def open(self) -> None:
-        self._sockets[0].listen()
-        self._start(self._accept)
-
-    def __enter__(self) -> "Door":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in self._sockets:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _start(self, work: Callable[..., None], *ends: socket.socket) -> None:
-        self._threads.append(threading.Thread(target=work, args=ends, daemon=True))
-        self._threads[-1].start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                inner, outer = self._sockets[0].accept()[0], socket.create_connection(self._broker)
-                self._sockets += [inner, outer]
-                self._start(self._pump, inner, outer)
-                self._start(self._pump, outer, inner)
-
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
 
 
 def test_what_is_dropped_is_said_once(lonely: Emitter, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,9 +81,7 @@ class Program:
 
     def spike(self, seed: int, count: int, app: int) -> None:
         """Send calls ten times as dear as those of the app's past, all at once."""
-        for event in spike(seed, count, app):
-            self._by_id[event["id"]] = event
-            self.scene.traffic.send(event)
+        self._send_all(spike(seed, count, app))
 
     def bad(self, seed: int, count: int) -> None:
         rng = random.Random(seed)
@@ -280,10 +279,13 @@ class Program:
 
     def _past(self) -> None:
         """Let every app have one, as long as it must be known."""
-        for event in past(PAST_S, APPS):
+        self._send_all(past(PAST_S, APPS))
+        self.scene.traffic.flush(120)
+
+    def _send_all(self, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
             self._by_id[event["id"]] = event
             self.scene.traffic.send(event)
-        self.scene.traffic.flush(120)
 
     def _send(self, seed: int, count: int, **fields: Any) -> None:
         for event in self.scene.traffic.good(count, random.Random(seed), **fields):
