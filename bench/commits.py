@@ -2,9 +2,10 @@
 
 A move of the ledger leaves a dead row, a commit a snapshot. Waiting for a million would take a day, so lakes are aged:
 their SQLite catalogs get the rows that so many commits leave, written by a process that never opens the lake.
-after: what stays where land replaces its ledger and maintain runs hourly (two hours of snapshots at one commit a
-second, three replaced ledgers of 10,000 rows, a living one about to be replaced). On top come real commits: fresh and
-aged lakes take turns, every round in a new process; a fresh lake is new each round.
+after: what stays where land replaces its ledger and small files are merged four times an hour (45 minutes of snapshots
+at one commit a second, the ledgers replaced meanwhile, a living one about to be replaced; in the day's folder the names
+of a whole day of files, which stay for two days after they were merged). On top come real commits: fresh and aged lakes
+take turns, every round in a new process; a fresh lake is new each round.
 The long form also shows what is prevented. unmaintained: a million snapshots and ten replaced ledgers. unreplaced: a
 million dead rows in the living ledger.
 Run: ``make bench-commits``; ``QUICK=1`` for the short form. The last line is one JSON object.
@@ -31,12 +32,14 @@ from _report import QUICK, REPO, machine, report
 
 DISTRIBUTIONS = ("duckdb", "duckdb-extension-ducklake", "pyarrow")
 MILLION = 1_000_000
-KEPT_SNAPSHOTS = 7_200
-LEDGER_ROWS = 10_000
+KEPT_SNAPSHOTS = 2_700
+LEDGER_ROWS = 2_500
+DAY_OF_FILES = 86_400
 PARTITIONS = 4
 ROWS = 100
 WARM_UP = 5
-MAINTAIN_EVERY = 3_600
+COMPACT_EVERY = 900
+"""Commits: a quarter of an hour at one a second; the snapshots of twice as many stay."""
 EVENTS = "llm.events"
 
 
@@ -97,11 +100,11 @@ def replace_ledgers(home: Path, times: int) -> None:
 
 
 def maintain(home: Path, *, until: Path | None, snapshots_h: float) -> dict[str, Any]:
-    """Run the job once, or again and again until the file ``until`` is there."""
+    """Run the job compact once, or maintain again and again until the file ``until`` is there."""
     from jobs.maintain import MaintainSettings
     from jobs.maintain import maintain as job
 
-    settings = MaintainSettings()
+    settings = MaintainSettings(clean=until is not None)
     if snapshots_h:
         object.__setattr__(settings, "snapshots_h", snapshots_h)  # less than anybody may set: commits are quicker here
     said = json.loads(job(config(home), now=now, settings=settings).to_json())
@@ -129,6 +132,16 @@ def age(home: Path, *, snapshots: int, dead: int) -> None:
             spans = ((newest + i, newest + i + 1) for i in range(rows))
             _copies(catalog, name, "rowid", row, ("begin_snapshot", "end_snapshot"), spans)
     catalog.close()
+
+
+def fill_folder(home: Path) -> None:
+    """Put the names of a day of merged files into the folder of today, empty: no look at the catalog names them."""
+    folder = home / "data/main/raw_calls" / f"day={datetime.now(UTC).date()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    first = time.time_ns() // 1_000_000 - DAY_OF_FILES * 1000
+    for i in range(DAY_OF_FILES):
+        stamp = f"{first + i * 1000:012x}"
+        (folder / f"ducklake-{stamp[:8]}-{stamp[8:]}-7000-8000-{i:012x}.parquet").touch()
 
 
 def _copies(catalog: Any, table: str, key: str, of: int, changed: tuple[str, ...], values: Any) -> None:
@@ -163,6 +176,7 @@ def aged(folder: Path, template: Path, *, ledgers: int, snapshots: int, dead: in
     shutil.copytree(template, folder)
     run("replace", folder, "--commits", str(ledgers))
     run("age", folder, "--snapshots", str(snapshots), "--dead", str(dead))
+    fill_folder(folder)
     return folder
 
 
@@ -178,8 +192,9 @@ def compare(folder: Path, rounds: int, each: int, *, alone: bool) -> dict[str, A
         others["unmaintained"] = aged(folder / "unmaintained", template, ledgers=10, snapshots=MILLION, dead=almost)
         others["unreplaced"] = aged(folder / "unreplaced", template, ledgers=0, snapshots=0, dead=MILLION)
     took: dict[str, list[float]] = {"fresh": [], "after": [], "unmaintained": [], "unreplaced": [], "maintain": []}
-    since, maintained = 0, time.time()
+    begun: list[float] = []
     for n in range(rounds):
+        begun.append(time.time())
         fresh = folder / "fresh"
         shutil.copytree(template, fresh)
         # a fresh lake must stay one: it gets no more than a hundred or so
@@ -187,11 +202,10 @@ def compare(folder: Path, rounds: int, each: int, *, alone: bool) -> dict[str, A
         for name, home, commits in arms if n % 2 else arms[::-1]:
             took[name] += run("land", home, "--commits", str(commits))
         shutil.rmtree(fresh)
-        since += each
-        if since >= MAINTAIN_EVERY:
-            # land commits once a second: the hour whose snapshots stay is the time that so many commits took here
-            run("maintain", after, "--snapshots-h", str((time.time() - maintained) / 3600))
-            since, maintained = 0, time.time()
+        if (n + 1) % max(1, COMPACT_EVERY // each) == 0:
+            # land commits once a second: what stays for half an hour stays for as many commits here
+            kept = begun[-2 * COMPACT_EVERY // each :][0]
+            run("maintain", after, "--snapshots-h", str((time.time() - kept) / 3600))
         for name, home in others.items() if n < 5 else ():
             took[name] += run("land", home, "--commits", "10", *(["--keep-ledger"] if name == "unreplaced" else []))
         print(f"round {n + 1}/{rounds}: " + ", ".join(f"{k} {p99(v)} s" for k, v in took.items() if v), flush=True)

@@ -29,10 +29,16 @@ MAINTAIN = Job(
     "merge small files, drop old days, expire snapshots, clean up after killed processes",
     3600,
 )
+COMPACT = Job(
+    "compact",
+    "2,32,47 * * * *",
+    "merge small files and expire snapshots, between two runs of maintain",
+    900,
+)
 DUPLICATES = Job(
     "duplicates",
-    "47 * * * *",
+    "52 * * * *",
     "find events that came again too late, or elsewhere, for land to see; what is found no longer counts",
     3600,
 )
-JOBS = (MAINTAIN, DUPLICATES)
+JOBS = (MAINTAIN, COMPACT, DUPLICATES)

@@ -72,7 +72,7 @@ class MaintainSettings(_Section):
     retention_days: dict[str, int] = {}
     """Table -> days; of rollups (90), ticks (14), embeddings (30), dead_bytes (7). The tables raw_calls, raw_feedback,
     raw_evals and dead stay for ever unless they are named."""
-    snapshots_h: float = Field(1, ge=1)
+    snapshots_h: float = Field(0.5, ge=0.25)
     """More hours of time travel cost every commit time; no view needs any."""
     files_days: int = Field(2, ge=2)
     """Merged and expired files, and orphans, stay so many days: no transaction in flight may lose its files."""

@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from types import FrameType
 from typing import Annotated, Protocol
 
@@ -14,7 +15,7 @@ import typer
 
 from jobs.duplicates import DuplicatesReport, duplicates
 from jobs.maintain import MaintainReport, maintain
-from jobs.schedule import DUPLICATES, JOBS, MAINTAIN
+from jobs.schedule import COMPACT, DUPLICATES, JOBS, MAINTAIN
 from schemas import faults
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
@@ -78,8 +79,9 @@ def _run(
         sys.exit(1)
 
 
-def _maintain(settings: Settings, stop: Stop) -> tuple[MaintainReport, str]:
-    report = maintain(wiring.lake(settings), now=wall, settings=wiring.maintain(settings), stop=stop)
+def _maintain(settings: Settings, stop: Stop, *, clean: bool = True) -> tuple[MaintainReport, str]:
+    said = replace(wiring.maintain(settings), clean=clean)
+    report = maintain(wiring.lake(settings), now=wall, settings=said, stop=stop)
     merged = sum(m.files_before - m.files_after for m in report.merged)
     first = (
         f"{'ok' if report.ok else 'FAILED'} in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: "
@@ -101,6 +103,7 @@ def _duplicates(settings: Settings, stop: Stop) -> tuple[DuplicatesReport, str]:
 
 RUNS: Mapping[str, Callable[[Settings, Stop], tuple[Report, str]]] = {
     MAINTAIN.name: _maintain,
+    COMPACT.name: partial(_maintain, clean=False),
     DUPLICATES.name: _duplicates,
 }
 """Every job of the timetable: from settings and ``stop`` to its report, and the same in words."""

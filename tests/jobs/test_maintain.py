@@ -73,6 +73,19 @@ def test_two_days_on_the_old_snapshots_and_files_are_gone(config):
     assert verify(config).ok
 
 
+def test_between_two_runs_files_are_merged_and_snapshots_expire_and_nothing_is_deleted(config):
+    four_days_on = int((datetime.now(UTC) + timedelta(days=4)).timestamp() * 1e6)
+    kept = {path.name for path in Path(config.data_path).rglob("*.parquet")}
+    settings = MaintainSettings(rest=0.0, clean=False, retention_days={"raw_calls": 1})
+    report = maintain(config, now=lambda: four_days_on, settings=settings)
+    assert report.snapshots_expired > 6
+    assert (report.rows_dropped, report.old_files_removed, report.orphans_found) == ({}, 0, 0)
+    (merged,) = (m for m in report.merged if m.table == "raw_calls")
+    assert (merged.files_before, merged.files_after) == (6, 1)
+    assert kept < {path.name for path in Path(config.data_path).rglob("*.parquet")}
+    assert verify(config).ok
+
+
 def test_a_run_that_is_stopped_ends_between_two_slices(config):
     report = maintain(config, now=lambda: NOW, stop=lambda: True)
     assert (report.done, report.slices) == (False, 0)
@@ -85,7 +98,7 @@ def test_no_lake_is_made_where_there_is_none(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("short", [{"files_days": 1}, {"snapshots_h": 0.5}])
+@pytest.mark.parametrize("short", [{"files_days": 1}, {"snapshots_h": 0.2}])
 def test_guards_that_are_too_short_are_refused(short):
     with pytest.raises(ValueError, match="still read"):
         MaintainSettings(**short)
