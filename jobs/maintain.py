@@ -167,7 +167,7 @@ def maintain(
             ledger_rows=ledger.dead_rows(lake.connection),
             slices=sum(p.slices for p in paces),
             longest_slice_s=round(max((p.longest_s for p in paces), default=0.0), 3),
-            retries=lake.retries,
+            retries=lake.session.retries,
             problems=tuple(problems),
         )
     log.info("lake_maintained", took_s=report.took_s, files=report.files, slices=report.slices, ok=report.ok)

@@ -41,4 +41,16 @@ DUPLICATES = Job(
     "find events that came again too late, or elsewhere, for land to see; what is found no longer counts",
     3600,
 )
-JOBS = (MAINTAIN, COMPACT, DUPLICATES)
+PRICES = Job(
+    "prices",
+    "37 4 * * *",
+    "announce the price book where it changed; price what was unpriced, or by a price that is known better by now",
+    12 * 3600,
+)
+GOLDEN = Job(
+    "golden",
+    "23 5 * * mon",
+    "refresh the golden set out of what failed in production",
+    3 * 86_400,
+)
+JOBS = (MAINTAIN, COMPACT, DUPLICATES, PRICES, GOLDEN)

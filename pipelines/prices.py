@@ -1,17 +1,56 @@
-"""The price books in force, read from llm.prices: land and meter ask the same feed, so they price alike."""
+"""Price books on llm.prices: announced ahead, read by land and meter from the same feed, so that they price alike."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import structlog
 
 from pipelines.decode import PriceBook, PriceBookError, PriceBooks, default_book
-from pipelines.kafka import KafkaConfig, Source, TopicMissingError, read_all
+from pipelines.kafka import KafkaConfig, Producer, Source, TopicMissingError, read_all
 from schemas.records import Record
 from schemas.topics import PRICES
 
 log = structlog.get_logger()
+
+
+LEAD_S = 120
+"""A book is announced so long before it takes effect: every stage has read it by then."""
+
+
+def published(config: KafkaConfig) -> list[PriceBook]:
+    """Return every book that was announced, the one that takes effect last at the end; unreadable ones are left out.
+
+    Raises:
+        TopicMissingError: there is no such topic.
+        KafkaUnavailableError: the brokers do not answer.
+    """
+    return sorted(_readable(read_all(config, PRICES)), key=lambda book: book.effective_from)
+
+
+def announce(config: KafkaConfig, book: PriceBook, *, now: int) -> PriceBook | None:
+    """Publish ``book`` where the last that was announced is another; return it with the time from which it holds.
+
+    Before the first one every stage's own settings hold; ``now`` is the wall clock, µs UTC.
+
+    Raises:
+        TopicMissingError: there is no such topic.
+        KafkaUnavailableError: the brokers do not answer.
+    """
+    known = published(config)
+    if known and known[-1].version == book.version:
+        return None
+    last = known[-1].effective_from if known else 0
+    new = book.with_effective_from(max(now, last) + LEAD_S * 1_000_000)
+    producer = Producer(config)
+    try:
+        # the time belongs to the key: a book that comes back into force must not take the place of its first time
+        producer.send(PRICES, new.to_json(), f"{new.version}@{new.effective_from}".encode())
+        producer.flush()
+    finally:
+        producer.close(0.0)
+    log.info("price_book_announced", version=new.version, effective_from=new.effective_from)
+    return new
 
 
 class PriceFeed:
@@ -27,7 +66,7 @@ class PriceFeed:
         Raises:
             KafkaUnavailableError: the brokers do not answer.
         """
-        self._books: dict[str, PriceBook] = {}
+        self._books: dict[tuple[str, int], PriceBook] = {}
         self._default = default_book(overrides)
         self._source: Source | None = None
         try:
@@ -55,15 +94,18 @@ class PriceFeed:
             self._source.close()
 
     def _learn(self, records: Sequence[Record]) -> None:
-        for record in records:
-            try:
-                book = PriceBook.from_json(record.value or b"")
-            except PriceBookError as error:
-                log.error("price_book_refused", offset=record.offset, partition=record.partition, cause=str(error))
-                continue
-            self._books[book.version] = book
+        for book in _readable(records):
+            self._books[book.version, book.effective_from] = book
             log.info("price_book_learnt", version=book.version, effective_from=book.effective_from)
         self._current = self._combined()
 
     def _combined(self) -> PriceBooks:
         return PriceBooks([self._default, *self._books.values()])
+
+
+def _readable(records: Sequence[Record]) -> Iterator[PriceBook]:
+    for record in records:
+        try:
+            yield PriceBook.from_json(record.value or b"")
+        except PriceBookError as error:
+            log.error("price_book_refused", offset=record.offset, partition=record.partition, cause=str(error))

@@ -89,7 +89,8 @@ class _Pulse:
         self.standstill = Standstill(patience.partition_s)
         self.stalled = False
         self.cut = False
-        """The topic ends before what was read: it was made anew, or lost its end. A start begins with what is there."""
+        """The topic is another one, or ends before what was read. A start begins with what is there."""
+        self.topic_id = ""
 
     def felt(self) -> bool:
         """Whether the stage lives, as far as can be told."""
@@ -132,15 +133,19 @@ class _Pulse:
         self.asked, self.answers = now, False
         read = {n: self.stage.position(n) or 0 for n in self._assigned()}  # before: it may move on meanwhile
         try:
+            found = self.source.topic_id(self.topic)
             self.marks = self.source.partitions(self.topic)
         except RetryableError as error:
             log.warning("lag_unknown", cause=str(error))
         else:
             self.answers = True
             self.stalled = self._one_stands(now)
-            self.cut = not self._settling() and any(read[n] > self.marks[n][1] for n in read.keys() & self.marks.keys())
+            ends = {n: end for n, (_, end) in self.marks.items()}
+            self.topic_id = self.topic_id or found
+            self.cut = self.topic_id != found
+            self.cut |= not self._settling() and any(read[n] > ends[n] for n in read.keys() & ends.keys())
             if self.cut:
-                log.error("log_cut", topic=self.topic, read=read, ends={n: end for n, (_, end) in self.marks.items()})
+                log.error("log_cut", topic=self.topic, topic_id=found, was=self.topic_id, read=read, ends=ends)
 
     def _one_stands(self, now: float) -> bool:
         if self._settling() or self.stage.trouble:

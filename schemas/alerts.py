@@ -133,7 +133,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A row for a small table: small writers reach the lake through llm.log, so the catalog has one writer."""
 
-    table: Literal["job_runs", "audit", "releases", "gaps", "data_quality", "eval_runs"]
+    table: Literal["job_runs", "audit", "releases", "gaps", "data_quality", "eval_runs", "golden_reviews"]
     at: int
     """µs UTC."""
     row: dict[str, Any]

@@ -151,7 +151,7 @@ DELIVERIES = Table(
 LOG_RECORDS = Table(
     "log_records",
     (*_plain(table=S, at=TIME, row=S), *POSITION, *_LANDED),
-    "llm.log as landed: job runs, audit, releases; the views job_runs, audit, releases read it",
+    "llm.log as landed: job runs, audit, releases, reviews; job_runs, audit, releases, golden_reviews read it",
 )
 GAPS = Table(
     "gaps",
@@ -209,6 +209,59 @@ COST_ADJUSTMENTS = Table(
     (*_OF_EVENT, *_plain(cost_usd=MONEY, delta_usd=MONEY, price_version=S, reason=S, adjusted_at=TIME)),
     "re-pricing as rows of a ledger: delta to what was landed",
 )
+_OF_CALL = {c.name: c.arrow for c in RAW_CALLS.columns}
+GOLDEN_CASES = Table(
+    "golden_cases",
+    _plain(
+        set_name=S,
+        version=I32,
+        case_id=S,
+        call_id=S,
+        call_epoch=I32,
+        call_partition=I32,
+        call_offset=I64,
+        ts=TIME,
+        app=S,
+        feature=S,
+        model=S,
+        response_model=S,
+        prompt_name=S,
+        prompt_version=S,
+        reasons=pa.list_(S),
+        stratum=S,
+        added_in=I32,
+        system_text=S,
+        messages=_OF_CALL["messages"],
+        input_text=S,
+        output_text=S,
+        retrieval_docs=_OF_CALL["retrieval_docs"],
+        expected=S,
+        expected_from=S,
+        variables=S,
+    ),
+    "test cases out of production failures; each version of a set holds all its cases, none is ever changed",
+)
+GOLDEN_VERSIONS = Table(
+    "golden_versions",
+    _plain(
+        set_name=S,
+        version=I32,
+        parent=I32,
+        content_hash=S,
+        created_at=TIME,
+        window_from=TIME,
+        window_to=TIME,
+        cases=I32,
+        added=I32,
+        kept=I32,
+        dropped=I32,
+        candidates=I64,
+        near_duplicates=I64,
+        settings=S,
+        owner=S,
+    ),
+    "versions of the golden sets; a row and its cases are written in one transaction",
+)
 
 EVENT_TABLES = (RAW_CALLS, RAW_FEEDBACK, RAW_EVALS)
 TABLES = (
@@ -229,6 +282,8 @@ TABLES = (
     JOB_CLAIMS,
     PRICES,
     COST_ADJUSTMENTS,
+    GOLDEN_CASES,
+    GOLDEN_VERSIONS,
 )
 TABLES_OF = {
     topics.EVENTS: tuple(table.name for table in EVENT_TABLES),

@@ -10,17 +10,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
-
-import msgspec
 
 from pipelines.decode import Accepted, Redaction, verdict
 from pipelines.decode.rules import clean_text
-from pipelines.kafka import KafkaConfig, Producer
-from schemas.alerts import LogRecord
+from pipelines.kafka import KafkaConfig
 from schemas.errors import FatalError
-from schemas.topics import EVENTS, LOG
+from schemas.topics import EVENTS
+from tailrace import audit
 from tailrace.publish import publish
 from tailrace.replay import key_of_line
 from warehouse.lake import Lake
@@ -30,8 +27,6 @@ PAGE = 200
 """Originals held at a time: up to 2 MiB each."""
 MOST_IDS_IN_AUDIT = 1000
 _POSITION = re.compile(r"(?:([A-Za-z0-9._-]+)\[)?(\d{1,9})\]?[@:](\d{1,18})")
-_AGO = re.compile(r"(\d{1,6})\s*([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LANDED = """
 SELECT CAST(id AS VARCHAR) AS id FROM raw_calls WHERE id IN (SELECT unnest($1::UUID[]))
 UNION SELECT CAST(id AS VARCHAR) FROM raw_feedback WHERE id IN (SELECT unnest($1::UUID[]))
@@ -55,8 +50,8 @@ WHERE (topic, _epoch, _partition, _offset) IN (
 class NotAPositionError(FatalError):
     """A word that should name a record does not."""
 
-    def __init__(self, text: str, expected: str) -> None:
-        super().__init__(f"cannot read {text[:80]!r}: expected {expected}")
+    def __init__(self, text: str) -> None:
+        super().__init__(f"cannot read {text[:80]!r}: expected a position such as llm.events[3]@1807 or 3@1807")
 
 
 @dataclass(frozen=True)
@@ -127,24 +122,9 @@ def position(text: str) -> Choice:
     """
     match = _POSITION.fullmatch(text.strip())
     if not match:
-        raise NotAPositionError(text, "a position such as llm.events[3]@1807 or 3@1807")
+        raise NotAPositionError(text)
     topic, partition, offset = match.groups()
     return Choice(topic=topic or EVENTS, partition=int(partition), offset=int(offset))
-
-
-def moment(text: str, now: int) -> int:
-    """Read ``2h``, ``7d`` (ago) or an RFC 3339 time as µs UTC.
-
-    Raises:
-        NotAPositionError: it is neither.
-    """
-    if ago := _AGO.fullmatch(text.strip()):
-        return now - int(ago.group(1)) * _SECONDS[ago.group(2)] * 1_000_000
-    try:
-        read = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise NotAPositionError(text, "how long ago (90m, 2h, 7d) or a time such as 2026-11-21T07:00:00Z") from None
-    return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def letters(lake: Lake, choice: Choice) -> Iterator[Letter]:
@@ -195,7 +175,9 @@ def replay(
         due = [(event_id, c) for event_id, c in page if event_id not in landed]
         done.skipped += [(c.name, "landed already: its id stands in the lake") for i, c in page if i in landed]
         if due and not dry_run:
-            _record(kafka, [event_id for event_id, _ in due], actor=actor, source=source, now=now)
+            ids = [event_id for event_id, _ in due]
+            few = ids[:MOST_IDS_IN_AUDIT]
+            audit.record(kafka, "dead.replay", EVENTS, actor=actor, now=now, source=source, count=len(ids), ids=few)
             refused = publish(kafka, [(c.key or b"", c.value or b"") for _, c in due]).errors
             done.skipped += [(due[i][1].name, f"not acknowledged: {why}; run it again") for i, why in refused.items()]
             due = [one for i, one in enumerate(due) if i not in refused]
@@ -243,18 +225,3 @@ def _place(row: dict[str, Any]) -> tuple[str, int, int, int]:
 
 def _landed(lake: Lake, ids: Sequence[str]) -> set[str]:
     return set(lake.query(_LANDED, [list(ids)])["id"].to_pylist()) if ids else set()
-
-
-def _record(kafka: KafkaConfig, ids: Sequence[str], *, actor: str, source: str, now: int) -> None:
-    row = {
-        "actor": actor,
-        "action": "dead.replay",
-        "object": EVENTS,
-        "source": source,
-        "count": len(ids),
-        "ids": list(ids[:MOST_IDS_IN_AUDIT]),
-    }
-    producer = Producer(kafka)
-    producer.send(LOG, msgspec.json.encode(LogRecord(table="audit", at=now, row=row)))
-    producer.flush(15)
-    producer.close()

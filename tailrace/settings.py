@@ -96,6 +96,21 @@ class DriftSettings(_Section):
     threads: int = Field(1, ge=1)
 
 
+class GoldenSettings(_Section):
+    """How the golden set is made out of what failed in production."""
+
+    days: int = Field(7, ge=1, le=90)
+    """Failures of so many days are looked at."""
+    size: int = Field(200, ge=1, le=2000)
+    """Cases that a set aims at."""
+    turnover: float = Field(0.3, ge=0, le=1)
+    """Share of ``size`` that may give way to new cases within half of ``days``."""
+    similarity: float = Field(0.8, ge=0.3, le=1)
+    """Jaccard index of word 3-shingles from which on two cases say nearly the same."""
+    seed: int = 1
+    """Draws among failures that are equally grave."""
+
+
 class Rules(_Section):
     """Detection settings that people change; everything else is a detector's default."""
 
@@ -130,6 +145,7 @@ class Settings(BaseSettings):
     maintain: MaintainSettings = MaintainSettings()
     meter: MeterSettings = MeterSettings()
     drift: DriftSettings = DriftSettings()
+    golden: GoldenSettings = GoldenSettings()
     rules: Rules = Rules()
     web: WebSettings = WebSettings()
     alert_channels: list[str | dict[str, Any]] = Field([], repr=False)

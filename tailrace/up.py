@@ -165,6 +165,7 @@ def running(
 
     with kafka(settings) as (bootstrap, broker):
         wiring.make_topics(settings, bootstrap)
+        wiring.announce_prices(settings, bootstrap)
         write_env(Home(settings.home), bootstrap, settings.kafka.prefix)
         supervisor = Supervisor(settings, bootstrap, stages=stages, environment=environment)
         try:

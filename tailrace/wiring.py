@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.kafka import Admin, KafkaConfig
 from schemas.errors import SettingsError
 from schemas.topics import TOPICS
 from tailrace.home import Home
 from tailrace.settings import LakeSettings, Settings
+from tailrace.stages import wall
 from warehouse.connect import LakeConfig
 
 if TYPE_CHECKING:
     from jobs.desk import ScheduleConfig
+    from jobs.golden import GoldenSettings
     from jobs.maintain import MaintainSettings
     from pipelines.detect.app import DetectConfig
     from pipelines.drift.app import DriftConfig
@@ -69,6 +71,21 @@ def make_topics(settings: Settings, bootstrap_servers: str) -> list[str]:
     return admin.create_topics(TOPICS, partitions=settings.kafka.partitions, replication=settings.kafka.replication)
 
 
+def announce_prices(settings: Settings, bootstrap_servers: str) -> None:
+    """Announce the settings' prices where others were announced before; until then they hold without it.
+
+    Raises:
+        KafkaUnavailableError: the caller may try again.
+        SettingsError: an override is not understood.
+    """
+    from pipelines.decode import default_book
+    from pipelines.prices import announce, published
+
+    where = kafka(settings, bootstrap_servers)
+    if published(where):
+        announce(where, default_book(settings.prices), now=wall())
+
+
 def land(settings: Settings) -> LandConfig:
     """Return land's arguments."""
     from pipelines.land import LandConfig
@@ -108,6 +125,14 @@ def meter(settings: Settings) -> MeterConfig:
     )
 
 
+def detect_rules(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return detector -> field -> value of what the settings change."""
+    rules: dict[str, dict[str, Any]] = {name: dict(changes) for name, changes in settings.rules.detectors.items()}
+    if settings.rules.single_call_usd is not None:
+        rules.setdefault("ceiling", {})["limit_usd"] = settings.rules.single_call_usd
+    return rules
+
+
 def detect(settings: Settings) -> DetectConfig:
     """Return detect's arguments.
 
@@ -117,9 +142,7 @@ def detect(settings: Settings) -> DetectConfig:
     from pipelines.detect.app import DetectConfig
     from pipelines.detect.detectors import configure
 
-    rules = {name: dict(changes) for name, changes in settings.rules.detectors.items()}
-    if settings.rules.single_call_usd is not None:
-        rules.setdefault("ceiling", {})["limit_usd"] = settings.rules.single_call_usd
+    rules = detect_rules(settings)
     configure(rules)
     state = Home(settings.home).folder("state/detect")
     return DetectConfig(kafka(settings), state, replication=settings.kafka.replication, rules=rules)
@@ -161,6 +184,20 @@ def maintain(settings: Settings) -> MaintainSettings:
         files_days=said.files_days,
         slice_s=said.slice_s,
         memory_limit=said.memory_limit,
+    )
+
+
+def golden(settings: Settings, *, days: int | None = None, size: int | None = None) -> GoldenSettings:
+    """Return how a golden set is made; ``days`` and ``size`` where a person says them."""
+    from jobs.golden import GoldenSettings
+
+    said = settings.golden
+    return GoldenSettings(
+        days=days or said.days,
+        size=size or said.size,
+        turnover=said.turnover,
+        similarity=said.similarity,
+        seed=said.seed,
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass
 import duckdb
 
 from warehouse.connect import LakeConfig, connect
-from warehouse.errors import LakeMissingError, LakeUnavailableError
+from warehouse.errors import LakeMissingError, LakeUnavailableError, first_line
 from warehouse.lake import Lake
 
 _READ = """
@@ -59,9 +59,9 @@ def read(config: LakeConfig, job: str) -> Claim | None:
     """
     try:
         with closing(connect(config, read_only=True)) as connection:
-            return _read(connection, job)
+            return read_by(connection, job)
     except (duckdb.Error, OSError) as error:
-        cause = (str(error).splitlines() or [""])[0]
+        cause = first_line(error)
         if isinstance(error, duckdb.CatalogException) and "job_claims" in cause:  # else: a part of the catalog is gone
             missing = "it has no table of claims yet"
             raise LakeMissingError(config.name, missing, "start `tailrace land` once") from error
@@ -76,19 +76,20 @@ def move(lake: Lake, was: Claim | None, new: Claim) -> bool:
         LakeUnavailableError: it does not answer; retry.
     """
     won: list[bool] = []
-
-    def body(connection: duckdb.DuckDBPyConnection) -> None:
-        found = _read(connection, new.job)
-        if found in (was, new):  # new: committed by a try whose answer was lost
-            (changed,) = connection.execute(_ADD if found is None else _MOVE, astuple(new)).fetchone() or (0,)
-            won.append(changed > 0)
-        else:
-            won.append(False)
-
-    lake.transact(body)
+    lake.transact(lambda connection: won.append(put(connection, was, new)))
     return won[-1]
 
 
-def _read(connection: duckdb.DuckDBPyConnection, job: str) -> Claim | None:
+def put(connection: duckdb.DuckDBPyConnection, was: Claim | None, new: Claim) -> bool:
+    """``move``, in the caller's transaction; that may do more, and counts only where it commits."""
+    found = read_by(connection, new.job)
+    if found not in (was, new):  # new: committed by a try whose answer was lost
+        return False
+    (changed,) = connection.execute(_ADD if found is None else _MOVE, astuple(new)).fetchone() or (0,)
+    return bool(changed > 0)
+
+
+def read_by(connection: duckdb.DuckDBPyConnection, job: str) -> Claim | None:
+    """Return the claim on ``job`` as ``connection`` sees it."""
     row = connection.execute(_READ, [job]).fetchone()
     return Claim(*row) if row else None

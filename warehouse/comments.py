@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from schemas.tables import TABLES, Table
 from warehouse.questions import QUESTIONS, Question
 
-_RAW_OF = {"calls": "raw_calls", "feedback": "raw_feedback", "evals": "raw_evals", "calls_as_known_at": "raw_calls"}
+_RAW_OF = {
+    "calls": "raw_calls",
+    "feedback": "raw_feedback",
+    "evals": "raw_evals",
+    "calls_as_known_at": "raw_calls",
+    "golden": "golden_cases",
+}
 _LANDED = {
     "_landed_at": "when land wrote the row",
     "day": "day of the record; the partition key",
@@ -165,6 +171,51 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "price_version": "price book that was used",
         "reason": "why",
         "adjusted_at": "when",
+    },
+    "golden_cases": {
+        "set_name": "name of the golden set",
+        "version": "version of the set; each holds all its cases",
+        "case_id": "the case, the same in every version: a hash of set and call",
+        "call_id": "the call that failed",
+        "call_epoch": "epoch of the call in llm.events",
+        "call_partition": "its partition",
+        "call_offset": "its offset",
+        "ts": "event time of the call",
+        "app": "emitting application",
+        "feature": "product feature",
+        "model": "model asked for",
+        "response_model": "model that answered",
+        "prompt_name": "name of the prompt template",
+        "prompt_version": "version of the prompt template",
+        "reasons": "why, the gravest first: thumbs_down, low_rating, edited, guardrail, blocked, error, refused, "
+        "truncated, low_score:NAME (of the eval), drift",
+        "stratum": "under what it was drawn: app, feature and first reason, as a JSON list",
+        "added_in": "version that brought it in",
+        "system_text": "system instructions; like all texts of a case redacted again, whatever the app's mode",
+        "messages": "the conversation sent",
+        "input_text": "text of the last user turn",
+        "output_text": "the answer that failed",
+        "retrieval_docs": "what was retrieved",
+        "expected": "what the answer should be; NULL = nobody said",
+        "expected_from": "who said so: edit (the user's) or review",
+        "variables": "values put into the template, as JSON",
+    },
+    "golden_versions": {
+        "set_name": "name of the golden set",
+        "version": "1, 2, ...",
+        "parent": "version it was made from; NULL for the first",
+        "content_hash": "SHA-256 over the canonical JSON of its cases: equal sets have equal hashes",
+        "created_at": "when it was made",
+        "window_from": "failures from then on were candidates",
+        "window_to": "up to then",
+        "cases": "cases in it",
+        "added": "of them, new",
+        "kept": "of them, in the version before",
+        "dropped": "cases of the version before that left: rejected in a review, or for room",
+        "candidates": "calls of the window that failed",
+        "near_duplicates": "of them, left out because a case says nearly the same",
+        "settings": "days, size, turnover, similarity and seed it was made with, as JSON",
+        "owner": "who made it",
     },
 }
 _POSITION = {

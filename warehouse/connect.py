@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from warehouse.errors import LakeMissingError, LakeRefusedError, LakeUnavailableError
+from warehouse.errors import LakeMissingError, LakeRefusedError, LakeUnavailableError, first_line
 
 LAKE = "lake"
 """Name under which the lake is attached, and current database of every connection."""
@@ -100,7 +100,7 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
         if "creating a new DuckLake is explicitly disabled" in str(error):
             remedy = "start `tailrace land` once, or name another"
             raise LakeMissingError(config.name, "the catalog holds no lake", remedy) from error
-        raise LakeUnavailableError(config.name, "attach", str(error).splitlines()[0]) from error
+        raise LakeUnavailableError(config.name, "attach", first_line(error)) from error
     if config.on_sqlite and not read_only:
         _check_wal(config, connection)
     return connection

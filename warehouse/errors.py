@@ -22,6 +22,11 @@ def passwords(catalog: str) -> list[str]:
     return [text.strip("'") for text in found]
 
 
+def first_line(error: Exception) -> str:
+    """Return what a library said, without its explanations."""
+    return (str(error).strip().splitlines() or [""])[0]
+
+
 class LedgerMovedError(RetryableError):
     """The ledger stands elsewhere than this process believed: another land moved it, or a commit had succeeded."""
 

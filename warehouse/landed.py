@@ -8,7 +8,7 @@ import duckdb
 import structlog
 
 from schemas.tables import TABLES_OF
-from warehouse.errors import LakeUnavailableError
+from warehouse.errors import LakeUnavailableError, first_line
 
 log = structlog.get_logger(__name__)
 _BROKEN_FILE = (duckdb.IOException, duckdb.InvalidInputException)
@@ -49,10 +49,10 @@ def times(
         try:
             rows = connection.execute(sql, [epoch, *([topic] if name == "dead" else [])]).fetchall()
         except _BROKEN_FILE as error:
-            log.warning("table_not_compared", table=name, topic=topic, cause=str(error).splitlines()[0])
+            log.warning("table_not_compared", table=name, topic=topic, cause=first_line(error))
             continue
         except duckdb.Error as error:
-            raise LakeUnavailableError(f"table {name}", "compare", str(error).splitlines()[0]) from error
+            raise LakeUnavailableError(f"table {name}", "compare", first_line(error)) from error
         for partition, offset, landed_in, at in rows:
             known = latest.get((partition, offset), (-1, 0))
             latest[partition, offset] = max(known, (landed_in, at))

@@ -12,7 +12,7 @@ from schemas.tables import TABLES, Table
 from warehouse import ledger
 from warehouse.comments import column_doc
 from warehouse.connect import LAKE, quoted
-from warehouse.errors import LakeNewerError, LakeOlderError, LakeRefusedError
+from warehouse.errors import LakeNewerError, LakeOlderError, LakeRefusedError, first_line
 from warehouse.questions import QUESTIONS
 
 LAKE_VERSION = 1
@@ -124,7 +124,7 @@ def _widen(connection: duckdb.DuckDBPyConnection, table: Table, column: str, kin
         connection.execute(f'ALTER TABLE {table.name} ALTER COLUMN "{column}" SET DATA TYPE {kind}')
     except (duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
         action = f"change the type of {table.name}.{column} to {kind}"
-        raise LakeRefusedError(catalog, action, str(error).splitlines()[0]) from error
+        raise LakeRefusedError(catalog, action, first_line(error)) from error
     log.info("column_widened", table=table.name, column=column, kind=kind)
 
 

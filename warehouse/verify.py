@@ -6,14 +6,14 @@ The ledger is a cache of what the rows say; here it is recomputed from the rows,
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import duckdb
 import msgspec
 
 from schemas.tables import (
+    COST_ADJUSTMENTS,
     DEAD,
     GAPS,
     LATE_DUPLICATES,
@@ -24,48 +24,18 @@ from schemas.tables import (
     TABLES,
     TABLES_OF,
 )
-from schemas.topics import EVENTS
+from warehouse import proofs
 from warehouse.connect import LAKE, LakeConfig, connect
-from warehouse.errors import LakeUnavailableError
+from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.migrate import require_current
+from warehouse.proofs import PartitionReport, Problem
 
-_SHOWN = 20
-_MANY_ROWS = {"rollups": "dims, series, second", "embeddings": "call_id, side"}
-"""Tables where one record is many rows, and what tells them apart."""
 _SHARED = frozenset({DEAD.name, LEDGER.name, GAPS.name, RETIRED_DAYS.name})
 """What the count of every topic leans on."""
 _DUPLICATES = """
 SELECT count(*) FILTER (NOT near), count(*) FILTER (conflict)
 FROM (SELECT DISTINCT _epoch, _partition, _offset, coalesce(near, false) AS near, conflict FROM late_duplicates)
 """
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One promise that does not hold."""
-
-    check: str
-    """positions, doubles, ledger, tiles, files, scan or ids."""
-    where: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class PartitionReport:
-    """One partition of one topic in one epoch."""
-
-    topic: str
-    epoch: int
-    partition: int
-    start: int
-    next: int
-    landed: int
-    """Positions with a good row."""
-    dead: int
-    lost: int
-    """Positions in ``gaps``."""
-    retired: int
-    """Positions whose rows retention has dropped since."""
 
 
 @dataclass(frozen=True)
@@ -106,22 +76,24 @@ def verify(config: LakeConfig) -> VerifyReport:
         files, broken, problems = _files(connection, config)
         # a scan over a harmed file ends with an error: what needs none of its table is checked all the same
         topics = [t for t, names in TABLES_OF.items() if not broken & {*names, *_SHARED}]
-        partitions = _partitions(connection, topics)
-        problems += _positions(connection, partitions)
-        problems += _doubles(connection, topics)
+        partitions = proofs.partitions(connection, topics)
+        problems += proofs.positions(connection, partitions)
+        problems += proofs.doubles(connection, topics)
         spans = late = conflicts = 0
         if LEDGER.name not in broken:
-            problems += _ledger(connection, topics)
+            problems += proofs.ledger(connection, topics)
         if not broken & {ROLLUPS.name, RAW_CALLS.name}:
-            spans, tiles = _tiles(connection)
+            spans, tiles = proofs.tiles(connection)
             problems += tiles
+        if not broken & {COST_ADJUSTMENTS.name, RAW_CALLS.name, RETIRED_DAYS.name}:
+            problems += proofs.costs(connection)
         if LATE_DUPLICATES.name not in broken:
             late, conflicts = connection.execute(_DUPLICATES).fetchone() or (0, 0)
         return VerifyReport(
             not problems, snapshot, tuple(partitions), spans, files, late, conflicts, problems=tuple(problems)
         )
     except duckdb.IOException as error:
-        raise LakeUnavailableError(config.name, "verify", str(error).strip().splitlines()[0]) from error
+        raise LakeUnavailableError(config.name, "verify", first_line(error)) from error
     finally:
         connection.close()
 
@@ -162,161 +134,3 @@ def _objects(connection: duckdb.DuckDBPyConnection, data_path: str) -> dict[str,
         if "No files found" in str(error):
             return {}
         raise
-
-
-def _landed(topic: str) -> str:
-    """Return SQL for the (kind, _epoch, _partition, _offset) of every position that has a row."""
-    parts = [
-        f"SELECT {'DISTINCT' if name in _MANY_ROWS else ''} 'landed' AS kind, _epoch, _partition, _offset FROM {name}"
-        for name in TABLES_OF[topic]
-    ]
-    parts.append(f"SELECT 'dead' AS kind, _epoch, _partition, _offset FROM dead WHERE topic = '{topic}'")
-    return " UNION ALL ".join(f"({part})" for part in parts)
-
-
-def _partitions(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> list[PartitionReport]:
-    reports = []
-    for topic in topics:
-        rows = connection.execute(
-            f"""
-            WITH landed AS (
-                SELECT _epoch, _partition, count(*) FILTER (kind = 'landed') AS landed,
-                    count(*) FILTER (kind = 'dead') AS dead
-                FROM ({_landed(topic)}) GROUP BY ALL
-            ), lost AS (
-                SELECT _epoch, partition, sum(to_offset - from_offset)::BIGINT AS lost FROM gaps
-                WHERE topic = $1 GROUP BY ALL
-            ), retired AS (
-                SELECT _epoch, _partition, sum(positions)::BIGINT AS retired FROM retired_days
-                WHERE topic = $1 GROUP BY ALL
-            )
-            SELECT l.topic, l.epoch, l.partition, l.start_offset, l.next_offset, coalesce(n.landed, 0),
-                coalesce(n.dead, 0), coalesce(g.lost, 0), coalesce(r.retired, 0)
-            FROM ledger AS l
-            LEFT JOIN landed AS n ON n._epoch = l.epoch AND n._partition = l.partition
-            LEFT JOIN lost AS g ON g._epoch = l.epoch AND g.partition = l.partition
-            LEFT JOIN retired AS r ON r._epoch = l.epoch AND r._partition = l.partition
-            WHERE l.topic = $1 ORDER BY 2, 3
-            """,
-            [topic],
-        ).fetchall()
-        reports += [PartitionReport(*row) for row in rows]
-    return reports
-
-
-def _positions(connection: duckdb.DuckDBPyConnection, partitions: Sequence[PartitionReport]) -> list[Problem]:
-    """For llm.events all that was consumed is accounted for; elsewhere markers take positions too."""
-    problems = []
-    for report in partitions:
-        where = f"{report.topic}[{report.partition}] epoch {report.epoch}"
-        consumed = report.next - report.start
-        found = report.landed + report.dead + report.lost + report.retired
-        if found > consumed or (report.topic == EVENTS and found != consumed):
-            # which positions a retired day held is not kept, only how many
-            spans = _missing(connection, report) if report.topic == EVENTS and not report.retired else []
-            detail = (
-                f"{consumed} consumed, {report.landed} landed + {report.dead} dead + {report.lost} lost "
-                f"+ {report.retired} retired = {found}"
-            )
-            problems.append(Problem("positions", where, detail + (f"; without a row: {spans}" if spans else "")))
-    return problems
-
-
-def _missing(connection: duckdb.DuckDBPyConnection, report: PartitionReport) -> list[str]:
-    rows = connection.execute(
-        f"""
-        WITH covered AS (
-            SELECT _offset AS a, _offset + 1 AS b FROM ({_landed(EVENTS)}) WHERE _epoch = $1 AND _partition = $2
-            UNION ALL SELECT from_offset, to_offset FROM gaps WHERE topic = $5 AND _epoch = $1 AND partition = $2
-            UNION ALL SELECT $3, $3 UNION ALL SELECT $4, $4
-        ), ordered AS (
-            SELECT a, max(b) OVER (ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS upto FROM covered
-        )
-        SELECT upto, a FROM ordered WHERE a > upto ORDER BY 1 LIMIT {_SHOWN}
-        """,
-        [report.epoch, report.partition, report.start, report.next, EVENTS],
-    ).fetchall()
-    return [f"{a}..{b - 1}" for a, b in rows]
-
-
-def _doubles(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> list[Problem]:
-    problems = []
-    for topic in topics:
-        # a position may stand in one table only, and once
-        rows = connection.execute(
-            f"SELECT _epoch, _partition, _offset, count(*) FROM ({_landed(topic)}) "
-            f"GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY 1, 2, 3 LIMIT {_SHOWN}"
-        ).fetchall()
-        problems += [Problem("doubles", f"{topic}[{p}]@{o} epoch {e}", f"{n} rows") for e, p, o, n in rows]
-        for name in TABLES_OF[topic]:
-            if name not in _MANY_ROWS:
-                continue
-            rows = connection.execute(
-                f"SELECT _epoch, _partition, _offset, count(*) FROM {name} "
-                f"GROUP BY 1, 2, 3, {_MANY_ROWS[name]} HAVING count(*) > 1 ORDER BY 1, 2, 3 LIMIT {_SHOWN}"
-            ).fetchall()
-            problems += [
-                Problem("doubles", f"{name} {topic}[{p}]@{o}", f"the same row {n} times") for _, p, o, n in rows
-            ]
-    return problems
-
-
-def _ledger(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> list[Problem]:
-    """The ledger may not stand below a landed position, nor a row where the ledger knows no partition."""
-    problems = []
-    for topic in topics:
-        rows = connection.execute(
-            f"""
-            SELECT n._epoch, n._partition, n.first, n.last, l.start_offset, l.next_offset
-            FROM (SELECT _epoch, _partition, min(_offset) AS first, max(_offset) AS last
-                  FROM ({_landed(topic)}) GROUP BY ALL) AS n
-            LEFT JOIN ledger AS l ON l.topic = $1 AND l.epoch = n._epoch AND l.partition = n._partition
-            WHERE l.next_offset IS NULL OR n.last >= l.next_offset OR n.first < l.start_offset
-            """,
-            [topic],
-        ).fetchall()
-        problems += [
-            Problem("ledger", f"{topic}[{p}] epoch {e}", f"rows at {first}..{last}, the ledger says {start}..{upto}")
-            for e, p, first, last, start, upto in rows
-        ]
-    twice = connection.execute(
-        "SELECT topic, epoch, partition, count(*) FROM ledger GROUP BY ALL HAVING count(*) > 1"
-    ).fetchall()
-    problems += [Problem("ledger", f"{t}[{p}] epoch {e}", f"{n} ledger rows") for t, e, p, n in twice]
-    return problems
-
-
-def _tiles(connection: duckdb.DuckDBPyConnection) -> tuple[int, list[Problem]]:
-    """Source spans of rollups may not overlap; a hole between two may hold no call that counts."""
-    spans = connection.execute(
-        """
-        WITH spans AS (
-            SELECT DISTINCT source_epoch AS e, source_partition AS p, source_from AS a, source_to AS b FROM rollups
-            WHERE source_partition IS NOT NULL
-        )
-        SELECT e, p, a, b,
-            max(b) OVER (PARTITION BY e, p ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-        FROM spans ORDER BY 1, 2, 3
-        """
-    ).fetchall()
-    problems, holes = [], []
-    for epoch, partition, start, end, upto in spans:
-        where = f"{EVENTS}[{partition}] epoch {epoch}"
-        if upto is not None and start < upto:
-            problems.append(Problem("tiles", where, f"rollups count {start}..{min(upto, end) - 1} twice"))
-        elif upto is not None and start > upto:
-            holes.append((epoch, partition, upto, start))
-    problems += [p for hole in holes[:10_000] if (p := _hole(connection, *hole))]
-    return len(spans), problems[:_SHOWN]
-
-
-def _hole(connection: duckdb.DuckDBPyConnection, epoch: int, partition: int, start: int, end: int) -> Problem | None:
-    row = connection.execute(
-        "SELECT count(*) FROM raw_calls WHERE _epoch = ? AND _partition = ? AND _offset >= ? AND _offset < ? "
-        "AND NOT coalesce(_dup, false)",
-        [epoch, partition, start, end],
-    ).fetchone()
-    calls: Any = row[0] if row else 0
-    if not calls:
-        return None
-    return Problem("tiles", f"{EVENTS}[{partition}] epoch {epoch}", f"{calls} calls of {start}..{end - 1} in no rollup")

@@ -21,7 +21,7 @@ from pipelines.detect.detectors import configure
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
 from pipelines.faust_transport import App, build_app, resume_from, serve
-from pipelines.kafka import Admin, KafkaConfig, Source
+from pipelines.kafka import Admin, KafkaConfig, Source, read_times
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
 from schemas.errors import UNREADABLE, FatalError, RetryableError
@@ -127,6 +127,7 @@ class _Stage:
         self.moved = time.monotonic()
         self.poison = 0
         self.recovered = False
+        self.topic_id = ""
         self.app: App | None = None
 
     def build(self) -> App:
@@ -189,32 +190,33 @@ class _Stage:
         return {(wire, p): self.states[p].position if p in self.states else 0 for p in range(self.partitions)}
 
     def _mend_cut(self) -> None:
-        """Begin with what the topic has, where it ends before what was judged."""
-        for p, (low, high) in self._marks().items():
-            if p in self.states and self.states[p].position > high:
-                # made anew, or its end lost. Slots that have closed stay closed; the sums of the last minutes, which
-                # would be added to once more, are made again from what is there
-                log.error("log_cut", partition=p, read=self.states[p].position, end=high, goes_on_from=low)
-                self.states[p].position = low
-                for app in self.states[p].apps.values():
-                    app.windows.slots.clear()
-
-    def _marks(self) -> Mapping[int, tuple[int, int]]:
-        """Low and high watermarks; none where the brokers do not say: the heartbeat asks again, and sees a cut."""
+        """Begin with what the topic has, where that is not what was judged: made anew, cut, or cut and grown again."""
         source = Source(self.config.kafka, [ROLLUPS])
         try:
-            return source.partitions(ROLLUPS)
+            self.topic_id = source.topic_id(ROLLUPS)
+            marks = source.partitions(ROLLUPS)
+            places = {(ROLLUPS, p): s.position - 1 for p, s in self.states.items() if s.at and _kept(s, marks[p])}
+            times = read_times(source, places, {at: offset + 1 for at, offset in places.items()})
         except RetryableError as error:
-            log.warning("lag_unknown", cause=str(error))
-            return {}
+            log.warning("log_not_compared", cause=str(error))  # the heartbeat asks again
+            return
         finally:
             source.close()
+        for p, state in self.states.items():
+            low, high = marks[p]
+            last = times.get((ROLLUPS, p), {state.position - 1: state.at})
+            known, state.topic = state.topic or self.topic_id, self.topic_id
+            if known != self.topic_id or state.position > high or last != {state.position - 1: state.at}:
+                log.error(
+                    "log_cut", partition=p, read=state.position, end=high, topic_id=self.topic_id, goes_on_from=low
+                )
+                state.begin_again(low)
 
     async def _step(self, app: App, table: Any, event: Any) -> None:
         """One record: judge, send what is to be told, and only then save that it has been told. Never raises."""
         message = event.message
         point("detect.step")
-        state = self.states.setdefault(message.partition, PartitionState())
+        state = self.states.setdefault(message.partition, PartitionState(topic=self.topic_id))
         record = Record(
             ROLLUPS,
             message.partition,
@@ -261,6 +263,12 @@ class _Stage:
         if due or at_once:
             checkpoint.write(table, partition, dump(state), state.position)
             self.saved[partition] = wall
+
+
+def _kept(state: PartitionState, marks: tuple[int, int]) -> bool:
+    """Whether the record before the position is still there to be looked at."""
+    low, high = marks
+    return low < state.position <= high
 
 
 def with_limits(

@@ -47,6 +47,10 @@ class PartitionState:
 
     position: int = 0
     """Next offset of llm.rollups."""
+    topic: str = ""
+    """The broker's id of that topic; empty where nobody asked."""
+    at: int = 0
+    """Kafka's time of the record before ``position``, µs UTC: another record stands there where the log was cut."""
     clock: Clock = field(default_factory=Clock)
     apps: dict[str, AppState] = field(default_factory=dict)
     judged: int = 0
@@ -55,6 +59,16 @@ class PartitionState:
     """Records that were neither rollup nor tick."""
     crowded_out: int = 0
     """Rollups of apps beyond MAX_APPS."""
+
+    def begin_again(self, position: int) -> None:
+        """Go on at ``position`` of a topic that was made anew, or lost its end.
+
+        Slots that have closed stay closed; the sums of the last minutes, which would be added to once more, are made
+        again from what is there.
+        """
+        self.position, self.at = position, 0
+        for app in self.apps.values():
+            app.windows.slots.clear()
 
 
 @dataclass(frozen=True)
@@ -72,20 +86,24 @@ class Judge:
         """
         if record.offset < state.position:
             return state, []
-        state.position = record.offset + 1
+        state.position, state.at = record.offset + 1, record.kafka_time
         try:
             item = parse(record)
         except ValueError:
             state.poison += 1
             return state, []
+        return state, self.take(state, item)
+
+    def take(self, state: PartitionState, item: Batch | TickAt | None) -> list[Alert]:
+        """Move ``state`` over what one record says; its position is the caller's."""
         if isinstance(item, Batch):
             self._hear(state, item)
         elif item is not None:
-            return state, self._tick(state, item)
-        return state, []
+            return self._tick(state, item)
+        return []
 
     def run(self, records: Iterable[Record], state: PartitionState | None = None) -> Iterator[Alert]:
-        """Judge records of one partition in offset order: the backtest."""
+        """Judge records of one partition in offset order."""
         state = state or PartitionState()
         for record in records:
             state, alerts = self.step(state, record)

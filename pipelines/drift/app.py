@@ -282,7 +282,12 @@ class Stage:
             return Partition(number, self.config.watch)
 
     def _catch_up(self, source: Source) -> None:
-        marks = source.partitions(EMBEDDINGS)
+        marks, ids = source.partitions(EMBEDDINGS), source.topic_ids([SAMPLES, EMBEDDINGS])
+        for mine in self.partitions.values():
+            if mine.embeddings_topic not in ("", ids[EMBEDDINGS]):
+                log.error("log_cut", topic=EMBEDDINGS, partition=mine.number, was=mine.embeddings_topic)
+                mine.embeddings_next = 0
+            mine.embeddings_topic = ids[EMBEDDINGS]
         start = {n: self._start(p, *marks[n]) for n, p in self.partitions.items() if n in marks}
         source.assign({(EMBEDDINGS, n): offset for n, offset in start.items()})
         while any(source.positions()[EMBEDDINGS, n] < marks[n][1] for n in start):
@@ -292,9 +297,15 @@ class Stage:
         for number, (low, high) in source.partitions(SAMPLES).items():
             if (partition := self.partitions.get(number)) is None:
                 continue
-            if partition.samples_next > high:  # its end lost, or made anew: texts of a day would be embedded twice
-                log.error("log_cut", partition=number, read=partition.samples_next, end=high, goes_on_from=high)
-                partition.samples_next = high
+            anew = partition.samples_topic not in ("", ids[SAMPLES])
+            if anew or partition.samples_next > high:
+                goes_on = low if anew else high  # its end lost: texts of a day would be embedded twice
+                log.error("log_cut", partition=number, read=partition.samples_next, end=high, goes_on_from=goes_on)
+                partition.samples_next = goes_on
+                partition.texts_since = (
+                    self.config.checkpoint_texts
+                )  # offsets of two topics must not stand side by side
+            partition.samples_topic = ids[SAMPLES]
             # never the group's own offset: it knows nothing of what was written
             partition.samples_next = max(partition.samples_next, low)
         log.info("drift_resumed", positions={n: p.samples_next for n, p in self.partitions.items()})

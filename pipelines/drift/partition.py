@@ -27,6 +27,8 @@ class Meta(msgspec.Struct, frozen=True):
     crc: int
     samples_next: int
     embeddings_next: int
+    samples_topic: str = ""
+    embeddings_topic: str = ""
 
 
 class Saved(msgspec.Struct):
@@ -46,6 +48,8 @@ class Partition:
         """Next offset of llm.samples."""
         self.embeddings_next = 0
         """Next offset of llm.embeddings whose texts are not in here yet."""
+        self.samples_topic = self.embeddings_topic = ""
+        """The brokers' ids of the topics that these offsets are of; empty where nobody asked."""
         self.generation = 0
         self.texts_since = 0
         """Texts since the last checkpoint."""
@@ -92,7 +96,15 @@ class Partition:
         parts = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
         for i, part in enumerate(parts):
             yield _chunk_key(self.number, self.generation, i), part
-        meta = Meta(self.generation, len(parts), zlib.crc32(data), self.samples_next, self.embeddings_next)
+        meta = Meta(
+            self.generation,
+            len(parts),
+            zlib.crc32(data),
+            self.samples_next,
+            self.embeddings_next,
+            self.samples_topic,
+            self.embeddings_topic,
+        )
         yield _meta_key(self.number), msgspec.json.encode(meta)
         self.texts_since = 0
 
@@ -117,6 +129,7 @@ class Partition:
         partition._texts = sum(partition._held.values())
         partition.generation = meta.generation
         partition.samples_next, partition.embeddings_next = meta.samples_next, meta.embeddings_next
+        partition.samples_topic, partition.embeddings_topic = meta.samples_topic, meta.embeddings_topic
         return partition
 
 

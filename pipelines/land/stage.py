@@ -113,7 +113,7 @@ class Land:
         self._probe = Source(config.kafka, TOPICS)
         self._prices: LandedPrices | None = None
         self._producer: Producer | None = None
-        lake.on_wait = self._alive
+        lake.session.on_wait = self._alive
 
     def start(self) -> None:
         """Read the ledger, check that the topics are the ones it knows, and go to where it stands."""
@@ -358,7 +358,7 @@ class Land:
             "state": state or ("held" if self._held else "landing"),
             "lag": sum(self._source.lag().values()),
             "commits": self.lake.commits,
-            "retries": self.lake.retries,
+            "retries": self.lake.session.retries,
             "dead_ratio": round(self._breaker.ratio, 4),
         }
         if self._held:

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from tailrace import logs
-from tailrace.cli import dead, demo, doctor, events, infrastructure, jobs, lake, operate, people
+from tailrace.cli import (
+    backtest,
+    dead,
+    demo,
+    doctor,
+    events,
+    golden,
+    infrastructure,
+    jobs,
+    lake,
+    operate,
+    people,
+    prices,
+)
 from tailrace.cli.context import Context
 
 app = typer.Typer(
@@ -30,5 +43,5 @@ def _root(
     context.obj = Context(home, log_level)
 
 
-for group in (demo, operate, events, lake, dead, doctor, infrastructure, jobs, people):
+for group in (demo, operate, events, lake, backtest, dead, doctor, infrastructure, jobs, prices, golden, people):
     group.add_to(app)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import getpass
 import json
 import os
 import sys
@@ -20,13 +19,14 @@ from pipelines.decode.reasons import MAX_BYTES, MAX_DEPTH, Reject
 from pipelines.decode.repair import Edit, repair
 from schemas.errors import SettingsError
 from schemas.topics import EVENTS
+from tailrace import audit, wiring
 from tailrace import dead as letters
-from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
 from tailrace.cli.rows import json_lines, shown, table
 from tailrace.replay import read_json_lines
 from tailrace.stages import wall
+from tailrace.times import moment
 from warehouse.connect import connect
 from warehouse.lake import Lake
 
@@ -224,7 +224,7 @@ def _replay(
         found = letters.letters(lake, choice)
         source = letters.from_lines(read_json_lines(file)) if file else letters.from_letters(found)
         told = f"file {file.name}" if file else f"lake: reason {reason}, app {only_app}, since {since}"
-        done = letters.replay(lake, kafka, source, actor=_actor(), source=told, now=wall(), dry_run=dry_run)
+        done = letters.replay(lake, kafka, source, actor=audit.actor(), source=told, now=wall(), dry_run=dry_run)
     if as_json:
         print_json({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]})
         return
@@ -238,7 +238,7 @@ def _replay(
 def _choice(position: str | None, reason: str | None, app: str | None, since: str | None, limit: int) -> letters.Choice:
     if position is not None:
         return letters.position(position)
-    start = letters.moment(since, wall()) if since else None
+    start = moment(since, wall()) if since else None
     return letters.Choice(reason=reason, app=app, since=start, limit=limit)
 
 
@@ -278,10 +278,3 @@ def _writer(out: Path | None) -> Iterator[Any]:
             yield file.write
     except FileExistsError:
         raise SettingsError("--out", f"{out} exists", "name a new file") from None
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no entry for this uid, as in some containers
-        return "unknown"

@@ -14,12 +14,13 @@ from typing import Annotated, Protocol
 import typer
 
 from jobs.duplicates import DuplicatesReport, duplicates
+from jobs.golden import GoldenReport, refresh
 from jobs.maintain import MaintainReport, maintain
-from jobs.schedule import COMPACT, DUPLICATES, JOBS, MAINTAIN
+from jobs.prices import PricesReport, prices
+from jobs.schedule import COMPACT, DUPLICATES, GOLDEN, JOBS, MAINTAIN, PRICES
 from schemas import faults
 from tailrace import wiring
-from tailrace.cli.context import get, print_json
-from tailrace.settings import Settings
+from tailrace.cli.context import Context, get, print_json
 from tailrace.stages import die_with_parent, wall
 
 job = typer.Typer(no_args_is_help=True, help="Batch jobs.")
@@ -64,7 +65,7 @@ def _run(
         die_with_parent(parent)
     if name not in RUNS:
         raise typer.BadParameter(f"no job is called {name}; there are: {', '.join(RUNS)}")
-    settings = get(context).settings
+    here = get(context)
     stop = threading.Event()
 
     def end(_signal: int, _frame: FrameType | None) -> None:
@@ -73,15 +74,15 @@ def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     faults.point("job.before_run")
-    report, text = RUNS[name](settings, stop.is_set)
+    report, text = RUNS[name](here, stop.is_set)
     typer.echo(report.to_json() if as_json else text)
     if not report.ok:
         sys.exit(1)
 
 
-def _maintain(settings: Settings, stop: Stop, *, clean: bool = True) -> tuple[MaintainReport, str]:
-    said = replace(wiring.maintain(settings), clean=clean)
-    report = maintain(wiring.lake(settings), now=wall, settings=said, stop=stop)
+def _maintain(here: Context, stop: Stop, *, clean: bool = True) -> tuple[MaintainReport, str]:
+    said = replace(wiring.maintain(here.settings), clean=clean)
+    report = maintain(wiring.lake(here.settings), now=wall, settings=said, stop=stop)
     merged = sum(m.files_before - m.files_after for m in report.merged)
     first = (
         f"{'ok' if report.ok else 'FAILED'} in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: "
@@ -92,8 +93,8 @@ def _maintain(settings: Settings, stop: Stop, *, clean: bool = True) -> tuple[Ma
     return report, "\n  ".join([first, *report.problems])
 
 
-def _duplicates(settings: Settings, stop: Stop) -> tuple[DuplicatesReport, str]:
-    report = duplicates(wiring.lake(settings), now=wall, stop=stop)
+def _duplicates(here: Context, stop: Stop) -> tuple[DuplicatesReport, str]:
+    report = duplicates(wiring.lake(here.settings), now=wall, stop=stop)
     text = (
         f"ok in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: {report.positions} positions "
         f"compared; {report.late} late duplicates, {report.conflicts} that contradict the event that counts"
@@ -101,9 +102,28 @@ def _duplicates(settings: Settings, stop: Stop) -> tuple[DuplicatesReport, str]:
     return report, text
 
 
-RUNS: Mapping[str, Callable[[Settings, Stop], tuple[Report, str]]] = {
+def _prices(here: Context, stop: Stop) -> tuple[PricesReport, str]:
+    kafka = wiring.kafka(here.settings, here.bootstrap_servers)
+    report = prices(wiring.lake(here.settings), kafka, here.settings.prices, now=wall, stop=stop)
+    did = report.repriced
+    text = (
+        f"ok in {did.took_s:.1f} s{'' if did.done else ', stopped early'}: book {report.book}"
+        f"{', announced' if report.announced else ''}; {did.looked_at} calls looked at, {did.priced} priced that "
+        f"had no cost, {did.corrected} corrected, {did.delta_usd:+} USD in all"
+    )
+    return report, text
+
+
+def _golden(here: Context, stop: Stop) -> tuple[GoldenReport, str]:
+    report = refresh(wiring.lake(here.settings), now=wall, settings=wiring.golden(here.settings), stop=stop)
+    return report, report.text()
+
+
+RUNS: Mapping[str, Callable[[Context, Stop], tuple[Report, str]]] = {
     MAINTAIN.name: _maintain,
     COMPACT.name: partial(_maintain, clean=False),
     DUPLICATES.name: _duplicates,
+    PRICES.name: _prices,
+    GOLDEN.name: _golden,
 }
-"""Every job of the timetable: from settings and ``stop`` to its report, and the same in words."""
+"""Every job of the timetable: from what the call was told and ``stop`` to its report, and the same in words."""

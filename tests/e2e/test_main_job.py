@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from collections import Counter
 from decimal import Decimal
 
@@ -55,6 +56,7 @@ def check(hour: Hour, life: Life) -> None:
     bad_events_are_dead_with_reason_and_bytes(life)
     exactly_the_planted_incidents_alerted(hour, life)
     the_evidence_returns_what_was_observed(life)
+    the_detectors_say_the_same_over_what_landed(life)
     verified = life.tailrace("verify", "--json")
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
@@ -143,6 +145,20 @@ def the_evidence_returns_what_was_observed(life: Life) -> None:
         told = life.tailrace("sql", alert.evidence.sql, "--format", "json")
         assert told.returncode == 0, told.stderr
         assert observed_in(told.stdout, alert), f"{alert.observed}: {alert.evidence.sql}\n{told.stdout}"
+
+
+def the_detectors_say_the_same_over_what_landed(life: Life) -> None:
+    told = {(a.id, a.seq) for a in life.receiver.alerts if a.detector != "drift"}
+    until = time.monotonic() + 60
+    while True:  # the last ticks and alerts may still be on their way into the lake
+        again = life.tailrace("backtest", "--from", "1d", "--compare", "--json")
+        assert again.returncode == 0, again.stderr
+        found = [json.loads(line) for line in again.stdout.splitlines()]
+        if f"live: {len(told)} the same, 0 only live, 0 only here, 0 in other words" in again.stderr:
+            break
+        assert time.monotonic() < until, again.stdout + again.stderr
+        time.sleep(1)
+    assert {(a["id"], a["seq"]) for a in found} == told
 
 
 def observed_in(lines: str, alert: Alert) -> bool:

@@ -207,17 +207,12 @@ def test_a_missing_lake_is_not_made_by_looking_for_dead_letters(place):
     assert not (place.home / "lake" / "catalog.sqlite").exists()
 
 
-def test_positions_and_moments_are_read_or_refused():
+def test_positions_are_read_or_refused():
     assert dead.position("llm.events[3]@1807") == dead.Choice(topic=EVENTS, partition=3, offset=1807)
     assert dead.position("3@1807") == dead.position("3:1807") == dead.position("llm.events[3]@1807")
-    now = 1_795_244_400_000_000
-    assert now - dead.moment("2h", now) == 7_200_000_000
-    assert dead.moment("2026-11-21T07:00:00Z", 0) == dead.moment("2026-11-21T07:00:00", 0) == now
     for wrong in ("", "3", "a@b", "3@-1", "llm.events[3]", "'; DROP TABLE dead"):
         with pytest.raises(dead.NotAPositionError):
             dead.position(wrong)
-    with pytest.raises(dead.NotAPositionError):
-        dead.moment("yesterday", now)
 
 
 def test_a_value_to_set_that_is_no_json_is_text_however_deep():

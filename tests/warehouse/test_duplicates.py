@@ -107,7 +107,7 @@ def test_only_days_with_an_id_that_stands_twice_are_read_for_their_texts(lake, l
         _spoil(file, "user_id")
     with pytest.raises(duckdb.Error):
         lake.query("SELECT max(user_id) FROM raw_calls")
-    lake._drop_connection()
+    lake.session.drop()
     assert find_duplicates(lake, at=AT).late == 1
 
 

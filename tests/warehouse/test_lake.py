@@ -140,17 +140,17 @@ def test_wal_is_on_and_files_are_zstd_and_events_never_inlined(lake, config, row
 @pytest.mark.row(22)
 def test_a_lock_held_for_seconds_by_another_writer_is_waited_for(lake, config, rows):
     waits = []
-    lake.on_wait = lambda: waits.append(time.monotonic())
+    lake.session.on_wait = lambda: waits.append(time.monotonic())
     with lock_holder(config, 5.0):
         lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
     assert waits
-    assert lake.retries > 0
+    assert lake.session.retries > 0
     assert (count(lake), lake.ledger()[EVENTS, 0]) == (2, 2)
 
 
 @pytest.mark.row(22)
 def test_a_lock_that_never_ends_is_said_and_nothing_landed(lake, config, rows):
-    lake.retry_for_s = 0.0
+    lake.session.retry_for_s = 0.0
     with lock_holder(config, 60.0), pytest.raises(LakeBusyError, match="another writer holds it"):
         lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
     assert count(lake) == 0
@@ -223,7 +223,7 @@ def test_a_catalog_that_is_gone_is_not_made_anew_over_old_files(lake, config, ro
 
 @pytest.mark.row(23)
 def test_a_catalog_moved_away_under_a_writer_is_waited_for_and_resumed(lake, config, rows):
-    lake._drop_connection()
+    lake.session.drop()
     away = Path(config.catalog).rename(config.catalog + ".away")
     with pytest.raises(LakeUnavailableError):
         lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
@@ -284,7 +284,7 @@ WRITER = textwrap.dedent(
         except LedgerMovedError:
             lost += 1
     lake.close()
-    print(landed, lost, lake.retries)
+    print(landed, lost, lake.session.retries)
     """
 )
 

@@ -126,7 +126,7 @@ def test_columns_added_by_another_process_while_landing_lose_no_batch(lake, conf
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout.readline() == "ready\n"
-        while n < 10 or lake.retries + again == 0:
+        while n < 10 or lake.session.retries + again == 0:
             assert time.monotonic() < end, "no two of them ever collided"
             # one for each batch, at some moment of its transaction: in a tight loop columns would leave it no gap
             other.stdin.write("\n")
@@ -137,7 +137,7 @@ def test_columns_added_by_another_process_while_landing_lose_no_batch(lake, conf
             again += int(tries) - 1
             n += 1
         other.stdin.close()
-    print("retried here", lake.retries, "there", again)
+    print("retried here", lake.session.retries, "there", again)
     assert other.returncode == 0
     assert lake.ledger()[EVENTS, 0] == n * 3
     counted = lake.query("SELECT count(*) AS n, count(DISTINCT _offset) AS positions FROM raw_calls").to_pylist()

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.records import Move
+from warehouse import locks
 from warehouse.errors import LedgerMovedError
 from warehouse.lake import Lake
 from warehouse.upkeep import (
@@ -29,6 +31,7 @@ from warehouse.upkeep import (
     remove_orphans,
 )
 from warehouse.upkeep.merge import META
+from warehouse.upkeep.pace import rest_after
 from warehouse.verify import verify
 
 REPO = Path(__file__).parents[2]
@@ -108,7 +111,7 @@ def test_files_of_a_good_size_are_left_alone(lake, rows):
 def crowded(lake, monkeypatch, fits):
     """Roll every transaction of ``lake`` back while ``fits()`` is false, as lost races would; returns the tries."""
     transact, tried = lake.transact, []
-    lake.retry_for_s = 0.1
+    lake.session.retry_for_s = 0.1
 
     def race(body):
         def run(connection):
@@ -383,8 +386,6 @@ def test_land_lands_everything_while_maintenance_runs(lake, config, rows):
 class Costly:
     """A lake whose slices cost a fixed time and one a file."""
 
-    retry_for_s = 1.0
-
     def __init__(self, fixed_s, each_s):
         self.cost = lambda files: time.sleep(fixed_s + each_s * files)
 
@@ -401,3 +402,34 @@ def test_slices_shrink_where_that_makes_them_shorter_and_only_there(fixed_s, eac
         slow.run(lambda _: lake.cost(slow.size))
         sizes.append(slow.size)
     assert least <= sizes[-1] <= most, sizes
+
+
+def test_how_busy_others_are_is_seen_at_their_lock(lake, config):
+    calm = Pace(lake)
+    for _ in range(6):
+        calm.run(lambda c: time.sleep(0.02))
+    done = threading.Event()
+
+    def busy():
+        while not done.is_set():
+            with locks.commit_slice(config.catalog, wait_s=1.0):
+                time.sleep(0.04)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    crowded = Pace(lake)
+    for _ in range(12):
+        crowded.run(lambda c: time.sleep(0.02))
+    done.set()
+    thread.join()
+    assert calm.busy < 0.2 < crowded.busy
+
+
+def test_the_busier_others_are_the_longer_they_are_left_alone():
+    rests = [rest_after(0.2, 1.0, busy) for busy in (0.0, 0.1, 0.3, 0.5, 0.6, 0.9, 1.0)]
+    assert rests[0] == 0.2
+    assert rests == sorted(rests)
+    assert rests[3] > 5 * rests[0]
+    assert rests[-1] == 5.0
+    assert rest_after(0.2, 0.0, 0.9) == 0.0

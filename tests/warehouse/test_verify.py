@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,23 @@ def test_a_deleted_row_is_named_by_its_position(landed, config):
     (problem,) = report.problems
     assert (problem.check, problem.where) == ("positions", "llm.events[0] epoch 0")
     assert "4..4" in problem.detail
+
+
+def test_adjustments_of_a_cost_add_up_to_what_was_said_last_and_belong_to_a_call(landed, config, rows):
+    def adjust(offset, delta, cost, minute, day=date(2026, 11, 18)):
+        place = {"id": rows.call(offset)["id"], "day": day, "_epoch": 0, "_partition": 0, "_offset": offset}
+        at = datetime(2026, 11, 18, 12, minute, tzinfo=UTC)
+        row = {**place, "cost_usd": Decimal(cost), "delta_usd": Decimal(delta), "adjusted_at": at}
+        landed.insert({"cost_adjustments": rows.table("cost_adjustments", [row])})
+
+    adjust(2, "0.5", "0.5", 0)
+    adjust(2, "-0.2", "0.3", 1)
+    assert problems(config) == set()
+    adjust(2, "0.1", "0.5", 2)
+    adjust(77, "1", "1", 3)
+    adjust(78, "1", "1", 3, day=date(2025, 1, 1))
+    execute(config, """INSERT INTO retired_days ("table", day) VALUES ('raw_calls', DATE '2025-01-01')""")
+    assert problems(config) == {("costs", "llm.events[0]@2 epoch 0"), ("costs", "llm.events[0]@77 epoch 0")}
 
 
 def test_a_doubled_position_is_found_also_where_good_and_dead_hold_it(landed, config):

@@ -12,11 +12,15 @@ import structlog
 
 from warehouse.errors import LakeBusyError
 from warehouse.lake import Lake
+from warehouse.locks import held_share
 
 log = structlog.get_logger(__name__)
 _SMALLEST = 2
 _LONGEST_S = 0.8
 """Below the second for which land waits for its turn."""
+_LONGEST_REST_S = 5.0
+_FORGETS = 0.3
+"""How much the last rest counts for how busy others are."""
 _SHORT_S = 5.0
 """Land waits a second for its turn and then commits all the same: a slice that lost so often is too long."""
 
@@ -38,7 +42,7 @@ class Pace:
         Args:
             lake: opened with ``lander=False``.
             slice_s: what a slice aims at; its size follows from how long the last ones took.
-            rest: seconds left to others after each second of work.
+            rest: seconds left to others after each second of work, at least; more where they are busy.
             size: files (or snapshots) of the first slice.
             stop: asked between slices; True ends the work there, which is always a whole lake.
         """
@@ -48,6 +52,8 @@ class Pace:
         self.longest_s = 0.0
         """The longest that others were kept waiting, up to their own patience."""
         self._slice_s, self._rest, self._stop = slice_s, rest, stop
+        self.busy = 0.0
+        """Share of our rests in which others held the catalog, of late."""
         self._recent: deque[tuple[int, float]] = deque(maxlen=10)
         """(size, seconds) of the last slices."""
 
@@ -78,7 +84,14 @@ class Pace:
         # than a slice may take, smaller ones would only be more of them: 4,500 files two at a time took an hour
         limit = max(self._slice_s, min(2 * self._fixed_s(), _LONGEST_S))
         self.size = max(_SMALLEST, self.size // 2) if took > limit else min(most, self.size + self.size // 2)
-        time.sleep(min(took * self._rest, 5.0))
+        self._leave_alone(took)
+
+    def _leave_alone(self, took: float) -> None:
+        rest = rest_after(took, self._rest, self.busy)
+        if rest and self.lake.config.on_sqlite:
+            self.busy += _FORGETS * (held_share(self.lake.config.catalog, rest) - self.busy)
+        else:
+            time.sleep(rest)
 
     def _fixed_s(self) -> float:
         """What a slice would cost without any file in it; 0 while all of them were of one size."""
@@ -93,7 +106,8 @@ class Pace:
         Raises:
             LakeBusyError: not even the smallest slice fits.
         """
-        patience, self.lake.retry_for_s = self.lake.retry_for_s, min(_SHORT_S, self.lake.retry_for_s)
+        session = self.lake.session
+        patience, session.retry_for_s = session.retry_for_s, min(_SHORT_S, session.retry_for_s)
         try:
             self.run(body, most=most)
         except LakeBusyError:
@@ -103,8 +117,24 @@ class Pace:
             self.size = max(_SMALLEST, self.size // 4)
             return False
         finally:
-            self.lake.retry_for_s = patience
+            session.retry_for_s = patience
         return True
+
+
+def rest_after(took: float, rest: float, busy: float) -> float:
+    """Return for how long to leave others alone after a slice.
+
+    A land that is idle most of the time bears that half of it is taken. One that works at four fifths of what it can
+    has a fifth to give, and holds the lock about half the time (bench/soak: with rests as long as the slices it fell a
+    minute behind in every run).
+
+    Args:
+        took: the slice, seconds.
+        rest: seconds left to idle others after each second of work.
+        busy: share of the time in which others held the catalog.
+    """
+    ours = max(0.5 * (1 - busy) ** 2, 0.01)
+    return min(took * rest * (1 - ours) / ours, _LONGEST_REST_S)
 
 
 class Statement:

@@ -92,6 +92,8 @@ def _made(services: Any, spec: ChannelSpec) -> Any:
     options = parse_qs(urlsplit(spec.url).query)
     if any("://" in value for name, values in options.items() if name.lower() != "relay" for value in values):
         raise RefusedTargetError("a URL among its options, which Apprise would fetch past the guard")
+    if hasattr(made[0], "discovery"):  # Matrix: what the server says at .well-known would name another host to speak to
+        made[0].discovery = False
     return made[0]
 
 

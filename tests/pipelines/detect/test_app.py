@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipelines.detect.app import CHANGELOG, DetectConfig, PartitionMismatchError, run
-from pipelines.detect.judge import judge
-from pipelines.kafka import Admin, KafkaConfig, Producer, TransactionalProducer, read_all
+from pipelines.detect.app import CHANGELOG, DetectConfig, PartitionMismatchError, _Stage, run
+from pipelines.detect.judge import PartitionState, judge
+from pipelines.kafka import Admin, KafkaConfig, Producer, Source, TransactionalProducer, read_all
 from schemas.alerts import Alert
 from schemas.records import Record
 from schemas.topics import ALERTS, ROLLUPS, TOPICS, Topic
@@ -212,8 +213,9 @@ def _make_anew(kafka: KafkaConfig, topic: str) -> None:
 
 
 @pytest.mark.row(16, 17)
+@pytest.mark.parametrize("more", [0, 200], ids=["shorter", "longer than before"])
 def test_rollups_that_were_made_anew_are_judged_from_their_beginning(
-    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path, more: int
 ) -> None:
     expected = _told(list(judge(records)))
     half = len(records) * 2 // 3
@@ -223,8 +225,38 @@ def test_rollups_that_were_made_anew_are_judged_from_their_beginning(
         time.sleep(3)  # a checkpoint stands behind it
     _make_anew(kafka, ROLLUPS)
     _produce(kafka, records[half:])
+    # behind what is to be judged, so that its end says nothing
+    _produce(kafka, [replace(records[0], value=b"neither rollup nor tick")] * more)
     with _detect(kafka, tmp_path):
         assert _told(_wait_for(kafka, 2)) == expected
+
+
+@pytest.mark.row(13)
+def test_a_log_that_was_cut_and_grew_beyond_it_again_is_judged_from_its_beginning(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    _produce(kafka, records)
+    (low, high) = next(iter({tuple(mark) for mark in _marks(kafka).values() if mark[1]}))
+    (first, *_, last) = read_all(kafka, ROLLUPS)
+    stage = _Stage(DetectConfig(kafka, tmp_path), 2)
+    same, other, gone = (PartitionState(position=high, at=at) for at in (last.kafka_time, last.kafka_time - 1000, 0))
+    for state, expected in ((same, high), (other, low), (gone, high)):
+        stage.states = {0: state}
+        stage._mend_cut()
+        assert state.position == expected
+    assert first.offset == low
+    assert same.topic == Source(kafka, [ROLLUPS]).topic_id(ROLLUPS)
+    stage.states = {0: PartitionState(position=high, at=last.kafka_time, topic="another")}
+    stage._mend_cut()
+    assert (stage.states[0].position, stage.states[0].topic) == (low, same.topic)
+
+
+def _marks(kafka: KafkaConfig) -> dict[int, tuple[int, int]]:
+    source = Source(kafka, [ROLLUPS])
+    try:
+        return source.partitions(ROLLUPS)
+    finally:
+        source.close()
 
 
 @pytest.mark.row(17)

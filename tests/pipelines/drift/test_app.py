@@ -151,6 +151,35 @@ def test_samples_become_embeddings_and_one_alert_and_a_restart_changes_nothing(
     assert whole.apply(points, 0, 0) == told
 
 
+@pytest.mark.row(16, 17)
+@pytest.mark.parametrize("topic", [SAMPLES, EMBEDDINGS])
+def test_a_topic_made_anew_and_filled_beyond_the_old_offset_is_read_from_its_beginning(
+    kafka: KafkaConfig, tmp_path: Path, topic: str
+) -> None:
+    texts = samples()
+    config = DriftConfig(kafka, tmp_path, checkpoint_texts=50)
+    publish(kafka, [*map(msgspec.json.encode, texts[:120])])
+    with stage(config, Topics()) as facts:
+        wait(at_end(facts, 120))
+    make_anew(kafka, topic)
+    start = 0 if topic == SAMPLES else 120
+    publish(kafka, [*map(msgspec.json.encode, texts[120:420])])
+    with stage(config, Topics()) as facts:
+        wait(at_end(facts, start + 300))
+    with stage(config, Topics()) as facts:  # and once more, from a checkpoint of the new one
+        wait(at_end(facts, start + 300))
+    found = embedded(kafka)
+    assert found[-300:] == [s.call_id for s in texts[120:420]]
+    assert len(found) == len(set(found))
+
+
+def make_anew(kafka: KafkaConfig, topic: str) -> None:
+    admin = Admin(kafka)
+    admin.delete_topics([topic])
+    wanted = [t for t in TOPICS if t.name == topic]
+    wait(lambda: bool(admin.create_topics(wanted, partitions=2) if topic not in admin.topics() else []))
+
+
 @pytest.mark.row(66)
 def test_without_a_model_drift_is_unknown_and_no_text_is_lost(kafka: KafkaConfig, tmp_path: Path) -> None:
     texts = samples()[:40]

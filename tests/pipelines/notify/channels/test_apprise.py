@@ -142,3 +142,11 @@ def test_a_name_that_leads_inside_later_is_not_called(receiver: Any, make_alert:
 def test_a_template_behind_a_url_is_refused() -> None:
     with pytest.raises(SettingsError, match="template"):
         made("discord://123456789/abcdef?template=http://169.254.169.254/latest", Guard(resolver=nowhere))
+
+
+def test_a_matrix_server_names_no_other_host_to_speak_to() -> None:
+    """Its .well-known may name any: only with TLS would Apprise ask, so what it would do is asked of the plug-in."""
+    channel = made("matrixs://user:secret@matrix.example.org/#room", Guard.allowing([]))
+    (plug_in,) = channel._service
+    assert plug_in.secure
+    assert plug_in.server_discovery() == ""

@@ -1,0 +1,144 @@
+"""A failed call as a test case: its reasons, its texts without personal data, the answer that was wanted. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipelines.decode import Redaction
+from pipelines.decode.rules import clean_text
+from tailrace_emitter.redact import walk
+
+Row = dict[str, Any]
+"""Columns of golden_cases, without name and version of the set."""
+KINDS = (
+    *("thumbs_down", "low_rating", "edited", "guardrail", "blocked"),
+    *("error", "refused", "truncated", "low_score", "drift"),
+)
+"""Of reasons, the gravest first: what people said, what was stopped, what broke, what a machine noticed."""
+_COPIED = (
+    *("call_id", "call_epoch", "call_partition", "call_offset", "ts", "app", "feature"),
+    *("model", "response_model", "prompt_name", "prompt_version"),
+)
+_HASHED = (
+    *("case_id", *_COPIED, "reasons", "stratum", "system_text", "messages", "input_text", "output_text"),
+    *("retrieval_docs", "expected", "expected_from", "variables"),
+)
+"""All but the version that brought the case in: sets with the same cases are the same, whatever their history."""
+_DIGEST = re.compile(r"(hmac|sha256):[0-9a-f]{64}")
+"""What an emitter in mode ``hashed`` puts in the place of a text."""
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def case_id(set_name: str, call_id: str) -> str:
+    """Return the identity of a call in a set: 16 hex digits."""
+    return hashlib.sha256(f"{set_name}/{call_id}".encode()).hexdigest()[:16]
+
+
+def draw(seed: int, call_id: str) -> str:
+    """Return what decides between calls that are equally grave; ``warehouse.failures`` draws by the same."""
+    return hashlib.sha256(f"{seed}/{call_id}".encode()).hexdigest()
+
+
+def weight(reason: str) -> int:
+    """Return how grave ``reason`` is, by its kind."""
+    return len(KINDS) - KINDS.index(reason.partition(":")[0])
+
+
+def severity(case: Row) -> int:
+    """Return how grave the reasons of ``case`` are together."""
+    return sum(map(weight, case["reasons"]))
+
+
+def new_case(set_name: str, call: Mapping[str, Any], *, version: int) -> Row | None:
+    """Return the case of a failed call; None where its only reason is an edit that changed nothing.
+
+    Args:
+        set_name: of the golden set.
+        call: a row of ``warehouse.failures``.
+        version: that would bring it in.
+    """
+    edited = call["edited"] if call["edited"] and not _DIGEST.fullmatch(call["edited"]) else None
+    same = edited is not None and edited == call["output_text"]
+    reasons = _sorted(reason for reason in call["reasons"] if not (same and reason == "edited"))
+    if not reasons:
+        return None
+    wanted = None if same else edited
+    text = _redactor()
+    return {
+        "case_id": case_id(set_name, call["call_id"]),
+        **{name: call[name] for name in _COPIED},
+        "reasons": reasons,
+        "stratum": json.dumps([call["app"], call["feature"], reasons[0]]),
+        "added_in": version,
+        "system_text": text(call["system_text"]),
+        "messages": _each(call["messages"], text),
+        "input_text": text(call["input_text"]),
+        "output_text": text(call["output_text"]),
+        "retrieval_docs": _each(call["retrieval_docs"], text),
+        "variables": _variables(call["variables"], text),
+        "expected": text(wanted),
+        "expected_from": "edit" if wanted else None,
+    }
+
+
+def seen_again(case: Row, new: Row) -> Row:
+    """Return a case of the version before with what is said of its call by now; what a review expects stays."""
+    reasons = _sorted({*case["reasons"], *new["reasons"]})
+    if new["expected"] is None or case["expected_from"] == "review":
+        return {**case, "reasons": reasons}
+    return {**case, "reasons": reasons, "expected": new["expected"], "expected_from": "edit"}
+
+
+def reviewed(case: Row, review: Mapping[str, Any] | None) -> Row:
+    """Return ``case`` with the answer that a reviewer expects, where one said so."""
+    if review is None or not review["expected"]:
+        return case
+    return {**case, "expected": _redactor()(clean_text(review["expected"])), "expected_from": "review"}
+
+
+def spoken(case: Row) -> str:
+    """Return what was asked, for comparison: the conversation; templates' instructions are alike in all of them."""
+    turns = [message["text"] for message in case["messages"] or () if message["role"] != "system" and message["text"]]
+    return "\n".join(turns) or case["input_text"] or ""
+
+
+def content_hash(cases: Iterable[Mapping[str, Any]]) -> str:
+    """Return the SHA-256 of the canonical JSON of ``cases``, in whatever order they come; times as µs UTC."""
+    rows = sorted(({name: _told(case[name]) for name in _HASHED} for case in cases), key=lambda row: row["case_id"])
+    return hashlib.sha256(_json(rows).encode()).hexdigest()
+
+
+def _sorted(reasons: Iterable[str]) -> list[str]:
+    return sorted(reasons, key=lambda reason: (-weight(reason), reason))
+
+
+def _redactor() -> Callable[[str | None], str | None]:
+    """Return what redacts the texts of one case: whoever is ``<EMAIL_1>`` in one of them is so in all."""
+    inner = Redaction().redactor().text
+    return lambda text: inner(text) if text else text
+
+
+def _each(items: Sequence[Mapping[str, Any]] | None, text: Callable[[str | None], str | None]) -> list[Row] | None:
+    return None if items is None else [{**item, "text": text(item["text"])} for item in items]
+
+
+def _variables(given: str | None, text: Callable[[str | None], str | None]) -> str | None:
+    if not given:
+        return None
+    try:
+        return _json(walk(json.loads(given), text))
+    except (ValueError, RecursionError):
+        return text(given)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _told(value: Any) -> Any:
+    return (value - _START) // timedelta(microseconds=1) if isinstance(value, datetime) else value

@@ -1,0 +1,161 @@
+"""What the next version of a set holds: whom it keeps, whom it lets go, whom it takes in. Pure.
+
+To choose again from the same failures changes nothing: a case that came in lately, or that failed again, gives no
+room to another, and cases leave only where others come. So a refresh that was killed may simply be run once more.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.golden.cases import Row, draw, new_case, reviewed, seen_again, severity, spoken
+from jobs.golden.similar import Known, shingles
+
+
+@dataclass(frozen=True)
+class GoldenSettings:
+    """How a golden set is made."""
+
+    days: int = 7
+    """Failures of so many days are looked at, counted from the start of a day."""
+    size: int = 200
+    """Cases that a set aims at. Accepted ones stay even where they are more."""
+    turnover: float = 0.3
+    """Share of ``size`` that may give way to new cases within half a window."""
+    similarity: float = 0.8
+    """Jaccard index of the shingles from which on two cases say nearly the same."""
+    seed: int = 1
+    """Draws among failures that are equally grave."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What there is already."""
+
+    cases: Sequence[Row] = ()
+    """Of the version before."""
+    young: Collection[int] = ()
+    """Versions made within the last half of the window."""
+    reviews: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Case -> verdict and expected answer."""
+    rejected: Sequence[Row] = ()
+    """Cases that reviews rejected: neither they nor what says nearly the same come in."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The next version."""
+
+    cases: tuple[Row, ...]
+    """By id."""
+    added: int
+    kept: int
+    dropped: int
+    near_duplicates: int
+
+
+def choose(
+    before: Before, calls: Iterable[Mapping[str, Any]], settings: GoldenSettings, *, set_name: str, version: int
+) -> Chosen:
+    """Return what version ``version`` of the set holds.
+
+    Args:
+        before: the version before, and what people said of it.
+        calls: rows of ``warehouse.failures``, in any order.
+        settings: size, turnover, similarity, seed.
+        set_name: of the golden set.
+        version: the next one.
+    """
+    kept, candidates, near, again = _sift(before, _cases(calls, settings.seed, set_name, version), settings.similarity)
+    leaving = sorted(
+        (case for case in kept if not _accepted(before, case)),
+        key=lambda case: (_needed(before, case, again), case["added_in"], case["ts"], case["case_id"]),
+    )
+    over = max(0, len(kept) - settings.size)
+    gone, leaving = leaving[:over], leaving[over:]
+    may_leave = [case for case in leaving if not _needed(before, case, again)]
+    young = sum(case["added_in"] in before.young for case in kept)
+    turnover = max(0, int(settings.turnover * settings.size + 1e-9) - young)
+    room = max(0, settings.size - len(kept) + len(gone))
+    added = take(candidates, room + min(turnover, len(may_leave)))
+    gone += may_leave[: max(0, len(added) - room)]
+    out = {case["case_id"] for case in gone}
+    staying = [case for case in kept if case["case_id"] not in out]
+    cases = tuple(sorted((*staying, *added), key=lambda case: str(case["case_id"])))
+    return Chosen(cases, len(added), len(staying), len(before.cases) - len(staying), near)
+
+
+def take(candidates: Sequence[Row], total: int) -> list[Row]:
+    """Return the first of each stratum, as many as ``slots`` gives it."""
+    strata: defaultdict[str, list[Row]] = defaultdict(list)
+    for case in candidates:
+        strata[case["stratum"]].append(case)
+    given = slots({name: len(cases) for name, cases in strata.items()}, total)
+    return [case for name, cases in strata.items() for case in cases[: given[name]]]
+
+
+def slots(counts: Mapping[str, int], total: int) -> dict[str, int]:
+    """Share ``total`` slots among strata: one each, the rest by largest remainder; the most numerous come first."""
+    order = sorted(counts, key=lambda name: (-counts[name], name))
+    given = {name: int(rank < total) for rank, name in enumerate(order)}
+    left = min(total, sum(counts.values())) - sum(given.values())
+    more = sum(counts.values()) - len(counts)
+    if left <= 0 or more <= 0:
+        return given
+    shares = {name: divmod(left * (counts[name] - 1), more) for name in order}
+    given = {name: given[name] + shares[name][0] for name in order}
+    left -= sum(whole for whole, _ in shares.values())
+    for name in sorted(order, key=lambda name: (-shares[name][1], order.index(name)))[:left]:
+        given[name] += 1
+    return given
+
+
+def _cases(calls: Iterable[Mapping[str, Any]], seed: int, set_name: str, version: int) -> list[Row]:
+    """Return each call once as a case, the gravest first."""
+    firsts: dict[str, Mapping[str, Any]] = {}
+    for call in calls:
+        place = (call["call_epoch"], call["call_partition"], call["call_offset"])
+        known = firsts.get(call["call_id"])
+        if known is None or place < (known["call_epoch"], known["call_partition"], known["call_offset"]):
+            firsts[call["call_id"]] = call  # the first position of an id counts
+    made = (new_case(set_name, call, version=version) for call in firsts.values())
+    return sorted((c for c in made if c), key=lambda c: (-severity(c), draw(seed, c["call_id"]), c["call_id"]))
+
+
+def _sift(before: Before, candidates: Iterable[Row], similarity: float) -> tuple[list[Row], list[Row], int, set[str]]:
+    """Return what may stay, what may come in, how many say nearly the same, and the ids of what failed again."""
+    reviews = before.reviews
+    out = {case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"}
+    kept = {c["case_id"]: reviewed(c, reviews.get(c["case_id"])) for c in before.cases if c["case_id"] not in out}
+    known = Known(similarity)
+    for case in (*kept.values(), *before.rejected):
+        known.add(case["case_id"], shingles(spoken(case)))
+    fresh: list[Row] = []
+    again: set[str] = set()
+    near = 0
+    for case in candidates:
+        if case["case_id"] in kept:
+            again.add(case["case_id"])
+            kept[case["case_id"]] = seen_again(kept[case["case_id"]], case)
+        elif case["case_id"] not in out:
+            said = shingles(spoken(case))
+            if alike := known.like(said):
+                again.update(alike)
+                near += 1
+                continue
+            known.add(case["case_id"], said)
+            fresh.append(reviewed(case, reviews.get(case["case_id"])))
+    return list(kept.values()), fresh, near, again
+
+
+def _accepted(before: Before, case: Row) -> bool:
+    review = before.reviews.get(case["case_id"])
+    return review is not None and review["verdict"] == "accepted"
+
+
+def _needed(before: Before, case: Row, again: Collection[str]) -> bool:
+    """Whether ``case`` came in lately or failed again: it gives no room to another."""
+    return case["added_in"] in before.young or case["case_id"] in again

@@ -1,0 +1,80 @@
+"""Cases in the shapes that other tools read. Pure; every text in them is a stranger's.
+
+promptfoo renders what stands in its test cases as Nunjucks templates, and reads (or runs) what a variable or an
+assertion names with ``file://`` or ``package:``. So a word joiner is put where such a thing would begin: a reader sees
+the same text, a template engine does not. https://www.promptfoo.dev/docs/configuration/reference/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Row = dict[str, Any]
+_JOINER = "\u2060"
+_TEMPLATE = re.compile(r"\{(?=[{%#])")
+_RUNS = re.compile(r"\s*(?:file://|package:)", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_OURS = frozenset({"input", "system", "messages"})
+_SIMILAR = 0.8
+"""Cosine of the embeddings of what came and what was expected; promptfoo's own default is 0.75."""
+
+
+def promptfoo(case: Mapping[str, Any]) -> Row:
+    """Return a promptfoo test case: ``{{input}}`` is the last user turn, ``{{messages}}`` the conversation as JSON.
+
+    A variable is never a list: promptfoo would make a test case of each of its items.
+    """
+    said: Row = {
+        **{k: _scalar(v) for k, v in _variables(case).items() if _NAME.fullmatch(k) and k not in _OURS},
+        "input": case["input_text"] or "",
+        "system": case["system_text"] or "",
+        "messages": json.dumps(_messages(case)),
+    }
+    checks: list[Row] = []
+    if case["expected"]:
+        checks.append({"type": "similar", "value": case["expected"], "threshold": _SIMILAR})
+    if "refused" in case["reasons"]:
+        checks.append({"type": "not-is-refusal"})
+    if "truncated" in case["reasons"]:
+        checks.append({"type": "finish-reason", "value": "stop"})
+    about = ("case_id", "call_id", "app", "feature", "model", "prompt_name", "prompt_version", "expected_from")
+    metadata: Row = {**{name: case[name] for name in about}, "reasons": list(case["reasons"])}
+    return {"vars": _inert(said), "assert": _inert(checks), "metadata": _inert(metadata)}
+
+
+def openai(case: Mapping[str, Any]) -> Row:
+    """Return a sample of OpenAI's evals; ``ideal`` is null where nobody said what the answer should be."""
+    return {"input": _messages(case), "ideal": case["expected"]}
+
+
+def _messages(case: Mapping[str, Any]) -> list[Row]:
+    turns = [
+        {"role": message["role"] or "user", "content": message["text"] or ""} for message in case["messages"] or ()
+    ]
+    turns = turns or [{"role": "user", "content": case["input_text"] or ""}]
+    if case["system_text"] and all(turn["role"] != "system" for turn in turns):
+        turns.insert(0, {"role": "system", "content": case["system_text"]})
+    return turns
+
+
+def _variables(case: Mapping[str, Any]) -> Row:
+    try:
+        read = json.loads(case["variables"] or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _scalar(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, dict | list) else value
+
+
+def _inert(value: Any) -> Any:
+    if isinstance(value, str):
+        return (_JOINER if _RUNS.match(value) else "") + _TEMPLATE.sub("{" + _JOINER, value)
+    if isinstance(value, dict):
+        return {key: _inert(item) for key, item in value.items()}
+    return [_inert(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,216 @@
+"""The job ``golden``: refresh a set out of what failed lately. One transaction, or nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import structlog
+
+from jobs.golden.cases import KINDS, Row, content_hash
+from jobs.golden.choose import Before, Chosen, GoldenSettings, choose
+from schemas.errors import RetryableError
+from warehouse import golden
+from warehouse.connect import LakeConfig
+from warehouse.failures import Window
+from warehouse.golden import Stand
+from warehouse.lake import Lake
+
+log = structlog.get_logger(__name__)
+PRODUCTION = "production"
+"""The set that the job refreshes."""
+_MOST_PER_CASE = 20
+"""Failed calls that are looked at, for each case of a full set: enough where most say nearly the same."""
+_MOST = 10_000
+_TRIES = 3
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class GoldenBusyError(RetryableError):
+    """Others refreshed the set again and again while we looked."""
+
+    def __init__(self, set_name: str) -> None:
+        self.set_name = set_name
+        super().__init__(f"cannot refresh golden set {set_name}: others did so {_TRIES} times meanwhile; run it again")
+
+
+@dataclass(frozen=True)
+class GoldenReport:
+    """What a refresh did, or would do."""
+
+    ok: bool
+    done: bool
+    """False where it was stopped: nothing was written."""
+    took_s: float
+    set_name: str
+    version: int | None
+    """The newest version afterwards; None: there is none, and nothing failed."""
+    changed: bool
+    """Whether the set became another one, or would in a dry run."""
+    written: bool
+    """Whether ``version`` is new."""
+    content_hash: str
+    """Of the set as it is, or would be."""
+    cases: int
+    added: int
+    kept: int
+    dropped: int
+    candidates: int
+    near_duplicates: int
+
+    def to_json(self) -> str:
+        """Encode for ``tailrace job run golden --json``."""
+        return msgspec.json.encode(asdict(self)).decode()
+
+    def text(self) -> str:
+        """Say it in words."""
+        if not self.done:
+            return f"stopped early after {self.took_s:.1f} s; golden set {self.set_name} is as it was"
+        stays = f"version {self.version} stays" if self.version else "it has no version"
+        if self.written:
+            became = f"version {self.version}"
+        else:
+            became = f"{stays}; it would become" if self.changed else f"nothing changed, {stays}"
+        return (
+            f"ok in {self.took_s:.1f} s: golden set {self.set_name}: {became}: {self.cases} cases, {self.added} new, "
+            f"{self.kept} kept, {self.dropped} dropped; {self.candidates} calls failed, {self.near_duplicates} of them "
+            "say nearly what a case says"
+        )
+
+
+def refresh(
+    config: LakeConfig,
+    *,
+    now: Callable[[], int],
+    settings: GoldenSettings | None = None,
+    set_name: str = PRODUCTION,
+    owner: str = "",
+    dry_run: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    memory_limit: str = "512MiB",
+) -> GoldenReport:
+    """Make the next version of ``set_name``, where one differs from the last.
+
+    Args:
+        config: where the lake is; its memory limit is lowered to the job's.
+        now: wall clock, µs UTC.
+        settings: window, size, turnover, similarity, seed.
+        set_name: of the golden set.
+        owner: who makes it, for golden_versions.
+        dry_run: only say what would be done.
+        stop: asked before the lake is read, and before it is written.
+        memory_limit: of DuckDB.
+
+    Raises:
+        LakeMissingError: no lake there.
+        GoldenBusyError: others refreshed it meanwhile, more than once; run it again.
+        LakeBusyError: others held the catalog for too long; run it again.
+        LakeUnavailableError: the catalog does not answer, or the disk is full.
+    """
+    said = settings or GoldenSettings()
+    work = _Refresh(set_name, said, now(), owner or f"{socket.gethostname()}/{os.getpid()}", time.monotonic())
+    with Lake.open(replace(config, memory_limit=memory_limit, threads=1), now=now, lander=False, create=False) as lake:
+        for _ in range(_TRIES):
+            if stop():
+                return work.report(None, None)
+            if not dry_run:
+                golden.prepare(lake, set_name)
+            stand = work.read(lake)
+            chosen = work.choose(stand)
+            if stop():
+                return work.report(stand, None)
+            if dry_run or not _differs(stand, chosen):
+                return work.report(stand, chosen)
+            if work.write(lake, stand, chosen):
+                return work.report(stand, chosen, written=True)
+            log.info("golden_refresh_repeated", set_name=set_name)  # of what the other one wrote
+    raise GoldenBusyError(set_name)
+
+
+class _Refresh:
+    """One run: what it was told, and the steps between the lake and the pure core."""
+
+    def __init__(self, set_name: str, settings: GoldenSettings, at: int, owner: str, began: float) -> None:
+        self._set_name, self._settings, self._at, self._owner, self._began = set_name, settings, at, owner, began
+        today = _START + timedelta(days=at // 86_400_000_000)
+        # whole days: runs that are due a week apart, and are seconds late, leave no gap
+        since = today - timedelta(days=settings.days)
+        self._window = Window((since - _START) // timedelta(microseconds=1), at)
+
+    def read(self, lake: Lake) -> Stand:
+        """Read what there is, and what failed."""
+        most = min(_MOST_PER_CASE * self._settings.size, _MOST)
+        return golden.stand(lake, self._set_name, self._window, kinds=KINDS, seed=self._settings.seed, most=most)
+
+    def choose(self, stand: Stand) -> Chosen:
+        """Choose the next version."""
+        half = self._window.until - (self._window.until - self._window.since) // 2
+        before = Before(
+            stand.cases,
+            young={v["version"] for v in stand.versions if v["window_to"] > half},
+            reviews=stand.reviews,
+            rejected=stand.rejected,
+        )
+        version = _newest(stand) + 1
+        return choose(before, stand.failures.calls, self._settings, set_name=self._set_name, version=version)
+
+    def write(self, lake: Lake, stand: Stand, chosen: Chosen) -> bool:
+        """Write it; False where another one wrote meanwhile."""
+        version: Row = {
+            "version": _newest(stand) + 1,
+            "parent": _newest(stand) or None,
+            "content_hash": content_hash(chosen.cases),
+            "created_at": _moment(self._at),
+            "window_from": _moment(self._window.since),
+            "window_to": _moment(self._window.until),
+            "cases": len(chosen.cases),
+            "added": chosen.added,
+            "kept": chosen.kept,
+            "dropped": chosen.dropped,
+            "candidates": stand.failures.found,
+            "near_duplicates": chosen.near_duplicates,
+            "settings": msgspec.json.encode(asdict(self._settings)).decode(),
+            "owner": self._owner,
+        }
+        return golden.write(lake, stand.claim, self._set_name, version, chosen.cases, now=self._at)
+
+    def report(self, stand: Stand | None, chosen: Chosen | None, *, written: bool = False) -> GoldenReport:
+        """Say what was done; without ``chosen`` it was stopped."""
+        newest = (_newest(stand) + written or None) if stand else None
+        report = GoldenReport(
+            ok=True,
+            done=chosen is not None,
+            took_s=round(time.monotonic() - self._began, 3),
+            set_name=self._set_name,
+            version=newest,
+            changed=bool(stand and chosen and _differs(stand, chosen)),
+            written=written,
+            content_hash=content_hash(chosen.cases) if chosen else "",
+            cases=len(chosen.cases) if chosen else 0,
+            added=chosen.added if chosen else 0,
+            kept=chosen.kept if chosen else 0,
+            dropped=chosen.dropped if chosen else 0,
+            candidates=stand.failures.found if stand else 0,
+            near_duplicates=chosen.near_duplicates if chosen else 0,
+        )
+        log.info("golden_refreshed", **{k: v for k, v in asdict(report).items() if k != "ok"})
+        return report
+
+
+def _differs(stand: Stand, chosen: Chosen) -> bool:
+    if not stand.versions:
+        return bool(chosen.cases)
+    return content_hash(chosen.cases) != str(stand.versions[-1]["content_hash"])
+
+
+def _newest(stand: Stand) -> int:
+    return int(stand.versions[-1]["version"]) if stand.versions else 0
+
+
+def _moment(at: int) -> datetime:
+    return _START + timedelta(microseconds=at)

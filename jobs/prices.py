@@ -1,0 +1,190 @@
+"""Keep the price book up to date, and bring the cost of what has landed to what is known by now.
+
+Nothing that landed is changed: ``cost_adjustments`` gets a row with the difference, and the view ``calls`` adds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+
+from pipelines.decode import PriceBook, PriceBookError, PriceBooks, default_book
+from pipelines.decode.reprice import READ, Group, Wanted, adjustments, wanted
+from pipelines.kafka import KafkaConfig
+from pipelines.prices import announce, published
+from warehouse import adjust
+from warehouse.adjust import Choice
+from warehouse.connect import LakeConfig
+from warehouse.lake import Lake
+
+log = structlog.get_logger(__name__)
+DAYS = 35
+"""The job looks back so far: a month's bill, and late labels."""
+_ROWS = 50_000
+"""Calls in memory, and adjustments of one transaction, at most."""
+_START = date(1970, 1, 1)
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class RepriceReport:
+    """What re-pricing did, or would do."""
+
+    done: bool
+    """False where it was stopped half way; the next run goes on."""
+    took_s: float
+    looked_at: int
+    """Calls that were priced again."""
+    priced: int
+    """That had no cost before."""
+    corrected: int
+    """Whose cost was another one."""
+    delta_usd: Decimal
+    """Sum of all adjustments."""
+
+
+@dataclass(frozen=True)
+class PricesReport:
+    """What one run of the job did."""
+
+    ok: bool
+    book: str
+    """Version by which calls were priced again."""
+    announced: bool
+    """Whether that book is new on llm.prices."""
+    repriced: RepriceReport
+
+    def to_json(self) -> str:
+        """Encode for ``tailrace job run prices --json``; money as text."""
+        return msgspec.json.encode(asdict(self)).decode()
+
+
+def prices(
+    config: LakeConfig,
+    kafka: KafkaConfig,
+    overrides: Sequence[Mapping[str, object]],
+    *,
+    now: Callable[[], int],
+    stop: Callable[[], bool] = lambda: False,
+    days: int = DAYS,
+) -> PricesReport:
+    """Announce the book that is installed, where it is another one, and re-price the calls of the last ``days``.
+
+    Raises:
+        LakeMissingError: no lake there.
+        RetryableError: the brokers or the catalog do not answer, or another one re-prices; run it again.
+    """
+    new = announce(kafka, default_book(overrides), now=now())
+    book = published(kafka)[-1]
+    today = _day(now())
+    choice = Choice(today - timedelta(days=days), today + timedelta(days=1))
+    repriced = reprice(config, book, choice, now=now, stop=stop)
+    return PricesReport(ok=True, book=book.version, announced=new is not None, repriced=repriced)
+
+
+def reprice(
+    config: LakeConfig,
+    book: PriceBook,
+    choice: Choice,
+    *,
+    now: Callable[[], int],
+    undated: bool = False,
+    dry_run: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[date, int], None] = lambda day, calls: None,
+    memory_limit: str = "1GiB",
+) -> RepriceReport:
+    """Bring the cost of the chosen calls to what ``book`` says; see ``pipelines.decode.reprice`` for what it may say.
+
+    Args:
+        config: where the lake is.
+        book: what is believed now.
+        choice: which calls.
+        now: wall clock, µs UTC.
+        undated: also correct calls by prices without a date, as a person asks who knows since when they hold.
+        dry_run: only say what would be done.
+        stop: asked between slices.
+        progress: told the day and how many calls were looked at, now and then.
+        memory_limit: of DuckDB.
+
+    Raises:
+        LakeMissingError: no lake there.
+        RetryableError: the catalog does not answer, or another one re-prices; run it again.
+    """
+    began = time.monotonic()
+    looked = priced = corrected = 0
+    delta = Decimal(0)
+    done = True
+    limited = replace(config, memory_limit=memory_limit, threads=1)
+    with Lake.open(limited, now=now, lander=False, create=False) as lake:
+        chosen = _wanted(lake, book, choice, undated)
+        for day in adjust.days(lake, choice) if chosen else ():
+            # taken before its calls are read: what others wrote is known then
+            with nullcontext(_nothing) if dry_run else adjust.writing(lake, now=now) as write:
+                for calls in adjust.calls(lake, choice, day, wanted=_table(chosen), columns=READ, rows=_ROWS):
+                    if stop():
+                        done = False
+                        break
+                    rows = adjustments(calls, book)
+                    if rows.num_rows:
+                        write(adjust.stamped(rows, datetime.fromtimestamp(now() / 1e6, UTC)))
+                    new = pc.sum(pc.equal(rows["reason"], "unpriced")).as_py() or 0
+                    looked, priced, corrected = looked + len(calls), priced + new, corrected + len(rows) - new
+                    delta += pc.sum(rows["delta_usd"]).as_py() or 0
+                    progress(day, looked)
+            if not done:
+                break
+    took = round(time.monotonic() - began, 3)
+    log.info("calls_repriced", book=book.version, looked_at=looked, priced=priced, corrected=corrected, took_s=took)
+    return RepriceReport(done, took, looked, priced, corrected, delta)
+
+
+def _nothing(_rows: pa.Table) -> None:
+    """Write as a dry run does."""
+
+
+def _wanted(lake: Lake, book: PriceBook, choice: Choice, undated: bool) -> list[Wanted]:
+    found = adjust.groups(lake, choice)
+    versions = sorted({str(row["price_version"]) for row in found})
+    rows = lake.query("SELECT version, book FROM prices WHERE version = ANY($1)", [versions]).to_pylist()
+    old = PriceBooks([book, *_books(row["book"] for row in rows)])
+    since, until = _micros(choice.since), _micros(choice.until + timedelta(days=1)) - 1
+    return wanted(map(_group, found), old, book, since=since, until=until, undated=undated)
+
+
+def _group(row: Mapping[str, object]) -> Group:
+    key = tuple(row[name] for name in ("provider", "model", "response_model", "service_tier"))
+    return Group(key, str(row["price_version"]), int(str(row["unpriced"])), int(str(row["priced"])))  # type: ignore[arg-type]
+
+
+def _books(texts: Iterable[str]) -> Iterable[PriceBook]:
+    for text in texts:
+        try:
+            yield PriceBook.from_json(text.encode())
+        except PriceBookError as error:  # its calls are looked at one by one
+            log.warning("landed_price_book_refused", cause=str(error))
+
+
+def _table(chosen: Sequence[Wanted]) -> pa.Table:
+    names = ("provider", "model", "response_model", "service_tier")
+    columns = {name: pa.array([w.key[i] for w in chosen], pa.string()) for i, name in enumerate(names)}
+    columns["price_version"] = pa.array([w.version for w in chosen], pa.string())
+    columns["also_priced"] = pa.array([w.also_priced for w in chosen], pa.bool_())
+    return pa.table(columns)
+
+
+def _day(at: int) -> date:
+    return _START + timedelta(days=at // _DAY_US)
+
+
+def _micros(day: date) -> int:
+    return (day - _START).days * _DAY_US

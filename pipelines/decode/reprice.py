@@ -1,0 +1,130 @@
+"""What calls that have landed cost by a later price book: rows of a ledger, never edits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.decode.book import DAY_US, Key, PriceBook, PriceBooks
+from pipelines.decode.price import REPORTED, UNPRICED, price
+from schemas.arrow import MONEY
+from schemas.tables import COST_ADJUSTMENTS
+
+PRICED_BY = (
+    *("provider", "model", "response_model", "service_tier"),
+    *(f"{n}_tokens" for n in ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")),
+    *("audio_in_tokens", "audio_out_tokens", "answer_cache", "status", "cost_reported_usd", "ts", "_kafka_time"),
+)
+"""Columns of raw_calls that a price is a function of."""
+_PLACE = ("id", "day", "_epoch", "_partition", "_offset")
+READ = (*_PLACE, *PRICED_BY)
+"""What ``adjustments`` reads of raw_calls, beside ``known_usd`` and ``cost_status``."""
+CORRECTED = "corrected"
+"""Why a row of the ledger is there: it was priced by a book that is wrong as is known now. Else: UNPRICED."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Calls that one lookup in a book prices."""
+
+    key: Key
+    version: str
+    """Of the book by which their cost is known: that of their landing, or of the last re-pricing."""
+    unpriced: int
+    """Calls without a cost, as is known now."""
+    priced: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A group to be looked at call by call."""
+
+    key: Key
+    version: str
+    also_priced: bool
+    """Not only its calls without a cost."""
+
+
+def wanted(
+    groups: Iterable[Group], old: PriceBooks, new: PriceBook, *, since: int, until: int, undated: bool = False
+) -> list[Wanted]:
+    """Return the groups whose cost ``new`` may change.
+
+    What was never priced gets whatever price ``new`` has. What was priced is touched only where ``new`` itself says
+    from which day on a price holds: a price without a date says what a model costs now, not what it cost then.
+
+    Args:
+        groups: what there is.
+        old: every book by which a cost may be known; calls of one that is not there are looked at.
+        new: the book that is believed.
+        since: the first of the calls' times, µs UTC.
+        until: the last of them.
+        undated: touch priced calls by prices without a date too.
+    """
+    books = {book.version: book for book in old.books}
+    chosen = []
+    for group in groups:
+        if not _differ(group.key, books.get(group.version), new, since, until):
+            continue
+        also_priced = bool(group.priced) and (undated or dated(group.key, new))
+        if group.unpriced or also_priced:
+            chosen.append(Wanted(group.key, group.version, also_priced))
+    return chosen
+
+
+def dated(key: Key, book: PriceBook) -> bool:
+    """Whether ``book`` knows different prices of ``key`` at different days."""
+    return len({book.rates(key, day, 0) for day in range(len(book.dates) + 1)}) > 1
+
+
+def adjustments(calls: pa.Table, book: PriceBook) -> pa.Table:
+    """Return the rows of ``cost_adjustments`` (without ``adjusted_at``) that bring ``calls`` to the prices of ``book``.
+
+    A cost that is known never becomes unknown, and what a gateway reported stays. Doing it again finds nothing.
+
+    Args:
+        calls: columns ``READ``, ``cost_status`` as landed, and ``known_usd``: the cost as known now, NULL = unknown.
+        book: the book that is believed, whenever it takes effect; its prices by date follow event time.
+    """
+    priced = price(calls.select(READ), PriceBooks([book]))
+    cost, known = priced.column("cost_usd"), calls.column("known_usd")
+    delta = pc.subtract(cost, pc.fill_null(known, pa.scalar(0, MONEY))).cast(MONEY)
+    was_unpriced = pc.is_null(known)
+    changed = pc.and_(pc.is_valid(cost), pc.or_(was_unpriced, pc.not_equal(delta, pa.scalar(0, MONEY))))
+    # a price that is only reported is no price of ours, before and now
+    for column in (calls.column("cost_status"), priced.column("cost_status")):
+        changed = pc.and_(changed, pc.not_equal(column, REPORTED))
+    reason = pc.if_else(was_unpriced, UNPRICED, CORRECTED)
+    rows = priced.select(_PLACE)
+    for name, column in (
+        ("cost_usd", cost),
+        ("delta_usd", delta),
+        ("price_version", priced.column("price_version")),
+        ("reason", reason),
+    ):
+        rows = rows.append_column(name, column)
+    return rows.filter(changed).cast(_SCHEMA)
+
+
+_SCHEMA = pa.schema([field for field in COST_ADJUSTMENTS.schema if field.name != "adjusted_at"])
+
+
+def _differ(key: Key, old: PriceBook | None, new: PriceBook, since: int, until: int) -> bool:
+    """Whether the two books say different prices of ``key`` at any moment of the span."""
+    if old is None:
+        return True
+    for moment in _moments((old, new), since, until):
+        if old.rates(key, *old.moment(moment)) != new.rates(key, *new.moment(moment)):
+            return True
+    return False
+
+
+def _moments(books: Sequence[PriceBook], since: int, until: int) -> Iterable[int]:
+    """Return one moment of every stretch of the span in which no price of any of ``books`` changes."""
+    dates = {day for book in books for day in book.dates if since // DAY_US < day <= until // DAY_US}
+    times = {0, *(time for book in books for time in book.times)}
+    return (day * DAY_US + time for day, time in product(sorted({since // DAY_US, *dates}), sorted(times)))

@@ -1,0 +1,132 @@
+"""The detectors over history: landed rollups and ticks, read back in the order in which detect heard them.
+
+What landed is what detect read, record by record, so the judgement is the same: the same alerts, in the same words,
+under the same ids. Only what came before the first record is missing; so some time is judged first and not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.detect.items import Batch, TickAt, batch
+from pipelines.detect.judge import Judge, PartitionState
+from schemas.alerts import Alert
+from schemas.rollups import COUNTS, SPAN_KEY, TOKENS, SourceTick, Tick
+
+Query = Callable[[str, Sequence[object]], pa.Table]
+"""Runs SQL on the lake."""
+_CHUNK = 4_000
+"""Positions read at a time."""
+_SPANS = """
+WITH places AS (
+    SELECT _partition, _epoch, _offset, day, _kafka_time FROM ticks
+    UNION ALL SELECT _partition, _epoch, _offset, day, _kafka_time FROM rollups
+)
+SELECT _partition, _epoch, min(_offset) AS first, max(_offset) + 1 AS upto FROM places
+WHERE epoch_us(_kafka_time) >= $1 AND epoch_us(_kafka_time) < $2 AND day >= $3 AND day <= $4
+GROUP BY ALL ORDER BY ALL
+"""
+_HERE = "_partition = $1 AND _epoch = $2 AND _offset >= $3 AND _offset < $4"
+_TICKS = f"""
+SELECT _offset, epoch_us(_kafka_time) AS kafka_time, epoch_us(wall) AS wall, slot, sources FROM ticks WHERE {_HERE}
+ORDER BY _offset
+"""
+_READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", "guardrails", "exemplars")
+"""What detectors read of a rollup row."""
+# rows of one message keep the order in which they were sent: merging does not change it
+_ROLLUPS = f"""
+SELECT {", ".join(f'"{name}"' for name in _READ)}, _offset, "key", source_partition, source_to, source_epoch,
+    epoch_us(_kafka_time) AS kafka_time
+FROM rollups WHERE {_HERE} AND "key" <> '{SPAN_KEY}' ORDER BY _offset, rowid
+"""
+
+
+_SAID = ("key", "source_partition", "source_to", "source_epoch", "kafka_time")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Positions of one partition of llm.rollups under one epoch, to be judged."""
+
+    partition: int
+    epoch: int
+    first: int
+    upto: int
+
+
+def stretches(query: Query, *, since: int, until: int) -> list[Stretch]:
+    """Return what landed between two moments (Kafka's time, µs UTC), by partition and epoch."""
+    rows = query(_SPANS, [since, until, _day(since), _day(until)]).to_pylist()
+    return [Stretch(row["_partition"], row["_epoch"], row["first"], row["upto"]) for row in rows]
+
+
+def judge(
+    query: Query,
+    stretches: Sequence[Stretch],
+    judge: Judge,
+    *,
+    progress: Callable[[int], None] = lambda positions: None,
+) -> Iterator[Alert]:
+    """Yield the alerts of ``stretches``, which are those of ``stretches()``, partition by partition.
+
+    Args:
+        query: on the lake.
+        stretches: what to judge, those of one partition in the order of their epochs.
+        judge: detectors and timing, as the live stage has them.
+        progress: told how many positions were judged, now and then.
+    """
+    state, partition = PartitionState(), -1
+    for stretch in stretches:
+        if stretch.partition != partition:
+            state, partition = PartitionState(), stretch.partition
+        state.begin_again(stretch.first)
+        for first in range(stretch.first, stretch.upto, _CHUNK):
+            upto = min(first + _CHUNK, stretch.upto)
+            for offset, item in items(query, stretch.partition, stretch.epoch, first, upto):
+                state.position = offset + 1
+                yield from judge.take(state, item)
+            progress(upto - first)
+
+
+def items(query: Query, partition: int, epoch: int, first: int, upto: int) -> Iterator[tuple[int, Batch | TickAt]]:
+    """Yield (offset, what stands there) of the positions [first, upto) of llm.rollups that detect judges."""
+    here = [partition, epoch, first, upto]
+    ticks = {row["_offset"]: row for row in query(_TICKS, here).to_pylist()}
+    rows = query(_ROLLUPS, here)
+    spans = _spans(rows.column("_offset").to_numpy())
+    for offset in sorted(ticks.keys() | spans.keys()):
+        yield offset, _tick(ticks[offset]) if offset in ticks else _batch(rows.slice(*spans[offset]))
+
+
+def _tick(row: Mapping[str, Any]) -> TickAt:
+    sources = {s.pop("partition"): SourceTick(**s) for s in row["sources"]}
+    return TickAt(Tick(row["wall"], sources, row["slot"]), row["kafka_time"])
+
+
+def _batch(rows: pa.Table) -> Batch:
+    (said,) = rows.slice(0, 1).select(_SAID).to_pylist()
+    return batch(
+        said["key"],
+        rows.select(_READ),
+        source=said["source_partition"],
+        next_offset=said["source_to"],
+        epoch=said["source_epoch"],
+        kafka_time=said["kafka_time"],
+    )
+
+
+def _spans(offsets: NDArray[np.int64]) -> dict[int, tuple[int, int]]:
+    """Return offset -> (first row, rows) of ascending offsets."""
+    found, first, count = np.unique(offsets, return_index=True, return_counts=True)
+    return {int(o): (int(a), int(n)) for o, a, n in zip(found, first, count, strict=True)}
+
+
+def _day(at: int) -> date:
+    return datetime.fromtimestamp(at / 1e6, UTC).date()

@@ -1,0 +1,143 @@
+"""``backtest``: the live detectors over what has landed, with the rules as they are or as they might be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from schemas.alerts import Alert
+from schemas.errors import SettingsError
+from tailrace import wiring
+from tailrace.cli.context import get, print_json
+from tailrace.cli.lake import open_lake
+from tailrace.cli.rows import shown
+from tailrace.stages import wall
+from tailrace.times import moment, span
+from warehouse.readonly import ReadOnlyLake
+
+_TOLD = """
+SELECT id, seq, alert FROM alerts WHERE detector = ANY($1)
+AND epoch_us(detected_at) >= $2 AND epoch_us(detected_at) < $3
+"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("backtest")(_backtest)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What the live stage told and the backtest tells, state by state."""
+
+    same: int
+    only_live: int
+    only_here: int
+    other_words: int
+
+
+def _backtest(
+    context: typer.Context,
+    since: Annotated[str, typer.Option("--from", help="Since then: 2h, 7d (ago), or a time.")] = "24h",
+    until: Annotated[str | None, typer.Option("--to", help="Until then; without it: now.")] = None,
+    warm_up: Annotated[str, typer.Option(help="Judged before it, to learn what is usual; not told.")] = "1d",
+    app: Annotated[str | None, typer.Option(help="Only alerts of this app.")] = None,
+    to_set: Annotated[
+        list[str] | None, typer.Option("--set", help="DETECTOR.FIELD=NUMBER, beside the rules of the settings.")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Say how it differs from what was told live.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The alerts, one JSON object a line.")] = False,
+) -> None:
+    """Judge what has landed again: the same rollups give the same alerts under the same ids.
+
+    They do from the first landed rollup on; later beginnings know less of the past. Rollups are kept for 90 days, ticks
+    for 14.
+    """
+    from pipelines.detect import backtest  # numpy and its kin: no other command should pay for them
+    from pipelines.detect.detectors import configure
+    from pipelines.detect.judge import Judge
+
+    here = get(context)
+    now = wall()
+    first, last = moment(since, now), moment(until, now) if until else now
+    if last <= first:
+        raise SettingsError("--to", f"{until} is not after {since}", "name the beginning with --from")
+    rules = wiring.detect_rules(here.settings)
+    for text in to_set or []:
+        detector, field, value = _rule(text)
+        rules.setdefault(detector, {})[field] = value
+    judge = Judge(configure(rules))
+    with open_lake(here) as lake:
+        found = backtest.stretches(lake.query, since=first - span(warm_up), until=last)
+        with _progress(sum(s.upto - s.first for s in found)) as progress:
+            every = list(backtest.judge(lake.query, found, judge, progress=progress))
+        alerts = sorted((a for a in every if first <= _time(a) < last), key=_order)
+        names = [detector.name for detector in judge.detectors]
+        difference = _difference(lake, alerts, names, first, last) if compare else None
+    _print([a for a in alerts if app in (None, a.series.get("app"))], difference, as_json=as_json)
+
+
+def _print(alerts: Sequence[Alert], difference: Difference | None, *, as_json: bool) -> None:
+    for alert in alerts:
+        if as_json:
+            print_json(json.loads(alert.to_json()))
+        else:
+            typer.echo(shown(f"{alert.detected_at}  {alert.state:8} {alert.severity:8} {alert.rule}: {alert.title}"))
+    if not as_json:
+        fired = sum(alert.state == "firing" for alert in alerts)
+        typer.echo(f"{fired} alerts, {len(alerts)} state changes", err=True)
+    if difference:
+        typer.echo(
+            f"live: {difference.same} the same, {difference.only_live} only live, {difference.only_here} only here, "
+            f"{difference.other_words} in other words",
+            err=True,
+        )
+
+
+def _difference(lake: ReadOnlyLake, alerts: Sequence[Alert], names: list[str], first: int, last: int) -> Difference:
+    told: dict[tuple[str, int], set[str]] = {}
+    for row in lake.query(_TOLD, [names, first, last]).to_pylist():
+        told.setdefault((row["id"], row["seq"]), set()).add(_hash(row["alert"].encode()))
+    here = {(alert.id, alert.seq): _hash(alert.to_json()) for alert in alerts}
+    both = told.keys() & here.keys()
+    same = sum(told[key] == {here[key]} for key in both)
+    return Difference(same, len(told.keys() - here.keys()), len(here.keys() - told.keys()), len(both) - same)
+
+
+def _rule(text: str) -> tuple[str, str, Any]:
+    name, equals, value = text.partition("=")
+    detector, dot, field = name.partition(".")
+    if not equals or not dot:
+        raise SettingsError("--set", f"{text[:40]!r} is no rule", "write DETECTOR.FIELD=NUMBER")
+    try:
+        return detector, field, json.loads(value)
+    except (ValueError, RecursionError):
+        return detector, field, value
+
+
+@contextmanager
+def _progress(positions: int) -> Iterator[Callable[[int], None]]:
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("judging", total=positions)
+        yield lambda judged: bar.advance(task, judged)
+
+
+def _time(alert: Alert) -> int:
+    return moment(alert.detected_at, 0)
+
+
+def _order(alert: Alert) -> tuple[str, str, int]:
+    return alert.detected_at, alert.id, alert.seq
+
+
+def _hash(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

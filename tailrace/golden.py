@@ -1,0 +1,81 @@
+"""What people say of golden cases: a record on llm.log, which land carries into the lake and a refresh reads there."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Literal
+
+import msgspec
+
+from pipelines.decode import Redaction
+from pipelines.decode.rules import clean_text
+from pipelines.kafka import KafkaConfig, Producer
+from schemas.alerts import LogRecord
+from schemas.errors import FatalError, SettingsError
+from schemas.topics import LOG
+
+Verdict = Literal["accepted", "rejected"]
+_FLUSH_S = 15.0
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class NoGoldenSetError(FatalError):
+    """A set has no such version, or none at all."""
+
+    def __init__(self, set_name: str, version: int | None, catalog: str) -> None:
+        which = "no version" if version is None else f"no version {version}"
+        super().__init__(
+            f"golden set {set_name} has {which} in lake {catalog}: `tailrace golden versions` lists what there is, "
+            "`tailrace golden refresh` makes one"
+        )
+
+
+class NoGoldenCaseError(FatalError):
+    """No set ever had such a case."""
+
+    def __init__(self, case_id: str, catalog: str) -> None:
+        super().__init__(
+            f"no golden case {case_id[:80]} in any version of any set in lake {catalog}: `tailrace golden show` lists "
+            "the cases of a set with their ids"
+        )
+
+
+def set_name(text: str) -> str:
+    """Return the name of a set as it was given.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    if not _NAME.fullmatch(text):
+        problem = f"{text[:80]!r} is no name of a golden set"
+        raise SettingsError("--set", problem, "use up to 64 of a-z, 0-9, . _ -, the first a letter or digit")
+    return text
+
+
+def review(
+    kafka: KafkaConfig, case_id: str, verdict: Verdict, *, actor: str, now: int, expected: str | None, note: str | None
+) -> None:
+    """Write down what ``actor`` says of a case at ``now`` (µs UTC); texts are redacted first.
+
+    Raises:
+        KafkaUnavailableError: it is not written; say it again.
+    """
+    row = {
+        "id": uuid.uuid4().hex,  # sent twice, shown once
+        "actor": actor,
+        "case_id": case_id,
+        "verdict": verdict,
+        "expected": _clean(expected),
+        "note": _clean(note),
+    }
+    producer = Producer(kafka)
+    try:
+        producer.send(LOG, msgspec.json.encode(LogRecord(table="golden_reviews", at=now, row=row)))
+        producer.flush(_FLUSH_S)
+    finally:
+        producer.close(0.0)
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean_text(Redaction().redactor().text(text))

@@ -1,0 +1,96 @@
+"""Exports: the shapes that other tools read, and no text in them that those would run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from jobs.golden import openai, promptfoo
+
+CASE: dict[str, Any] = {
+    "case_id": "0123456789abcdef",
+    "call_id": "00000000-0000-4000-8000-000000000001",
+    "app": "bot",
+    "feature": None,
+    "model": "gpt-4o",
+    "prompt_name": "answer",
+    "prompt_version": "3",
+    "reasons": ["edited", "refused"],
+    "system_text": "be kind",
+    "messages": [{"role": "user", "text": "hi"}, {"role": "assistant", "text": "ho"}, {"role": None, "text": "why?"}],
+    "input_text": "why?",
+    "output_text": "no",
+    "expected": "because",
+    "expected_from": "edit",
+    "variables": '{"name":"Ann","items":["a","b"],"input":"not ours","_conversation":"x","__proto__":"x","n":3}',
+}
+
+
+def test_promptfoo_gets_variables_checks_and_where_it_is_from():
+    test = promptfoo(CASE)
+    assert set(test) == {"vars", "assert", "metadata"}
+    assert test["vars"] == {
+        "name": "Ann",
+        "items": '["a", "b"]',
+        "n": 3,
+        "input": "why?",
+        "system": "be kind",
+        "messages": json.dumps(openai(CASE)["input"]),
+    }
+    assert test["assert"] == [{"type": "similar", "value": "because", "threshold": 0.8}, {"type": "not-is-refusal"}]
+    assert test["metadata"]["case_id"] == CASE["case_id"]
+    assert test["metadata"]["reasons"] == ["edited", "refused"]
+    cut = promptfoo({**CASE, "reasons": ["truncated"], "expected": None})
+    assert cut["assert"] == [{"type": "finish-reason", "value": "stop"}]
+
+
+def test_openai_gets_messages_and_the_answer_or_null():
+    assert openai(CASE) == {
+        "input": [
+            {"role": "system", "content": "be kind"},
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": "ho"},
+            {"role": "user", "content": "why?"},
+        ],
+        "ideal": "because",
+    }
+    bare = openai({**CASE, "messages": None, "system_text": None, "expected": None})
+    assert bare == {"input": [{"role": "user", "content": "why?"}], "ideal": None}
+    own = [{"role": "system", "text": "mine"}, {"role": "user", "text": "why?"}]
+    assert [m["content"] for m in openai({**CASE, "messages": own})["input"]] == ["mine", "why?"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{7*7}}",
+        "{{{7*7}}}",
+        "{{ range.constructor('return 1')() }}",
+        "{% for i in range(9) %}x{% endfor %}",
+        "{# gone #}",
+        "file:///etc/passwd",
+        "  file://x.js",
+        "FILE://x.py",
+        "package:evil:run",
+        "{% endraw %}{{x}}",
+    ],
+)
+def test_nothing_that_promptfoo_would_run_reaches_it(text):
+    fields = ("system_text", "input_text", "expected", "app", "feature", "model", "prompt_name", "prompt_version")
+    variables = json.dumps({"v": text, "deep": [text, {"k": text}], text: "key"})
+    case = {**CASE, **dict.fromkeys(fields, text), "messages": [{"role": text, "text": text}], "variables": variables}
+    for value in _strings(promptfoo({**case, "reasons": [f"low_score:{text}", "refused"]})):
+        assert not any(opener in value for opener in ("{{", "{%", "{#")), value
+        assert not value.strip().lower().startswith(("file://", "package:")), value
+    told = promptfoo(case)["vars"]["input"].replace("\u2060", "")
+    assert told == text, "a reader sees what was said"
+    assert json.loads(promptfoo(case)["vars"]["messages"])[1]["content"].replace("\u2060", "") == text
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [text for key, item in inner for text in (*_strings(key), *_strings(item))]

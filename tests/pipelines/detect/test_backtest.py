@@ -1,0 +1,111 @@
+"""The detectors over landed rollups say what they said live, in the same words and under the same ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipelines.detect import backtest
+from pipelines.detect.judge import Judge, PartitionState
+from pipelines.land.rows import land_rows
+from schemas.alerts import Alert
+from schemas.records import Move, Record, Records
+from schemas.topics import ROLLUPS
+from tests.pipelines.detect.traffic import HOUR, SECOND, T0, Incident, Stream
+from warehouse.connect import LakeConfig
+from warehouse.lake import Lake
+from warehouse.readonly import ReadOnlyLake
+from warehouse.upkeep import Pace, merge
+
+MINUTE = 60 * SECOND
+
+
+def heard() -> list[Record]:
+    """An hour of history and ten live minutes with a runaway user and a guardrail's surge in them."""
+    stream = Stream(
+        seed=5,
+        incidents=(
+            Incident(T0 + MINUTE, T0 + 4 * MINUTE, user="u-7", rate=3.0),
+            Incident(T0 + 5 * MINUTE, T0 + 8 * MINUTE, guardrail="pii", share=0.4),
+        ),
+    )
+    history = list(stream.records(T0 - HOUR, T0, live=False, batch_s=60))
+    return [*history, *stream.records(T0, T0 + 10 * MINUTE, live=True), *stream.idle(T0 + 10 * MINUTE, 120)]
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return heard()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    with Lake.open(LakeConfig(str(tmp_path / "catalog.sqlite"), str(tmp_path / "data")), now=lambda: T0) as opened:
+        opened.ensure_partitions(ROLLUPS, "one", {0: 0})
+        yield opened
+
+
+def land(lake: Lake, records: Sequence[Record], *, batches: int = 6) -> None:
+    size = len(records) // batches + 1
+    for begin in range(0, len(records), size):
+        part = records[begin : begin + size]
+        columns = [[getattr(r, name) for r in part] for name in ("offset", "kafka_time", "key", "value", "headers")]
+        span = {0: (part[0].offset, part[-1].offset + 1)}
+        found = Records(ROLLUPS, [0] * len(part), *columns, span)
+        rows = land_rows(found, epoch=lake.epoch(ROLLUPS), landed_at=T0)
+        lake.append(rows, [Move(ROLLUPS, 0, *span[0])])
+
+
+def again(lake: Lake, *, since: int = 0, until: int = 2 * T0) -> list[Alert]:
+    reader = ReadOnlyLake.open(lake.config)
+    try:
+        found = backtest.stretches(reader.query, since=since, until=until)
+        return list(backtest.judge(reader.query, found, Judge()))
+    finally:
+        reader.close()
+
+
+def test_the_same_alerts_in_the_same_words_also_after_the_files_were_merged(lake: Lake, records: list[Record]) -> None:
+    live = list(Judge().run(records))
+    assert {a.detector for a in live} == {"spike", "surge"}
+    assert [a.state for a in live if a.state != "update"] == ["firing", "resolved"] * 2
+    land(lake, records)
+    assert [a.to_json() for a in again(lake)] == [a.to_json() for a in live]
+    for table in ("rollups", "ticks"):
+        merge(Pace(lake, rest=0), table)
+    assert [a.to_json() for a in again(lake)] == [a.to_json() for a in live]
+
+
+def test_pages_make_no_difference(lake: Lake, records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+    land(lake, records)
+    whole = again(lake)
+    monkeypatch.setattr(backtest, "_CHUNK", 97)
+    assert again(lake) == whole
+
+
+def test_a_beginning_in_the_middle_knows_less_and_says_nothing_of_what_came_before(
+    lake: Lake, records: list[Record]
+) -> None:
+    land(lake, records)
+    found = again(lake, since=T0 + 4 * MINUTE)
+    assert all(a.detected_at > "2026" for a in found)
+    assert not [a for a in found if a.detector == "spike" and a.state == "firing"]
+    assert again(lake, since=T0 + HOUR) == []
+
+
+def test_a_topic_made_anew_goes_on_where_the_live_stage_goes_on(lake: Lake, records: list[Record]) -> None:
+    cut = next(i for i, r in enumerate(records) if r.kafka_time >= T0 + 3 * MINUTE)
+    first = records[:cut]
+    second = [
+        Record(r.topic, r.partition, i, r.kafka_time, r.key, r.value, r.headers) for i, r in enumerate(records[cut:])
+    ]
+    judge, state = Judge(), PartitionState()
+    live = list(judge.run(first, state))
+    state.begin_again(0)
+    live += list(judge.run(second, state))
+    land(lake, first)
+    lake.adopt(ROLLUPS, "two", {0: 0}, cause="made again")
+    land(lake, second)
+    assert [a.to_json() for a in again(lake)] == [a.to_json() for a in live]

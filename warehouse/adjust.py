@@ -1,0 +1,202 @@
+"""Re-pricing as rows of a ledger: which calls there are to price again, and their adjustments, written once.
+
+An adjustment is a difference, so two writers that find the same one must not both write it. One writes at a time, by a
+row of ``job_claims`` that every write changes: whoever lost it is refused by the lake itself, and whether a COMMIT
+without an answer happened is read from it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, datetime
+
+import duckdb
+import pyarrow as pa
+
+from schemas import faults
+from schemas.errors import RetryableError
+from schemas.tables import COST_ADJUSTMENTS
+from warehouse import claims
+from warehouse.claims import Claim
+from warehouse.connect import LAKE
+from warehouse.lake import Lake
+
+NAME = "reprice"
+"""Of the row; no job is called so."""
+_LEASE_US = 300_000_000
+"""Far longer than a slice: who is silent for so long is dead."""
+_DELTAS = """
+SELECT _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
+    arg_max(price_version, adjusted_at) AS version
+FROM cost_adjustments WHERE day >= $1 AND day <= $2 GROUP BY ALL
+"""
+_KNOWN = """
+CASE WHEN a.delta_usd IS NULL THEN c.cost_usd ELSE (coalesce(c.cost_usd, 0) + a.delta_usd)::DECIMAL(18,9) END
+"""
+_VERSION = "coalesce(a.version, c.price_version)"
+_FROM = f"""
+FROM raw_calls AS c LEFT JOIN ({_DELTAS}) AS a USING (_epoch, _partition, _offset)
+WHERE c.day >= $1 AND c.day <= $2 AND NOT coalesce(c._dup, false)
+    AND ($3::VARCHAR IS NULL OR c.app = $3)
+    AND ($4::VARCHAR IS NULL OR coalesce(c.response_model, c.model) ILIKE $4::VARCHAR ESCAPE '\\')
+"""
+_GROUPS = f"""
+SELECT c.provider, c.model, c.response_model, c.service_tier, {_VERSION} AS price_version,
+    count(*) FILTER ({_KNOWN} IS NULL) AS unpriced, count(*) FILTER ({_KNOWN} IS NOT NULL) AS priced {_FROM}
+GROUP BY ALL ORDER BY ALL
+"""
+
+
+_MATCH = " AND ".join(
+    f"{mine} IS NOT DISTINCT FROM w.{theirs}"
+    for mine, theirs in (
+        *((f"c.{name}", name) for name in ("provider", "model", "response_model", "service_tier")),
+        (_VERSION, "price_version"),
+    )
+)
+
+
+class RepricingRunsError(RetryableError):
+    """Somebody re-prices this lake already."""
+
+    def __init__(self, catalog: str, owner: str) -> None:
+        self.owner = owner
+        super().__init__(f"{owner} re-prices lake {catalog} already; wait until it is done, or five minutes if it died")
+
+
+class RepricingLostError(RetryableError):
+    """Another one took over, because we were silent for too long."""
+
+    def __init__(self, catalog: str) -> None:
+        super().__init__(f"another process re-prices lake {catalog} by now; run it again to see what is left")
+
+
+class Choice:
+    """Which calls: whole days, and perhaps one app or model."""
+
+    def __init__(self, since: date, until: date, *, app: str | None = None, model: str | None = None) -> None:
+        """Take days (UTC, both included), an app, and a model's name in which * stands for anything."""
+        self.since, self.until = since, until
+        self._rest = [app, None if model is None else _like(model)]
+
+    def on(self, first: date, last: date) -> list[object]:
+        """Return the parameters of a query over the days ``first`` to ``last``."""
+        return [first, last, *self._rest]
+
+
+def groups(lake: Lake, choice: Choice) -> list[dict[str, object]]:
+    """Return provider, model, response_model, service_tier and price_version (of the book by which a cost is known now)
+    of what was chosen, and how many calls have a cost (``priced``) and have none (``unpriced``).
+    """
+    return list(lake.query(_GROUPS, choice.on(choice.since, choice.until)).to_pylist())
+
+
+def days(lake: Lake, choice: Choice) -> list[date]:
+    """Return the days on which there are calls."""
+    sql = f"SELECT DISTINCT c.day {_FROM} ORDER BY 1"
+    return list(lake.query(sql, choice.on(choice.since, choice.until))["day"].to_pylist())
+
+
+def calls(
+    lake: Lake, choice: Choice, day: date, *, wanted: pa.Table, columns: Sequence[str], rows: int
+) -> Iterator[pa.Table]:
+    """Yield the calls of one day that are in ``wanted``, at most ``rows`` at a time.
+
+    Each has ``columns`` of raw_calls, ``cost_status`` as landed and ``known_usd``, the cost as now known.
+
+    Args:
+        lake: opened with ``lander=False``.
+        choice: which calls.
+        day: of them.
+        wanted: provider, model, response_model, service_tier, price_version, also_priced: the calls to look at; those
+            that have a cost already only where ``also_priced``.
+        columns: names of our own, never a stranger's.
+        rows: of one table.
+    """
+    chosen = ", ".join("c.id::VARCHAR AS id" if name == "id" else f'c."{name}"' for name in columns)
+    sql = (
+        f"SELECT {chosen}, c.cost_status, {_KNOWN} AS known_usd {_FROM} AND EXISTS (FROM wanted AS w "
+        f"WHERE {_MATCH} AND (w.also_priced OR {_KNOWN} IS NULL))"
+    )
+    # one that reads beside the one that writes: they do not share a transaction
+    with lake.connection.cursor() as reader:
+        reader.execute(f"USE {LAKE}")
+        reader.register("wanted", wanted)
+        for batch in reader.execute(sql, choice.on(day, day)).to_arrow_reader(rows):
+            if batch.num_rows:
+                yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def writing(lake: Lake, *, now: Callable[[], int], owner: str = "") -> Iterator[Callable[[pa.Table], None]]:
+    """Yield what appends rows to ``cost_adjustments``; nobody else does so meanwhile.
+
+    Raises:
+        RepricingRunsError: somebody does.
+        RepricingLostError: from the writer, where somebody took over.
+        LakeBusyError: others held the catalog for too long.
+    """
+    owner = owner or f"{socket.gethostname()}/{os.getpid()}"
+    was = _claim(lake)
+    at = now()
+    if was and was.ended_at is None and was.lease_until > at and not _dead(was.owner):
+        raise RepricingRunsError(lake.config.name, was.owner)
+    mine = Claim(NAME, at, 1, owner, at, at + _LEASE_US, None)
+    if not claims.move(lake, was, mine):
+        raise RepricingRunsError(lake.config.name, "somebody else")
+
+    def write(rows: pa.Table) -> None:
+        nonlocal mine
+        following = replace(mine, attempt=mine.attempt + 1, lease_until=now() + _LEASE_US)
+        found: Claim | None = None
+
+        def body(connection: duckdb.DuckDBPyConnection) -> None:
+            nonlocal found
+            found = claims.read_by(connection, NAME)
+            if found == mine and claims.put(connection, mine, following):
+                lake.put(connection, {COST_ADJUSTMENTS.name: rows})
+            faults.point("reprice.before_commit")
+
+        lake.transact(body, settled=lambda: _claim(lake) == following)
+        if found not in (mine, following):
+            raise RepricingLostError(lake.config.name)
+        mine = following
+        faults.point("reprice.after_commit")
+
+    try:
+        yield write
+    finally:
+        claims.move(lake, mine, replace(mine, ended_at=max(now(), mine.claimed_at)))
+
+
+def stamped(rows: pa.Table, at: datetime) -> pa.Table:
+    """Return ``rows`` with the moment at which their costs became known."""
+    field = COST_ADJUSTMENTS.schema.field("adjusted_at")
+    return rows.append_column(field, pa.array([at] * rows.num_rows, field.type))
+
+
+def _dead(owner: str) -> bool:
+    """Whether a process of this host of that number is no more; of others nobody knows."""
+    host, _, pid = owner.rpartition("/")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _claim(lake: Lake) -> Claim | None:
+    return claims.read_by(lake.connection, NAME)
+
+
+def _like(pattern: str) -> str:
+    escaped = pattern.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped.replace("*", "%")

@@ -1,0 +1,13 @@
+-- What people said of golden cases; the newest word on a case counts. A record that was sent twice is shown once.
+-- logged_at: when
+-- actor: who
+-- case_id: of which case
+-- verdict: accepted (it stays) or rejected (it leaves, and what is nearly the same does not come in)
+-- expected: what the answer should be; NULL = not said
+-- note: why, in words
+-- entry: the whole record
+SELECT "at" AS logged_at, "row"->>'actor' AS actor, "row"->>'case_id' AS case_id, "row"->>'verdict' AS verdict,
+    "row"->>'expected' AS expected, "row"->>'note' AS note, "row"::JSON AS entry
+FROM log_records
+WHERE "table" = 'golden_reviews'
+QUALIFY "row"->>'id' IS NULL OR row_number() OVER (PARTITION BY "row"->>'id' ORDER BY _partition, _offset) = 1
