@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import structlog
 
-from schemas.tables import LEDGER, TABLES
+from schemas.tables import JOB_CLAIMS, TABLES
 from warehouse import ledger
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.locks import upkeep
 from warehouse.upkeep import (
     RETAINED,
     Cleaned,
@@ -37,6 +39,8 @@ log = structlog.get_logger(__name__)
 RETENTION_DAYS: Mapping[str, int] = {"rollups": 90, "ticks": 14, "embeddings": 30, "dead_bytes": 7}
 """Days that each table keeps. What is not named stays for ever; calls, feedback, evals and dead may be named."""
 _SHORTEST_H = 0.25
+_DEAD_CLAIMS = 2_500
+"""A move of a claim reads them all: 10 ms."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class MaintainReport:
     old_files_removed: int
     orphans_found: int
     orphans_removed: int
+    alone: bool
+    """False where another run merged and expired meanwhile: that was left to it."""
     files: int
     """Files that the newest snapshot reads, over all tables."""
     ledger_rows: int
@@ -129,7 +135,9 @@ def maintain(
     at = datetime.fromtimestamp(now() / 1e6, UTC)
     problems: list[str] = []
     limited = replace(config, memory_limit=said.memory_limit, threads=1)
-    with Lake.open(limited, now=now, lander=False, create=False) as lake:
+    with ExitStack() as held:
+        lake = held.enter_context(Lake.open(limited, now=now, lander=False, create=False))
+        alone = held.enter_context(upkeep(config.catalog)) if config.on_sqlite else True
 
         def pace() -> Pace:
             paces.append(Pace(lake, slice_s=said.slice_s, rest=said.rest, stop=stop))
@@ -141,9 +149,12 @@ def maintain(
             table: drop_old_days(pace(), table, before=today - timedelta(days=days), at=at)
             for table, days in (said.retention_days if said.clean else {}).items()
         }
-        merging = pace()
-        merged = [merge(merging, t.name, target_bytes=said.target_bytes) for t in TABLES if t is not LEDGER]
-        expired = expire_snapshots(pace(), before=at - timedelta(hours=said.snapshots_h))
+        merged, expired = list[Merged](), 0
+        if alone:  # else another run does just that, and each would take the other for a busy land
+            merging = pace()
+            merged = [merge(merging, t.name, target_bytes=said.target_bytes) for t in TABLES if not t.inlined]
+            expired = expire_snapshots(pace(), before=at - timedelta(hours=said.snapshots_h))
+            _shed_claims(pace())
         old, orphans = 0, Cleaned(0, 0)
         try:
             if said.clean:
@@ -163,6 +174,7 @@ def maintain(
             old_files_removed=old,
             orphans_found=orphans.found,
             orphans_removed=orphans.removed,
+            alone=alone,
             files=count_files(lake),
             ledger_rows=ledger.dead_rows(lake.connection),
             slices=sum(p.slices for p in paces),
@@ -172,3 +184,12 @@ def maintain(
         )
     log.info("lake_maintained", took_s=report.took_s, files=report.files, slices=report.slices, ok=report.ok)
     return report
+
+
+def _shed_claims(pace: Pace) -> None:
+    """Shed the dead rows that moves of claims left behind, as land does those of the ledger."""
+    connection = pace.lake.connection
+    if pace.stopped or ledger.dead_rows(connection, JOB_CLAIMS) < _DEAD_CLAIMS:
+        return
+    ledger.prepare_replacement(connection, JOB_CLAIMS)
+    pace.run(lambda open_one: ledger.replace(open_one, JOB_CLAIMS))

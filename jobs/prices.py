@@ -6,10 +6,11 @@ Nothing that landed is changed: ``cost_adjustments`` gets a row with the differe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
 import msgspec
@@ -18,6 +19,8 @@ import pyarrow.compute as pc
 import structlog
 
 from pipelines.decode import PriceBook, PriceBookError, PriceBooks, default_book
+from pipelines.decode.book import Key
+from pipelines.decode.price import UNPRICED
 from pipelines.decode.reprice import READ, Group, Wanted, adjustments, wanted
 from pipelines.kafka import KafkaConfig
 from pipelines.prices import announce, published
@@ -126,44 +129,62 @@ def reprice(
     done = True
     limited = replace(config, memory_limit=memory_limit, threads=1)
     with Lake.open(limited, now=now, lander=False, create=False) as lake:
-        chosen = _wanted(lake, book, choice, undated)
-        for day in adjust.days(lake, choice) if chosen else ():
-            # taken before its calls are read: what others wrote is known then
-            with nullcontext(_nothing) if dry_run else adjust.writing(lake, now=now) as write:
-                for calls in adjust.calls(lake, choice, day, wanted=_table(chosen), columns=READ, rows=_ROWS):
-                    if stop():
-                        done = False
-                        break
-                    rows = adjustments(calls, book)
-                    if rows.num_rows:
-                        write(adjust.stamped(rows, datetime.fromtimestamp(now() / 1e6, UTC)))
-                    new = pc.sum(pc.equal(rows["reason"], "unpriced")).as_py() or 0
-                    looked, priced, corrected = looked + len(calls), priced + new, corrected + len(rows) - new
-                    delta += pc.sum(rows["delta_usd"]).as_py() or 0
-                    progress(day, looked)
-            if not done:
-                break
+        days = adjust.days(lake, choice)
+        chosen = _wanted(lake, book, choice, days, undated)
+        # taken before the calls are read: what others wrote is known then
+        with nullcontext() if dry_run else adjust.writing(lake, now=now) as adjuster:
+            for day, calls in _calls(lake, choice, days, chosen, adjuster):
+                if stop():
+                    done = False
+                    break
+                rows = adjustments(calls, book, undated=undated)
+                if adjuster and rows.num_rows:
+                    adjuster.write(rows)
+                new = pc.sum(pc.equal(rows["reason"], UNPRICED)).as_py() or 0
+                looked, priced, corrected = looked + len(calls), priced + new, corrected + len(rows) - new
+                delta += pc.sum(rows["delta_usd"]).as_py() or 0
+                progress(day, looked)
     took = round(time.monotonic() - began, 3)
     log.info("calls_repriced", book=book.version, looked_at=looked, priced=priced, corrected=corrected, took_s=took)
     return RepriceReport(done, took, looked, priced, corrected, delta)
 
 
-def _nothing(_rows: pa.Table) -> None:
-    """Write as a dry run does."""
+def _calls(
+    lake: Lake, choice: Choice, days: Sequence[date], chosen: Sequence[Wanted], adjuster: adjust.Adjuster | None
+) -> Iterator[tuple[date, pa.Table]]:
+    """Yield (day, calls to look at), and keep the claim of ``adjuster`` alive between two of them."""
+    for day in days if chosen else ():
+        for calls in adjust.calls(lake, choice, day, wanted=_table(chosen), columns=READ, rows=_ROWS):
+            yield day, calls
+            if adjuster:
+                adjuster.renew()
+        if adjuster:
+            adjuster.renew()
 
 
-def _wanted(lake: Lake, book: PriceBook, choice: Choice, undated: bool) -> list[Wanted]:
-    found = adjust.groups(lake, choice)
-    versions = sorted({str(row["price_version"]) for row in found})
+def _wanted(lake: Lake, book: PriceBook, choice: Choice, days: Sequence[date], undated: bool) -> list[Wanted]:
+    """Return which calls to look at one by one; days are asked one after the other, so that each fits the memory."""
+    counts: Counter[tuple[Key, str, bool]] = Counter()
+    for day in days:
+        for row in adjust.groups(lake, choice, day):
+            key, version = _key(row), str(row["price_version"])
+            counts[key, version, True] += int(str(row["priced"]))
+            counts[key, version, False] += int(str(row["unpriced"]))
+    versions = sorted({version for _, version, _ in counts})
     rows = lake.query("SELECT version, book FROM prices WHERE version = ANY($1)", [versions]).to_pylist()
     old = PriceBooks([book, *_books(row["book"] for row in rows)])
+    names = dict.fromkeys((key, version) for key, version, _ in counts)
+    groups = [Group(key, v, unpriced=counts[key, v, False], priced=counts[key, v, True]) for key, v in names]
     since, until = _micros(choice.since), _micros(choice.until + timedelta(days=1)) - 1
-    return wanted(map(_group, found), old, book, since=since, until=until, undated=undated)
+    return wanted(groups, old, book, since=since, until=until, undated=undated)
 
 
-def _group(row: Mapping[str, object]) -> Group:
-    key = tuple(row[name] for name in ("provider", "model", "response_model", "service_tier"))
-    return Group(key, str(row["price_version"]), int(str(row["unpriced"])), int(str(row["priced"])))  # type: ignore[arg-type]
+def _key(row: Mapping[str, object]) -> Key:
+    provider, model, response_model, tier = (
+        None if (value := row[name]) is None else str(value)
+        for name in ("provider", "model", "response_model", "service_tier")
+    )
+    return provider, model, response_model, tier
 
 
 def _books(texts: Iterable[str]) -> Iterable[PriceBook]:

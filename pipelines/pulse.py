@@ -44,6 +44,8 @@ class Reporting(Protocol):
     """time.monotonic() of the last progress."""
     recovered: bool
     """Whether the tables have been there once."""
+    topic_id: str
+    """The broker's id of the source that the positions are of; empty before it is known."""
     trouble: str
     """Why no progress can be made, which no restart would change; empty otherwise."""
 
@@ -90,7 +92,6 @@ class _Pulse:
         self.stalled = False
         self.cut = False
         """The topic is another one, or ends before what was read. A start begins with what is there."""
-        self.topic_id = ""
 
     def felt(self) -> bool:
         """Whether the stage lives, as far as can be told."""
@@ -141,11 +142,10 @@ class _Pulse:
             self.answers = True
             self.stalled = self._one_stands(now)
             ends = {n: end for n, (_, end) in self.marks.items()}
-            self.topic_id = self.topic_id or found
-            self.cut = self.topic_id != found
+            self.cut = self.stage.topic_id not in ("", found)
             self.cut |= not self._settling() and any(read[n] > ends[n] for n in read.keys() & ends.keys())
             if self.cut:
-                log.error("log_cut", topic=self.topic, topic_id=found, was=self.topic_id, read=read, ends=ends)
+                log.error("log_cut", topic=self.topic, topic_id=found, was=self.stage.topic_id, read=read, ends=ends)
 
     def _one_stands(self, now: float) -> bool:
         if self._settling() or self.stage.trouble:

@@ -239,7 +239,9 @@ GOLDEN_CASES = Table(
         expected_from=S,
         variables=S,
     ),
-    "test cases out of production failures; each version of a set holds all its cases, none is ever changed",
+    "test cases out of production failures; each version of a set holds all its cases, and none is changed but for the "
+    "texts of rejected ones, which go",
+    "set_name, version",
 )
 GOLDEN_VERSIONS = Table(
     "golden_versions",
@@ -259,8 +261,14 @@ GOLDEN_VERSIONS = Table(
         near_duplicates=I64,
         settings=S,
         owner=S,
+        blanked=I32,
     ),
     "versions of the golden sets; a row and its cases are written in one transaction",
+)
+GOLDEN_REJECTED = Table(
+    "golden_rejected",
+    _plain(set_name=S, case_id=S, sketch=S, rejected_at=TIME),
+    "golden cases that a review rejected: their texts are gone, a sketch keeps out what says nearly the same",
 )
 
 EVENT_TABLES = (RAW_CALLS, RAW_FEEDBACK, RAW_EVALS)
@@ -284,6 +292,7 @@ TABLES = (
     COST_ADJUSTMENTS,
     GOLDEN_CASES,
     GOLDEN_VERSIONS,
+    GOLDEN_REJECTED,
 )
 TABLES_OF = {
     topics.EVENTS: tuple(table.name for table in EVENT_TABLES),

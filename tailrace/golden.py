@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
-from pipelines.decode import Redaction
+from jobs.golden import redactor
 from pipelines.decode.rules import clean_text
 from pipelines.kafka import KafkaConfig, Producer
 from schemas.alerts import LogRecord
@@ -41,6 +42,16 @@ class NoGoldenCaseError(FatalError):
         )
 
 
+class GoldenCaseGoneError(FatalError):
+    """A rejected case is to come back, and a refresh has blanked it."""
+
+    def __init__(self, case_id: str) -> None:
+        super().__init__(
+            f"golden case {case_id[:80]} cannot come back: a review rejected it, and the refresh after that removed "
+            "its texts from all versions; accept another case"
+        )
+
+
 def set_name(text: str) -> str:
     """Return the name of a set as it was given.
 
@@ -54,20 +65,39 @@ def set_name(text: str) -> str:
 
 
 def review(
-    kafka: KafkaConfig, case_id: str, verdict: Verdict, *, actor: str, now: int, expected: str | None, note: str | None
+    kafka: KafkaConfig,
+    case: Mapping[str, Any],
+    verdict: Verdict,
+    *,
+    actor: str,
+    now: int,
+    expected: str | None,
+    note: str | None,
 ) -> None:
-    """Write down what ``actor`` says of a case at ``now`` (µs UTC); texts are redacted first.
+    """Write down what ``actor`` says of a case at ``now`` (µs UTC).
+
+    Texts are redacted first, and whoever is new in them is numbered on from those in the case.
+
+    Args:
+        kafka: where to.
+        case: columns of golden_cases.
+        verdict: on it.
+        actor: who says so.
+        now: when.
+        expected: what the answer should be; empty: what was said of it before is withdrawn.
+        note: why.
 
     Raises:
         KafkaUnavailableError: it is not written; say it again.
     """
+    text = redactor(case, case["expected"], expected, note)
     row = {
         "id": uuid.uuid4().hex,  # sent twice, shown once
         "actor": actor,
-        "case_id": case_id,
+        "case_id": case["case_id"],
         "verdict": verdict,
-        "expected": _clean(expected),
-        "note": _clean(note),
+        "expected": _clean(text(expected)),
+        "note": _clean(text(note)),
     }
     producer = Producer(kafka)
     try:
@@ -78,4 +108,4 @@ def review(
 
 
 def _clean(text: str | None) -> str | None:
-    return None if text is None else clean_text(Redaction().redactor().text(text))
+    return None if text is None else clean_text(text)

@@ -100,7 +100,7 @@ class GoldenSettings(_Section):
     """How the golden set is made out of what failed in production."""
 
     days: int = Field(7, ge=1, le=90)
-    """Failures of so many days are looked at."""
+    """Failures of so many days at least are looked at; what nobody looked at yet is made up for, up to 35 days."""
     size: int = Field(200, ge=1, le=2000)
     """Cases that a set aims at."""
     turnover: float = Field(0.3, ge=0, le=1)
@@ -109,6 +109,15 @@ class GoldenSettings(_Section):
     """Jaccard index of word 3-shingles from which on two cases say nearly the same."""
     seed: int = 1
     """Draws among failures that are equally grave."""
+    keep_versions: int = Field(12, ge=1)
+    """The newest versions; what is older is dropped when a set is refreshed."""
+    envs: tuple[str, ...] = ()
+    """Environments whose failures count. Empty: all but those that are named test, dev, local, staging or the like, and
+    calls that name none; ``["*"]``: all."""
+    low_scores: dict[str, float] = {}
+    """Scorer -> below what a score of its is a failure, on whatever scale. Others': below 0.5 where it lies in 0..1."""
+    lower_is_better: tuple[str, ...] | None = None
+    """Words in the names of scorers whose scores are no failure by themselves; default: toxic, bias, risk, ..."""
 
 
 class Rules(_Section):

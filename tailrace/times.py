@@ -24,13 +24,18 @@ def moment(text: str, now: int) -> int:
     Raises:
         NotATimeError: it is neither.
     """
-    if (ago := _span(text)) is not None:
-        return now - ago
     try:
-        read = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise NotATimeError(text, "how long ago (90m, 2h, 7d) or a time such as 2026-11-21T07:00:00Z") from None
-    return int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+        if (ago := _span(text)) is not None:
+            at = now - ago
+        else:
+            read = datetime.fromisoformat(text.strip())
+            at = int((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+        if at < 0:
+            raise ValueError
+    except (ValueError, OverflowError):
+        expected = "how long ago (90m, 2h, 7d) or a time since 1970 such as 2026-11-21T07:00:00Z"
+        raise NotATimeError(text, expected) from None
+    return at
 
 
 def span(text: str) -> int:

@@ -189,7 +189,7 @@ def maintain(settings: Settings) -> MaintainSettings:
 
 def golden(settings: Settings, *, days: int | None = None, size: int | None = None) -> GoldenSettings:
     """Return how a golden set is made; ``days`` and ``size`` where a person says them."""
-    from jobs.golden import GoldenSettings
+    from jobs.golden import LOWER_IS_BETTER, GoldenSettings
 
     said = settings.golden
     return GoldenSettings(
@@ -198,6 +198,10 @@ def golden(settings: Settings, *, days: int | None = None, size: int | None = No
         turnover=said.turnover,
         similarity=said.similarity,
         seed=said.seed,
+        keep_versions=said.keep_versions,
+        envs=said.envs,
+        low_scores=said.low_scores,
+        lower_is_better=LOWER_IS_BETTER if said.lower_is_better is None else said.lower_is_better,
     )
 
 

@@ -22,6 +22,8 @@ BUILDS_SQL = {
     "tailrace/doctor.py": "words for people: the id that doctor made",
     "pipelines/detect/backtest.py": "columns of the rollups",
     "warehouse/adjust.py": "columns of raw_calls",
+    "warehouse/failures.py": "names of its own steps",
+    "warehouse/reasons.py": "parts of its own questions",
     "warehouse/connect.py": "extensions and settings of this process, quoted",
     "warehouse/landed.py": "names of TABLES",
     "warehouse/lake.py": "names of TABLES",

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import socket
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -29,28 +30,34 @@ NAME = "reprice"
 """Of the row; no job is called so."""
 _LEASE_US = 300_000_000
 """Far longer than a slice: who is silent for so long is dead."""
+_LAST = "SELECT epoch_us(max(adjusted_at)) FROM cost_adjustments"
 _DELTAS = """
 SELECT _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
     arg_max(price_version, adjusted_at) AS version
-FROM cost_adjustments WHERE day >= $1 AND day <= $2 GROUP BY ALL
+FROM cost_adjustments WHERE day = $1 GROUP BY ALL
 """
 _KNOWN = """
 CASE WHEN a.delta_usd IS NULL THEN c.cost_usd ELSE (coalesce(c.cost_usd, 0) + a.delta_usd)::DECIMAL(18,9) END
 """
 _VERSION = "coalesce(a.version, c.price_version)"
+_CHOSEN = """
+($2::VARCHAR IS NULL OR c.app = $2)
+    AND ($3::VARCHAR IS NULL OR coalesce(c.response_model, c.model) ILIKE $3::VARCHAR ESCAPE '\\')
+"""
 _FROM = f"""
 FROM raw_calls AS c LEFT JOIN ({_DELTAS}) AS a USING (_epoch, _partition, _offset)
-WHERE c.day >= $1 AND c.day <= $2 AND NOT coalesce(c._dup, false)
-    AND ($3::VARCHAR IS NULL OR c.app = $3)
-    AND ($4::VARCHAR IS NULL OR coalesce(c.response_model, c.model) ILIKE $4::VARCHAR ESCAPE '\\')
+WHERE c.day = $1 AND {_CHOSEN} AND NOT coalesce(c._dup, false)
+    AND NOT EXISTS (
+        FROM late_duplicates AS d
+        WHERE d._epoch = c._epoch AND d._partition = c._partition AND d._offset = c._offset
+    )
 """
+_DAYS = f"SELECT DISTINCT c.day FROM raw_calls AS c WHERE c.day >= $1 AND c.day <= $4 AND {_CHOSEN} ORDER BY 1"
 _GROUPS = f"""
 SELECT c.provider, c.model, c.response_model, c.service_tier, {_VERSION} AS price_version,
     count(*) FILTER ({_KNOWN} IS NULL) AS unpriced, count(*) FILTER ({_KNOWN} IS NOT NULL) AS priced {_FROM}
 GROUP BY ALL ORDER BY ALL
 """
-
-
 _MATCH = " AND ".join(
     f"{mine} IS NOT DISTINCT FROM w.{theirs}"
     for mine, theirs in (
@@ -83,22 +90,21 @@ class Choice:
         self.since, self.until = since, until
         self._rest = [app, None if model is None else _like(model)]
 
-    def on(self, first: date, last: date) -> list[object]:
-        """Return the parameters of a query over the days ``first`` to ``last``."""
-        return [first, last, *self._rest]
-
-
-def groups(lake: Lake, choice: Choice) -> list[dict[str, object]]:
-    """Return provider, model, response_model, service_tier and price_version (of the book by which a cost is known now)
-    of what was chosen, and how many calls have a cost (``priced``) and have none (``unpriced``).
-    """
-    return list(lake.query(_GROUPS, choice.on(choice.since, choice.until)).to_pylist())
+    def on(self, day: date) -> list[object]:
+        """Return the parameters of a question about one day."""
+        return [day, *self._rest]
 
 
 def days(lake: Lake, choice: Choice) -> list[date]:
     """Return the days on which there are calls."""
-    sql = f"SELECT DISTINCT c.day {_FROM} ORDER BY 1"
-    return list(lake.query(sql, choice.on(choice.since, choice.until))["day"].to_pylist())
+    return list(lake.query(_DAYS, [*choice.on(choice.since), choice.until])["day"].to_pylist())
+
+
+def groups(lake: Lake, choice: Choice, day: date) -> list[dict[str, object]]:
+    """Return provider, model, response_model, service_tier and price_version (of the book by which a cost is known now)
+    of the calls of one day, and how many of them have a cost (``priced``) and have none (``unpriced``).
+    """
+    return list(lake.query(_GROUPS, choice.on(day)).to_pylist())
 
 
 def calls(
@@ -126,62 +132,85 @@ def calls(
     with lake.connection.cursor() as reader:
         reader.execute(f"USE {LAKE}")
         reader.register("wanted", wanted)
-        for batch in reader.execute(sql, choice.on(day, day)).to_arrow_reader(rows):
+        for batch in reader.execute(sql, choice.on(day)).to_arrow_reader(rows):
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
 
 
-@contextmanager
-def writing(lake: Lake, *, now: Callable[[], int], owner: str = "") -> Iterator[Callable[[pa.Table], None]]:
-    """Yield what appends rows to ``cost_adjustments``; nobody else does so meanwhile.
+class Adjuster:
+    """Appends to ``cost_adjustments`` while nobody else does; made by ``writing``."""
 
-    Raises:
-        RepricingRunsError: somebody does.
-        RepricingLostError: from the writer, where somebody took over.
-        LakeBusyError: others held the catalog for too long.
-    """
-    owner = owner or f"{socket.gethostname()}/{os.getpid()}"
-    was = _claim(lake)
-    at = now()
-    if was and was.ended_at is None and was.lease_until > at and not _dead(was.owner):
-        raise RepricingRunsError(lake.config.name, was.owner)
-    mine = Claim(NAME, at, 1, owner, at, at + _LEASE_US, None)
-    if not claims.move(lake, was, mine):
-        raise RepricingRunsError(lake.config.name, "somebody else")
+    def __init__(self, lake: Lake, claim: Claim, *, now: Callable[[], int]) -> None:
+        self.claim = claim
+        self._lake, self._now, self._renewed = lake, now, now()
+        self._last = (lake.connection.execute(_LAST).fetchone() or (0,))[0] or 0
 
-    def write(rows: pa.Table) -> None:
-        nonlocal mine
-        following = replace(mine, attempt=mine.attempt + 1, lease_until=now() + _LEASE_US)
+    def write(self, rows: pa.Table) -> None:
+        """Append ``rows``, columns of ``cost_adjustments`` but ``adjusted_at``, in one transaction.
+
+        Raises:
+            RepricingLostError: somebody took over.
+        """
+        # what is known last is told by this time: it never goes back, whatever clocks do
+        self._last = max(self._now(), self._last + 1)
+        field = COST_ADJUSTMENTS.schema.field("adjusted_at")
+        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._last)
+        self._move(rows.append_column(field, pa.array([at] * rows.num_rows, field.type)))
+        faults.point("reprice.after_commit")
+
+    def renew(self) -> None:
+        """Say that we are still at it, where we have not for a while.
+
+        Raises:
+            RepricingLostError: somebody took over.
+        """
+        if self._now() - self._renewed > _LEASE_US // 3:
+            self._move(None)
+
+    def _move(self, rows: pa.Table | None) -> None:
+        lake, mine = self._lake, self.claim
+        following = replace(mine, attempt=mine.attempt + 1, lease_until=self._now() + _LEASE_US)
         found: Claim | None = None
 
         def body(connection: duckdb.DuckDBPyConnection) -> None:
             nonlocal found
             found = claims.read_by(connection, NAME)
-            if found == mine and claims.put(connection, mine, following):
+            if found == mine and claims.put(connection, mine, following) and rows is not None:
                 lake.put(connection, {COST_ADJUSTMENTS.name: rows})
             faults.point("reprice.before_commit")
 
-        lake.transact(body, settled=lambda: _claim(lake) == following)
+        lake.transact(body, settled=lambda: claims.read_by(lake.connection, NAME) == following)
         if found not in (mine, following):
             raise RepricingLostError(lake.config.name)
-        mine = following
-        faults.point("reprice.after_commit")
+        self.claim, self._renewed = following, self._now()
 
+
+@contextmanager
+def writing(lake: Lake, *, now: Callable[[], int], owner: str = "") -> Iterator[Adjuster]:
+    """Yield who may append to ``cost_adjustments``; nobody else does meanwhile.
+
+    Raises:
+        RepricingRunsError: somebody does.
+        LakeBusyError: others held the catalog for too long.
+    """
+    was, at = claims.ensure(lake, NAME), now()
+    if was.ended_at is None and was.lease_until > at and not _dead(was.owner):
+        raise RepricingRunsError(lake.config.name, was.owner)
+    owner = owner or f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
+    mine = Claim(NAME, at, was.attempt + 1, owner, at, at + _LEASE_US, None)
+    if not claims.move(lake, was, mine):
+        raise RepricingRunsError(lake.config.name, "somebody else")
+    adjuster = Adjuster(lake, mine, now=now)
     try:
-        yield write
+        yield adjuster
     finally:
-        claims.move(lake, mine, replace(mine, ended_at=max(now(), mine.claimed_at)))
-
-
-def stamped(rows: pa.Table, at: datetime) -> pa.Table:
-    """Return ``rows`` with the moment at which their costs became known."""
-    field = COST_ADJUSTMENTS.schema.field("adjusted_at")
-    return rows.append_column(field, pa.array([at] * rows.num_rows, field.type))
+        last = adjuster.claim
+        claims.move(lake, last, replace(last, ended_at=max(now(), last.claimed_at)))
 
 
 def _dead(owner: str) -> bool:
     """Whether a process of this host of that number is no more; of others nobody knows."""
-    host, _, pid = owner.rpartition("/")
+    host, pid = (*owner.split("/"), "", "")[:2]
     if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
@@ -191,10 +220,6 @@ def _dead(owner: str) -> bool:
     except PermissionError:
         pass
     return False
-
-
-def _claim(lake: Lake) -> Claim | None:
-    return claims.read_by(lake.connection, NAME)
 
 
 def _like(pattern: str) -> str:

@@ -152,10 +152,10 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
     },
     "job_claims": {
         "job": "name of the job",
-        "due_at": "the last due time that was taken",
+        "due_at": "the last due time that was taken; of golden/SET: until when failures were looked for",
         "attempt": "1, then 2, ... where a scheduler was killed in the middle of it; 0: nothing was due yet",
         "owner": "host and home of the scheduler that took it",
-        "claimed_at": "when it did",
+        "claimed_at": "when it did; of golden/SET: from when on failures were looked for",
         "lease_until": "until when nobody else may take it",
         "ended_at": "when the run ended; NULL while it goes on, or where it was killed",
     },
@@ -189,11 +189,12 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "prompt_version": "version of the prompt template",
         "reasons": "why, the gravest first: thumbs_down, low_rating, edited, guardrail, blocked, error, refused, "
         "truncated, low_score:NAME (of the eval), drift",
-        "stratum": "under what it was drawn: app, feature and first reason, as a JSON list",
+        "stratum": "under what it was drawn: app, feature (* = the app's rarer ones), kind of the first reason; a JSON "
+        "list",
         "added_in": "version that brought it in",
         "system_text": "system instructions; like all texts of a case redacted again, whatever the app's mode",
         "messages": "the conversation sent",
-        "input_text": "text of the last user turn",
+        "input_text": "text of the last user turn; NULL, like all its texts, once a review has rejected the case",
         "output_text": "the answer that failed",
         "retrieval_docs": "what was retrieved",
         "expected": "what the answer should be; NULL = nobody said",
@@ -204,7 +205,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "set_name": "name of the golden set",
         "version": "1, 2, ...",
         "parent": "version it was made from; NULL for the first",
-        "content_hash": "SHA-256 over the canonical JSON of its cases: equal sets have equal hashes",
+        "content_hash": "SHA-256 over the canonical JSON of its cases as written: equal sets have equal hashes",
         "created_at": "when it was made",
         "window_from": "failures from then on were candidates",
         "window_to": "up to then",
@@ -214,8 +215,15 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "dropped": "cases of the version before that left: rejected in a review, or for room",
         "candidates": "calls of the window that failed",
         "near_duplicates": "of them, left out because a case says nearly the same",
-        "settings": "days, size, turnover, similarity and seed it was made with, as JSON",
+        "settings": "what it was made with, as JSON",
         "owner": "who made it",
+        "blanked": "cases whose texts have gone since; NULL or 0: content_hash is that of what stands here",
+    },
+    "golden_rejected": {
+        "set_name": "name of the golden set",
+        "case_id": "the case",
+        "sketch": "64 hashes (MinHash) of what was asked, hex: they tell what says nearly the same, not what was said",
+        "rejected_at": "when its texts went",
     },
 }
 _POSITION = {

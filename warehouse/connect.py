@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import duckdb
 
@@ -30,6 +31,9 @@ class LakeConfig:
     temp_dir: str = ""
     """Spill files; default: beside the data. Empty and no local data path: DuckDB's own choice."""
     max_temp_size: str = "4GiB"
+    idle_s: int = 120
+    """How long a writer's transaction may do nothing before a Postgres catalog ends it: far above a landing's 30 s,
+    and below what others can wait."""
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Further DuckDB settings, e.g. ``s3_endpoint``; the keys of a bucket are among them."""
 
@@ -154,10 +158,26 @@ _LINK = {
 """Of libpq: without them a link that a firewall forgot is waited for two hours. Seconds; the last in milliseconds."""
 
 
-def _with_an_end(catalog: str) -> str:
-    """Return a libpq string or URI with a bound on how long a dead link is waited for, where it names none."""
-    more = [f"{name}={value}" for name, value in _LINK.items() if not re.search(rf"\b{name}\s*=", catalog)]
-    if not re.match(r"postgres(ql)?://", catalog):
+_LOCK_S = 30
+
+
+def _with_an_end(catalog: str, idle_s: int) -> str:
+    """Return a libpq string or URI with bounds on what is waited for, where it names none.
+
+    Besides a dead link that is a writer that lives and does nothing: a process that was stopped in the middle of a
+    transaction holds its locks for as long as the server lets it, and everybody else waits inside libpq.
+
+    Args:
+        catalog: as the settings have it.
+        idle_s: how long the server lets a transaction of ours do nothing; 0: for ever, as readers may.
+    """
+    options = f"-c lock_timeout={_LOCK_S * 1000}"
+    if idle_s:
+        options += f" -c idle_in_transaction_session_timeout={idle_s * 1000}"
+    uri = re.match(r"postgres(ql)?://", catalog)
+    said = {**_LINK, "options": quote(options, safe="") if uri else f"'{options}'"}
+    more = [f"{name}={value}" for name, value in said.items() if not re.search(rf"\b{name}\s*=", catalog)]
+    if not uri:
         return " ".join((catalog, *more))
     asks = "?" in catalog.rpartition("@")[2]  # one in a password asks nothing
     return catalog + ("&" if asks else "?") + "&".join(more) if more else catalog
@@ -179,7 +199,9 @@ def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
             options.append("META_JOURNAL_MODE 'WAL'")
     else:
         # a libpq URI needs the kind as well; without it DuckLake takes the URI for a path
-        catalog = ("postgres:" if "://" in config.catalog else "") + _with_an_end(config.catalog)
+        catalog = ("postgres:" if "://" in config.catalog else "") + _with_an_end(
+            config.catalog, 0 if read_only else config.idle_s
+        )
     return f"ATTACH {quoted(f'ducklake:{catalog}')} AS {LAKE} ({', '.join(options)})"
 
 

@@ -18,7 +18,7 @@ _SLACK_NS = 1_000_000_000
 """File systems stamp with a clock of their own tick, and clocks are set back."""
 _NO_SUCH_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 """What file systems answer that do not sync folders."""
-_LEAF_LINKS = 2
+LEAF_LINKS = 2
 """Links of a folder without folders in it, where the file system counts them; others say 1."""
 _OURS, _VERSION_AT = "ducklake-", 23
 
@@ -31,7 +31,7 @@ def written_since(folder: str, since_ns: int) -> list[Path]:
         since_ns: wall clock before the first of them was made, ns UTC.
     """
     # the root has folders: a file system that says otherwise does not count them (SMB)
-    counts = os.path.isdir(folder) and os.stat(folder).st_nlink > _LEAF_LINKS
+    counts = os.path.isdir(folder) and os.stat(folder).st_nlink > LEAF_LINKS
     return [Path(name) for name in _changed(folder, since_ns - _SLACK_NS, counts)]
 
 
@@ -66,7 +66,7 @@ def _changed(folder: str, since_ns: int, links_count: bool) -> Iterator[str]:
     try:
         stat = os.stat(folder)
         here = stat.st_mtime_ns >= since_ns
-        if links_count and not here and stat.st_nlink == _LEAF_LINKS:
+        if links_count and not here and stat.st_nlink == LEAF_LINKS:
             return
         names = os.listdir(folder)
     except (FileNotFoundError, PermissionError):  # what we may not open, like lost+found, is not the lake's

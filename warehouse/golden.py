@@ -2,7 +2,8 @@
 
 A version stands for all its cases, so two that refresh a set at the same time must not both write one. What is read
 is read in one snapshot, a row of ``job_claims`` in it; the transaction that writes moves that row by compare-and-set,
-and whoever finds it moved has written nothing.
+and whoever finds it moved has written nothing. The row also says where failures were looked for: from ``claimed_at``
+until ``due_at``.
 """
 
 from __future__ import annotations
@@ -10,31 +11,35 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
 
 from schemas import faults
-from schemas.tables import GOLDEN_CASES, GOLDEN_VERSIONS
+from schemas.tables import GOLDEN_CASES, GOLDEN_REJECTED, GOLDEN_VERSIONS
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.failures import Failures, Row, Window, failures
+from warehouse.errors import LakeUnavailableError, first_line
+from warehouse.failures import Criteria, Failures, Row, Window, failures
+from warehouse.golden_texts import forget
 from warehouse.lake import Lake
 
 _VERSIONS = """
 SELECT version, content_hash, epoch_us(window_to) AS window_to FROM golden_versions WHERE set_name = $1 ORDER BY version
 """
 _CASES = "SELECT * EXCLUDE (set_name, version) FROM golden_cases WHERE set_name = $1 AND version = $2 ORDER BY case_id"
-_REVIEWS = """
-SELECT case_id, arg_max(verdict, logged_at) AS verdict, arg_max(expected, logged_at) AS expected
-FROM golden_reviews WHERE case_id IS NOT NULL GROUP BY case_id ORDER BY case_id
-"""
-_REJECTED = """
-SELECT * EXCLUDE (set_name, version) FROM golden_cases WHERE set_name = $1 AND case_id = ANY($2::VARCHAR[])
+_REVIEWS = "SELECT case_id, verdict, expected FROM golden_verdicts ORDER BY case_id"
+_LAST = """
+SELECT * EXCLUDE (set_name, version) FROM golden_cases
+WHERE set_name = $1 AND case_id = ANY($2::VARCHAR[]) AND input_text IS NOT NULL
 QUALIFY row_number() OVER (PARTITION BY case_id ORDER BY version DESC) = 1 ORDER BY case_id
 """
+_SKETCHES = "SELECT case_id, min(sketch) FROM golden_rejected WHERE set_name = $1 GROUP BY case_id ORDER BY case_id"
+_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -42,74 +47,115 @@ class Stand:
     """What a refresh starts from, as one snapshot of the lake shows it."""
 
     claim: Claim | None
+    window: Window
+    """Where failures were looked for."""
     versions: list[Row]
     """version, content_hash, window_to (µs UTC), the newest last."""
     cases: list[Row]
     """Of the newest version: columns of golden_cases."""
     reviews: dict[str, Row]
-    """Case -> its newest verdict, and the newest expected answer that somebody gave."""
+    """Case -> its newest verdict, and the newest expected answer that somebody gave; empty where it was withdrawn."""
+    returning: list[Row]
+    """Cases that are accepted and in no newest version, as they stood last; without those whose texts are gone."""
     rejected: list[Row]
-    """Cases that reviews rejected, as they stood last."""
+    """Cases that reviews rejected and whose texts are still there, as they stood last."""
+    sketches: dict[str, str]
+    """Of those that reviews rejected and whose texts are gone."""
     failures: Failures
 
 
-def stand(lake: Lake, set_name: str, window: Window, *, kinds: Sequence[str], seed: int, most: int) -> Stand:
+@dataclass(frozen=True)
+class Change:
+    """What a refresh makes of a set."""
+
+    window: Window
+    """Where it looked."""
+    version: Row | None = None
+    """Columns of golden_versions but name and ``blanked``; None: nothing changed."""
+    cases: Sequence[Row] = ()
+    """Columns of golden_cases but name and version."""
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    """Cases -> their sketches; their texts go, in all versions."""
+    oldest: int = 0
+    """First version that stays."""
+
+
+def stand(
+    lake: Lake,
+    set_name: str,
+    window: Callable[[Window | None], Window],
+    criteria: Criteria,
+    *,
+    seed: int,
+    most: int,
+) -> Stand:
     """Return what a refresh of ``set_name`` starts from.
 
     Args:
         lake: opened with ``lander=False``.
         set_name: of the golden set.
-        window: where failures are looked for.
-        kinds: of reasons, the gravest first.
+        window: from where the last refresh looked for failures, if there was one, to where this one does.
+        criteria: what a failure is.
         seed: draws among failures that are equally grave.
         most: calls to read whole.
+
+    Raises:
+        LakeUnavailableError: the catalog or a file does not answer, or the question does not fit into memory and disk.
     """
-    connection = lake.connection
-    connection.execute("BEGIN TRANSACTION")  # one snapshot for all that is read
-    try:
+    with _reading(lake) as connection:
         claim = claims.read_by(connection, _claimed(set_name))
+        where = window(looked(claim))
         versions = _rows(connection, _VERSIONS, [set_name])
         cases = _rows(connection, _CASES, [set_name, versions[-1]["version"]]) if versions else []
         reviews = {row["case_id"]: row for row in _rows(connection, _REVIEWS, [])}
-        refused = [case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"]
-        rejected = _rows(connection, _REJECTED, [set_name, refused]) if refused else []
-        failed = failures(connection, window, kinds=kinds, seed=seed, most=most)
-    finally:
-        connection.execute("ROLLBACK")
-    return Stand(claim, versions, cases, reviews, rejected, failed)
+        here = {case["case_id"] for case in cases}
+        out = [case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"]
+        absent = [c for c, review in reviews.items() if review["verdict"] == "accepted" and c not in here]
+        sketches = dict(connection.execute(_SKETCHES, [set_name]).fetchall()) if out else {}
+        return Stand(
+            claim,
+            where,
+            versions,
+            cases,
+            reviews,
+            returning=_rows(connection, _LAST, [set_name, absent]) if absent else [],
+            rejected=_rows(connection, _LAST, [set_name, out]) if out else [],
+            sketches={case_id: sketches[case_id] for case_id in out if case_id in sketches},
+            failures=failures(connection, where, criteria, seed=seed, most=most),
+        )
+
+
+def looked(claim: Claim | None) -> Window | None:
+    """Return where the last refresh looked for failures; None where there was none."""
+    return Window(claim.claimed_at, claim.due_at) if claim and claim.attempt else None
 
 
 def prepare(lake: Lake, set_name: str) -> None:
     """Make the row that writers of ``set_name`` fight for: an insert fences nothing (pitfalls 0.2)."""
-    job = _claimed(set_name)
-    if claims.read_by(lake.connection, job) is None:
-        # two that make it at once make the same row: every move changes both
-        claims.move(lake, None, Claim(job, 0, 0, "", 0, 0, 0))
+    with _told(lake):
+        claims.ensure(lake, _claimed(set_name))
 
 
-def write(lake: Lake, was: Claim | None, set_name: str, version: Row, cases: Sequence[Row], *, now: int) -> bool:
-    """Write the next version with all its cases, or nothing; False where another one wrote since ``was`` was read.
+def write(lake: Lake, was: Claim | None, set_name: str, change: Change, *, now: int) -> bool:
+    """Write ``change``, or nothing; False where another one wrote since ``was`` was read.
 
     Args:
         lake: opened with ``lander=False``.
         was: the claim as ``stand`` read it, after ``prepare``.
         set_name: of the golden set.
-        version: columns of golden_versions but the name.
-        cases: columns of golden_cases but name and version.
+        change: what to write.
         now: µs UTC.
 
     Raises:
         LakeBusyError: others held the catalog for too long.
+        LakeUnavailableError: disk full, catalog away.
     """
     if was is None:
         return False
     owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"  # nobody else's, whatever the clocks say
-    mine = Claim(_claimed(set_name), now, was.attempt + 1, owner, now, now, now)
-    whole = [{**case, "set_name": set_name, "version": version["version"]} for case in cases]
-    batches = {
-        GOLDEN_CASES.name: pa.Table.from_pylist(whole, schema=GOLDEN_CASES.schema),
-        GOLDEN_VERSIONS.name: pa.Table.from_pylist([{**version, "set_name": set_name}], schema=GOLDEN_VERSIONS.schema),
-    }
+    until = max(was.due_at, change.window.until)  # what was seen was seen, though a clock went back
+    mine = Claim(_claimed(set_name), until, was.attempt + 1, owner, change.window.since, now, now)
+    batches = _batches(set_name, change, now)
     found: Claim | None = None
 
     def body(connection: duckdb.DuckDBPyConnection) -> None:
@@ -117,6 +163,7 @@ def write(lake: Lake, was: Claim | None, set_name: str, version: Row, cases: Seq
         found = claims.read_by(connection, mine.job)
         if found == was and claims.put(connection, was, mine):
             lake.put(connection, batches)
+            forget(connection, set_name, list(change.rejected), oldest=change.oldest)
         faults.point("golden.before_commit")
 
     faults.point("golden.before_write")
@@ -125,9 +172,54 @@ def write(lake: Lake, was: Claim | None, set_name: str, version: Row, cases: Seq
     return found in (was, mine)
 
 
+def _batches(set_name: str, change: Change, now: int) -> dict[str, pa.Table]:
+    at = _START + timedelta(microseconds=now)
+    rows: dict[str, list[Row]] = {
+        GOLDEN_REJECTED.name: [
+            {"set_name": set_name, "case_id": case_id, "sketch": sketch, "rejected_at": at}
+            for case_id, sketch in change.rejected.items()
+        ]
+    }
+    if change.version:
+        number = change.version["version"]
+        rows[GOLDEN_CASES.name] = [{**case, "set_name": set_name, "version": number} for case in change.cases]
+        rows[GOLDEN_VERSIONS.name] = [{**change.version, "set_name": set_name, "blanked": 0}]
+    tables = (GOLDEN_CASES, GOLDEN_VERSIONS, GOLDEN_REJECTED)
+    return {t.name: pa.Table.from_pylist(rows[t.name], schema=t.schema) for t in tables if rows.get(t.name)}
+
+
 def _claimed(set_name: str) -> str:
     """Return the name of the row; no job is called so."""
     return f"golden/{set_name}"
+
+
+@contextmanager
+def _reading(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+    """One snapshot for all that is read, and tables of our own that end with it."""
+    with _told(lake):
+        connection = lake.connection
+        connection.execute("BEGIN TRANSACTION")
+        try:
+            yield connection
+        finally:
+            with suppress(duckdb.Error):  # what broke it has ended it
+                connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _told(lake: Lake) -> Iterator[None]:
+    """Say what an error of DuckDB's means."""
+    try:
+        yield
+    except (
+        duckdb.OperationalError,
+        duckdb.InternalException,
+        duckdb.FatalException,
+        pa.ArrowException,
+        OSError,
+    ) as error:
+        lake.session.drop()
+        raise LakeUnavailableError(lake.config.name, "read", first_line(error)) from error
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> list[Row]:

@@ -31,7 +31,7 @@ class Kept:
 
     def hold(self, files: Sequence[Path]) -> None:
         """Give ``files``, written and not committed, a second name; those of others do no harm."""
-        self.release()
+        self.restore()  # of a COMMIT whose outcome nobody ever learned: in vain it is an orphan, no harm
         for file in files:
             if file.suffix != _PARQUET:
                 continue

@@ -16,7 +16,7 @@ from warehouse.connect import quoted
 
 INLINE_LIMIT = 10_000
 """Rows of the ledger stay in the catalog while there are fewer: must exceed the number of partitions."""
-_NEXT = "ledger_next"
+_NEXT = "{}_next"
 
 # one UPDATE for all partitions: twelve separate ones took ten times as long (pitfalls 2.1)
 _MOVE = """
@@ -92,30 +92,32 @@ def keep_inlined(connection: duckdb.DuckDBPyConnection, name: str = LEDGER.name)
     connection.execute(f"CALL lake.set_option('data_inlining_row_limit', {INLINE_LIMIT}, table_name => {quoted(name)})")
 
 
-def prepare_replacement(connection: duckdb.DuckDBPyConnection) -> None:
+def prepare_replacement(connection: duckdb.DuckDBPyConnection, table: Table = LEDGER) -> None:
     """Create the empty successor. Apart from ``replace``: DuckLake sets no option on a transaction's own table."""
-    connection.execute(f"DROP TABLE IF EXISTS {_NEXT}")
-    connection.execute(create_table(LEDGER, _NEXT))
-    keep_inlined(connection, _NEXT)
+    following = _NEXT.format(table.name)
+    connection.execute(f"DROP TABLE IF EXISTS {following}")
+    connection.execute(create_table(table, following))
+    keep_inlined(connection, following)
 
 
-def replace(connection: duckdb.DuckDBPyConnection) -> None:
-    """Put the successor in the ledger's place, in the caller's transaction.
+def replace(connection: duckdb.DuckDBPyConnection, table: Table = LEDGER) -> None:
+    """Put the successor in the place of the ledger, or of another inlined ``table``, in the caller's transaction.
 
     Every UPDATE leaves a dead inlined row that snapshot expiry does not remove: 300,000 of them make a commit
     0.38 s, a million 1.1 s. A writer that read the old table is refused at its commit.
     """
-    connection.execute(f"INSERT INTO {_NEXT} FROM {LEDGER.name}")
-    connection.execute(f"DROP TABLE {LEDGER.name}")
-    connection.execute(f"ALTER TABLE {_NEXT} RENAME TO {LEDGER.name}")
+    following = _NEXT.format(table.name)
+    connection.execute(f"INSERT INTO {following} FROM {table.name}")
+    connection.execute(f"DROP TABLE {table.name}")
+    connection.execute(f"ALTER TABLE {following} RENAME TO {table.name}")
 
 
-def dead_rows(connection: duckdb.DuckDBPyConnection) -> int:
-    """Return how many rows the ledger's inlined table holds in the catalog, living and dead."""
+def dead_rows(connection: duckdb.DuckDBPyConnection, table: Table = LEDGER) -> int:
+    """Return how many rows the ledger, or another inlined ``table``, holds in the catalog, living and dead."""
     meta = "__ducklake_metadata_lake"
     names = connection.execute(
         f"SELECT i.table_name FROM {meta}.ducklake_inlined_data_tables AS i JOIN {meta}.ducklake_table AS t "
-        "USING (table_id) WHERE t.table_name = 'ledger' AND t.end_snapshot IS NULL"
+        f"USING (table_id) WHERE t.table_name = '{table.name}' AND t.end_snapshot IS NULL"
     ).fetchall()
     rows = 0
     for (name,) in names:

@@ -57,6 +57,16 @@ def commit_slice(catalog: str, *, wait_s: float) -> Iterator[bool]:
             os.close(file)
 
 
+@contextmanager
+def upkeep(catalog: str) -> Iterator[bool]:
+    """Hold what says that somebody merges and expires; yields whether nobody else did."""
+    file = os.open(f"{catalog}.upkeep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _got(file, 0.0)
+    finally:
+        os.close(file)
+
+
 def held_share(catalog: str, seconds: float) -> float:
     """Wait for ``seconds``; return in which share of them others held the commit lock, as far as looks can tell."""
     looks = held = 0

@@ -8,21 +8,23 @@ from typing import Any
 
 import duckdb
 
-from schemas.tables import RAW_CALLS, TABLES_OF
+from schemas.tables import TABLES_OF
 from schemas.topics import EVENTS
 
 _SHOWN = 20
 _MANY_ROWS = {"rollups": "dims, series, second", "embeddings": "call_id, side"}
 """Tables where one record is many rows, and what tells them apart."""
+_ADJUSTED_DAYS = "SELECT DISTINCT day FROM cost_adjustments ORDER BY 1"
 _COSTS = f"""
 WITH adjusted AS (
-    SELECT day, _epoch, _partition, _offset, sum(delta_usd) AS delta_usd, arg_max(cost_usd, adjusted_at) AS cost_usd
-    FROM cost_adjustments GROUP BY ALL
+    SELECT _epoch, _partition, _offset, sum(delta_usd) AS delta_usd, arg_max(cost_usd, adjusted_at) AS cost_usd
+    FROM cost_adjustments WHERE day = $1 GROUP BY ALL
+), landed AS (
+    SELECT _epoch, _partition, _offset, id, cost_usd FROM raw_calls WHERE day = $1
 )
 SELECT a._epoch, a._partition, a._offset, c.id IS NULL, coalesce(c.cost_usd, 0) + a.delta_usd, a.cost_usd
-FROM adjusted AS a LEFT JOIN raw_calls AS c USING (_epoch, _partition, _offset)
-WHERE CASE WHEN c.id IS NULL THEN a.day NOT IN (SELECT day FROM retired_days WHERE "table" = '{RAW_CALLS.name}')
-    ELSE coalesce(c.cost_usd, 0) + a.delta_usd <> a.cost_usd END
+FROM adjusted AS a LEFT JOIN landed AS c USING (_epoch, _partition, _offset)
+WHERE c.id IS NULL OR coalesce(c.cost_usd, 0) + a.delta_usd <> a.cost_usd
 ORDER BY 1, 2, 3 LIMIT {_SHOWN}
 """
 
@@ -218,7 +220,8 @@ def _hole(connection: duckdb.DuckDBPyConnection, epoch: int, partition: int, sta
 def costs(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
     """A re-priced call is there, and its adjustments add up to what its cost was said to be."""
     problems = []
-    for epoch, partition, offset, gone, found, said in connection.execute(_COSTS).fetchall():
-        detail = "no such call" if gone else f"{found} USD with its adjustments, the last of them says {said}"
-        problems.append(Problem("costs", f"{EVENTS}[{partition}]@{offset} epoch {epoch}", detail))
-    return problems
+    for (day,) in connection.execute(_ADJUSTED_DAYS).fetchall():
+        for epoch, partition, offset, gone, found, said in connection.execute(_COSTS, [day]).fetchall():
+            detail = "no such call" if gone else f"{found} USD with its adjustments, the last of them says {said}"
+            problems.append(Problem("costs", f"{EVENTS}[{partition}]@{offset} epoch {epoch}", detail))
+    return problems[:_SHOWN]

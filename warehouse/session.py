@@ -27,7 +27,10 @@ from warehouse.locks import commit_slice
 log = structlog.get_logger(__name__)
 Body = Callable[[duckdb.DuckDBPyConnection], None]
 # DuckLake 1.5.5 does not retry "database is locked" itself (ducklake#1309), so every one of these loops here
-_TRANSIENT = ("database is locked", "conflict", "concurrent", "busy", "could not serialize", "deadlock")
+_TRANSIENT = (
+    *("database is locked", "conflict", "concurrent", "busy", "could not serialize", "deadlock"),
+    *("lock timeout", "idle-in-transaction timeout"),
+)
 _SLICE_WAIT_S = 1.0
 _NO_MEMORY = "failed to allocate data of size"
 """How it is told where a COMMIT ran out of it: as a transaction that failed."""
@@ -97,6 +100,8 @@ class Session:
         end = time.monotonic() + self.retry_for_s
         for tries in count(1):
             committing = False
+            if self._written:
+                self._written.prepare()
             try:
                 with self._slice():
                     if self._written:
@@ -110,13 +115,20 @@ class Session:
                     self._kept.release()
                 return
             except (duckdb.Error, AgainError, OSError) as error:
-                if self._kept and committing and not _transient(error):
+                unknown = committing and not _transient(error)
+                if self._kept and unknown:
                     self._kept.put_back()  # at once: readers may see the commit already
-                self._recover(error, rows)
+                try:
+                    self._recover(error, rows)
+                except LakeUnavailableError:
+                    # the answer of a COMMIT may be all that was lost
+                    if not (unknown and self._read_settled(settled)):
+                        raise
+                    self._restore()
+                    return
                 cause = " ".join(str(error).split())[:300]  # DuckLake says in the second line what it was
             if self._read_settled(settled):
-                if self._kept:
-                    self._kept.restore()
+                self._restore()
                 return
             if time.monotonic() >= end:
                 raise LakeBusyError(self.config.name, tries, cause)
@@ -137,10 +149,14 @@ class Session:
     def _slice(self) -> AbstractContextManager[bool]:
         return commit_slice(self.config.catalog, wait_s=_SLICE_WAIT_S) if self.config.on_sqlite else nullcontext(True)
 
+    def _restore(self) -> None:
+        if self._kept:
+            self._kept.restore()
+
     def _read_settled(self, settled: Callable[[], bool]) -> bool:
         try:
             return settled()
-        except duckdb.Error:
+        except (duckdb.Error, LakeUnavailableError):
             self.drop()
             return False
 

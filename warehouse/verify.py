@@ -85,7 +85,7 @@ def verify(config: LakeConfig) -> VerifyReport:
         if not broken & {ROLLUPS.name, RAW_CALLS.name}:
             spans, tiles = proofs.tiles(connection)
             problems += tiles
-        if not broken & {COST_ADJUSTMENTS.name, RAW_CALLS.name, RETIRED_DAYS.name}:
+        if not broken & {COST_ADJUSTMENTS.name, RAW_CALLS.name}:
             problems += proofs.costs(connection)
         if LATE_DUPLICATES.name not in broken:
             late, conflicts = connection.execute(_DUPLICATES).fetchone() or (0, 0)

@@ -25,7 +25,7 @@ from warehouse import durable
 log = structlog.get_logger(__name__)
 _EVENT = struct.Struct("iIII")
 _MOVED_TO, _CREATE, _DELETE_SELF, _MOVE_SELF = 0x80, 0x100, 0x400, 0x800
-_OVERFLOW, _IGNORED, _ONLY_FOLDERS, _IS_FOLDER = 0x4000, 0x8000, 0x01000000, 0x40000000
+_UNMOUNT, _OVERFLOW, _IGNORED, _ONLY_FOLDERS, _IS_FOLDER = 0x2000, 0x4000, 0x8000, 0x01000000, 0x40000000
 _ASKED = _CREATE | _MOVED_TO | _MOVE_SELF | _DELETE_SELF | _ONLY_FOLDERS
 _NONBLOCKING = os.O_NONBLOCK | os.O_CLOEXEC if sys.platform == "linux" else 0
 """inotify.h gives its flags these values."""
@@ -36,6 +36,9 @@ _NOT_OURS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 
 class Written(Protocol):
     """Knows what was written since a moment."""
+
+    def prepare(self) -> None:
+        """Do beforehand what takes time, while nobody waits."""
 
     def begin(self) -> None:
         """Call this before the transaction writes."""
@@ -58,6 +61,9 @@ class LookedUp:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._began = time.monotonic_ns()
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
 
     def begin(self) -> None:
         """Remember the moment, by the clock that is never set back."""
@@ -83,14 +89,20 @@ class Told:
         self._root: tuple[int, int] | None = None
         """Device and inode of ``folder``, as watched."""
         self._refused = False
+        self._links_count = False
+        """Whether the links of a folder say how many are in it."""
 
-    def begin(self) -> None:
-        """Forget what others wrote; watch, where it is not watched yet or another folder stands in its place."""
-        self._looked.begin()
-        if self._queue >= 0 and (self._root != _identity(self._folder) or not self._hear([])):
+    def prepare(self) -> None:
+        """Watch, where it is not watched yet, where another folder stands in its place, or something was missed."""
+        if self._queue >= 0 and (self._root != _identity(self._folder) or not self._hear(None)):
             self.close()
         if self._queue < 0 and not self._refused:
             self._watch()
+
+    def begin(self) -> None:
+        """Forget what others wrote."""
+        self._looked.begin()
+        self.prepare()
 
     def files(self) -> list[Path]:
         """Return what the kernel told since ``begin``."""
@@ -114,14 +126,17 @@ class Told:
         self._queue = _libc().inotify_init1(_NONBLOCKING)
         if self._queue < 0:
             self._refuse(ctypes.get_errno())
-        elif not self._add(self._folder, []):
+            return
+        # the root has folders: a file system that says otherwise does not count them (SMB)
+        self._links_count = os.stat(self._folder).st_nlink > durable.LEAF_LINKS
+        if not self._add(self._folder, None):
             self.close()
 
     def _refuse(self, cause: int) -> None:
         self._refused = True
         log.warning("files_not_watched", folder=self._folder, cause=os.strerror(cause))
 
-    def _hear(self, found: list[Path]) -> bool:
+    def _hear(self, found: list[Path] | None) -> bool:
         """Read what there is, files into ``found``; False where something was or may have been missed."""
         while True:
             try:
@@ -129,18 +144,21 @@ class Told:
             except BlockingIOError:
                 return True
             for watch, mask, name in _events(data):
-                if mask & (_OVERFLOW | _MOVE_SELF):
+                if mask & (_OVERFLOW | _MOVE_SELF | _UNMOUNT):
                     return False
                 if mask & (_IGNORED | _DELETE_SELF):
-                    self._folders.pop(watch, None)
+                    # a folder made again in its place may even have its number
+                    if self._folders.pop(watch, "") == self._folder:
+                        return False
                 elif watch in self._folders:
                     path = os.path.join(self._folders[watch], name)
-                    if not mask & _IS_FOLDER:
+                    if mask & _IS_FOLDER:
+                        if not self._add(path, found):
+                            return False
+                    elif found is not None:
                         found.append(Path(path))
-                    elif not self._add(path, found):
-                        return False
 
-    def _add(self, folder: str, found: list[Path]) -> bool:
+    def _add(self, folder: str, found: list[Path] | None) -> bool:
         """Watch ``folder`` and those below it; what is in them already goes into ``found``."""
         watch = _libc().inotify_add_watch(self._queue, os.fsencode(folder), _ASKED)
         if watch < 0:
@@ -150,12 +168,16 @@ class Told:
             self._refuse(cause)
             return False
         self._folders[watch] = folder
-        with suppress(FileNotFoundError, PermissionError), os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    found.append(Path(entry.path))
-                elif not self._add(entry.path, found):
-                    return False
+        with suppress(FileNotFoundError, PermissionError):
+            if found is None and self._links_count and os.stat(folder).st_nlink == durable.LEAF_LINKS:
+                return True  # tens of thousands of names, none of them a folder's
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        if found is not None:
+                            found.append(Path(entry.path))
+                    elif not self._add(entry.path, found):
+                        return False
         return True
 
 

@@ -6,7 +6,7 @@ regular expression, and every expression is bounded, so no input makes it run lo
 """
 
 import re
-from typing import Dict, List, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 Span = Tuple[int, int, str]
 
@@ -196,9 +196,10 @@ class Redactor:
 
     __slots__ = ("_counts", "_seen", "found")
 
-    def __init__(self) -> None:
+    def __init__(self, taken: Optional[Mapping[str, int]] = None) -> None:
+        """Begin at 1, or above what ``taken`` says: kind -> the greatest number that stands in the texts already."""
         self._seen: Dict[Tuple[str, str], str] = {}
-        self._counts: Dict[str, int] = {}
+        self._counts: Dict[str, int] = dict(taken or {})
         self.found = 0
 
     def text(self, text: str) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipelines.decode import Redaction
 from pipelines.decode.rules import clean_text
-from tailrace_emitter.redact import walk
+from tailrace_emitter.redact import Redactor, walk
 
+Text = Callable[[str | None], str | None]
 Row = dict[str, Any]
 """Columns of golden_cases, without name and version of the set."""
 KINDS = (
@@ -24,13 +24,12 @@ _COPIED = (
     *("call_id", "call_epoch", "call_partition", "call_offset", "ts", "app", "feature"),
     *("model", "response_model", "prompt_name", "prompt_version"),
 )
-_HASHED = (
-    *("case_id", *_COPIED, "reasons", "stratum", "system_text", "messages", "input_text", "output_text"),
-    *("retrieval_docs", "expected", "expected_from", "variables"),
-)
+_TEXTS = ("system_text", "messages", "input_text", "output_text", "retrieval_docs", "variables")
+_HASHED = ("case_id", *_COPIED, "reasons", "stratum", *_TEXTS, "expected", "expected_from")
 """All but the version that brought the case in: sets with the same cases are the same, whatever their history."""
 _DIGEST = re.compile(r"(hmac|sha256):[0-9a-f]{64}")
 """What an emitter in mode ``hashed`` puts in the place of a text."""
+_PLACEHOLDER = re.compile(r"<([A-Z]{2,8})_([1-9][0-9]{0,8})>")
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,19 +67,15 @@ def new_case(set_name: str, call: Mapping[str, Any], *, version: int) -> Row | N
     if not reasons:
         return None
     wanted = None if same else edited
-    text = _redactor()
+    text = redactor(call, wanted)
     return {
         "case_id": case_id(set_name, call["call_id"]),
         **{name: call[name] for name in _COPIED},
         "reasons": reasons,
-        "stratum": json.dumps([call["app"], call["feature"], reasons[0]]),
+        # a name that a stranger chose is no stratum: scorers are many, features may be ids
+        "stratum": json.dumps([call["app"], call["stratum_feature"], reasons[0].partition(":")[0]]),
         "added_in": version,
-        "system_text": text(call["system_text"]),
-        "messages": _each(call["messages"], text),
-        "input_text": text(call["input_text"]),
-        "output_text": text(call["output_text"]),
-        "retrieval_docs": _each(call["retrieval_docs"], text),
-        "variables": _variables(call["variables"], text),
+        **_texts(call, text),
         "expected": text(wanted),
         "expected_from": "edit" if wanted else None,
     }
@@ -91,14 +86,43 @@ def seen_again(case: Row, new: Row) -> Row:
     reasons = _sorted({*case["reasons"], *new["reasons"]})
     if new["expected"] is None or case["expected_from"] == "review":
         return {**case, "reasons": reasons}
-    return {**case, "reasons": reasons, "expected": new["expected"], "expected_from": "edit"}
+    # with its texts: who is <EMAIL_2> in the edit is so in what it was numbered with
+    texts = {name: new[name] for name in _TEXTS}
+    return {**case, **texts, "reasons": reasons, "expected": new["expected"], "expected_from": "edit"}
 
 
 def reviewed(case: Row, review: Mapping[str, Any] | None) -> Row:
-    """Return ``case`` with the answer that a reviewer expects, where one said so."""
-    if review is None or not review["expected"]:
+    """Return ``case`` with the answer that a reviewer expects, or without one that was withdrawn."""
+    if review is None or review["expected"] is None:
         return case
-    return {**case, "expected": _redactor()(clean_text(review["expected"])), "expected_from": "review"}
+    if not review["expected"].strip():
+        return {**case, "expected": None, "expected_from": None} if case["expected_from"] == "review" else case
+    # by the texts alone: with the answer of the time before the next one would be numbered on, week after week
+    expected = redactor(case, review["expected"])(clean_text(review["expected"]))
+    return {**case, "expected": expected, "expected_from": "review"}
+
+
+def redactor(row: Mapping[str, Any], *more: str | None) -> Text:
+    """Return what redacts the texts of one case: whoever is ``<EMAIL_1>`` in one of them is so in all.
+
+    Placeholders that stand there already are somebody; whoever is found now gets the next number.
+
+    Args:
+        row: of golden_cases, or of ``warehouse.failures``.
+        more: texts that are said of it.
+    """
+    taken: dict[str, int] = {}
+
+    def note(text: str | None) -> str | None:
+        for kind, number in _PLACEHOLDER.findall(text or ""):
+            taken[kind] = max(taken.get(kind, 0), int(number))
+        return text
+
+    _texts(row, note)
+    for text in more:
+        note(text)
+    inner = Redactor(taken).text
+    return lambda text: inner(text) if text else text
 
 
 def spoken(case: Row) -> str:
@@ -117,17 +141,25 @@ def _sorted(reasons: Iterable[str]) -> list[str]:
     return sorted(reasons, key=lambda reason: (-weight(reason), reason))
 
 
-def _redactor() -> Callable[[str | None], str | None]:
-    """Return what redacts the texts of one case: whoever is ``<EMAIL_1>`` in one of them is so in all."""
-    inner = Redaction().redactor().text
-    return lambda text: inner(text) if text else text
+def _texts(row: Mapping[str, Any], text: Text) -> Row:
+    """Return what strangers wrote in a case, through ``text``; an id of a document may name somebody as well."""
+    return {
+        "system_text": text(row["system_text"]),
+        "messages": _each(row["messages"], ("text",), text),
+        "input_text": text(row["input_text"]),
+        "output_text": text(row["output_text"]),
+        "retrieval_docs": _each(row["retrieval_docs"], ("id", "chunk", "text"), text),
+        "variables": _variables(row["variables"], text),
+    }
 
 
-def _each(items: Sequence[Mapping[str, Any]] | None, text: Callable[[str | None], str | None]) -> list[Row] | None:
-    return None if items is None else [{**item, "text": text(item["text"])} for item in items]
+def _each(items: Sequence[Mapping[str, Any]] | None, names: Sequence[str], text: Text) -> list[Row] | None:
+    if items is None:
+        return None
+    return [{**item, **{name: text(item[name]) for name in names if item.get(name)}} for item in items]
 
 
-def _variables(given: str | None, text: Callable[[str | None], str | None]) -> str | None:
+def _variables(given: str | None, text: Text) -> str | None:
     if not given:
         return None
     try:

@@ -12,23 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.golden.cases import Row, draw, new_case, reviewed, seen_again, severity, spoken
+from jobs.golden.settings import GoldenSettings
 from jobs.golden.similar import Known, shingles
-
-
-@dataclass(frozen=True)
-class GoldenSettings:
-    """How a golden set is made."""
-
-    days: int = 7
-    """Failures of so many days are looked at, counted from the start of a day."""
-    size: int = 200
-    """Cases that a set aims at. Accepted ones stay even where they are more."""
-    turnover: float = 0.3
-    """Share of ``size`` that may give way to new cases within half a window."""
-    similarity: float = 0.8
-    """Jaccard index of the shingles from which on two cases say nearly the same."""
-    seed: int = 1
-    """Draws among failures that are equally grave."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +23,14 @@ class Before:
     cases: Sequence[Row] = ()
     """Of the version before."""
     young: Collection[int] = ()
-    """Versions made within the last half of the window."""
+    """Versions made within the last half of ``days``."""
     reviews: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Case -> verdict and expected answer."""
-    rejected: Sequence[Row] = ()
-    """Cases that reviews rejected: neither they nor what says nearly the same come in."""
+    returning: Sequence[Row] = ()
+    """Cases that left, and that somebody accepted since, as they stood last: they come back."""
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    """Cases that reviews rejected -> what ``sketch`` left of them: neither they nor what says nearly the same come
+    in. Never their texts: what is chosen may not change when these go."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +57,9 @@ def choose(
         set_name: of the golden set.
         version: the next one.
     """
-    kept, candidates, near, again = _sift(before, _cases(calls, settings.seed, set_name, version), settings.similarity)
+    known = Known(settings.similarity)
+    had = [*before.cases, *({**case, "added_in": version} for case in before.returning)]
+    kept, candidates, near, again = _sift(before, had, _cases(calls, settings.seed, set_name, version), known)
     leaving = sorted(
         (case for case in kept if not _accepted(before, case)),
         key=lambda case: (_needed(before, case, again), case["added_in"], case["ts"], case["case_id"]),
@@ -85,7 +75,9 @@ def choose(
     out = {case["case_id"] for case in gone}
     staying = [case for case in kept if case["case_id"] not in out]
     cases = tuple(sorted((*staying, *added), key=lambda case: str(case["case_id"])))
-    return Chosen(cases, len(added), len(staying), len(before.cases) - len(staying), near)
+    here = {case["case_id"] for case in before.cases}
+    stayed = sum(case["case_id"] in here for case in staying)
+    return Chosen(cases, len(cases) - stayed, stayed, len(here) - stayed, near)
 
 
 def take(candidates: Sequence[Row], total: int) -> list[Row]:
@@ -125,14 +117,17 @@ def _cases(calls: Iterable[Mapping[str, Any]], seed: int, set_name: str, version
     return sorted((c for c in made if c), key=lambda c: (-severity(c), draw(seed, c["call_id"]), c["call_id"]))
 
 
-def _sift(before: Before, candidates: Iterable[Row], similarity: float) -> tuple[list[Row], list[Row], int, set[str]]:
+def _sift(
+    before: Before, had: Iterable[Row], candidates: Iterable[Row], known: Known
+) -> tuple[list[Row], list[Row], int, set[str]]:
     """Return what may stay, what may come in, how many say nearly the same, and the ids of what failed again."""
     reviews = before.reviews
     out = {case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"}
-    kept = {c["case_id"]: reviewed(c, reviews.get(c["case_id"])) for c in before.cases if c["case_id"] not in out}
-    known = Known(similarity)
-    for case in (*kept.values(), *before.rejected):
+    kept = {c["case_id"]: reviewed(c, reviews.get(c["case_id"])) for c in had if c["case_id"] not in out}
+    for case in kept.values():
         known.add(case["case_id"], shingles(spoken(case)))
+    for case_id, left in before.rejected.items():
+        known.add_sketch(case_id, left)
     fresh: list[Row] = []
     again: set[str] = set()
     near = 0

@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import structlog
 
-from jobs.golden.cases import KINDS, Row, content_hash
-from jobs.golden.choose import Before, Chosen, GoldenSettings, choose
+from jobs.golden.cases import Row, content_hash, spoken
+from jobs.golden.choose import Before, Chosen, choose
+from jobs.golden.settings import GoldenSettings, criteria, window
+from jobs.golden.similar import sketch
 from schemas.errors import RetryableError
 from warehouse import golden
 from warehouse.connect import LakeConfig
-from warehouse.failures import Window
-from warehouse.golden import Stand
+from warehouse.golden import Change, Stand
 from warehouse.lake import Lake
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,7 @@ _MOST_PER_CASE = 20
 """Failed calls that are looked at, for each case of a full set: enough where most say nearly the same."""
 _MOST = 10_000
 _TRIES = 3
+_DAY_US = 86_400_000_000
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -62,6 +64,10 @@ class GoldenReport:
     dropped: int
     candidates: int
     near_duplicates: int
+    blanked: int
+    """Cases whose texts went, in all versions: a review rejected them since the last refresh."""
+    expired: int
+    """Versions that went for their age."""
 
     def to_json(self) -> str:
         """Encode for ``tailrace job run golden --json``."""
@@ -76,10 +82,12 @@ class GoldenReport:
             became = f"version {self.version}"
         else:
             became = f"{stays}; it would become" if self.changed else f"nothing changed, {stays}"
+        gone = f"; the texts of {self.blanked} rejected cases are gone" if self.blanked else ""
+        gone += f"; {self.expired} old versions dropped" if self.expired else ""
         return (
             f"ok in {self.took_s:.1f} s: golden set {self.set_name}: {became}: {self.cases} cases, {self.added} new, "
             f"{self.kept} kept, {self.dropped} dropped; {self.candidates} calls failed, {self.near_duplicates} of them "
-            "say nearly what a case says"
+            f"say nearly what a case says{gone}"
         )
 
 
@@ -99,7 +107,7 @@ def refresh(
     Args:
         config: where the lake is; its memory limit is lowered to the job's.
         now: wall clock, µs UTC.
-        settings: window, size, turnover, similarity, seed.
+        settings: window, size, turnover, similarity, seed, what counts as failed, how many versions stay.
         set_name: of the golden set.
         owner: who makes it, for golden_versions.
         dry_run: only say what would be done.
@@ -124,10 +132,13 @@ def refresh(
             chosen = work.choose(stand)
             if stop():
                 return work.report(stand, None)
-            if dry_run or not _differs(stand, chosen):
+            change = work.change(stand, chosen)
+            if dry_run:
                 return work.report(stand, chosen)
-            if work.write(lake, stand, chosen):
-                return work.report(stand, chosen, written=True)
+            wrote = golden.write(lake, stand.claim, set_name, change, now=work.at)
+            # a mark of how far was looked is worth no second try: without it the next one looks at more
+            if wrote or not (change.version or change.rejected or change.oldest > _oldest(stand)):
+                return work.report(stand, chosen, change if wrote else None)
             log.info("golden_refresh_repeated", set_name=set_name)  # of what the other one wrote
     raise GoldenBusyError(set_name)
 
@@ -136,38 +147,47 @@ class _Refresh:
     """One run: what it was told, and the steps between the lake and the pure core."""
 
     def __init__(self, set_name: str, settings: GoldenSettings, at: int, owner: str, began: float) -> None:
-        self._set_name, self._settings, self._at, self._owner, self._began = set_name, settings, at, owner, began
-        today = _START + timedelta(days=at // 86_400_000_000)
-        # whole days: runs that are due a week apart, and are seconds late, leave no gap
-        since = today - timedelta(days=settings.days)
-        self._window = Window((since - _START) // timedelta(microseconds=1), at)
+        self.at = at
+        self._set_name, self._settings, self._owner, self._began = set_name, settings, owner, began
 
     def read(self, lake: Lake) -> Stand:
         """Read what there is, and what failed."""
-        most = min(_MOST_PER_CASE * self._settings.size, _MOST)
-        return golden.stand(lake, self._set_name, self._window, kinds=KINDS, seed=self._settings.seed, most=most)
+        said = self._settings
+        return golden.stand(
+            lake,
+            self._set_name,
+            lambda looked: window(said, self.at, looked),
+            criteria(said),
+            seed=said.seed,
+            most=min(_MOST_PER_CASE * said.size, _MOST),
+        )
 
     def choose(self, stand: Stand) -> Chosen:
         """Choose the next version."""
-        half = self._window.until - (self._window.until - self._window.since) // 2
+        half = self.at - self._settings.days * _DAY_US // 2
         before = Before(
             stand.cases,
             young={v["version"] for v in stand.versions if v["window_to"] > half},
             reviews=stand.reviews,
-            rejected=stand.rejected,
+            returning=stand.returning,
+            rejected={**stand.sketches, **_sketches(stand)},
         )
         version = _newest(stand) + 1
         return choose(before, stand.failures.calls, self._settings, set_name=self._set_name, version=version)
 
-    def write(self, lake: Lake, stand: Stand, chosen: Chosen) -> bool:
-        """Write it; False where another one wrote meanwhile."""
+    def change(self, stand: Stand, chosen: Chosen) -> Change:
+        """Return what is to be written."""
+        differs = _differs(stand, chosen)
+        oldest = _newest(stand) + differs - self._settings.keep_versions + 1
+        if not differs:
+            return Change(stand.window, rejected=_sketches(stand), oldest=oldest)
         version: Row = {
             "version": _newest(stand) + 1,
             "parent": _newest(stand) or None,
             "content_hash": content_hash(chosen.cases),
-            "created_at": _moment(self._at),
-            "window_from": _moment(self._window.since),
-            "window_to": _moment(self._window.until),
+            "created_at": _moment(self.at),
+            "window_from": _moment(stand.window.since),
+            "window_to": _moment(stand.window.until),
             "cases": len(chosen.cases),
             "added": chosen.added,
             "kept": chosen.kept,
@@ -177,10 +197,11 @@ class _Refresh:
             "settings": msgspec.json.encode(asdict(self._settings)).decode(),
             "owner": self._owner,
         }
-        return golden.write(lake, stand.claim, self._set_name, version, chosen.cases, now=self._at)
+        return Change(stand.window, version, chosen.cases, rejected=_sketches(stand), oldest=oldest)
 
-    def report(self, stand: Stand | None, chosen: Chosen | None, *, written: bool = False) -> GoldenReport:
-        """Say what was done; without ``chosen`` it was stopped."""
+    def report(self, stand: Stand | None, chosen: Chosen | None, change: Change | None = None) -> GoldenReport:
+        """Say what was done; without ``chosen`` it was stopped, without ``change`` nothing was written."""
+        written = bool(change and change.version)
         newest = (_newest(stand) + written or None) if stand else None
         report = GoldenReport(
             ok=True,
@@ -197,6 +218,8 @@ class _Refresh:
             dropped=chosen.dropped if chosen else 0,
             candidates=stand.failures.found if stand else 0,
             near_duplicates=chosen.near_duplicates if chosen else 0,
+            blanked=len(change.rejected) if change else 0,
+            expired=sum(v["version"] < change.oldest for v in stand.versions) if stand and change else 0,
         )
         log.info("golden_refreshed", **{k: v for k, v in asdict(report).items() if k != "ok"})
         return report
@@ -206,6 +229,15 @@ def _differs(stand: Stand, chosen: Chosen) -> bool:
     if not stand.versions:
         return bool(chosen.cases)
     return content_hash(chosen.cases) != str(stand.versions[-1]["content_hash"])
+
+
+def _sketches(stand: Stand) -> dict[str, str]:
+    """Return what is to be left of those cases that a review rejected and whose texts are still there."""
+    return {case["case_id"]: sketch(spoken(case)) for case in stand.rejected}
+
+
+def _oldest(stand: Stand) -> int:
+    return int(stand.versions[0]["version"]) if stand.versions else 0
 
 
 def _newest(stand: Stand) -> int:

@@ -25,6 +25,8 @@ _MARGIN = 0.2
 _PRIME = np.uint64(4_294_967_291)
 """The greatest below 2^32: products stay below 2^64."""
 _LOW = np.uint64(0xFFFFFFFF)
+_DEVIATION = 0.05
+"""The standard deviation of such an estimate."""
 _SLICE = 4_096
 
 
@@ -59,6 +61,11 @@ def signature(of: Shingles) -> npt.NDArray[np.uint32]:
     return least.astype(np.uint32)
 
 
+def sketch(text: str) -> str:
+    """Return the signature of ``text`` as hex: it tells what says nearly the same, and not what was said."""
+    return signature(shingles(text)).astype("<u4").tobytes().hex()
+
+
 def jaccard(a: Shingles, b: Shingles) -> float:
     """Return the share of shingles that both have among those that either has."""
     both = np.intersect1d(a, b, assume_unique=True).size
@@ -72,7 +79,7 @@ class Known:
         """Take the Jaccard index from which on two texts say nearly the same."""
         self._similarity = similarity
         self._names: list[str] = []
-        self._shingles: list[Shingles] = []
+        self._shingles: list[Shingles | None] = []
         self._signatures = np.empty((256, PERMUTATIONS), dtype=np.uint32)
 
     def like(self, of: Shingles) -> list[str]:
@@ -80,12 +87,24 @@ class Known:
         stored = self._signatures[: len(self._names)]
         estimates = (stored == signature(of)).mean(axis=1)
         close = np.flatnonzero(estimates >= self._similarity - _MARGIN)
-        return [self._names[i] for i in close if jaccard(self._shingles[i], of) >= self._similarity]
+        return [self._names[i] for i in close if self._alike(self._shingles[i], of, estimates[i])]
+
+    def _alike(self, text: Shingles | None, of: Shingles, estimate: float) -> bool:
+        if text is None:  # rather one too many: somebody did not want it
+            return bool(estimate >= self._similarity - _DEVIATION)
+        return jaccard(text, of) >= self._similarity
 
     def add(self, name: str, of: Shingles) -> None:
         """Remember a text."""
+        self._add(name, of, signature(of))
+
+    def add_sketch(self, name: str, of: str) -> None:
+        """Remember a text of which there is only what ``sketch`` returned: then the estimate decides."""
+        self._add(name, None, np.frombuffer(bytes.fromhex(of), dtype="<u4").astype(np.uint32))
+
+    def _add(self, name: str, text: Shingles | None, signed: npt.NDArray[np.uint32]) -> None:
         if len(self._names) == len(self._signatures):
             self._signatures = np.concatenate([self._signatures, np.empty_like(self._signatures)])
-        self._signatures[len(self._names)] = signature(of)
+        self._signatures[len(self._names)] = signed
         self._names.append(name)
-        self._shingles.append(of)
+        self._shingles.append(text)

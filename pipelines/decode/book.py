@@ -67,6 +67,17 @@ class Rates:
         return not any(any(band) for band in self.bands)
 
 
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a book says of a call at one moment."""
+
+    rates: Rates | None
+    """None: it is not in the book."""
+    dated: bool
+    """Whether the book says from which day on it holds: such a price says what a call of then cost, another one only
+    what a call costs now."""
+
+
 Key = tuple[str | None, str | None, str | None, str | None]
 """(provider, model, response model, service tier)."""
 
@@ -83,7 +94,7 @@ class PriceBook:
     """Days since 1970 on which some price changes, ascending."""
     times: tuple[int, ...] = ()
     """µs since midnight UTC at which some price changes, ascending."""
-    _found: dict[tuple[Key, int, int], Rates | None] = field(default_factory=dict, repr=False, compare=False)
+    _found: dict[tuple[Key, int, int], Price] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def build(cls, content: Mapping[str, Any], effective_from: int = 0) -> PriceBook:
@@ -146,6 +157,10 @@ class PriceBook:
 
     def rates(self, key: Key, date_index: int, time_index: int) -> Rates | None:
         """Return the prices of a call at a ``moment``; None = not in the book."""
+        return self.price(key, date_index, time_index).rates
+
+    def price(self, key: Key, date_index: int, time_index: int) -> Price:
+        """Return the same, and whether the book says from which day on they hold."""
         remembered = (key, date_index, time_index)
         if remembered not in self._found:
             if len(self._found) >= 100_000:  # app-made names must not fill the memory
@@ -157,33 +172,35 @@ class PriceBook:
     def _matcher(self) -> Matcher:
         return Matcher(self.content)
 
-    def _find(self, key: Key, date_index: int, time_index: int) -> Rates | None:
+    def _find(self, key: Key, date_index: int, time_index: int) -> Price:
         provider, model, response_model, tier = key
         for name in (response_model, model):
             if not name:
                 continue
             for rule in self.content["overrides"]:
                 if _overrides(rule, provider, name) and self._active(rule.get("when"), date_index, time_index):
-                    return _rates(rule["rates"])
+                    return Price(_rates(rule["rates"]), dated=_dated(rule.get("when")))
             if found := self._matcher.model(provider, name):
                 if name.lower().endswith(":free"):  # OpenRouter's mark; the data has no prices for these
-                    return _rates({"input": "0", "output": "0"})
+                    return Price(_rates({"input": "0", "output": "0"}), dated=False)
                 return self._resolve(found, tier, date_index, time_index)
-        return None
+        return Price(None, dated=False)
 
-    def _resolve(self, model: Mapping[str, Any], tier: str | None, date_index: int, time_index: int) -> Rates | None:
+    def _resolve(self, model: Mapping[str, Any], tier: str | None, date_index: int, time_index: int) -> Price:
         """Choose among a model's conditional prices (the last that holds), then lay the tier's prices over them."""
         prices = model["prices"]
         held = [p for p in prices if self._active(p["when"], date_index, time_index)]
-        rates = dict((held or prices)[-1 if held else 0]["rates"])
+        base = (held or prices)[-1 if held else 0]
         chosen: dict[str, Any] = {}
+        dated = _dated(base["when"])
         for variant in model["variants"]:
             if not tier or not _fits(variant["context"], tier):
                 continue
             if self._active(variant["when"], date_index, time_index):
+                dated = dated and _dated(variant["when"])
                 for name, rate in variant["rates"].items():
                     chosen.setdefault(name, rate)
-        return _rates(rates | chosen)
+        return Price(_rates(dict(base["rates"]) | chosen), dated=dated)
 
     def _active(self, when: Mapping[str, Any] | None, date_index: int, time_index: int) -> bool:
         if not when:
@@ -237,6 +254,10 @@ def _day(text: str) -> int:
 def _time(text: str) -> int:
     hours, minutes, seconds = text.split(":")
     return (int(hours) * 3600 + int(minutes) * 60) * 1_000_000 + round(float(seconds) * 1_000_000)
+
+
+def _dated(when: Mapping[str, Any] | None) -> bool:
+    return bool(when) and "from" in (when or {})
 
 
 def _overrides(rule: Mapping[str, Any], provider: str | None, name: str) -> bool:

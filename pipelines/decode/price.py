@@ -94,6 +94,15 @@ def mismatched(table: pa.Table) -> Bools:
     return wrong
 
 
+def dated(table: pa.Table, book: PriceBook) -> Bools:
+    """Return the rows whose price ``book`` says to hold from some day on; needs what ``price`` needs of a row's key."""
+    moment = believed(_micros(table.column("ts")), _micros(table.column("_kafka_time")))
+    code, names = _distinct(table)
+    distinct, place = _moments(book, code, moment)
+    flags = np.array([book.price(names[key], date, time).dated for key, date, time in distinct], np.bool_)
+    return np.asarray(flags[place], np.bool_)
+
+
 def nanousd(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return money as int64 nano-USD, NULL where it is NULL."""
     values = _nano(column)
@@ -179,15 +188,22 @@ def _lookup(
     book: PriceBook, code: Ints, moment: Ints, names: list[tuple[Any, ...]], entries: list[Rates | None]
 ) -> Ints:
     """Append the distinct rates that the rows need to ``entries``; return each row's place among those."""
+    distinct, place = _moments(book, code, moment)
+    entries += [book.rates(names[key], date, time) for key, date, time in distinct]
+    return place
+
+
+def _moments(book: PriceBook, code: Ints, moment: Ints) -> tuple[list[tuple[int, int, int]], Ints]:
+    """Return the distinct (key, date index, time index) of the rows, and each row's place among those."""
     dates = np.searchsorted(np.asarray(book.dates, np.int64), moment // DAY_US, side="right")
     times = np.searchsorted(np.asarray(book.times, np.int64), moment % DAY_US, side="right")
     combined = (code * (len(book.dates) + 1) + dates) * (len(book.times) + 1) + times
     distinct, place = np.unique(combined, return_inverse=True)
+    found = []
     for value in distinct.tolist():
         rest, time_index = divmod(value, len(book.times) + 1)
-        key, date_index = divmod(rest, len(book.dates) + 1)
-        entries.append(book.rates(names[key], date_index, time_index))
-    return np.asarray(place, np.int64)
+        found.append((*divmod(rest, len(book.dates) + 1), time_index))
+    return found, np.asarray(place, np.int64)
 
 
 def _distinct(table: pa.Table) -> tuple[Ints, list[tuple[Any, ...]]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.decode.book import DAY_US, Key, PriceBook, PriceBooks
-from pipelines.decode.price import REPORTED, UNPRICED, price
+from pipelines.decode.price import REPORTED, UNPRICED, dated, price
 from schemas.arrow import MONEY
 from schemas.tables import COST_ADJUSTMENTS
 
@@ -52,10 +52,7 @@ class Wanted:
 def wanted(
     groups: Iterable[Group], old: PriceBooks, new: PriceBook, *, since: int, until: int, undated: bool = False
 ) -> list[Wanted]:
-    """Return the groups whose cost ``new`` may change.
-
-    What was never priced gets whatever price ``new`` has. What was priced is touched only where ``new`` itself says
-    from which day on a price holds: a price without a date says what a model costs now, not what it cost then.
+    """Return the groups whose cost ``new`` may change, as ``adjustments`` understands it.
 
     Args:
         groups: what there is.
@@ -63,38 +60,38 @@ def wanted(
         new: the book that is believed.
         since: the first of the calls' times, µs UTC.
         until: the last of them.
-        undated: touch priced calls by prices without a date too.
+        undated: as for ``adjustments``.
     """
     books = {book.version: book for book in old.books}
     chosen = []
     for group in groups:
-        if not _differ(group.key, books.get(group.version), new, since, until):
-            continue
-        also_priced = bool(group.priced) and (undated or dated(group.key, new))
-        if group.unpriced or also_priced:
+        differs, by_date = _differ(group.key, books.get(group.version), new, since, until)
+        also_priced = bool(group.priced) and (by_date or (undated and differs))
+        if also_priced or (group.unpriced and differs):
             chosen.append(Wanted(group.key, group.version, also_priced))
     return chosen
 
 
-def dated(key: Key, book: PriceBook) -> bool:
-    """Whether ``book`` knows different prices of ``key`` at different days."""
-    return len({book.rates(key, day, 0) for day in range(len(book.dates) + 1)}) > 1
-
-
-def adjustments(calls: pa.Table, book: PriceBook) -> pa.Table:
+def adjustments(calls: pa.Table, book: PriceBook, *, undated: bool = False) -> pa.Table:
     """Return the rows of ``cost_adjustments`` (without ``adjusted_at``) that bring ``calls`` to the prices of ``book``.
 
-    A cost that is known never becomes unknown, and what a gateway reported stays. Doing it again finds nothing.
+    What was never priced gets whatever price ``book`` has. What was priced is touched only where ``book`` itself says
+    from which day on its price holds: a price without a date says what a call costs now, not what it cost then. A cost
+    that is known never becomes unknown, and what a gateway reported stays. Doing it again finds nothing.
 
     Args:
         calls: columns ``READ``, ``cost_status`` as landed, and ``known_usd``: the cost as known now, NULL = unknown.
         book: the book that is believed, whenever it takes effect; its prices by date follow event time.
+        undated: correct by prices without a date too.
     """
     priced = price(calls.select(READ), PriceBooks([book]))
     cost, known = priced.column("cost_usd"), calls.column("known_usd")
     delta = pc.subtract(cost, pc.fill_null(known, pa.scalar(0, MONEY))).cast(MONEY)
     was_unpriced = pc.is_null(known)
-    changed = pc.and_(pc.is_valid(cost), pc.or_(was_unpriced, pc.not_equal(delta, pa.scalar(0, MONEY))))
+    corrected = pc.not_equal(delta, pa.scalar(0, MONEY))
+    if not undated:
+        corrected = pc.and_(corrected, pa.array(dated(calls, book)))
+    changed = pc.and_(pc.is_valid(cost), pc.or_(was_unpriced, corrected))
     # a price that is only reported is no price of ours, before and now
     for column in (calls.column("cost_status"), priced.column("cost_status")):
         changed = pc.and_(changed, pc.not_equal(column, REPORTED))
@@ -113,14 +110,16 @@ def adjustments(calls: pa.Table, book: PriceBook) -> pa.Table:
 _SCHEMA = pa.schema([field for field in COST_ADJUSTMENTS.schema if field.name != "adjusted_at"])
 
 
-def _differ(key: Key, old: PriceBook | None, new: PriceBook, since: int, until: int) -> bool:
-    """Whether the two books say different prices of ``key`` at any moment of the span."""
-    if old is None:
-        return True
-    for moment in _moments((old, new), since, until):
-        if old.rates(key, *old.moment(moment)) != new.rates(key, *new.moment(moment)):
-            return True
-    return False
+def _differ(key: Key, old: PriceBook | None, new: PriceBook, since: int, until: int) -> tuple[bool, bool]:
+    """Return whether the two books say different prices of ``key`` at any moment of the span, and whether ``new`` says
+    of one of those from which day on it holds.
+    """
+    differs = by_date = False
+    for moment in _moments((old, new) if old else (new,), since, until):
+        price = new.price(key, *new.moment(moment))
+        if old is None or old.rates(key, *old.moment(moment)) != price.rates:
+            differs, by_date = True, by_date or price.dated
+    return differs, by_date
 
 
 def _moments(books: Sequence[PriceBook], since: int, until: int) -> Iterable[int]:

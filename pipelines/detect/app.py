@@ -24,7 +24,7 @@ from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source, read_times
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
-from schemas.errors import UNREADABLE, FatalError, RetryableError
+from schemas.errors import UNREADABLE, FatalError
 from schemas.faults import point
 from schemas.records import Record
 from schemas.topics import ALERTS, ROLLUPS, Topic
@@ -190,16 +190,17 @@ class _Stage:
         return {(wire, p): self.states[p].position if p in self.states else 0 for p in range(self.partitions)}
 
     def _mend_cut(self) -> None:
-        """Begin with what the topic has, where that is not what was judged: made anew, cut, or cut and grown again."""
+        """Begin with what the topic has, where that is not what was judged: made anew, cut, or cut and grown again.
+
+        Raises:
+            RetryableError: the brokers do not say; the stage starts over.
+        """
         source = Source(self.config.kafka, [ROLLUPS])
         try:
             self.topic_id = source.topic_id(ROLLUPS)
             marks = source.partitions(ROLLUPS)
             places = {(ROLLUPS, p): s.position - 1 for p, s in self.states.items() if s.at and _kept(s, marks[p])}
             times = read_times(source, places, {at: offset + 1 for at, offset in places.items()})
-        except RetryableError as error:
-            log.warning("log_not_compared", cause=str(error))  # the heartbeat asks again
-            return
         finally:
             source.close()
         for p, state in self.states.items():
@@ -207,9 +208,7 @@ class _Stage:
             last = times.get((ROLLUPS, p), {state.position - 1: state.at})
             known, state.topic = state.topic or self.topic_id, self.topic_id
             if known != self.topic_id or state.position > high or last != {state.position - 1: state.at}:
-                log.error(
-                    "log_cut", partition=p, read=state.position, end=high, topic_id=self.topic_id, goes_on_from=low
-                )
+                log.error("log_cut", partition=p, read=state.position, end=high, was=known, goes_on_from=low)
                 state.begin_again(low)
 
     async def _step(self, app: App, table: Any, event: Any) -> None:

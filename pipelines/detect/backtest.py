@@ -22,8 +22,8 @@ from schemas.rollups import COUNTS, SPAN_KEY, TOKENS, SourceTick, Tick
 
 Query = Callable[[str, Sequence[object]], pa.Table]
 """Runs SQL on the lake."""
-_CHUNK = 4_000
-"""Positions read at a time."""
+PAGE, PAGE_ROWS = 20_000, 50_000
+"""Positions and rows of rollups read at a time: an answer of the lake is bounded."""
 _SPANS = """
 WITH places AS (
     SELECT _partition, _epoch, _offset, day, _kafka_time FROM ticks
@@ -37,6 +37,16 @@ _HERE = "_partition = $1 AND _epoch = $2 AND _offset >= $3 AND _offset < $4"
 _TICKS = f"""
 SELECT _offset, epoch_us(_kafka_time) AS kafka_time, epoch_us(wall) AS wall, slot, sources FROM ticks WHERE {_HERE}
 ORDER BY _offset
+"""
+_SIZES = f"""
+SELECT _offset, count(*) AS rows FROM (
+    SELECT _offset FROM ticks WHERE {_HERE}
+    UNION ALL SELECT _offset FROM rollups WHERE {_HERE} AND "key" <> '{SPAN_KEY}'
+) GROUP BY 1 ORDER BY 1
+"""
+_FIRSTS = """
+SELECT (SELECT epoch_us(min(_kafka_time)) FROM rollups) AS rollup,
+    (SELECT epoch_us(min(_kafka_time)) FROM ticks) AS tick
 """
 _READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", "guardrails", "exemplars")
 """What detectors read of a rollup row."""
@@ -67,6 +77,15 @@ def stretches(query: Query, *, since: int, until: int) -> list[Stretch]:
     return [Stretch(row["_partition"], row["_epoch"], row["first"], row["upto"]) for row in rows]
 
 
+def firsts(query: Query) -> tuple[int | None, int | None]:
+    """Return when the first rollup and the first tick that are kept came (Kafka's time, µs UTC); None: there is none.
+
+    Without ticks no window closes: before the first of them nothing can be judged again.
+    """
+    (row,) = query(_FIRSTS, []).to_pylist()
+    return row["rollup"], row["tick"]
+
+
 def judge(
     query: Query,
     stretches: Sequence[Stretch],
@@ -87,12 +106,24 @@ def judge(
         if stretch.partition != partition:
             state, partition = PartitionState(), stretch.partition
         state.begin_again(stretch.first)
-        for first in range(stretch.first, stretch.upto, _CHUNK):
-            upto = min(first + _CHUNK, stretch.upto)
+        for first, upto in pages(query, stretch):
             for offset, item in items(query, stretch.partition, stretch.epoch, first, upto):
                 state.position = offset + 1
                 yield from judge.take(state, item)
             progress(upto - first)
+
+
+def pages(query: Query, stretch: Stretch) -> Iterator[tuple[int, int]]:
+    """Cut a stretch into pieces of at most PAGE_ROWS rows and PAGE positions; one message may be more by itself."""
+    here = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
+    sizes = query(_SIZES, here)
+    first, rows = stretch.first, 0
+    for offset, count in zip(sizes["_offset"].to_pylist(), sizes["rows"].to_pylist(), strict=True):
+        if offset > first and (rows + count > PAGE_ROWS or offset - first >= PAGE):
+            yield first, offset
+            first, rows = offset, 0
+        rows += count
+    yield first, stretch.upto
 
 
 def items(query: Query, partition: int, epoch: int, first: int, upto: int) -> Iterator[tuple[int, Batch | TickAt]]:

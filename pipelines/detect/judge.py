@@ -68,7 +68,14 @@ class PartitionState:
         """
         self.position, self.at = position, 0
         for app in self.apps.values():
-            app.windows.slots.clear()
+            windows = app.windows
+            for incident in app.life.open.values():
+                place = windows.index.get(incident.finding.target)
+                if place is not None:
+                    held = windows.total(incident.finding.start, windows.latest())[place]
+                    for column in incident.total:
+                        incident.total[column] -= int(held[column]) if column < len(held) else 0
+            windows.slots.clear()
 
 
 @dataclass(frozen=True)

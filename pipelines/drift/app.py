@@ -130,13 +130,14 @@ def _build(stage: Stage, partitions: int) -> App:
         return int((await sent).offset)
 
     async def checkpoint(partition: Partition) -> None:
-        last: list[Awaitable[Any]] = []
-        for key, value in partition.save():
-            if key == str(partition.number).encode():  # the meta: only once the chunks are there
-                for sent in last:
-                    await sent
-            last.append(await table.changelog_topic.send(key=key, value=value, partition=partition.number))
-        await last[-1]
+        async with stage.saving:  # two at once would write into each other's keys
+            last: list[Awaitable[Any]] = []
+            for key, value in partition.save():
+                if key == str(partition.number).encode():  # the meta: only once the chunks are there
+                    for sent in last:
+                        await sent
+                last.append(await table.changelog_topic.send(key=key, value=value, partition=partition.number))
+            await last[-1]
 
     async def tell(told: Sequence[Alert]) -> None:
         for alert in told:
@@ -188,13 +189,16 @@ def _build(stage: Stage, partitions: int) -> App:
         await tell(partition.apply(points, span[1], at + 1))
         stage.texts += len(points)
         stage.moved = time.monotonic()
-        if partition.texts_since >= config.checkpoint_texts:
+        if partition.due or partition.texts_since >= config.checkpoint_texts:
             await checkpoint(partition)
 
     @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
     async def pulse() -> None:
         for number in list(stage.untold):
             await tell(stage.untold.pop(number))
+        for partition in list(stage.partitions.values()):
+            if partition.due:
+                await checkpoint(partition)
 
     def resume() -> Mapping[tuple[str, int], int]:
         stage.take_over(mine(), table)
@@ -213,6 +217,9 @@ class Stage:
         self.moved = time.monotonic()
         self.app: App | None = None
         self.recovered = False
+        self.topic_id = ""
+        """Of llm.samples."""
+        self.saving = asyncio.Lock()
         self.partitions: dict[int, Partition] = {}
         self.untold: dict[int, list[Alert]] = {}
         """Alerts of the last embeddings before a crash: perhaps written, perhaps not."""
@@ -283,6 +290,7 @@ class Stage:
 
     def _catch_up(self, source: Source) -> None:
         marks, ids = source.partitions(EMBEDDINGS), source.topic_ids([SAMPLES, EMBEDDINGS])
+        self.topic_id = ids[SAMPLES]
         for mine in self.partitions.values():
             if mine.embeddings_topic not in ("", ids[EMBEDDINGS]):
                 log.error("log_cut", topic=EMBEDDINGS, partition=mine.number, was=mine.embeddings_topic)
@@ -301,11 +309,9 @@ class Stage:
             if anew or partition.samples_next > high:
                 goes_on = low if anew else high  # its end lost: texts of a day would be embedded twice
                 log.error("log_cut", partition=number, read=partition.samples_next, end=high, goes_on_from=goes_on)
-                partition.samples_next = goes_on
-                partition.texts_since = (
-                    self.config.checkpoint_texts
-                )  # offsets of two topics must not stand side by side
+                partition.samples_next, partition.due = goes_on, True  # else offsets of two topics mix
             partition.samples_topic = ids[SAMPLES]
+            partition.due |= not partition.generation  # which topics these are is known by a checkpoint alone
             # never the group's own offset: it knows nothing of what was written
             partition.samples_next = max(partition.samples_next, low)
         log.info("drift_resumed", positions={n: p.samples_next for n, p in self.partitions.items()})

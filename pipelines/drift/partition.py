@@ -53,6 +53,8 @@ class Partition:
         self.generation = 0
         self.texts_since = 0
         """Texts since the last checkpoint."""
+        self.due = False
+        """Whether a checkpoint is wanted whatever their number."""
         self.shed = 0
         """Apps (with their side) let go of since the start, because all of them together kept too many texts."""
         self._held: dict[str, int] = {}
@@ -106,7 +108,7 @@ class Partition:
             self.embeddings_topic,
         )
         yield _meta_key(self.number), msgspec.json.encode(meta)
-        self.texts_since = 0
+        self.texts_since, self.due = 0, False
 
     @staticmethod
     def load(number: int, table: Mapping[bytes, bytes], config: WatchConfig) -> Partition:

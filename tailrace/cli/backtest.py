@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,9 @@ from warehouse.readonly import ReadOnlyLake
 _TOLD = """
 SELECT id, seq, alert FROM alerts WHERE detector = ANY($1)
 AND epoch_us(detected_at) >= $2 AND epoch_us(detected_at) < $3
+AND ($4::VARCHAR IS NULL OR json_extract_string(series, '$.app') = $4)
 """
+_MINUTE_US = 60_000_000
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,6 +47,11 @@ class Difference:
     only_here: int
     other_words: int
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self.only_live or self.only_here or self.other_words)
+
 
 def _backtest(
     context: typer.Context,
@@ -59,8 +67,9 @@ def _backtest(
 ) -> None:
     """Judge what has landed again: the same rollups give the same alerts under the same ids.
 
-    They do from the first landed rollup on; later beginnings know less of the past. Rollups are kept for 90 days, ticks
-    for 14.
+    They do from the first landed rollup on; later beginnings know less of the past. Rollups are kept for 90 days,
+    ticks, which close the windows, for 14. With --compare the exit code is 1 where something differs; what is told
+    while this runs may not have landed yet.
     """
     from pipelines.detect import backtest  # numpy and its kin: no other command should pay for them
     from pipelines.detect.detectors import configure
@@ -70,20 +79,37 @@ def _backtest(
     now = wall()
     first, last = moment(since, now), moment(until, now) if until else now
     if last <= first:
-        raise SettingsError("--to", f"{until} is not after {since}", "name the beginning with --from")
+        raise SettingsError("--from", f"{since} is not before {until or 'now'}", "begin earlier")
     rules = wiring.detect_rules(here.settings)
     for text in to_set or []:
         detector, field, value = _rule(text)
         rules.setdefault(detector, {})[field] = value
     judge = Judge(configure(rules))
     with open_lake(here) as lake:
-        found = backtest.stretches(lake.query, since=first - span(warm_up), until=last)
+        begin = _beginning(lake, first, first - span(warm_up))
+        found = backtest.stretches(lake.query, since=begin, until=last)
         with _progress(sum(s.upto - s.first for s in found)) as progress:
             every = list(backtest.judge(lake.query, found, judge, progress=progress))
-        alerts = sorted((a for a in every if first <= _time(a) < last), key=_order)
+        mine = (a for a in every if first <= _time(a) < last and app in (None, a.series.get("app")))
+        alerts = sorted(mine, key=_order)
         names = [detector.name for detector in judge.detectors]
-        difference = _difference(lake, alerts, names, first, last) if compare else None
-    _print([a for a in alerts if app in (None, a.series.get("app"))], difference, as_json=as_json)
+        difference = _difference(lake, alerts, names, first, last, app) if compare else None
+    _print(alerts, difference, as_json=as_json)
+    if difference and difference.any:
+        sys.exit(1)
+
+
+def _beginning(lake: ReadOnlyLake, first: int, warm_up: int) -> int:
+    """Return from when on to judge: not from before the ticks that are kept, where older ones are gone."""
+    from pipelines.detect import backtest
+
+    rollup, tick = backtest.firsts(lake.query)
+    if rollup is None or tick is None or rollup > tick - _MINUTE_US:
+        return max(warm_up, 0)
+    if first < tick - _MINUTE_US:
+        at = datetime.fromtimestamp(tick / 1e6, UTC)
+        raise SettingsError("--from", f"ticks are kept from {at:%Y-%m-%dT%H:%M:%SZ} on", "begin there, or later")
+    return max(warm_up, tick)
 
 
 def _print(alerts: Sequence[Alert], difference: Difference | None, *, as_json: bool) -> None:
@@ -103,9 +129,11 @@ def _print(alerts: Sequence[Alert], difference: Difference | None, *, as_json: b
         )
 
 
-def _difference(lake: ReadOnlyLake, alerts: Sequence[Alert], names: list[str], first: int, last: int) -> Difference:
+def _difference(
+    lake: ReadOnlyLake, alerts: Sequence[Alert], names: list[str], first: int, last: int, app: str | None
+) -> Difference:
     told: dict[tuple[str, int], set[str]] = {}
-    for row in lake.query(_TOLD, [names, first, last]).to_pylist():
+    for row in lake.query(_TOLD, [names, first, last, app]).to_pylist():
         told.setdefault((row["id"], row["seq"]), set()).add(_hash(row["alert"].encode()))
     here = {(alert.id, alert.seq): _hash(alert.to_json()) for alert in alerts}
     both = told.keys() & here.keys()

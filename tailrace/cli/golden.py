@@ -34,22 +34,22 @@ ORDER BY version DESC LIMIT 1
 """
 _VERSIONS = """
 SELECT set_name, version, parent, cases, added, kept, dropped, candidates, near_duplicates, window_from, window_to,
-    created_at, owner, content_hash, settings
+    created_at, owner, content_hash, settings, coalesce(blanked, 0) AS blanked
 FROM golden_versions ORDER BY set_name, version
 """
-_CASES = "SELECT * FROM golden_cases WHERE set_name = $1 AND version = $2 ORDER BY case_id"
+_CASES = """
+SELECT * FROM golden_cases WHERE set_name = $1 AND version = $2 AND input_text IS NOT NULL ORDER BY case_id
+"""
 _SHOWN = """
 SELECT c.*, r.verdict AS review, r.note AS review_note
 FROM golden_cases AS c
-LEFT JOIN (
-    SELECT case_id, arg_max(verdict, logged_at) AS verdict, arg_max(note, logged_at) AS note
-    FROM golden_reviews GROUP BY case_id
-) AS r ON r.case_id = c.case_id
+LEFT JOIN golden_verdicts AS r ON r.case_id = c.case_id
 WHERE c.set_name = $1 AND c.version = $2 ORDER BY c.stratum, c.case_id
 """
 _SHORT = 100
 """Characters of a text on a terminal."""
-_KNOWN = "SELECT max(version) AS version FROM golden_cases WHERE case_id = $1"
+_KNOWN = "SELECT * FROM golden_cases WHERE case_id = $1 ORDER BY input_text IS NULL, version DESC LIMIT 1"
+_REJECTED = "SELECT case_id FROM golden_rejected WHERE case_id = $1"
 
 
 class Target(StrEnum):
@@ -81,7 +81,7 @@ def add_to(app: typer.Typer) -> None:
 def _refresh(
     context: typer.Context,
     name: SetName = PRODUCTION,
-    days: Annotated[int | None, typer.Option(min=1, max=90, help="Look at failures of so many days.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=90, help="Look at failures of so many days at least.")] = None,
     size: Annotated[int | None, typer.Option(min=1, max=2000, help="Cases that the set aims at.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, change nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON document.")] = False,
@@ -116,6 +116,7 @@ def _versions(context: typer.Context, as_json: AsJson = False) -> None:
             f"{row['set_name']} {row['version']}  {row['cases']} cases: {row['added']} new, {row['kept']} kept, "
             f"{row['dropped']} dropped  of {row['candidates']} failures from {row['window_from']:%Y-%m-%d} to "
             f"{row['window_to']:%Y-%m-%d %H:%M}  by {row['owner']}"
+            f"{'  without the texts of ' + str(row['blanked']) if row['blanked'] else ''}"
         )
         typer.echo(shown(said))
 
@@ -132,6 +133,8 @@ def _show(context: typer.Context, name: SetName = PRODUCTION, version: Version =
     for row in rows.to_pylist():
         where = f"{row['app']}{'/' + row['feature'] if row['feature'] else ''}"
         typer.echo(shown(f"{row['case_id']}  {where}  {', '.join(row['reasons'])}  {row['review'] or 'not reviewed'}"))
+        if row["input_text"] is None:
+            typer.echo("    its texts are gone: a review rejected it")
         for what, name in (("asked", "input_text"), ("answered", "output_text"), ("expected", "expected")):
             if row[name]:
                 typer.echo(f"    {what:9} {_short(row[name])}")
@@ -146,26 +149,32 @@ def _short(text: str) -> str:
 def _review(
     context: typer.Context,
     case_id: Annotated[str, typer.Argument(help="Of `tailrace golden show`.")],
-    accept: Annotated[bool, typer.Option("--accept", help="It stays, whatever else comes.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="It stays, or comes back, whatever else comes.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="It leaves; what says nearly the same stays out.")] = False,
-    expected: Annotated[str | None, typer.Option(help="What the answer should be.")] = None,
+    expected: Annotated[str | None, typer.Option(help="What the answer should be; '' withdraws it.")] = None,
     note: Annotated[str | None, typer.Option(help="Why, in words.")] = None,
 ) -> None:
-    """Say what you think of a case; the next refresh goes by it. The newest word counts."""
+    """Say what you think of a case; the next refresh goes by it. The newest word counts.
+
+    The texts of a rejected case are removed from all versions then: it cannot be accepted any more.
+    """
     if accept == reject:
         told = "both --accept and --reject were given" if accept else "neither --accept nor --reject was given"
         raise SettingsError("golden review", f"case {case_id[:80]}: {told}", "give one of them")
-    if expected is not None and not expected.strip():
-        raise SettingsError("--expected", "it is empty", "leave it out where you do not know the answer")
     if expected is not None and reject:
         raise SettingsError("--expected", "a rejected case leaves the set", "leave it out, or --accept the case")
     here = get(context)
     with open_lake(here) as lake:
-        if lake.query(_KNOWN, [case_id])["version"][0].as_py() is None:
-            raise sets.NoGoldenCaseError(case_id, wiring.lake(here.settings).name)
+        found = lake.query(_KNOWN, [case_id]).to_pylist()
+        gone = found[0]["input_text"] is None if found else lake.query(_REJECTED, [case_id]).num_rows > 0
+    if accept and gone:
+        raise sets.GoldenCaseGoneError(case_id)
+    if not found:
+        raise sets.NoGoldenCaseError(case_id, wiring.lake(here.settings).name)
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
     verdict: sets.Verdict = "accepted" if accept else "rejected"
-    sets.review(kafka, case_id, verdict, actor=audit.actor(), now=wall(), expected=expected, note=note)
+    expected = expected if expected is None or expected.strip() else ""
+    sets.review(kafka, found[0], verdict, actor=audit.actor(), now=wall(), expected=expected, note=note)
     typer.echo(shown(f"{case_id} {verdict}; the next refresh goes by it"))
 
 

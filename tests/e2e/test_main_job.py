@@ -152,7 +152,7 @@ def the_detectors_say_the_same_over_what_landed(life: Life) -> None:
     until = time.monotonic() + 60
     while True:  # the last ticks and alerts may still be on their way into the lake
         again = life.tailrace("backtest", "--from", "1d", "--compare", "--json")
-        assert again.returncode == 0, again.stderr
+        assert again.returncode in (0, 1), again.stderr
         found = [json.loads(line) for line in again.stdout.splitlines()]
         if f"live: {len(told)} the same, 0 only live, 0 only here, 0 in other words" in again.stderr:
             break

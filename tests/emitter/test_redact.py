@@ -46,6 +46,12 @@ def test_private_values_become_typed_placeholders(value: str, kind: str) -> None
     assert Redactor().text(value) == f"<{kind}_1>"
 
 
+def test_numbers_that_are_taken_are_not_given_again() -> None:
+    redactor = Redactor({"EMAIL": 3})
+    assert redactor.text("ann@example.org and bob@example.org") == "<EMAIL_4> and <EMAIL_5>"
+    assert redactor.text("+1 (555) 123-4567 or ann@example.org") == "<PHONE_1> or <EMAIL_4>"
+
+
 @pytest.mark.parametrize("text", HARMLESS[:2] + HARMLESS[3:5])
 def test_harmless_text_is_the_very_same_object(text: str) -> None:
     assert Redactor().text(text) is text

@@ -1,17 +1,35 @@
 """Rows 22 to 24 and 52: the catalog is locked, away, cut off in the middle of a COMMIT, or shared with a zombie."""
 
+import contextlib
 import sqlite3
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from fault_harness.invariants import bounded
 from fault_harness.process import rss_mb, wait_until
 from fault_harness.proxy import Proxy
 from fault_harness.scene import Scene
+from fault_harness.traffic import call
 
+from jobs.prices import reprice
+from pipelines.decode import default_book
+from schemas.errors import RetryableError
+from schemas.records import Move
+from schemas.topics import EVENTS
 from tailrace.settings import Settings
-from tailrace.stages import STAGES
+from tailrace.stages import STAGES, wall
 from tailrace.up import Supervisor
+from tests.warehouse.conftest import Rows
+from warehouse.adjust import Adjuster, Choice
+from warehouse.connect import LakeConfig
+from warehouse.errors import LakeUnavailableError, LedgerMovedError
+from warehouse.lake import Lake
+from warehouse.readonly import ReadOnlyLake
+from warehouse.upkeep import Pace, expire_snapshots
 
 LOCK_S = 8.0
 """Longer than the busy time-out of 5 s, so that a transaction fails and is tried again."""
@@ -116,6 +134,101 @@ def test_row_24_a_commit_of_unknown_outcome_lands_once(on_postgres: tuple[Scene,
         scene.healthy()
     scene.check(kills=3)
     assert land.alive
+
+
+@pytest.mark.row(24, 40)
+@pytest.mark.parametrize("arrived", [False, True], ids=["the COMMIT was lost", "its answer was lost"])
+def test_row_24_a_re_pricing_of_unknown_outcome_counts_once(
+    on_postgres: tuple[Scene, Proxy], arrived: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, proxy = on_postgres
+    rule = {"model": "inhouse-7b", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
+    calls = [call(model="inhouse-7b") for _ in range(90)]
+    scene.traffic.send_all(calls)
+    land = scene.land_until_settled()
+    write, cut = Adjuster.write, []
+
+    def cut_once(self: Adjuster, rows: Any) -> None:
+        if not cut:
+            cut.append(True)
+            proxy.cut_after, proxy.cut_at = arrived, b"COMMIT"
+        write(self, rows)
+
+    monkeypatch.setattr(Adjuster, "write", cut_once)
+    config = LakeConfig(scene.catalog, str(scene.data_path))
+    today = datetime.now(UTC).date()
+    choice = Choice(today - timedelta(days=1), today + timedelta(days=1))
+    land.terminate()  # the next COMMIT is ours
+    for _ in range(3):  # what is not known to be written may be tried again
+        with contextlib.suppress(RetryableError):
+            reprice(config, default_book([rule]), choice, now=wall)
+    assert proxy.cuts == 1
+    usd = sum(Decimal(e["tokens"]["input"] + 2 * e["tokens"]["output"]) / 1_000_000 for e in calls)
+    reader = ReadOnlyLake.open(scene.lake_config)
+    (known,) = reader.query("SELECT sum(cost_usd) AS usd, count(cost_usd) AS n FROM calls").to_pylist()
+    reader.close()
+    assert known == {"usd": usd, "n": 90}
+    scene.verified()
+
+
+@pytest.mark.row(52)
+def test_row_52_a_zombie_that_sleeps_inside_a_transaction_holds_up_its_heir_for_a_while_only(
+    on_postgres: tuple[Scene, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, _ = on_postgres
+    rows, config = Rows(), replace(scene.lake_config, idle_s=3)
+    moves = [Move(EVENTS, 0, 0, 5)]
+    with Lake.open(config, now=wall) as zombie, Lake.open(config, now=wall) as heir:
+        zombie.ensure_partitions(EVENTS, "one", {0: 0})
+        heir.ledger()
+        slept: list[bool] = []
+
+        def sleep(name: str) -> None:
+            if name == "land.before_commit" and not slept:
+                slept.append(True)
+                # as DuckLake does it, and more: the ledger's very row is locked
+                lock = "CALL postgres_execute('__ducklake_metadata_lake', 'LOCK TABLE ducklake_snapshot')"
+                zombie.connection.execute(lock)
+                heir.append({"raw_calls": rows.calls(range(5))}, moves)
+
+        monkeypatch.setattr("schemas.faults.point", sleep)
+        with pytest.raises((LedgerMovedError, LakeUnavailableError)):
+            zombie.append({"raw_calls": rows.calls(range(5))}, moves)
+    assert slept
+    assert [o for (o,) in scene.lake.rows("raw_calls", "_offset", "true ORDER BY 1")] == list(range(5))
+    scene.verified()
+
+
+@pytest.mark.row(52)
+def test_row_52_a_zombie_that_wakes_when_its_snapshot_is_forgotten_is_refused(
+    on_postgres: tuple[Scene, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, _ = on_postgres
+    rows = Rows()
+
+    def append(lake: Lake, start: int) -> None:
+        lake.append({"raw_calls": rows.calls(range(start, start + 5))}, [Move(EVENTS, 0, start, start + 5)])
+
+    with Lake.open(scene.lake_config, now=wall) as zombie, Lake.open(scene.lake_config, now=wall) as heir:
+        zombie.ensure_partitions(EVENTS, "one", {0: 0})
+        append(zombie, 0)
+        heir.ledger()
+        slept: list[bool] = []
+
+        def sleep(name: str) -> None:
+            if name == "land.before_commit" and not slept:
+                slept.append(True)
+                for start in range(5, 30, 5):
+                    append(heir, start)
+                expire_snapshots(Pace(heir, rest=0.0), before=datetime.now(UTC) + timedelta(hours=1))
+
+        monkeypatch.setattr("schemas.faults.point", sleep)
+        with pytest.raises(LedgerMovedError):
+            append(zombie, 5)
+    assert slept
+    offsets = [o for (o,) in scene.lake.rows("raw_calls", "_offset", "true ORDER BY 1")]
+    assert offsets == list(range(30))
+    scene.verified()
 
 
 @pytest.mark.row(52)

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import confluent_kafka as ck
+import confluent_kafka.admin
 import pytest
 from fault_harness import invariants
 from fault_harness.scene import Scene
@@ -20,6 +21,7 @@ from jobs.duplicates import duplicates
 from pipelines.decode import PriceBooks, Seen, decode_metered, default_book
 from pipelines.decode.price import nanousd
 from pipelines.kafka import Source
+from pipelines.prices import LEAD_S
 from schemas import topics
 from tailrace.stages import wall
 from warehouse.readonly import ReadOnlyLake
@@ -98,8 +100,15 @@ def replayed(scene: Scene, books: PriceBooks, seed: int) -> Decimal:
 def test_land_meter_live_and_a_replay_agree_to_the_cent(scene: Scene) -> None:
     dearer_from = (time.time_ns() // 1_000_000_000 + AHEAD_S) * 1_000_000
     book = default_book(DEARER).with_effective_from(dearer_from)
+    # as if it had been announced two minutes ago
+    created = {"message.timestamp.type": "CreateTime"}
+    where = ck.admin.ConfigResource("topic", scene.kafka.prefix + topics.PRICES, set_config=created)
+    admin = ck.admin.AdminClient({"bootstrap.servers": scene.kafka.bootstrap_servers})
+    for done in admin.alter_configs([where]).values():
+        done.result(10)
     announcer = ck.Producer({"bootstrap.servers": scene.kafka.bootstrap_servers})
-    announcer.produce(scene.kafka.prefix + topics.PRICES, book.to_json(), book.version)
+    announced = time.time_ns() // 1_000_000 - LEAD_S * 1000
+    announcer.produce(scene.kafka.prefix + topics.PRICES, book.to_json(), book.version, timestamp=announced)
     assert announcer.flush(10) == 0
     stages = [scene.start("land"), scene.start("meter")]
     first = [call() for _ in range(400)]

@@ -12,15 +12,19 @@ from fault_harness.scene import Scene
 from fault_harness.traffic import MODEL, PRICES, call
 
 from pipelines.decode import default_book
-from pipelines.kafka import KafkaConfig, Producer, read_all
-from pipelines.prices import LEAD_S, PriceFeed, announce, published
+from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
+from pipelines.prices import LEAD_S, ClockAheadError, PriceFeed, announce, published
 from schemas import topics
+from schemas.errors import KafkaUnavailableError
+from schemas.topics import TOPICS
 from tailrace import wiring
+from tailrace.broker import Broker
 from tailrace.settings import Settings
+from tailrace.stages import wall
 
 NEW = {"model": "inhouse-7b", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
-MINUTE = 60_000_000
-NOW = 1_795_000_000_000_000
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
 
 
 @pytest.fixture
@@ -30,27 +34,93 @@ def kafka(scene: Scene) -> KafkaConfig:
 
 def test_a_book_holds_two_minutes_later_and_the_same_one_is_published_once(kafka: KafkaConfig) -> None:
     first, second = default_book(PRICES), default_book([NEW])
-    assert announce(kafka, first, now=NOW) == first.with_effective_from(NOW + LEAD_S * 1_000_000)
-    assert announce(kafka, first, now=NOW + MINUTE) is None
+    now = wall()
+    announced = announce(kafka, first, now=now)
+    assert announced is not None
+    assert LEAD_S * SECOND < announced.effective_from - now < (LEAD_S + 30) * SECOND
+    assert published(kafka) == [announced]
+    assert announce(kafka, first, now=now + MINUTE) is None
     # announced sooner than the last one holds: it comes after it all the same
-    later = announce(kafka, second, now=NOW + MINUTE)
+    later = announce(kafka, second, now=now + MINUTE)
     assert later is not None
-    assert later.effective_from == NOW + 2 * LEAD_S * 1_000_000
+    assert later.effective_from > announced.effective_from + LEAD_S * SECOND
     assert [book.version for book in published(kafka)] == [first.version, second.version]
+
+
+@pytest.mark.row(41, 62)
+def test_clocks_of_those_who_announce_may_be_wrong(kafka: KafkaConfig) -> None:
+    first, second = default_book(PRICES), default_book([NEW])
+    began = wall()
+    announce(kafka, first, now=began - 60 * MINUTE)  # it would hold in the past: some have priced by it, some have not
+    (taken,) = published(kafka)
+    assert taken.effective_from >= began + LEAD_S * SECOND
+    with pytest.raises(ClockAheadError, match="clock"):
+        announce(kafka, second, now=wall() + 365 * 24 * 60 * MINUTE)
+    assert published(kafka) == [taken]
+    assert announce(kafka, second, now=wall()) is not None
+    feed = PriceFeed(kafka)
+    assert [b.version for b in feed.books().books][1:] == [first.version, second.version]
+    feed.close()
+
+
+@pytest.mark.row(14, 41)
+def test_who_cannot_know_whether_there_is_another_book_gives_none(
+    own_broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kafka = KafkaConfig(own_broker.bootstrap, prefix)
+    Admin(kafka).create_topics(TOPICS, partitions=1)
+    monkeypatch.setattr("pipelines.prices._ASK_S", 1.0)
+    monkeypatch.setattr("pipelines.prices._SURE_S", 3.0)
+    feed = PriceFeed(kafka)
+    own_broker.pause()
+    until = time.monotonic() + 60
+    while _known(feed):
+        assert time.monotonic() < until, "it still answers"
+        time.sleep(0.1)
+    own_broker.resume()
+    announce(kafka, default_book([NEW]), now=wall())
+    until = time.monotonic() + 60
+    while len(books := _known(feed)) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert books[1] == default_book([NEW]).version
+    feed.close()
+
+
+def _known(feed: PriceFeed) -> list[str]:
+    try:
+        return [book.version for book in feed.books().books]
+    except KafkaUnavailableError:
+        return []
+
+
+def test_books_are_read_once_their_topic_is_there(broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.prices._ASK_S", 0.0)
+    kafka = KafkaConfig(broker.bootstrap, prefix)
+    feed = PriceFeed(kafka)
+    assert len(feed.books().books) == 1
+    Admin(kafka).create_topics(TOPICS, partitions=1)
+    announce(kafka, default_book([NEW]), now=wall())
+    until = time.monotonic() + 30
+    while len(_known(feed)) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    feed.close()
 
 
 @pytest.mark.row(41)
 def test_a_book_that_comes_back_leaves_its_first_time_as_it_was(kafka: KafkaConfig) -> None:
     first, second = default_book(PRICES), default_book([NEW])
-    for book, at in ((first, NOW), (second, NOW + 10 * MINUTE), (first, NOW + 20 * MINUTE)):
-        assert announce(kafka, book, now=at) is not None
+    now = wall()
+    for book, minutes in ((first, 0), (second, 10), (first, 20)):
+        assert announce(kafka, book, now=now + minutes * MINUTE) is not None
     producer = Producer(kafka)
     producer.send(topics.PRICES, b"no book", b"pb-x@1")
     producer.flush()
     feed = PriceFeed(kafka)
     books = feed.books()
     feed.close()
-    held = [books.at(NOW + minutes * MINUTE).version for minutes in (5, 15, 25)]
+    held = [books.at(now + minutes * MINUTE).version for minutes in (5, 15, 25)]
     assert held == [first.version, second.version, first.version]
     keys = {record.key for record in read_all(kafka, topics.PRICES)}
     assert len(keys) == 4, "compaction would take a book's first time"
@@ -60,7 +130,7 @@ def test_up_announces_changed_settings_once_books_are_published_and_not_before(k
     changed = Settings(kafka={"prefix": kafka.prefix}, prices=[NEW])
     wiring.announce_prices(changed, kafka.bootstrap_servers)
     assert published(kafka) == []
-    announce(kafka, default_book(PRICES), now=NOW)
+    announce(kafka, default_book(PRICES), now=wall())
     wiring.announce_prices(changed, kafka.bootstrap_servers)
     wiring.announce_prices(changed, kafka.bootstrap_servers)
     assert [book.version for book in published(kafka)][1:] == [default_book([NEW]).version]

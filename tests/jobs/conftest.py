@@ -1,6 +1,26 @@
-"""The proxy of the fault tests is for the scheduler's, too."""
+"""The proxy of the fault tests is for the scheduler's, too; a lake for the golden set's."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.jobs.golden.lake import Home, copied, now
+from warehouse.connect import LakeConfig
+from warehouse.lake import Lake
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of an empty lake; to be copied."""
+    home = tmp_path_factory.mktemp("fresh") / "home"
+    Lake.open(LakeConfig(str(home / "catalog.sqlite"), str(home / "data")), now=now).close()
+    return home
+
+
+@pytest.fixture
+def home(fresh: Path, tmp_path: Path) -> Home:
+    """A lake of one's own."""
+    return copied(fresh, tmp_path / "home")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 from jobs.maintain import MaintainSettings, maintain
 from jobs.schedule import JOBS
 from schemas.records import Move
-from schemas.tables import TABLES
+from schemas.tables import JOB_CLAIMS, TABLES
+from warehouse import claims, ledger, locks
 from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError
 from warehouse.lake import Lake
@@ -84,6 +86,30 @@ def test_between_two_runs_files_are_merged_and_snapshots_expire_and_nothing_is_d
     assert (merged.files_before, merged.files_after) == (6, 1)
     assert kept < {path.name for path in Path(config.data_path).rglob("*.parquet")}
     assert verify(config).ok
+
+
+def test_two_at_once_do_not_merge_the_same_and_old_days_go_all_the_same(config):
+    with locks.upkeep(config.catalog) as first:
+        assert first
+        report = maintain(config, now=lambda: NOW, settings=MaintainSettings(rest=0.0))
+    assert (report.alone, report.merged, report.snapshots_expired) == (False, (), 0)
+    assert set(report.rows_dropped) == {"rollups", "ticks", "embeddings", "dead_bytes"}
+    assert maintain(config, now=lambda: NOW, settings=MaintainSettings(rest=0.0)).alone
+
+
+def test_dead_rows_of_claims_are_shed_and_the_claims_stay(config, monkeypatch):
+    monkeypatch.setattr("jobs.maintain._DEAD_CLAIMS", 5)
+    with Lake.open(config, now=lambda: NOW, lander=False) as lake:
+        claim = claims.ensure(lake, "maintain")
+        for attempt in range(1, 9):
+            following = replace(claim, due_at=NOW, attempt=attempt, owner="me")
+            assert claims.move(lake, claim, following)
+            claim = following
+        assert ledger.dead_rows(lake.connection, JOB_CLAIMS) > 5
+        maintain(config, now=lambda: NOW, settings=MaintainSettings(rest=0.0))
+        assert ledger.dead_rows(lake.connection, JOB_CLAIMS) == 1
+        assert claims.read(config, "maintain") == claim
+        assert claims.move(lake, claim, replace(claim, attempt=9))
 
 
 def test_a_run_that_is_stopped_ends_between_two_slices(config):

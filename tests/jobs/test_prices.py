@@ -20,13 +20,15 @@ from jobs import prices as job
 from jobs.prices import reprice
 from pipelines.decode import PriceBook, PriceBooks, default_book, price
 from schemas.records import Move
-from schemas.tables import PRICES, RAW_CALLS
+from schemas.tables import LATE_DUPLICATES, PRICES, RAW_CALLS
 from warehouse import adjust
 from warehouse.adjust import Choice, RepricingLostError, RepricingRunsError
 from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError
 from warehouse.lake import Lake
 from warehouse.readonly import ReadOnlyLake
+from warehouse.upkeep import Pace, drop_old_days
+from warehouse.verify import verify
 
 REPO = Path(__file__).parents[2]
 DAY = date(2026, 11, 18)
@@ -146,8 +148,11 @@ def test_a_price_known_from_a_day_on_corrects_the_calls_of_that_day_and_no_other
 
 def test_only_what_was_chosen_is_touched(config: LakeConfig, land: Land) -> None:
     rows = [call(0), call(1, app="other"), call(2, model="inhouse-13b"), call(3, _dup=True)]
-    rows += [call(4, day=DAY - timedelta(days=5)), call(5, response_model="inhouse_7b-2026")]
+    rows += [call(4, day=DAY - timedelta(days=5)), call(5, response_model="inhouse_7b-2026"), call(6)]
     land(rows)
+    with Lake.open(config, now=now, lander=False) as lake:  # found to be a duplicate later
+        found = {"id": rows[6]["id"], "day": DAY, "_epoch": 0, "_partition": 0, "_offset": 6}
+        lake.insert({"late_duplicates": pa.Table.from_pylist([found], schema=LATE_DUPLICATES.schema)})
     book = default_book([{**RULE, "model": "inhouse*"}])
     day = Choice(DAY, DAY, app="bot", model="inhouse-7*")
     assert reprice(config, book, day, now=now).priced == 1
@@ -180,7 +185,7 @@ def test_one_writes_at_a_time_and_a_dead_one_is_waited_for_no_longer_than_its_le
     config: LakeConfig, land: Land
 ) -> None:
     land([call(i) for i in range(5)])
-    with Lake.open(config, now=now, lander=False) as lake, adjust.writing(lake, owner="me", now=now) as write:
+    with Lake.open(config, now=now, lander=False) as lake, adjust.writing(lake, owner="me", now=now) as adjuster:
         rows = job.adjustments(_calls(lake), KNOWN)
         with pytest.raises(RepricingRunsError, match="me re-prices"):
             reprice(config, KNOWN, ALL, now=now)
@@ -190,7 +195,7 @@ def test_one_writes_at_a_time_and_a_dead_one_is_waited_for_no_longer_than_its_le
         later = NOW + 301_000_000
         assert reprice(config, KNOWN, ALL, now=lambda: later).priced == 5
         with pytest.raises(RepricingLostError):
-            write(adjust.stamped(rows, datetime(2026, 11, 18, tzinfo=UTC)))
+            adjuster.write(rows)
     assert known(config, "SELECT count(*) AS n FROM cost_adjustments") == {"n": 5}
     assert reprice(config, KNOWN, ALL, now=now).priced == 0  # and the row is free again
 
@@ -206,6 +211,41 @@ def _calls(lake: Lake) -> pa.Table:
     )
     (table,) = adjust.calls(lake, ALL, DAY, wanted=chosen, columns=job.READ, rows=100)
     return table
+
+
+def test_what_is_known_last_is_told_whatever_the_clock_does(config: LakeConfig, land: Land) -> None:
+    rows = [call(0)]
+    land(rows)
+    reprice(config, KNOWN, ALL, now=now)
+    earlier = NOW - 3_600_000_000  # the clock was set back an hour
+    report = reprice(config, default_book([DEARER]), ALL, now=lambda: earlier, undated=True)
+    assert report.corrected == 1
+    last = known(config, "SELECT price_version, cost_usd AS usd FROM calls")
+    assert last == {"price_version": default_book([DEARER]).version, "usd": reference(rows, DEARER)}
+    assert verify(config).ok
+    assert reprice(config, KNOWN, ALL, now=lambda: earlier, undated=True).corrected == 1
+    assert known(config)["usd"] == reference(rows, RULE)
+
+
+def test_a_claim_is_kept_alive_where_there_is_nothing_to_write(config: LakeConfig, land: Land) -> None:
+    land([call(0)])
+    at = NOW
+    with Lake.open(config, now=lambda: at, lander=False) as lake, adjust.writing(lake, now=lambda: at) as adjuster:
+        for _ in range(5):
+            at += 200_000_000
+            adjuster.renew()
+            with pytest.raises(RepricingRunsError):
+                reprice(config, KNOWN, ALL, now=lambda at=at: at)
+
+
+def test_what_was_adjusted_goes_with_the_day_it_is_of(config: LakeConfig, land: Land) -> None:
+    land([call(0, day=DAY - timedelta(days=5)), call(1)])
+    reprice(config, KNOWN, ALL, now=now)
+    with Lake.open(config, now=now, lander=False) as lake:
+        drop_old_days(Pace(lake, rest=0.0), "raw_calls", before=DAY, at=datetime(2026, 11, 18, tzinfo=UTC))
+        left = lake.query("SELECT day FROM cost_adjustments")["day"].to_pylist()
+    assert left == [DAY]
+    assert verify(config).ok
 
 
 REPRICE = textwrap.dedent(

@@ -25,6 +25,12 @@ def test_anything_else_is_refused_with_what_was_expected(read, text):
         read(text)
 
 
+@pytest.mark.parametrize("text", ["0001-01-01", "1969-12-31T23:59:59Z", "999999d"])
+def test_before_1970_is_no_time(text):
+    with pytest.raises(NotATimeError, match="since 1970"):
+        moment(text, NOW)
+
+
 def test_a_time_is_no_span_and_a_span_no_day():
     for read, text in ((span, "2026-11-21"), (day, "7d")):
         with pytest.raises(NotATimeError):

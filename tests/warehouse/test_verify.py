@@ -65,8 +65,6 @@ def test_adjustments_of_a_cost_add_up_to_what_was_said_last_and_belong_to_a_call
     assert problems(config) == set()
     adjust(2, "0.1", "0.5", 2)
     adjust(77, "1", "1", 3)
-    adjust(78, "1", "1", 3, day=date(2025, 1, 1))
-    execute(config, """INSERT INTO retired_days ("table", day) VALUES ('raw_calls', DATE '2025-01-01')""")
     assert problems(config) == {("costs", "llm.events[0]@2 epoch 0"), ("costs", "llm.events[0]@77 epoch 0")}
 
 

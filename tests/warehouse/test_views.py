@@ -53,8 +53,8 @@ def ask(fresh_home, rows, tmp_path_factory):
 
     log = {"table": "releases", "at": AT, "row": '{"app":"bot","release":"2.4.1"}', "_offset": 0}
     adjusted = {
-        "id": calls[1]["id"], "_epoch": 0, "_partition": 0, "_offset": 1, "cost_usd": usd("2"), "delta_usd": usd("2"),
-        "price_version": "pb-2", "adjusted_at": AT + timedelta(hours=2),
+        "id": calls[1]["id"], "day": AT.date(), "_epoch": 0, "_partition": 0, "_offset": 1,
+        "cost_usd": usd("2"), "delta_usd": usd("2"), "price_version": "pb-2", "adjusted_at": AT + timedelta(hours=2),
     }  # fmt: skip
     late = {"id": calls[5]["id"], "_epoch": 0, "_partition": 0, "_offset": 5, "found_at": AT + timedelta(hours=1)}
     rollup = {"dims": "app", "series": '{"app":"bot"}', "second": int(AT.timestamp()), "calls": 2, "cost_nanousd": 3}

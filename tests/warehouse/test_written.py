@@ -107,6 +107,19 @@ def test_a_folder_that_another_one_replaces_is_not_believed_any_more(told, folde
     assert third in told.files()
 
 
+def test_a_folder_made_again_under_the_same_number_is_not_believed_either(told, folder):
+    """Some file systems give a new folder the number of the one that just went."""
+    told.begin()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    told._root = written._identity(str(folder))
+    first = touch(folder / "main/gaps/x.parquet")
+    assert told.files() == [first]
+    told.begin()
+    second = touch(folder / "main/gaps/y.parquet")
+    assert told.files() == [second]
+
+
 def test_a_lake_that_is_made_later_is_watched_from_then_on(tmp_path, monkeypatch):
     told = written.Told(str(tmp_path / "data"))
     told.begin()

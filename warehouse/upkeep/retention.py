@@ -8,7 +8,7 @@ from datetime import date, datetime
 import duckdb
 import structlog
 
-from schemas.tables import DEAD, DEAD_BYTES, EMBEDDINGS, EVENT_TABLES, ROLLUPS, TICKS
+from schemas.tables import DEAD, DEAD_BYTES, EMBEDDINGS, EVENT_TABLES, RAW_CALLS, ROLLUPS, TICKS
 from schemas.topics import EVENTS
 from warehouse.upkeep.pace import Pace
 
@@ -62,3 +62,5 @@ class _Day:
                 [self._table, self._day, self._at],
             )
         connection.execute(f"DELETE FROM {self._table} WHERE day = $1", [self._day]).fetchall()
+        if self._table == RAW_CALLS.name:  # what was corrected goes with what it corrected
+            connection.execute("DELETE FROM cost_adjustments WHERE day = $1", [self._day]).fetchall()

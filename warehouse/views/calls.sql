@@ -4,7 +4,7 @@
 -- price_version: price book of the last re-pricing, else of the landing
 -- cost_status: computed, reported, unpriced or free; repriced where a later price book changed it
 WITH adjusted AS (
-    SELECT id, _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
+    SELECT id, day, _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
         arg_max(price_version, adjusted_at) AS price_version
     FROM cost_adjustments
     GROUP BY ALL
@@ -20,7 +20,7 @@ SELECT
     c.cost_usd AS cost_landed_usd
 FROM raw_calls AS c
 LEFT JOIN adjusted AS a
-    ON a.id = c.id::VARCHAR AND a._epoch = c._epoch AND a._partition = c._partition AND a._offset = c._offset
+    ON a.day = c.day AND a.id = c.id::VARCHAR AND a._epoch = c._epoch AND a._partition = c._partition AND a._offset = c._offset
 WHERE NOT coalesce(c._dup, false)
     AND NOT EXISTS (
         FROM late_duplicates AS d

@@ -3,7 +3,7 @@
 -- cost_usd: cost as known at t
 -- cost_landed_usd: cost as landed, before any re-pricing
 WITH adjusted AS (
-    SELECT id, _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd
+    SELECT id, day, _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd
     FROM cost_adjustments
     WHERE adjusted_at <= t::TIMESTAMPTZ
     GROUP BY ALL
@@ -17,7 +17,7 @@ SELECT
     c.cost_usd AS cost_landed_usd
 FROM raw_calls AS c
 LEFT JOIN adjusted AS a
-    ON a.id = c.id::VARCHAR AND a._epoch = c._epoch AND a._partition = c._partition AND a._offset = c._offset
+    ON a.day = c.day AND a.id = c.id::VARCHAR AND a._epoch = c._epoch AND a._partition = c._partition AND a._offset = c._offset
 WHERE c._landed_at <= t::TIMESTAMPTZ
     AND NOT coalesce(c._dup, false)
     AND NOT EXISTS (

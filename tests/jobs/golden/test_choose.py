@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from jobs.golden.cases import KINDS, case_id, content_hash, draw, new_case
-from jobs.golden.choose import Before, Chosen, GoldenSettings, choose, slots, take
+from jobs.golden.cases import KINDS, case_id, content_hash, draw, new_case, redactor, reviewed, spoken
+from jobs.golden.choose import Before, Chosen, choose, slots, take
+from jobs.golden.settings import GoldenSettings
+from jobs.golden.similar import sketch
 
 SET = "production"
 START = datetime(2026, 11, 18, 10, tzinfo=UTC)
@@ -30,6 +32,7 @@ def call(number: int, *reasons: str, **changes: Any) -> dict[str, Any]:
         "ts": START + timedelta(seconds=number),
         "app": "bot",
         "feature": "chat",
+        "stratum_feature": changes.get("feature", "chat"),
         "model": "gpt-4o",
         "response_model": None,
         "prompt_name": None,
@@ -151,6 +154,9 @@ def test_an_id_that_stands_twice_is_one_case_of_its_first_position():
     assert (case["call_offset"], case["model"]) == (7, "gpt-4o")
 
 
+VERDICTS = ("accepted", "rejected")
+
+
 class Weeks:
     """Versions one after the other, a week apart, as the job makes them."""
 
@@ -162,8 +168,11 @@ class Weeks:
         self.all: dict[str, Any] = {}
 
     def next(self, calls: Any, *, young: tuple[int, ...] = (), **changes: Any) -> Chosen:
-        rejected = [self.all[i] for i, r in self.reviews.items() if r["verdict"] == "rejected"]
-        before = Before(self.cases, young, self.reviews, rejected)
+        said = {word: [self.all[i] for i, r in self.reviews.items() if r["verdict"] == word] for word in VERDICTS}
+        here = {case["case_id"] for case in self.cases}
+        rejected = {case["case_id"]: sketch(spoken(case)) for case in said["rejected"]}
+        returning = [case for case in said["accepted"] if case["case_id"] not in here]
+        before = Before(self.cases, young, self.reviews, returning, rejected)
         chosen = run(calls, before, version=self.version + 1, **{**self.changes, **changes})
         if content_hash(chosen.cases) != content_hash(self.cases):
             self.version += 1
@@ -297,6 +306,7 @@ def test_an_edit_that_changes_nothing_is_no_failure_and_a_digest_no_answer():
 
 def test_every_text_of_a_case_is_redacted_by_one_redactor():
     mail, other = "ann@example.org", "bob@example.org"
+    doc = {"id": f"{other}.pdf", "rank": 1, "score": 0.5, "chunk": f"of {mail}", "text": mail, "cited": None}
     case = new_case(
         SET,
         call(
@@ -306,7 +316,7 @@ def test_every_text_of_a_case_is_redacted_by_one_redactor():
             messages=[{"role": "user", "text": f"i am {other}"}],
             input_text=f"i am {other}",
             output_text=f"hello {mail}",
-            retrieval_docs=[{"id": "d", "rank": 1, "score": 0.5, "chunk": None, "text": mail, "cited": None}],
+            retrieval_docs=[doc, {"id": None, "rank": 2, "text": None}],
             edited=f"hello {other}",
             variables='{"to": "ann@example.org", "deep": {"list": ["bob@example.org", 3]}}',
         ),
@@ -317,8 +327,104 @@ def test_every_text_of_a_case_is_redacted_by_one_redactor():
     assert other not in str(case)
     assert case["system_text"] == "you serve <EMAIL_1>"
     assert (case["input_text"], case["output_text"]) == ("i am <EMAIL_2>", "hello <EMAIL_1>")
-    assert (case["expected"], case["retrieval_docs"][0]["text"]) == ("hello <EMAIL_2>", "<EMAIL_1>")
+    first, second = case["retrieval_docs"]
+    assert (case["expected"], first["text"]) == ("hello <EMAIL_2>", "<EMAIL_1>")
+    assert second == {"id": None, "rank": 2, "text": None}
+    assert (first["id"], first["chunk"], first["rank"]) == ("<EMAIL_3>", "of <EMAIL_1>", 1)  # bob@example.org.pdf
     assert case["variables"] == '{"deep":{"list":["<EMAIL_2>",3]},"to":"<EMAIL_1>"}'
+
+
+def test_who_is_found_later_is_not_taken_for_who_stands_there_already():
+    """The app redacted what it saw; what it did not see is somebody else."""
+    made = call(
+        1,
+        "edited",
+        system_text="you serve <EMAIL_1>, <PHONE_2> and <EMAIL_x>",
+        messages=[{"role": "user", "text": "i am bob@example.org"}],
+        input_text="i am bob@example.org",
+        output_text="hello <EMAIL_3>, your IBAN DE89 3704 0044 0532 0130 00",
+        variables='{"to": "<EMAIL_4>"}',
+        edited="hello <EMAIL_6>, call +1 (555) 123-4567",
+    )
+    case = new_case(SET, made, version=1)
+    assert case is not None
+    assert case["input_text"] == "i am <EMAIL_7>"
+    assert case["output_text"] == "hello <EMAIL_3>, your IBAN <IBAN_1>"
+    assert case["expected"] == "hello <EMAIL_6>, call <PHONE_3>"
+    assert case["system_text"] == made["system_text"]
+    assert case == new_case(SET, made, version=1)
+
+
+def test_a_reviewers_answer_is_numbered_on_from_the_case_and_every_week_alike():
+    weeks = Weeks()
+    weeks.next([call(1, text="i am ann@example.org", output_text="<EMAIL_2>")])
+    (case,) = weeks.cases
+    assert case["input_text"] == "i am <EMAIL_3>"
+    weeks.say(1, "accepted", "write to carl@example.org, not to <EMAIL_3>")
+    for _ in range(3):
+        weeks.next([call(1, text="i am ann@example.org", output_text="<EMAIL_2>")])
+        assert weeks.cases[0]["expected"] == "write to <EMAIL_4>, not to <EMAIL_3>"
+    assert weeks.version == 2
+    text = redactor(case, case["expected"], "dora@example.org and <EMAIL_7>", "note")
+    assert text("dora@example.org and <EMAIL_7>") == "<EMAIL_8> and <EMAIL_7>"
+    assert (text("dora@example.org"), text(None), text("")) == ("<EMAIL_8>", None, "")
+
+
+def test_an_edit_that_comes_later_comes_with_the_texts_it_was_numbered_with():
+    told = {"text": "i am ann@example.org", "output_text": "no"}
+    weeks = Weeks()
+    weeks.next([call(1, "error", **told)])
+    assert weeks.cases[0]["input_text"] == "i am <EMAIL_1>"
+    weeks.next([call(1, "error", "edited", edited="ask <EMAIL_1>", **told)])
+    (case,) = weeks.cases
+    assert (case["input_text"], case["expected"]) == ("i am <EMAIL_2>", "ask <EMAIL_1>")
+
+
+def test_an_answer_that_was_withdrawn_goes_and_a_users_edit_comes_again():
+    weeks = Weeks()
+    edited = [call(1, "edited", edited="from the user"), call(2)]
+    weeks.next(edited)
+    for offset in (1, 2):
+        weeks.say(offset, "accepted", "from a reviewer")
+    weeks.next(edited)
+    assert {case["expected_from"] for case in weeks.cases} == {"review"}
+    for offset in (1, 2):
+        weeks.say(offset, "accepted", " ")
+    weeks.next(edited)
+    told = [("from the user", "edit"), (None, None)]
+    assert [(c["expected"], c["expected_from"]) for c in sorted(weeks.cases, key=number)] == told
+    weeks.next([])
+    assert weeks.version == 3
+    assert reviewed(weeks.cases[0], {"verdict": "accepted", "expected": None}) is weeks.cases[0]
+
+
+def test_what_was_accepted_after_it_had_left_comes_back_and_gives_room_to_nobody():
+    weeks = Weeks(size=2, turnover=1.0)
+    weeks.next([call(1), call(2)])
+    weeks.next([call(3), call(4)])
+    assert numbers_of(weeks) == [3, 4]
+    weeks.say(1, "accepted", "an answer")
+    back = weeks.next([call(5), call(6), call(7)])
+    assert (back.added, back.kept, back.dropped, len(back.cases)) == (2, 0, 2, 2)
+    assert 1 in numbers_of(weeks)
+    assert [(c["added_in"], c["expected"]) for c in weeks.cases if number(c) == 1] == [(3, "an answer")]
+    weeks.next([call(8)], young=(3,))
+    assert weeks.version == 3
+    assert 1 in numbers(weeks.next([call(9), call(10)]))
+
+
+def numbers_of(weeks: Weeks) -> list[int]:
+    return sorted(map(number, weeks.cases))
+
+
+def test_a_stratum_is_an_app_a_feature_or_the_rest_of_them_and_a_kind_of_reason():
+    made = [
+        call(1, "low_score:tone", feature="id-1", stratum_feature="*"),
+        call(2, "low_score:order-2", feature="id-2", stratum_feature="*"),
+        call(3, "low_score:tone"),
+    ]
+    strata = {number(case): case["stratum"] for case in run(made).cases}
+    assert strata == {n: f'["bot", "{f}", "low_score"]' for n, f in ((1, "*"), (2, "*"), (3, "chat"))}
 
 
 def test_the_hash_is_of_the_content_alone():

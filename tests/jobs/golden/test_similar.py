@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from jobs.golden.similar import PERMUTATIONS, Known, jaccard, shingles, signature
+from jobs.golden.similar import PERMUTATIONS, Known, jaccard, shingles, signature, sketch
 
 LONG = "please tell me how i can move my standing order from the old account to the new one before friday"
 
@@ -73,6 +73,27 @@ def test_the_estimate_is_close_to_the_index_and_nobody_above_the_threshold_is_mi
         assert abs(estimate - jaccard(a, b)) < 0.25
         missed += jaccard(a, b) >= 0.8 and not like(" ".join(text), " ".join(other))
     assert missed == 0
+
+
+def test_a_sketch_tells_what_says_nearly_the_same_and_rather_one_too_many():
+    rng = random.Random(9)
+    words = [f"word{i}" for i in range(400)]
+    missed = wrong = 0
+    for _ in range(300):
+        text = rng.choices(words, k=120)
+        other = list(text)
+        for place in rng.sample(range(120), rng.randint(0, 20)):
+            other[place] = rng.choice(words)
+        known = Known(0.8)
+        known.add("before", shingles("something else that is not asked for at all here"))
+        known.add_sketch("gone", sketch(" ".join(text)))
+        of = shingles(" ".join(other))
+        found, index = known.like(of), jaccard(shingles(" ".join(text)), of)
+        missed += index >= 0.8 and found != ["gone"]
+        wrong += index < 0.55 and found != []
+    assert missed <= 6, "of 300, an estimate is so far off"
+    assert wrong == 0
+    assert len(sketch("")) == len(sketch(LONG)) == PERMUTATIONS * 8
 
 
 def test_signatures_do_not_depend_on_slices_or_on_the_machine():

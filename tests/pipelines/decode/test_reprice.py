@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines.decode import PriceBook, PriceBooks, default_book, price
-from pipelines.decode.reprice import READ, Group, Wanted, adjustments, dated, wanted
+from pipelines.decode.reprice import READ, Group, Wanted, adjustments, wanted
 from schemas.arrow import MONEY
 from schemas.tables import RAW_CALLS
 
@@ -85,7 +85,8 @@ def test_a_model_that_had_no_price_gets_its_cost_once() -> None:
 
 def test_a_correction_is_the_difference_to_what_is_known_by_now() -> None:
     table = with_known(calls([{}, {}, {}], book(CHEAP)), [Decimal("0.00102"), Decimal("0.00306"), Decimal("5")])
-    rows = adjustments(table, book(DEAR)).to_pylist()
+    assert adjustments(table, book(DEAR)).num_rows == 0  # it says what a call costs now, not what it cost then
+    rows = adjustments(table, book(DEAR), undated=True).to_pylist()
     assert [(r["_offset"], r["delta_usd"], r["reason"]) for r in rows] == [
         (0, Decimal("0.002040000"), "corrected"),
         (2, Decimal("-4.996940000"), "corrected"),
@@ -117,7 +118,7 @@ def test_a_price_of_zero_is_a_cost_that_is_known() -> None:
     assert [(r["cost_usd"], r["delta_usd"], r["reason"]) for r in rows.to_pylist()] == [
         (Decimal("0E-9"), Decimal("0E-9"), "unpriced")
     ]
-    assert adjustments(with_known(table, [Decimal(0)]), book(CHEAP)).num_rows == 1
+    assert adjustments(with_known(table, [Decimal(0)]), book(CHEAP), undated=True).num_rows == 1
 
 
 def test_whoever_lands_them_and_however_often_they_are_priced_again_the_last_book_holds() -> None:
@@ -139,7 +140,7 @@ def test_whoever_lands_them_and_however_often_they_are_priced_again_the_last_boo
     known = list(landed)
     for _ in range(6):
         last = draw.choice(books)
-        found = adjustments(with_known(table, known), last).to_pylist()
+        found = adjustments(with_known(table, known), last, undated=True).to_pylist()
         for row in found:
             i = row["_offset"]
             known[i] = (known[i] or Decimal(0)) + row["delta_usd"]
@@ -175,8 +176,26 @@ def test_what_has_a_cost_is_corrected_only_by_a_price_that_says_since_when_it_ho
     # the change comes after the days that are asked for
     early = {"until": micros(datetime(2026, 10, 19, 23, tzinfo=UTC))}
     assert chosen(landed, book(CHEAP), book(since, CHEAP), **early) == []
-    assert not dated(KEY, book(CHEAP))
-    assert dated(KEY, book(since, CHEAP))
+
+
+def test_each_call_is_corrected_only_by_a_price_that_is_dated_at_its_own_moment() -> None:
+    """As genai-prices has it: a price, a date from which another holds, and hours without one that came later."""
+    content = dict(book().content)
+
+    def entry(rate: str, when: dict[str, Any] | None) -> dict[str, Any]:
+        return {"when": when, "rates": {"input": rate, "output": "0"}}
+
+    daily = {"daily": ["01:00:00.000000", "04:00:00.000000"]}
+    prices = [entry("1", None), entry("2", {"from": "2026-10-05"}), entry("9", daily)]
+    model = {"id": "inhouse-7b", "match": {"equals": "inhouse-7b"}, "prices": prices, "variants": []}
+    provider = {"id": "own", "match": None, "model_match": None, "fallback": [], "models": [model]}
+    new = PriceBook.build({**content, "providers": [*content["providers"], provider]})
+    before, night, noon = DAY - timedelta(hours=12), DAY + timedelta(hours=2), DAY + timedelta(hours=12)
+    rows = [{"provider": "own", "output_tokens": 0, "ts": at} for at in (before, night, noon)]
+    table = calls(rows, book({"model": "inhouse-7b", "input_usd_per_mtok": "5"}))
+    assert price(table, PriceBooks([new]))["cost_usd"].to_pylist() == [Decimal(n) / 1000 for n in (1, 9, 2)]
+    assert adjustments(table, new)["_offset"].to_pylist() == [2]
+    assert adjustments(table, new, undated=True)["_offset"].to_pylist() == [0, 1, 2]
 
 
 def test_a_price_that_changes_by_the_hour_is_compared_at_every_hour() -> None:

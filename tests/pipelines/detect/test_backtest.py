@@ -12,6 +12,7 @@ from pipelines.detect.judge import Judge, PartitionState
 from pipelines.land.rows import land_rows
 from schemas.alerts import Alert
 from schemas.records import Move, Record, Records
+from schemas.rollups import H_KIND
 from schemas.topics import ROLLUPS
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, Incident, Stream
 from warehouse.connect import LakeConfig
@@ -81,18 +82,31 @@ def test_the_same_alerts_in_the_same_words_also_after_the_files_were_merged(lake
 def test_pages_make_no_difference(lake: Lake, records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
     land(lake, records)
     whole = again(lake)
-    monkeypatch.setattr(backtest, "_CHUNK", 97)
-    assert again(lake) == whole
+    for name, size in (("PAGE", 97), ("PAGE_ROWS", 50)):
+        monkeypatch.setattr(backtest, name, size)
+        assert again(lake) == whole
 
 
-def test_a_beginning_in_the_middle_knows_less_and_says_nothing_of_what_came_before(
+def test_a_beginning_in_the_middle_says_what_comes_after_it_and_nothing_of_what_came_before(
     lake: Lake, records: list[Record]
 ) -> None:
     land(lake, records)
-    found = again(lake, since=T0 + 4 * MINUTE)
-    assert all(a.detected_at > "2026" for a in found)
-    assert not [a for a in found if a.detector == "spike" and a.state == "firing"]
+    whole = again(lake)
+    assert {a.detector for a in whole} == {"spike", "surge"}
+    # history came at T0; without it nothing is known of what is usual, and nothing is said
+    assert again(lake, since=T0 + SECOND) == []
+    # all of it, but not the end: the surge comes after the third minute
+    early = again(lake, until=T0 + 5 * MINUTE)
+    assert {a.detector for a in early} == {"spike"}
+    assert [a.to_json() for a in early] == [a.to_json() for a in whole if a.detector == "spike"][: len(early)]
     assert again(lake, since=T0 + HOUR) == []
+
+
+def test_when_the_first_rollup_and_the_first_tick_came(lake: Lake, records: list[Record]) -> None:
+    assert backtest.firsts(lake.query) == (None, None)
+    land(lake, records)
+    times = {bool(dict(r.headers)[H_KIND] == b"tick"): r.kafka_time for r in reversed(records)}
+    assert backtest.firsts(lake.query) == (times[False], times[True])
 
 
 def test_a_topic_made_anew_goes_on_where_the_live_stage_goes_on(lake: Lake, records: list[Record]) -> None:

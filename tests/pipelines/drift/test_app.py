@@ -152,12 +152,13 @@ def test_samples_become_embeddings_and_one_alert_and_a_restart_changes_nothing(
 
 
 @pytest.mark.row(16, 17)
+@pytest.mark.parametrize("checkpoint_texts", [50, 1_000], ids=["with checkpoints", "before the first that is due"])
 @pytest.mark.parametrize("topic", [SAMPLES, EMBEDDINGS])
 def test_a_topic_made_anew_and_filled_beyond_the_old_offset_is_read_from_its_beginning(
-    kafka: KafkaConfig, tmp_path: Path, topic: str
+    kafka: KafkaConfig, tmp_path: Path, topic: str, checkpoint_texts: int
 ) -> None:
     texts = samples()
-    config = DriftConfig(kafka, tmp_path, checkpoint_texts=50)
+    config = DriftConfig(kafka, tmp_path, checkpoint_texts=checkpoint_texts)
     publish(kafka, [*map(msgspec.json.encode, texts[:120])])
     with stage(config, Topics()) as facts:
         wait(at_end(facts, 120))

@@ -1,0 +1,82 @@
+"""How a golden set is made: what a person may say of it, and what follows for where a refresh looks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jobs.golden.cases import KINDS
+from pipelines.meter.measures import REFUSED, TRUNCATED
+from warehouse.failures import Criteria, Window
+
+NOT_PRODUCTION = (
+    *("test", "tests", "testing", "dev", "devel", "develop", "development", "local", "localhost"),
+    *("staging", "stage", "stg", "qa", "uat", "ci", "sandbox", "preview"),
+)
+"""Names of environments that say so: what fails there failed in no production."""
+LOWER_IS_BETTER = (
+    *("toxic", "hallucinat", "bias", "harm", "hate", "insult", "threat", "profan", "violen", "unsafe", "risk"),
+    *("pii", "leak", "injection", "jailbreak", "violat", "refus", "error", "noise"),
+    *("distance", "perplexity", "latency", "cost"),
+)
+"""Words in the names of scorers that give little where all is well."""
+FARTHEST_DAYS = 35
+"""A refresh that makes up for missed ones looks back so far: a month, and the days until somebody saw it."""
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class GoldenSettings:
+    """How a golden set is made."""
+
+    days: int = 7
+    """Failures of so many days at least are looked at, counted from the start of a day."""
+    size: int = 200
+    """Cases that a set aims at. Accepted ones stay even where they are more."""
+    turnover: float = 0.3
+    """Share of ``size`` that may give way to new cases within half of ``days``."""
+    similarity: float = 0.8
+    """Jaccard index of the shingles from which on two cases say nearly the same."""
+    seed: int = 1
+    """Draws among failures that are equally grave."""
+    keep_versions: int = 12
+    """The newest versions; what is older is dropped when a set is refreshed."""
+    envs: tuple[str, ...] = ()
+    """Environments whose failures count. Empty: those that name none, and all but ``NOT_PRODUCTION``; ``*``: all."""
+    low_scores: Mapping[str, float] = field(default_factory=dict)
+    """Scorer -> below what a score of its is a failure, on whatever scale; others': 0.5 where it lies in 0..1."""
+    lower_is_better: tuple[str, ...] = LOWER_IS_BETTER
+    """Words in the names of scorers whose scores are no failure by themselves: only what they call failed is."""
+
+
+def criteria(settings: GoldenSettings) -> Criteria:
+    """Return what a failure is: of refusals and cut answers, what meter counts as such, and detect alerts on."""
+    envs = tuple(env.casefold() for env in settings.envs)
+    return Criteria(
+        KINDS,
+        refused=REFUSED,
+        truncated=TRUNCATED,
+        envs=() if "*" in envs else envs,
+        not_envs=() if envs else NOT_PRODUCTION,
+        low_scores=settings.low_scores,
+        low_is_good=tuple(word.casefold() for word in settings.lower_is_better),
+    )
+
+
+def window(settings: GoldenSettings, at: int, looked: Window | None) -> Window:
+    """Return where a refresh at ``at`` (µs UTC) looks: ``days``, and all that nobody has looked at yet.
+
+    It begins with a day, so that runs that are seconds late leave no gap, and calls that landed late are seen. One on
+    the day of the last looks at the same again: to run it twice changes nothing.
+
+    Args:
+        settings: how many days.
+        at: now.
+        looked: what the last refresh of the set looked at; None where there was none.
+    """
+    today = at - at % _DAY_US
+    since = today - settings.days * _DAY_US
+    if looked:
+        unseen = looked.until - looked.until % _DAY_US
+        since = min(since, max(looked.since if unseen >= today else unseen, today - FARTHEST_DAYS * _DAY_US))
+    return Window(since, at)

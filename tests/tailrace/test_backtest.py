@@ -1,0 +1,120 @@
+"""The command ``backtest``: over a lake in which an hour with two incidents has landed, and what was told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.detect.judge import Judge
+from pipelines.land.rows import land_rows
+from schemas.alerts import Alert
+from schemas.records import Move, Records
+from schemas.topics import ALERTS, ROLLUPS
+from tests.pipelines.detect.test_backtest import heard, land
+from tests.pipelines.detect.traffic import T0
+from warehouse.connect import LakeConfig
+from warehouse.lake import Lake
+
+REPO = Path(__file__).parents[2]
+SPAN = ("--from", "2026-09-21T13:00:00Z", "--to", "2026-09-21T16:00:00Z")
+
+
+@pytest.fixture(scope="module")
+def told() -> list[Alert]:
+    return list(Judge().run(heard()))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, told: list[Alert]) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    config = LakeConfig(str(home / "catalog.sqlite"), str(home / "data"))
+    with Lake.open(config, now=lambda: T0) as lake:
+        lake.ensure_partitions(ROLLUPS, "one", {0: 0})
+        lake.ensure_partitions(ALERTS, "one", {0: 0})
+        land(lake, heard())
+        size = len(told)
+        bodies = [alert.to_json() for alert in told]
+        records = Records(
+            ALERTS, [0] * size, list(range(size)), [T0] * size, [None] * size, bodies, [()] * size, {0: (0, size)}
+        )
+        lake.append(land_rows(records, epoch=0, landed_at=T0), [Move(ALERTS, 0, 0, size)])
+    return home
+
+
+@pytest.fixture
+def backtest(home: Path) -> Any:
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_")},
+        "TAILRACE_HOME": str(home),
+        "TAILRACE_LAKE__CATALOG": str(home / "catalog.sqlite"),
+        "TAILRACE_LAKE__DATA_PATH": str(home / "data"),
+    }
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tailrace", "backtest", *words]
+        return subprocess.run(
+            command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return run
+
+
+def ids(out: str) -> list[tuple[str, int]]:
+    return [(a["id"], a["seq"]) for a in map(json.loads, out.splitlines())]
+
+
+def test_it_tells_what_was_told_and_says_that_nothing_differs(backtest: Any, told: list[Alert]) -> None:
+    ran = backtest(*SPAN, "--compare", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert ids(ran.stdout) == [(a.id, a.seq) for a in sorted(told, key=lambda a: (a.detected_at, a.id, a.seq))]
+    assert f"live: {len(told)} the same, 0 only live, 0 only here, 0 in other words" in ran.stderr
+    lines = backtest(*SPAN)
+    assert len(lines.stdout.splitlines()) == len(told)
+    assert "2 alerts, 4 state changes" in lines.stderr
+
+
+def test_other_rules_and_another_app_are_judged_and_compared_as_such(backtest: Any, told: list[Alert]) -> None:
+    calm = backtest(*SPAN, "--set", "spike.ratio=1e6", "--set", "spike.ratio_per_call=1e6", "--compare", "--json")
+    assert {json.loads(line)["detector"] for line in calm.stdout.splitlines()} == {"surge"}
+    assert calm.returncode == 1
+    assert "2 the same, 2 only live" in calm.stderr
+    other = backtest(*SPAN, "--app", "nobody", "--compare")
+    assert (other.returncode, other.stdout) == (0, "")
+    assert "live: 0 the same, 0 only live" in other.stderr
+    assert {a.detector for a in told} == {"spike", "surge"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--from", "then"), "how long ago"),
+        (("--from", "0001-01-01"), "since 1970"),
+        (("--from", "2027-01-01", "--to", "2026-01-01"), "--from"),
+        ((*SPAN, "--set", "spike"), "DETECTOR.FIELD=NUMBER"),
+        ((*SPAN, "--set", "nobody.x=1"), "no such detector"),
+        ((*SPAN, "--set", "spike.nothing=1"), "no such field"),
+        ((*SPAN, "--set", "spike.ratio=high"), "give a number"),
+        ((*SPAN, "--warm-up", "long"), "how long"),
+    ],
+)
+def test_what_it_cannot_do_it_refuses_with_the_remedy(backtest: Any, words: tuple[str, ...], said: str) -> None:
+    ran = backtest(*words)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert said in ran.stderr
+
+
+def test_days_whose_ticks_are_gone_are_not_judged_in_silence(backtest: Any, home: Path) -> None:
+    config = LakeConfig(str(home / "catalog.sqlite"), str(home / "data"))
+    with Lake.open(config, now=lambda: T0, lander=False) as lake:
+        late = T0 + 5 * 60_000_000
+        lake.transact(lambda c: c.execute("DELETE FROM ticks WHERE epoch_us(_kafka_time) < $1", [late]).fetchall())
+    refused = backtest(*SPAN)
+    assert refused.returncode == 2
+    assert "ticks are kept from 2026-09-21T14:05:0" in refused.stderr
+    assert backtest("--from", "2026-09-21T14:06:00Z", "--to", "2026-09-21T16:00:00Z").returncode == 0
