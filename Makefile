@@ -8,6 +8,9 @@ STAMP := .venv/.set-up
 JARS := .venv/.jars
 SECONDS ?= 600
 TESTS ?=
+# tests wait more than they compute: two at a time, each file in one process, with a broker of its own; WORKERS=0: one
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # the Python of this machine and no other, and wheels of 700 MB over slow lines
 export UV_PYTHON_DOWNLOADS := never
@@ -68,14 +71,14 @@ lock: $(UV)  ## bring requirements.lock up to date with the two pyproject.toml
 	@scripts/lock.sh
 
 test: setup  ## all tests but the slow ones; TESTS="tests/schemas -k call" for some
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 demo: setup  ## the main job on this machine, in under three minutes
 	$(BIN)/tailrace demo
 
 # a part of it (TESTS=...) does not rewrite the page
 faults: setup  ## the whole fault matrix; writes docs/faults.md
-	$(if $(TESTS),,TAILRACE_FAULTS_TABLE=docs/faults.md) $(BIN)/python -m pytest -m "faults or row" $(TESTS)
+	$(if $(TESTS),,TAILRACE_FAULTS_TABLE=docs/faults.md) $(PYTEST) -m "faults or row" $(TESTS)
 
 zippy: setup  ## random faults against a model; SECONDS=600
 	$(BIN)/python tests/faults/zippy.py --seconds $(SECONDS)

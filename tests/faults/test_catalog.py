@@ -1,31 +1,26 @@
 """Rows 22 to 24 and 52: the catalog is locked, away, cut off in the middle of a COMMIT, or shared with a zombie."""
 
-import contextlib
 import sqlite3
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from fault_harness.invariants import bounded
-from fault_harness.process import rss_mb, wait_until
+from fault_harness.process import REPO, rss_mb, wait_until
 from fault_harness.proxy import Proxy
 from fault_harness.scene import Scene
 from fault_harness.traffic import call
 
-from jobs.prices import reprice
-from pipelines.decode import default_book
-from schemas.errors import RetryableError
 from schemas.records import Move
 from schemas.topics import EVENTS
 from tailrace.settings import Settings
 from tailrace.stages import STAGES, wall
 from tailrace.up import Supervisor
 from tests.warehouse.conftest import Rows
-from warehouse.adjust import Adjuster, Choice
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeUnavailableError, LedgerMovedError
 from warehouse.lake import Lake
 from warehouse.readonly import ReadOnlyLake
@@ -136,38 +131,61 @@ def test_row_24_a_commit_of_unknown_outcome_lands_once(on_postgres: tuple[Scene,
     assert land.alive
 
 
+RE_PRICES = """
+import sys
+from datetime import UTC, datetime, timedelta
+from jobs.prices import reprice
+from pipelines.decode import default_book
+from schemas.errors import RetryableError
+from tailrace.stages import wall
+from warehouse.adjust import Adjuster, Choice
+from warehouse.connect import LakeConfig
+
+write = Adjuster.write
+
+def asked_first(self, rows):
+    print("about to write", flush=True)
+    sys.stdin.readline()
+    write(self, rows)
+
+Adjuster.write = asked_first
+today = datetime.now(UTC).date()
+choice = Choice(today - timedelta(days=1), today + timedelta(days=1))
+rule = {"model": "inhouse-7b", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
+for _ in range(3):  # what is not known to be written may be tried again
+    try:
+        reprice(LakeConfig(sys.argv[1], sys.argv[2]), default_book([rule]), choice, now=wall)
+    except RetryableError as error:
+        print("once more:", type(error).__name__, flush=True)
+"""
+"""In a process of its own: DuckDB may hold Python's lock while it waits for the catalog, and so for our proxy."""
+
+
 @pytest.mark.row(24, 40)
 @pytest.mark.parametrize("arrived", [False, True], ids=["the COMMIT was lost", "its answer was lost"])
-def test_row_24_a_re_pricing_of_unknown_outcome_counts_once(
-    on_postgres: tuple[Scene, Proxy], arrived: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_row_24_a_re_pricing_of_unknown_outcome_counts_once(on_postgres: tuple[Scene, Proxy], arrived: bool) -> None:
     scene, proxy = on_postgres
-    rule = {"model": "inhouse-7b", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
     calls = [call(model="inhouse-7b") for _ in range(90)]
     scene.traffic.send_all(calls)
-    land = scene.land_until_settled()
-    write, cut = Adjuster.write, []
-
-    def cut_once(self: Adjuster, rows: Any) -> None:
-        if not cut:
-            cut.append(True)
-            proxy.cut_after, proxy.cut_at = arrived, b"COMMIT"
-        write(self, rows)
-
-    monkeypatch.setattr(Adjuster, "write", cut_once)
-    config = LakeConfig(scene.catalog, str(scene.data_path))
-    today = datetime.now(UTC).date()
-    choice = Choice(today - timedelta(days=1), today + timedelta(days=1))
-    land.terminate()  # the next COMMIT is ours
-    for _ in range(3):  # what is not known to be written may be tried again
-        with contextlib.suppress(RetryableError):
-            reprice(config, default_book([rule]), choice, now=wall)
-    assert proxy.cuts == 1
+    scene.land_until_settled().terminate()  # the next COMMIT is of the re-pricing
+    arguments = [sys.executable, "-c", RE_PRICES, scene.catalog, str(scene.data_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(arguments, cwd=REPO, env=scene.environment(), text=True, **pipes) as repricing:
+        assert repricing.stdin
+        assert repricing.stdout
+        heard = []
+        for line in repricing.stdout:
+            heard.append(line)
+            if line.startswith("about to write"):
+                if not proxy.cuts:
+                    proxy.cut_after, proxy.cut_at = arrived, b"COMMIT"
+                repricing.stdin.write("go on\n")
+                repricing.stdin.flush()
+    assert (repricing.returncode, proxy.cuts) == (0, 1), "".join(heard)
     usd = sum(Decimal(e["tokens"]["input"] + 2 * e["tokens"]["output"]) / 1_000_000 for e in calls)
-    reader = ReadOnlyLake.open(scene.lake_config)
-    (known,) = reader.query("SELECT sum(cost_usd) AS usd, count(cost_usd) AS n FROM calls").to_pylist()
-    reader.close()
-    assert known == {"usd": usd, "n": 90}
+    with ReadOnlyLake.open(scene.lake_config) as reader:
+        (known,) = reader.query("SELECT sum(cost_usd) AS usd, count(cost_usd) AS n FROM calls").to_pylist()
+    assert known == {"usd": usd, "n": 90}, "".join(heard)
     scene.verified()
 
 

@@ -101,10 +101,11 @@ def test_land_meter_live_and_a_replay_agree_to_the_cent(scene: Scene) -> None:
     dearer_from = (time.time_ns() // 1_000_000_000 + AHEAD_S) * 1_000_000
     book = default_book(DEARER).with_effective_from(dearer_from)
     # as if it had been announced two minutes ago
-    created = {"message.timestamp.type": "CreateTime"}
-    where = ck.admin.ConfigResource("topic", scene.kafka.prefix + topics.PRICES, set_config=created)
+    set_to = ck.admin.AlterConfigOpType.SET
+    created = ck.admin.ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=set_to)
+    where = ck.admin.ConfigResource("topic", scene.kafka.prefix + topics.PRICES, incremental_configs=[created])
     admin = ck.admin.AdminClient({"bootstrap.servers": scene.kafka.bootstrap_servers})
-    for done in admin.alter_configs([where]).values():
+    for done in admin.incremental_alter_configs([where]).values():
         done.result(10)
     announcer = ck.Producer({"bootstrap.servers": scene.kafka.bootstrap_servers})
     announced = time.time_ns() // 1_000_000 - LEAD_S * 1000
