@@ -12,12 +12,14 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import msgspec
 import structlog
 
 from schemas.tables import JOB_CLAIMS, TABLES
 from warehouse import ledger
 from warehouse.connect import LakeConfig
+from warehouse.errors import LakeBusyError, LakeRefusedError, first_line
 from warehouse.lake import Lake
 from warehouse.locks import upkeep
 from warehouse.upkeep import (
@@ -136,11 +138,11 @@ def maintain(
     problems: list[str] = []
     limited = replace(config, memory_limit=said.memory_limit, threads=1)
     with ExitStack() as held:
-        lake = held.enter_context(Lake.open(limited, now=now, lander=False, create=False))
+        lake = held.enter_context(_opened(limited, now))
         alone = held.enter_context(upkeep(config.catalog)) if config.on_sqlite else True
 
-        def pace() -> Pace:
-            paces.append(Pace(lake, slice_s=said.slice_s, rest=said.rest, stop=stop))
+        def pace(through: Lake = lake) -> Pace:
+            paces.append(Pace(through, slice_s=said.slice_s, rest=said.rest, stop=stop))
             return paces[-1]
 
         paces: list[Pace] = []
@@ -159,8 +161,11 @@ def maintain(
         try:
             if said.clean:
                 age = timedelta(days=said.files_days)
-                old = clean_old_files(pace(), before=at - age)
-                orphans = remove_orphans(pace(), now=at, older_than=age)
+                # DuckLake deletes a backlog of files inside one transaction, and nobody waits for what that one holds
+                patient = replace(limited, idle_s=0)
+                cleaner = lake if config.on_sqlite else held.enter_context(_opened(patient, now))
+                old = clean_old_files(pace(cleaner), before=at - age)
+                orphans = remove_orphans(pace(cleaner), now=at, older_than=age)
         except OrphansRefusedError as error:
             problems.append(str(error))
             log.error("clean_up_refused", cause=str(error), refused=len(error.refused))
@@ -186,10 +191,18 @@ def maintain(
     return report
 
 
+def _opened(config: LakeConfig, now: Callable[[], int]) -> Lake:
+    return Lake.open(config, now=now, lander=False, create=False)
+
+
 def _shed_claims(pace: Pace) -> None:
     """Shed the dead rows that moves of claims left behind, as land does those of the ledger."""
     connection = pace.lake.connection
     if pace.stopped or ledger.dead_rows(connection, JOB_CLAIMS) < _DEAD_CLAIMS:
         return
-    ledger.prepare_replacement(connection, JOB_CLAIMS)
-    pace.run(lambda open_one: ledger.replace(open_one, JOB_CLAIMS))
+    try:
+        ledger.prepare_replacement(connection, JOB_CLAIMS)
+        pace.run(lambda open_one: ledger.replace(open_one, JOB_CLAIMS))
+    except (duckdb.Error, LakeBusyError, LakeRefusedError) as error:  # the next run's; clean-up need not wait for it
+        pace.lake.session.drop()
+        log.warning("claims_not_shed", cause=first_line(error))

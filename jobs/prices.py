@@ -128,22 +128,24 @@ def reprice(
     delta = Decimal(0)
     done = True
     limited = replace(config, memory_limit=memory_limit, threads=1)
-    with Lake.open(limited, now=now, lander=False, create=False) as lake:
+    with (
+        Lake.open(limited, now=now, lander=False, create=False) as lake,
+        # taken before anything is read: what others wrote is known then
+        nullcontext() if dry_run else adjust.writing(lake, now=now) as adjuster,
+    ):
         days = adjust.days(lake, choice)
-        chosen = _wanted(lake, book, choice, days, undated)
-        # taken before the calls are read: what others wrote is known then
-        with nullcontext() if dry_run else adjust.writing(lake, now=now) as adjuster:
-            for day, calls in _calls(lake, choice, days, chosen, adjuster):
-                if stop():
-                    done = False
-                    break
-                rows = adjustments(calls, book, undated=undated)
-                if adjuster and rows.num_rows:
-                    adjuster.write(rows)
-                new = pc.sum(pc.equal(rows["reason"], UNPRICED)).as_py() or 0
-                looked, priced, corrected = looked + len(calls), priced + new, corrected + len(rows) - new
-                delta += pc.sum(rows["delta_usd"]).as_py() or 0
-                progress(day, looked)
+        chosen = _wanted(lake, book, choice, days, undated, adjuster)
+        for day, calls in _calls(lake, choice, days, chosen, adjuster):
+            if stop():
+                done = False
+                break
+            rows = adjustments(calls, book, undated=undated)
+            if adjuster and rows.num_rows:
+                adjuster.write(rows)
+            new = pc.sum(pc.equal(rows["reason"], UNPRICED)).as_py() or 0
+            looked, priced, corrected = looked + len(calls), priced + new, corrected + len(rows) - new
+            delta += pc.sum(rows["delta_usd"]).as_py() or 0
+            progress(day, looked)
     took = round(time.monotonic() - began, 3)
     log.info("calls_repriced", book=book.version, looked_at=looked, priced=priced, corrected=corrected, took_s=took)
     return RepriceReport(done, took, looked, priced, corrected, delta)
@@ -162,7 +164,14 @@ def _calls(
             adjuster.renew()
 
 
-def _wanted(lake: Lake, book: PriceBook, choice: Choice, days: Sequence[date], undated: bool) -> list[Wanted]:
+def _wanted(
+    lake: Lake,
+    book: PriceBook,
+    choice: Choice,
+    days: Sequence[date],
+    undated: bool,
+    adjuster: adjust.Adjuster | None,
+) -> list[Wanted]:
     """Return which calls to look at one by one; days are asked one after the other, so that each fits the memory."""
     counts: Counter[tuple[Key, str, bool]] = Counter()
     for day in days:
@@ -170,6 +179,8 @@ def _wanted(lake: Lake, book: PriceBook, choice: Choice, days: Sequence[date], u
             key, version = _key(row), str(row["price_version"])
             counts[key, version, True] += int(str(row["priced"]))
             counts[key, version, False] += int(str(row["unpriced"]))
+        if adjuster:
+            adjuster.renew()
     versions = sorted({version for _, version, _ in counts})
     rows = lake.query("SELECT version, book FROM prices WHERE version = ANY($1)", [versions]).to_pylist()
     old = PriceBooks([book, *_books(row["book"] for row in rows)])

@@ -63,6 +63,8 @@ def announce(config: KafkaConfig, book: PriceBook, *, now: int) -> PriceBook | N
     last = known[-1].effective_from if known else 0
     # a few seconds more, or it would be put off by what the announcement takes
     new = book.with_effective_from(max(now, last) + (LEAD_S + _SLACK_S) * 1_000_000)
+    if new.effective_from > now + AHEAD_S * 1_000_000:  # where this clock is right it will be refused; else see below
+        raise ClockAheadError((new.effective_from - now) // 1_000_000)
     times: list[int] = []
     producer = Producer(config)
     try:

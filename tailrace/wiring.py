@@ -9,6 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from pipelines.kafka import Admin, KafkaConfig
 from schemas.errors import SettingsError
 from schemas.topics import TOPICS
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pipelines.land import LandConfig
     from pipelines.meter.stage import MeterConfig
     from pipelines.notify.stage import NotifyConfig
+
+log = structlog.get_logger(__name__)
 
 
 def kafka(settings: Settings, bootstrap_servers: str | None = None) -> KafkaConfig:
@@ -79,11 +83,15 @@ def announce_prices(settings: Settings, bootstrap_servers: str) -> None:
         SettingsError: an override is not understood.
     """
     from pipelines.decode import default_book
-    from pipelines.prices import announce, published
+    from pipelines.prices import ClockAheadError, announce, published
 
     where = kafka(settings, bootstrap_servers)
-    if published(where):
+    if not published(where):
+        return
+    try:
         announce(where, default_book(settings.prices), now=wall())
+    except ClockAheadError as error:  # the books that were announced hold on; landing and alerts need not wait
+        log.error("prices_not_announced", cause=str(error))
 
 
 def land(settings: Settings) -> LandConfig:

@@ -23,7 +23,6 @@ from schemas.errors import RetryableError
 from schemas.tables import COST_ADJUSTMENTS
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.connect import LAKE
 from warehouse.lake import Lake
 
 NAME = "reprice"
@@ -97,14 +96,17 @@ class Choice:
 
 def days(lake: Lake, choice: Choice) -> list[date]:
     """Return the days on which there are calls."""
-    return list(lake.query(_DAYS, [*choice.on(choice.since), choice.until])["day"].to_pylist())
+    with lake.reading() as reader:
+        found = reader.execute(_DAYS, [*choice.on(choice.since), choice.until]).fetchall()
+    return [day for (day,) in found]
 
 
 def groups(lake: Lake, choice: Choice, day: date) -> list[dict[str, object]]:
     """Return provider, model, response_model, service_tier and price_version (of the book by which a cost is known now)
     of the calls of one day, and how many of them have a cost (``priced``) and have none (``unpriced``).
     """
-    return list(lake.query(_GROUPS, choice.on(day)).to_pylist())
+    with lake.reading() as reader:
+        return list(reader.execute(_GROUPS, choice.on(day)).to_arrow_table().to_pylist())
 
 
 def calls(
@@ -128,9 +130,7 @@ def calls(
         f"SELECT {chosen}, c.cost_status, {_KNOWN} AS known_usd {_FROM} AND EXISTS (FROM wanted AS w "
         f"WHERE {_MATCH} AND (w.also_priced OR {_KNOWN} IS NULL))"
     )
-    # one that reads beside the one that writes: they do not share a transaction
-    with lake.connection.cursor() as reader:
-        reader.execute(f"USE {LAKE}")
+    with lake.reading() as reader:
         reader.register("wanted", wanted)
         for batch in reader.execute(sql, choice.on(day)).to_arrow_reader(rows):
             if batch.num_rows:

@@ -10,12 +10,11 @@ Every move leaves a dead row in the catalog, a few hundred a day. Only a move re
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import astuple, dataclass
 
 import duckdb
 
-from warehouse.connect import LakeConfig, connect
+from warehouse.connect import LakeConfig, connect, let_go
 from warehouse.errors import LakeMissingError, LakeUnavailableError, first_line
 from warehouse.lake import Lake
 
@@ -57,8 +56,11 @@ def read(config: LakeConfig, job: str) -> Claim | None:
         LakeUnavailableError: it does not answer; retry.
     """
     try:
-        with closing(connect(config, read_only=True)) as connection:
+        connection = connect(config, read_only=True)
+        try:
             return read_by(connection, job)
+        finally:
+            let_go(connection)
     except (duckdb.Error, OSError) as error:
         cause = first_line(error)
         if isinstance(error, duckdb.CatalogException) and "job_claims" in cause:  # else: a part of the catalog is gone

@@ -222,7 +222,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
     "golden_rejected": {
         "set_name": "name of the golden set",
         "case_id": "the case",
-        "sketch": "64 hashes (MinHash) of what was asked, hex: they tell what says nearly the same, not what was said",
+        "sketch": "256 two-bit values (MinHash) of what was asked, hex: they tell what says nearly the same",
         "rejected_at": "when its texts went",
     },
 }

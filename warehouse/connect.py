@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -108,6 +109,18 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
     if config.on_sqlite and not read_only:
         _check_wal(config, connection)
     return connection
+
+
+def let_go(connection: duckdb.DuckDBPyConnection) -> None:
+    """Close ``connection``, whatever became of its transaction.
+
+    Closing one with a transaction whose Postgres session is gone ends the whole process (DuckDB 1.5.5: an exception in
+    a destructor): it is rolled back first, which only says that it cannot be.
+    """
+    with suppress(duckdb.Error):
+        connection.rollback()
+    with suppress(duckdb.Error):
+        connection.close()
 
 
 _OF_SECRET = {

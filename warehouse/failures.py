@@ -54,6 +54,8 @@ class Criteria:
     """Scorer -> below what its score is a failure. Others' are below 0.5 where they lie in 0..1."""
     low_is_good: Sequence[str] = ()
     """Words in the names of scorers whose scores, and whose ``no``, are never a failure."""
+    high_is_good: Sequence[str] = ()
+    """Words in the names of scorers that are none of those, whatever else is in them."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def failures(
     """Return the calls that failed in ``window``, first the gravest of each stratum, then the next of each, and so on.
 
     A stratum is an app, a feature and a kind of reason. A word on a call counts by its own time; the call may be 30
-    days older. It is found by its id, else by the id of the response, else as the last call of the trace.
+    days older. It is found by its id, else by the id of the response, else as the last call of the trace at that time.
 
     Args:
         connection: in the caller's transaction, which it does not end.
@@ -94,7 +96,8 @@ def failures(
         **{"before": first - _LATE, "first": first, "last": last, "since": window.since, "until": window.until},
         **{name: list(getattr(criteria, name)) for name in ("kinds", "refused", "truncated", "envs", "not_envs")},
         **{"scorers": list(criteria.low_scores), "thresholds": list(criteria.low_scores.values())},
-        **{"low_is_good": list(criteria.low_is_good), "seed": str(seed), "features": FEATURES, "most": most},
+        **{name: list(getattr(criteria, name)) for name in ("low_is_good", "high_is_good")},
+        **{"seed": str(seed), "features": FEATURES, "most": most},
     }
     for name, sql in STEPS.items():
         _execute(connection, f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}", asked)

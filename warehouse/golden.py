@@ -4,6 +4,9 @@ A version stands for all its cases, so two that refresh a set at the same time m
 is read in one snapshot, a row of ``job_claims`` in it; the transaction that writes moves that row by compare-and-set,
 and whoever finds it moved has written nothing. The row also says where failures were looked for: from ``claimed_at``
 until ``due_at``.
+
+Texts of rejected cases go after that, a version a transaction. Who is killed between leaves texts that the next one
+finds: it looks for texts of rejected cases, not for what it is about to reject.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import duckdb
 import pyarrow as pa
@@ -23,9 +27,10 @@ from schemas import faults
 from schemas.tables import GOLDEN_CASES, GOLDEN_REJECTED, GOLDEN_VERSIONS
 from warehouse import claims
 from warehouse.claims import Claim
+from warehouse.connect import LakeConfig, connect, let_go
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.failures import Criteria, Failures, Row, Window, failures
-from warehouse.golden_texts import forget
+from warehouse.golden_texts import blank, cases_before, drop_older, versions_with
 from warehouse.lake import Lake
 
 _VERSIONS = """
@@ -33,6 +38,7 @@ SELECT version, content_hash, epoch_us(window_to) AS window_to FROM golden_versi
 """
 _CASES = "SELECT * EXCLUDE (set_name, version) FROM golden_cases WHERE set_name = $1 AND version = $2 ORDER BY case_id"
 _REVIEWS = "SELECT case_id, verdict, expected FROM golden_verdicts ORDER BY case_id"
+_VERDICTS = "SELECT case_id, verdict FROM golden_verdicts WHERE case_id = ANY($1::VARCHAR[])"
 _LAST = """
 SELECT * EXCLUDE (set_name, version) FROM golden_cases
 WHERE set_name = $1 AND case_id = ANY($2::VARCHAR[]) AND input_text IS NOT NULL
@@ -60,7 +66,7 @@ class Stand:
     rejected: list[Row]
     """Cases that reviews rejected and whose texts are still there, as they stood last."""
     sketches: dict[str, str]
-    """Of those that reviews rejected and whose texts are gone."""
+    """Of those that reviews rejected and a refresh before this one has found."""
     failures: Failures
 
 
@@ -81,7 +87,7 @@ class Change:
 
 
 def stand(
-    lake: Lake,
+    config: LakeConfig,
     set_name: str,
     window: Callable[[Window | None], Window],
     criteria: Criteria,
@@ -91,8 +97,11 @@ def stand(
 ) -> Stand:
     """Return what a refresh of ``set_name`` starts from.
 
+    It reads by a connection of its own, that cannot write: Postgres ends a writer's session that does nothing in a
+    transaction for two minutes, and to look through a month of Parquet files is that.
+
     Args:
-        lake: opened with ``lander=False``.
+        config: where the lake is.
         set_name: of the golden set.
         window: from where the last refresh looked for failures, if there was one, to where this one does.
         criteria: what a failure is.
@@ -102,7 +111,7 @@ def stand(
     Raises:
         LakeUnavailableError: the catalog or a file does not answer, or the question does not fit into memory and disk.
     """
-    with _reading(lake) as connection:
+    with _reading(config) as connection:
         claim = claims.read_by(connection, _claimed(set_name))
         where = window(looked(claim))
         versions = _rows(connection, _VERSIONS, [set_name])
@@ -132,16 +141,16 @@ def looked(claim: Claim | None) -> Window | None:
 
 def prepare(lake: Lake, set_name: str) -> None:
     """Make the row that writers of ``set_name`` fight for: an insert fences nothing (pitfalls 0.2)."""
-    with _told(lake):
+    with _told(lake.config, lake.session.drop):
         claims.ensure(lake, _claimed(set_name))
 
 
-def write(lake: Lake, was: Claim | None, set_name: str, change: Change, *, now: int) -> bool:
-    """Write ``change``, or nothing; False where another one wrote since ``was`` was read.
+def write(lake: Lake, was: Stand, set_name: str, change: Change, *, now: int) -> bool:
+    """Write ``change``, or nothing; False where another one wrote, or a verdict that it goes by changed, since ``was``.
 
     Args:
         lake: opened with ``lander=False``.
-        was: the claim as ``stand`` read it, after ``prepare``.
+        was: as ``stand`` read it, after ``prepare``.
         set_name: of the golden set.
         change: what to write.
         now: µs UTC.
@@ -150,34 +159,72 @@ def write(lake: Lake, was: Claim | None, set_name: str, change: Change, *, now: 
         LakeBusyError: others held the catalog for too long.
         LakeUnavailableError: disk full, catalog away.
     """
-    if was is None:
+    if was.claim is None:
         return False
     owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"  # nobody else's, whatever the clocks say
-    until = max(was.due_at, change.window.until)  # what was seen was seen, though a clock went back
-    mine = Claim(_claimed(set_name), until, was.attempt + 1, owner, change.window.since, now, now)
-    batches = _batches(set_name, change, now)
-    found: Claim | None = None
+    until = max(was.claim.due_at, change.window.until)  # what was seen was seen, though a clock went back
+    mine = Claim(_claimed(set_name), until, was.claim.attempt + 1, owner, change.window.since, now, now)
+    batches = _batches(set_name, change, now, known=was.sketches)
+    wrote = False
 
     def body(connection: duckdb.DuckDBPyConnection) -> None:
-        nonlocal found
+        nonlocal wrote
         found = claims.read_by(connection, mine.job)
-        if found == was and claims.put(connection, was, mine):
-            lake.put(connection, batches)
-            forget(connection, set_name, list(change.rejected), oldest=change.oldest)
+        wrote = found == mine  # by a try whose answer was lost
+        if found == was.claim and _as_read(connection, was, set_name, change):
+            wrote = claims.put(connection, was.claim, mine)
+            if wrote:
+                lake.put(connection, batches)
+                drop_older(connection, set_name, change.oldest)
         faults.point("golden.before_commit")
 
+    def settled() -> bool:
+        nonlocal wrote
+        wrote = claims.read_by(lake.connection, mine.job) == mine
+        return wrote
+
     faults.point("golden.before_write")
-    lake.transact(body, settled=lambda: claims.read_by(lake.connection, mine.job) == mine)
+    lake.transact(body, settled=settled)
     faults.point("golden.after_commit")
-    return found in (was, mine)
+    if wrote and change.rejected:
+        _blank(lake, mine, set_name, list(change.rejected))
+    return wrote
 
 
-def _batches(set_name: str, change: Change, now: int) -> dict[str, pa.Table]:
+def _as_read(connection: duckdb.DuckDBPyConnection, was: Stand, set_name: str, change: Change) -> bool:
+    """Whether nobody said another word on what leaves with ``change``: who accepted it meanwhile wants it kept."""
+    leaving = {case["case_id"] for case in was.cases} if change.version else set()
+    leaving |= set(cases_before(connection, set_name, change.oldest))
+    leaving -= {case["case_id"] for case in (change.cases if change.version else was.cases)}
+    asked = sorted(leaving | set(change.rejected))
+    said = dict(connection.execute(_VERDICTS, [asked]).fetchall()) if asked else {}
+    return all(said.get(case) == was.reviews.get(case, {}).get("verdict") for case in asked)
+
+
+def _blank(lake: Lake, mine: Claim, set_name: str, cases: list[str]) -> None:
+    """Blank ``cases`` in all versions, the oldest first, while the set is ours and nobody wants them back."""
+
+    def one(version: int, connection: duckdb.DuckDBPyConnection) -> None:
+        if claims.read_by(connection, mine.job) == mine:
+            said = connection.execute(_VERDICTS, [cases]).fetchall()
+            if unwanted := [case for case, verdict in said if verdict == "rejected"]:
+                blank(connection, set_name, version, unwanted)
+        faults.point("golden.before_blank")
+
+    with _told(lake.config, lake.session.drop):
+        versions = versions_with(lake.connection, set_name, cases)
+    for version in versions:
+        lake.transact(partial(one, version))
+
+
+def _batches(set_name: str, change: Change, now: int, *, known: Collection[str]) -> dict[str, pa.Table]:
+    """Return what is inserted; rejected cases that are ``known`` have a row from a refresh that came to no end."""
     at = _START + timedelta(microseconds=now)
     rows: dict[str, list[Row]] = {
         GOLDEN_REJECTED.name: [
             {"set_name": set_name, "case_id": case_id, "sketch": sketch, "rejected_at": at}
             for case_id, sketch in change.rejected.items()
+            if case_id not in known
         ]
     }
     if change.version:
@@ -194,21 +241,20 @@ def _claimed(set_name: str) -> str:
 
 
 @contextmanager
-def _reading(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
+def _reading(config: LakeConfig) -> Iterator[duckdb.DuckDBPyConnection]:
     """One snapshot for all that is read, and tables of our own that end with it."""
-    with _told(lake):
-        connection = lake.connection
-        connection.execute("BEGIN TRANSACTION")
+    with _told(config):
+        connection = connect(config, read_only=True)
         try:
+            connection.execute("BEGIN TRANSACTION")
             yield connection
         finally:
-            with suppress(duckdb.Error):  # what broke it has ended it
-                connection.execute("ROLLBACK")
+            let_go(connection)
 
 
 @contextmanager
-def _told(lake: Lake) -> Iterator[None]:
-    """Say what an error of DuckDB's means."""
+def _told(config: LakeConfig, drop: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Say what an error of DuckDB's means, after ``drop``."""
     try:
         yield
     except (
@@ -218,8 +264,8 @@ def _told(lake: Lake) -> Iterator[None]:
         pa.ArrowException,
         OSError,
     ) as error:
-        lake.session.drop()
-        raise LakeUnavailableError(lake.config.name, "read", first_line(error)) from error
+        drop()
+        raise LakeUnavailableError(config.name, "read", first_line(error)) from error
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> list[Row]:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import duckdb
 
-_TOUCHED = """
+_WITH = """
 SELECT DISTINCT version FROM golden_cases
-WHERE set_name = $1 AND (version < $2 OR (case_id = ANY($3::VARCHAR[]) AND input_text IS NOT NULL))
+WHERE set_name = $1 AND case_id = ANY($2::VARCHAR[]) AND input_text IS NOT NULL ORDER BY version
 """
+_BEFORE = "SELECT DISTINCT case_id FROM golden_cases WHERE set_name = $1 AND version < $2"
 # all that strangers wrote; a column that is added to golden_cases may belong here
 _STAYING = """
 CREATE OR REPLACE TEMP TABLE golden_staying AS
@@ -28,28 +29,39 @@ SELECT c.* REPLACE (
     CASE WHEN gone THEN NULL ELSE variables END AS variables
 )
 FROM (SELECT *, case_id = ANY($3::VARCHAR[]) AS gone FROM golden_cases) AS c
-WHERE set_name = $1 AND version >= $2 AND version = ANY($4::INTEGER[])
+WHERE set_name = $1 AND version = $2
 """
 _BLANKED = """
-UPDATE golden_versions AS v SET blanked = s.blanked
-FROM (SELECT version, count(*) FILTER (input_text IS NULL) AS blanked FROM golden_staying GROUP BY version) AS s
-WHERE v.set_name = $1 AND v.version = s.version
+UPDATE golden_versions SET blanked = (SELECT count(*) FROM golden_staying WHERE input_text IS NULL)
+WHERE set_name = $1 AND version = $2
 """
 
 
-def forget(connection: duckdb.DuckDBPyConnection, set_name: str, cases: Sequence[str], *, oldest: int) -> None:
-    """Blank the texts of ``cases`` in all versions, drop versions before ``oldest``; in the caller's transaction.
+def versions_with(connection: duckdb.DuckDBPyConnection, set_name: str, cases: Sequence[str]) -> list[int]:
+    """Return the versions that have texts of ``cases``, the oldest first."""
+    return [version for (version,) in connection.execute(_WITH, [set_name, list(cases)]).fetchall()]
 
-    Versions whose cases were blanked keep their ``content_hash``: it says what they were made as. ``blanked`` says that
-    it is no more that of what stands there.
+
+def blank(connection: duckdb.DuckDBPyConnection, set_name: str, version: int, cases: Sequence[str]) -> None:
+    """Blank the texts of ``cases`` in one version; in the caller's transaction.
+
+    It keeps its ``content_hash``: that says what it was made as. ``blanked`` says that it is no more that of what
+    stands there.
     """
-    given = [set_name, oldest, list(cases)]
-    versions = [version for (version,) in connection.execute(_TOUCHED, given).fetchall()]
-    if versions:
-        connection.execute(_STAYING, [*given, versions])
-        mine = [set_name, versions]
-        connection.execute("DELETE FROM golden_cases WHERE set_name = $1 AND version = ANY($2::INTEGER[])", mine)
-        connection.execute("INSERT INTO golden_cases BY NAME SELECT * EXCLUDE (gone) FROM golden_staying")
-        connection.execute(_BLANKED, [set_name])
-        connection.execute("DROP TABLE golden_staying")
-    connection.execute("DELETE FROM golden_versions WHERE set_name = $1 AND version < $2", [set_name, oldest])
+    here = [set_name, version]
+    connection.execute(_STAYING, [*here, list(cases)])
+    connection.execute("DELETE FROM golden_cases WHERE set_name = $1 AND version = $2", here)
+    connection.execute("INSERT INTO golden_cases BY NAME SELECT * EXCLUDE (gone) FROM golden_staying")
+    connection.execute(_BLANKED, here)
+    connection.execute("DROP TABLE golden_staying")
+
+
+def cases_before(connection: duckdb.DuckDBPyConnection, set_name: str, oldest: int) -> list[str]:
+    """Return the cases of versions before ``oldest``."""
+    return [case for (case,) in connection.execute(_BEFORE, [set_name, oldest]).fetchall()]
+
+
+def drop_older(connection: duckdb.DuckDBPyConnection, set_name: str, oldest: int) -> None:
+    """Drop versions before ``oldest``; in the caller's transaction."""
+    for table in ("golden_cases", "golden_versions"):
+        connection.execute(f"DELETE FROM {table} WHERE set_name = $1 AND version < $2", [set_name, oldest])

@@ -48,7 +48,7 @@ class Kept:
     def put_back(self) -> None:
         """Give back its name to what was deleted; the outcome is still unknown. In vain: an orphan, no harm."""
         for file in self._files:
-            with suppress(FileExistsError):
+            with suppress(FileExistsError, FileNotFoundError):  # the second one: another land's recover took it
                 os.link(self._second(file), file)
                 log.warning("file_of_unknown_commit_restored", file=str(file))
 

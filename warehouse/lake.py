@@ -14,7 +14,7 @@ import structlog
 from schemas import faults, tables
 from schemas.records import Move
 from warehouse import ledger
-from warehouse.connect import LakeConfig, connect
+from warehouse.connect import LAKE, LakeConfig, connect, let_go
 from warehouse.errors import (
     LakeBusyError,
     LakeRefusedError,
@@ -29,6 +29,7 @@ from warehouse.shield import shielded
 
 log = structlog.get_logger(__name__)
 _TABLES = {table.name: table for table in tables.TABLES}
+_BROKEN = (duckdb.OperationalError, duckdb.InternalException, duckdb.FatalException, OSError)
 
 
 class Lake:
@@ -71,7 +72,7 @@ class Lake:
         """
         try:
             return cls._open(config, now=now, lander=lander, create=create)
-        except (duckdb.OperationalError, duckdb.InternalException, duckdb.FatalException, OSError) as error:
+        except _BROKEN as error:
             raise LakeUnavailableError(config.name, "open", first_line(error)) from error
         except duckdb.Error as error:
             raise LakeRefusedError(config.name, "open", first_line(error)) from error
@@ -216,6 +217,31 @@ class Lake:
     def query(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
         """Run our own SQL (not a reader's: that is ``ReadOnlyLake``) and return the rows."""
         return self.connection.execute(sql, list(params)).to_arrow_table()
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Yield a connection for what takes long to read, beside the one that writes.
+
+        They share no transaction. A Postgres catalog ends a writer's transaction that seems to do nothing
+        (``LakeConfig.idle_s``), and a scan of files seems so: there it is one that only reads, and no limit holds.
+
+        Raises:
+            LakeUnavailableError: the catalog or a file does not answer, or it does not fit into memory and disk.
+        """
+        try:
+            if self.config.on_sqlite:
+                with self.connection.cursor() as beside:
+                    beside.execute(f"USE {LAKE}")
+                    yield beside
+            else:
+                beside = connect(self.config, read_only=True)
+                try:
+                    yield beside
+                finally:
+                    let_go(beside)
+        except (*_BROKEN, pa.ArrowException) as error:
+            self.session.drop()
+            raise LakeUnavailableError(self.config.name, "read", first_line(error)) from error
 
     def transact(
         self, body: Callable[[duckdb.DuckDBPyConnection], None], *, settled: Callable[[], bool] = lambda: False

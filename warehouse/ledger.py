@@ -79,6 +79,7 @@ def move(connection: duckdb.DuckDBPyConnection, moves: Sequence[Move], epochs: M
 
 def add(connection: duckdb.DuckDBPyConnection, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
     """Insert (topic, topic id, epoch, partition, start) rows; the first position of a partition is its start."""
+    _touch(connection, LEDGER)
     topic, topic_id, epoch, partition, start = (list(column) for column in zip(*rows, strict=True))
     connection.execute(
         "INSERT INTO ledger SELECT unnest($1::VARCHAR[]), unnest($2::VARCHAR[]), unnest($3::INTEGER[]), "
@@ -104,12 +105,21 @@ def replace(connection: duckdb.DuckDBPyConnection, table: Table = LEDGER) -> Non
     """Put the successor in the place of the ledger, or of another inlined ``table``, in the caller's transaction.
 
     Every UPDATE leaves a dead inlined row that snapshot expiry does not remove: 300,000 of them make a commit
-    0.38 s, a million 1.1 s. A writer that read the old table is refused at its commit.
+    0.38 s, a million 1.1 s. A writer that read the old table is refused at its commit. One that committed since this
+    transaction began refuses this one: DuckLake 1.5.5 lets a DROP pass over the UPDATE of another, and on PostgreSQL,
+    where no lock keeps them apart, its move would be undone and its rows land twice.
     """
     following = _NEXT.format(table.name)
+    _touch(connection, table)
     connection.execute(f"INSERT INTO {following} FROM {table.name}")
     connection.execute(f"DROP TABLE {table.name}")
     connection.execute(f"ALTER TABLE {following} RENAME TO {table.name}")
+
+
+def _touch(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Change every row to what it is: two transactions that change rows of one table never both commit."""
+    column = table.columns[-1].name
+    connection.execute(f'UPDATE {table.name} SET "{column}" = "{column}"')
 
 
 def dead_rows(connection: duckdb.DuckDBPyConnection, table: Table = LEDGER) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import duckdb
 import pyarrow as pa
 
-from warehouse.connect import LakeConfig, connect, quoted
+from warehouse.connect import LakeConfig, connect, let_go, quoted
 from warehouse.errors import LakeUnavailableError, QueryFailedError
 from warehouse.questions import QUESTIONS, Question
 from warehouse.sandbox import REMEDY, check
@@ -97,7 +97,7 @@ class ReadOnlyLake:
 
     def close(self) -> None:
         """Give the catalog back."""
-        self._connection.close()
+        let_go(self._connection)
 
     def __enter__(self) -> ReadOnlyLake:
         return self

@@ -12,7 +12,7 @@ import duckdb
 import structlog
 
 from warehouse import durable, written
-from warehouse.connect import LakeConfig, connect
+from warehouse.connect import LakeConfig, connect, let_go
 from warehouse.errors import (
     LakeBusyError,
     LakeMemoryError,
@@ -100,9 +100,9 @@ class Session:
         end = time.monotonic() + self.retry_for_s
         for tries in count(1):
             committing = False
-            if self._written:
-                self._written.prepare()
             try:
+                if self._written:
+                    self._written.prepare()
                 with self._slice():
                     if self._written:
                         self._written.begin()
@@ -118,6 +118,8 @@ class Session:
                 unknown = committing and not _transient(error)
                 if self._kept and unknown:
                     self._kept.put_back()  # at once: readers may see the commit already
+                elif self._kept and committing:
+                    self._kept.release()  # nothing was committed: what DuckLake deleted is gone for good
                 try:
                     self._recover(error, rows)
                 except LakeUnavailableError:
@@ -181,8 +183,7 @@ class Session:
     def drop(self) -> None:
         """Close the connection; the next use opens another."""
         if self._connection is not None:
-            with suppress(duckdb.Error):
-                self._connection.close()
+            let_go(self._connection)
             self._connection = None
 
     def close(self) -> None:

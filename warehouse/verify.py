@@ -25,7 +25,7 @@ from schemas.tables import (
     TABLES_OF,
 )
 from warehouse import proofs
-from warehouse.connect import LAKE, LakeConfig, connect
+from warehouse.connect import LAKE, LakeConfig, connect, let_go
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.migrate import require_current
 from warehouse.proofs import PartitionReport, Problem
@@ -95,7 +95,7 @@ def verify(config: LakeConfig) -> VerifyReport:
     except duckdb.IOException as error:
         raise LakeUnavailableError(config.name, "verify", first_line(error)) from error
     finally:
-        connection.close()
+        let_go(connection)
 
 
 def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[int, set[str], list[Problem]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.golden.cases import Row, draw, new_case, reviewed, seen_again, severity, spoken
 from jobs.golden.settings import GoldenSettings
-from jobs.golden.similar import Known, shingles
+from jobs.golden.similar import Known, read
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _sift(
     out = {case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"}
     kept = {c["case_id"]: reviewed(c, reviews.get(c["case_id"])) for c in had if c["case_id"] not in out}
     for case in kept.values():
-        known.add(case["case_id"], shingles(spoken(case)))
+        known.add(case["case_id"], read(spoken(case)))
     for case_id, left in before.rejected.items():
         known.add_sketch(case_id, left)
     fresh: list[Row] = []
@@ -136,7 +136,7 @@ def _sift(
             again.add(case["case_id"])
             kept[case["case_id"]] = seen_again(kept[case["case_id"]], case)
         elif case["case_id"] not in out:
-            said = shingles(spoken(case))
+            said = read(spoken(case))
             if alike := known.like(said):
                 again.update(alike)
                 near += 1

@@ -1,4 +1,4 @@
-"""The job ``golden``: refresh a set out of what failed lately. One transaction, or nothing."""
+"""The job ``golden``: refresh a set out of what failed lately. A version is one transaction, or nothing."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ def refresh(
                 return work.report(None, None)
             if not dry_run:
                 golden.prepare(lake, set_name)
-            stand = work.read(lake)
+            stand = work.read(lake.config)
             chosen = work.choose(stand)
             if stop():
                 return work.report(stand, None)
             change = work.change(stand, chosen)
             if dry_run:
                 return work.report(stand, chosen)
-            wrote = golden.write(lake, stand.claim, set_name, change, now=work.at)
+            wrote = golden.write(lake, stand, set_name, change, now=work.at)
             # a mark of how far was looked is worth no second try: without it the next one looks at more
             if wrote or not (change.version or change.rejected or change.oldest > _oldest(stand)):
                 return work.report(stand, chosen, change if wrote else None)
@@ -150,11 +150,11 @@ class _Refresh:
         self.at = at
         self._set_name, self._settings, self._owner, self._began = set_name, settings, owner, began
 
-    def read(self, lake: Lake) -> Stand:
+    def read(self, config: LakeConfig) -> Stand:
         """Read what there is, and what failed."""
         said = self._settings
         return golden.stand(
-            lake,
+            config,
             self._set_name,
             lambda looked: window(said, self.at, looked),
             criteria(said),
@@ -164,21 +164,25 @@ class _Refresh:
 
     def choose(self, stand: Stand) -> Chosen:
         """Choose the next version."""
-        half = self.at - self._settings.days * _DAY_US // 2
         before = Before(
             stand.cases,
-            young={v["version"] for v in stand.versions if v["window_to"] > half},
+            young=self._young(stand),
             reviews=stand.reviews,
             returning=stand.returning,
-            rejected={**stand.sketches, **_sketches(stand)},
+            rejected={**_sketches(stand), **stand.sketches},
         )
         version = _newest(stand) + 1
         return choose(before, stand.failures.calls, self._settings, set_name=self._set_name, version=version)
 
+    def _young(self, stand: Stand) -> set[int]:
+        half = self.at - self._settings.days * _DAY_US // 2
+        return {v["version"] for v in stand.versions if v["window_to"] > half}
+
     def change(self, stand: Stand, chosen: Chosen) -> Change:
         """Return what is to be written."""
         differs = _differs(stand, chosen)
-        oldest = _newest(stand) + differs - self._settings.keep_versions + 1
+        # one that is young counts against the turnover, and is known by its row
+        oldest = min([_newest(stand) + differs - self._settings.keep_versions + 1, *self._young(stand)])
         if not differs:
             return Change(stand.window, rejected=_sketches(stand), oldest=oldest)
         version: Row = {

@@ -16,10 +16,13 @@ NOT_PRODUCTION = (
 """Names of environments that say so: what fails there failed in no production."""
 LOWER_IS_BETTER = (
     *("toxic", "hallucinat", "bias", "harm", "hate", "insult", "threat", "profan", "violen", "unsafe", "risk"),
+    *("sexual", "illicit", "obscen"),
     *("pii", "leak", "injection", "jailbreak", "violat", "refus", "error", "noise"),
     *("distance", "perplexity", "latency", "cost"),
 )
 """Words in the names of scorers that give little where all is well."""
+HIGHER_IS_BETTER = ("harmless", "unbias", "robust", "recover", "resist")
+"""Words that turn them round: harmlessness, robustness to injections, recovery from errors give much."""
 FARTHEST_DAYS = 35
 """A refresh that makes up for missed ones looks back so far: a month, and the days until somebody saw it."""
 _DAY_US = 86_400_000_000
@@ -46,7 +49,8 @@ class GoldenSettings:
     low_scores: Mapping[str, float] = field(default_factory=dict)
     """Scorer -> below what a score of its is a failure, on whatever scale; others': 0.5 where it lies in 0..1."""
     lower_is_better: tuple[str, ...] = LOWER_IS_BETTER
-    """Words in the names of scorers whose scores are no failure by themselves: only what they call failed is."""
+    """Words in the names of scorers whose scores are no failure by themselves: only what they call failed is. A name
+    with a word of ``HIGHER_IS_BETTER`` is none of them."""
 
 
 def criteria(settings: GoldenSettings) -> Criteria:
@@ -60,6 +64,7 @@ def criteria(settings: GoldenSettings) -> Criteria:
         not_envs=() if envs else NOT_PRODUCTION,
         low_scores=settings.low_scores,
         low_is_good=tuple(word.casefold() for word in settings.lower_is_better),
+        high_is_good=HIGHER_IS_BETTER,
     )
 
 

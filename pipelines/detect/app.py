@@ -145,8 +145,13 @@ class _Stage:
 
         @table.on_recover  # type: ignore[untyped-decorator]
         async def recovered() -> None:
-            point("detect.recovered")
-            self._load(table)
+            try:
+                point("detect.recovered")
+                self._load(table)
+            except Exception as error:
+                # Faust 0.15.3 lets nobody know what a callback of its recovery raised, and goes on
+                await app.crash(error)
+                raise
             self.recovered, self.moved = True, time.monotonic()
 
         @app.agent(source)

@@ -132,12 +132,16 @@ def _build(stage: Stage, partitions: int) -> App:
     async def checkpoint(partition: Partition) -> None:
         async with stage.saving:  # two at once would write into each other's keys
             last: list[Awaitable[Any]] = []
-            for key, value in partition.save():
-                if key == str(partition.number).encode():  # the meta: only once the chunks are there
-                    for sent in last:
-                        await sent
-                last.append(await table.changelog_topic.send(key=key, value=value, partition=partition.number))
-            await last[-1]
+            try:
+                for key, value in partition.save():
+                    if key == str(partition.number).encode():  # the meta: only once the chunks are there
+                        for sent in last:
+                            await sent
+                    last.append(await table.changelog_topic.send(key=key, value=value, partition=partition.number))
+                await last[-1]
+            except BaseException:
+                partition.due = True
+                raise
 
     async def tell(told: Sequence[Alert]) -> None:
         for alert in told:

@@ -96,8 +96,7 @@ class Partition:
         data = zlib.compress(msgspec.msgpack.encode(Saved(watches)), 1)
         self.generation += 1
         parts = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]
-        for i, part in enumerate(parts):
-            yield _chunk_key(self.number, self.generation, i), part
+        # before the first is handed out: the next batch may be applied while they are sent
         meta = Meta(
             self.generation,
             len(parts),
@@ -107,8 +106,10 @@ class Partition:
             self.samples_topic,
             self.embeddings_topic,
         )
-        yield _meta_key(self.number), msgspec.json.encode(meta)
         self.texts_since, self.due = 0, False
+        for i, part in enumerate(parts):
+            yield _chunk_key(self.number, self.generation, i), part
+        yield _meta_key(self.number), msgspec.json.encode(meta)
 
     @staticmethod
     def load(number: int, table: Mapping[bytes, bytes], config: WatchConfig) -> Partition:

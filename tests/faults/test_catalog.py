@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import duckdb
 import pytest
 from fault_harness.invariants import bounded
 from fault_harness.process import REPO, rss_mb, wait_until
@@ -21,6 +22,7 @@ from tailrace.settings import Settings
 from tailrace.stages import STAGES, wall
 from tailrace.up import Supervisor
 from tests.warehouse.conftest import Rows
+from warehouse import ledger
 from warehouse.errors import LakeUnavailableError, LedgerMovedError
 from warehouse.lake import Lake
 from warehouse.readonly import ReadOnlyLake
@@ -28,6 +30,7 @@ from warehouse.upkeep import Pace, expire_snapshots
 
 LOCK_S = 8.0
 """Longer than the busy time-out of 5 s, so that a transaction fails and is tried again."""
+DEAD_TOPIC = "llm.alerts"
 HOLE_S = 75.0
 """Longer than the supervisor's patience of 60 s."""
 
@@ -247,6 +250,82 @@ def test_row_52_a_zombie_that_wakes_when_its_snapshot_is_forgotten_is_refused(
     offsets = [o for (o,) in scene.lake.rows("raw_calls", "_offset", "true ORDER BY 1")]
     assert offsets == list(range(30))
     scene.verified()
+
+
+@pytest.mark.row(52)
+@pytest.mark.parametrize("by", ["a landing", "an epoch"])
+def test_row_52_a_ledger_is_not_replaced_over_what_another_one_committed_meanwhile(
+    on_postgres: tuple[Scene, Proxy], by: str
+) -> None:
+    scene, _ = on_postgres
+    rows = Rows()
+    with Lake.open(scene.lake_config, now=wall) as zombie, Lake.open(scene.lake_config, now=wall) as heir:
+        zombie.ensure_partitions(EVENTS, "one", {0: 0})
+        heir.ledger()
+        ledger.prepare_replacement(zombie.connection)
+        tried: list[bool] = []
+
+        def replace_meanwhile(connection: duckdb.DuckDBPyConnection) -> None:
+            if tried:
+                return
+            tried.append(True)
+            ledger.replace(connection)
+            if by == "a landing":
+                heir.append({"raw_calls": rows.calls(range(5))}, [Move(EVENTS, 0, 0, 5)])
+            else:
+                heir.adopt(EVENTS, "two", {0: 0}, cause="made anew")
+
+        zombie.session.run(replace_meanwhile, lambda: False)
+        assert zombie.session.retries == 1
+        assert heir.ledger() == {(EVENTS, 0): 5 if by == "a landing" else 0}
+        assert heir.epoch(EVENTS) == (0 if by == "a landing" else 1)
+        assert heir.topic_ids() == {EVENTS: "one" if by == "a landing" else "two"}
+        zombie.replace_ledger()
+        heir.ledger()
+        heir.append({"raw_calls": rows.calls(range(5, 9))}, [Move(EVENTS, 0, heir.ledger()[EVENTS, 0], 9)])
+
+
+@pytest.mark.row(52)
+def test_row_52_a_refused_commit_leaves_no_file(
+    on_postgres: tuple[Scene, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, _ = on_postgres
+    rows = Rows()
+    with Lake.open(scene.lake_config, now=wall) as one, Lake.open(scene.lake_config, now=wall) as other:
+        one.ensure_partitions(EVENTS, "one", {0: 0})
+        other.ensure_partitions(DEAD_TOPIC, "two", {0: 0})
+        one.ledger()
+        met: list[int] = []
+
+        def meet(name: str) -> None:
+            if name == "land.before_commit" and len(met) in (0, 2, 4):
+                met.append(1)
+                at = len(met) // 2
+                other.append({"raw_calls": rows.calls(range(at, at + 1), 1)}, [Move(DEAD_TOPIC, 0, at, at + 1)])
+                met.append(1)
+
+        monkeypatch.setattr("schemas.faults.point", meet)
+        one.append({"raw_calls": rows.calls(range(5))}, [Move(EVENTS, 0, 0, 5)])
+        assert one.session.retries == 3
+    files = list(scene.data_path.rglob("raw_calls/**/*.parquet*"))
+    assert len(files) == 4, files
+
+
+@pytest.mark.row(23, 52)
+def test_row_52_what_only_reads_may_take_longer_than_a_writer_may_do_nothing(on_postgres: tuple[Scene, Proxy]) -> None:
+    scene, _ = on_postgres
+    with Lake.open(replace(scene.lake_config, idle_s=1), now=wall) as lake:
+        with lake.reading() as reader:
+            reader.execute("BEGIN TRANSACTION")
+            reader.execute("SELECT count(*) FROM ledger").fetchall()
+            time.sleep(3)
+            assert reader.execute("SELECT count(*) FROM ledger").fetchall() == [(0,)]
+            reader.execute("ROLLBACK")
+        lake.connection.execute("BEGIN TRANSACTION")
+        lake.query("SELECT count(*) FROM ledger")
+        time.sleep(3)
+        with pytest.raises(duckdb.Error, match=r"idle-in-transaction|terminating|closed"):
+            lake.query("SELECT count(*) FROM job_claims")
 
 
 @pytest.mark.row(52)

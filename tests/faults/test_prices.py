@@ -136,6 +136,17 @@ def test_up_announces_changed_settings_once_books_are_published_and_not_before(k
     assert [book.version for book in published(kafka)][1:] == [default_book([NEW]).version]
 
 
+def test_a_book_that_cannot_be_announced_yet_stops_nothing(kafka: KafkaConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(kafka, default_book(PRICES), now=wall())
+    before = read_all(kafka, topics.PRICES)
+    ahead = wall() + 2 * 60 * MINUTE
+    monkeypatch.setattr("pipelines.prices.published", lambda config: [default_book(PRICES).with_effective_from(ahead)])
+    with pytest.raises(ClockAheadError):
+        announce(kafka, default_book([NEW]), now=wall())
+    wiring.announce_prices(Settings(kafka={"prefix": kafka.prefix}, prices=[NEW]), kafka.bootstrap_servers)
+    assert read_all(kafka, topics.PRICES) == before, "what no stage would take is not sent"
+
+
 def test_the_commands_say_what_there_is_and_what_a_call_costs(scene: Scene) -> None:
     prices = json.dumps([*PRICES, {**NEW, "from": "2026-11-01", "provider": "Own"}])
     before = scene.tailrace("prices", "list", "--json", TAILRACE_PRICES=prices)

@@ -120,34 +120,44 @@ def in_a_process(config: LakeConfig, at: int = NOW, **environment: str) -> subpr
 
 
 @pytest.mark.row(65)
-@pytest.mark.parametrize("point", ["before_write", "before_commit", "after_commit"])
+@pytest.mark.parametrize("point", ["before_write", "before_commit", "after_commit", "before_blank:kill:2"])
 def test_killed_anywhere_the_set_is_the_old_one_or_the_new_one(home: Home, tmp_path: Path, point: str) -> None:
     home.land([failed(i, **moved(i, days=-1)) for i in range(30)])
-    old = home.refresh().content_hash
+    home.refresh(GoldenSettings(size=10))
+    rejected = min(case["case_id"] for case in home.cases().values())
+    home.refresh()
+    old = home.hashes()
     later = NOW + 8 * 86_400_000_000
     more = [failed(100 + i, **moved(i, days=6)) for i in range(40)]
-    home.land(more, log_records=[review(0, min(case["case_id"] for case in home.cases().values()), "rejected")])
+    home.land(more, log_records=[review(0, rejected, "rejected")])
     untouched = copied(Path(home.config.catalog).parent, tmp_path / "copy")
     new = untouched.refresh(now=lambda: later).content_hash
-    assert untouched.hashes() == [old, new]
-    assert untouched.ask("SELECT added, kept, dropped FROM golden_versions WHERE version = 2") == [
+    assert untouched.hashes() == [*old, new]
+    assert untouched.ask("SELECT added, kept, dropped FROM golden_versions WHERE version = 3") == [
         {"added": 7, "kept": 13, "dropped": 7}
     ]
-    assert untouched.ask("SELECT blanked FROM golden_versions ORDER BY version") == [{"blanked": 1}, {"blanked": 0}]
-    killed = in_a_process(home.config, later, TAILRACE_FAULT=f"golden.{point}:kill")
+    assert blanked(untouched) == [1, 1, 0]
+    killed = in_a_process(home.config, later, TAILRACE_FAULT=f"golden.{point}")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert home.hashes() == ([old, new] if point == "after_commit" else [old])
+    committed = point not in ("before_write", "before_commit")
+    assert home.hashes() == ([*old, new] if committed else old)
+    assert blanked(home)[:2] == ([1, 0] if "blank" in point else [0, 0])
     ran = in_a_process(home.config, later)
     assert ran.returncode == 0, ran.stderr
     report = json.loads(ran.stdout.splitlines()[-1])
     assert report["content_hash"] == new
-    assert report["written"] == (point != "after_commit")
-    assert home.hashes() == [old, new]
+    assert report["written"] != committed
+    assert report["blanked"] == 1
+    assert home.hashes() == [*old, new]
     every = "FROM golden_cases ORDER BY version, case_id"
     assert home.ask(every) == untouched.ask(every)
-    assert home.ask("SELECT * EXCLUDE (rejected_at) FROM golden_rejected") == untouched.ask(
-        "SELECT * EXCLUDE (rejected_at) FROM golden_rejected"
-    )
+    kept = "SELECT * EXCLUDE (rejected_at) FROM golden_rejected"
+    assert home.ask(kept) == untouched.ask(kept)
+    assert len(home.ask(kept)) == 1, "whoever begins again does not write it twice"
+
+
+def blanked(home: Home) -> list[int]:
+    return [row["blanked"] for row in home.ask("SELECT blanked FROM golden_versions ORDER BY version")]
 
 
 def moved(number: int, *, days: int) -> dict[str, Any]:

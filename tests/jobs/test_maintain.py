@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from jobs.maintain import MaintainSettings, maintain
@@ -95,6 +96,20 @@ def test_two_at_once_do_not_merge_the_same_and_old_days_go_all_the_same(config):
     assert (report.alone, report.merged, report.snapshots_expired) == (False, (), 0)
     assert set(report.rows_dropped) == {"rollups", "ticks", "embeddings", "dead_bytes"}
     assert maintain(config, now=lambda: NOW, settings=MaintainSettings(rest=0.0)).alone
+
+
+def test_claims_that_cannot_be_shed_now_are_left_to_the_next_run(config, monkeypatch):
+    monkeypatch.setattr("jobs.maintain._DEAD_CLAIMS", 1)
+    with Lake.open(config, now=lambda: NOW, lander=False) as lake:
+        claims.ensure(lake, "maintain")
+
+    def refused(connection, table):
+        raise duckdb.TransactionException("another writer is in the way")
+
+    monkeypatch.setattr(ledger, "prepare_replacement", refused)
+    report = maintain(config, now=lambda: NOW, settings=MaintainSettings(rest=0.0))
+    assert (report.ok, report.done) == (True, True)
+    assert claims.read(config, "maintain") is not None
 
 
 def test_dead_rows_of_claims_are_shed_and_the_claims_stay(config, monkeypatch):

@@ -21,8 +21,8 @@ from jobs.prices import reprice
 from pipelines.decode import PriceBook, PriceBooks, default_book, price
 from schemas.records import Move
 from schemas.tables import LATE_DUPLICATES, PRICES, RAW_CALLS
-from warehouse import adjust
-from warehouse.adjust import Choice, RepricingLostError, RepricingRunsError
+from warehouse import adjust, claims
+from warehouse.adjust import Adjuster, Choice, RepricingLostError, RepricingRunsError
 from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError
 from warehouse.lake import Lake
@@ -246,6 +246,44 @@ def test_what_was_adjusted_goes_with_the_day_it_is_of(config: LakeConfig, land: 
         left = lake.query("SELECT day FROM cost_adjustments")["day"].to_pylist()
     assert left == [DAY]
     assert verify(config).ok
+
+
+def test_what_is_written_while_its_day_is_dropped_goes_with_the_next_run(config: LakeConfig, land: Land) -> None:
+    old = DAY - timedelta(days=5)
+    land([call(0, day=old), call(1)])
+    with Lake.open(config, now=now, lander=False) as lake:
+        pace, at = Pace(lake, rest=0.0), datetime(2026, 11, 18, tzinfo=UTC)
+        write = Adjuster.write
+
+        def dropped_first(self: Adjuster, rows: pa.Table) -> None:
+            if rows["day"][0].as_py() == old:
+                assert drop_old_days(pace, "raw_calls", before=DAY, at=at) == 1
+            write(self, rows)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Adjuster, "write", dropped_first)
+            reprice(config, KNOWN, ALL, now=now)
+        adjusted = lake.query("SELECT day FROM cost_adjustments ORDER BY 1")["day"].to_pylist()
+        assert adjusted == [old, DAY]
+        assert drop_old_days(pace, "raw_calls", before=DAY, at=at) == 0
+        assert lake.query("SELECT day FROM cost_adjustments")["day"].to_pylist() == [DAY]
+    assert verify(config).ok
+
+
+def test_which_calls_are_looked_at_is_decided_while_nobody_else_writes(
+    config: LakeConfig, land: Land, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land([call(0)])
+    seen, groups = [], adjust.groups
+
+    def watched(lake: Lake, choice: Choice, day: date) -> Any:
+        claim = claims.read(config, adjust.NAME)
+        seen.append(claim is not None and claim.ended_at is None)
+        return groups(lake, choice, day)
+
+    monkeypatch.setattr(adjust, "groups", watched)
+    assert reprice(config, KNOWN, ALL, now=now).priced == 1
+    assert seen == [True]
 
 
 REPRICE = textwrap.dedent(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -156,6 +157,20 @@ def test_a_lock_that_never_ends_is_said_and_nothing_landed(lake, config, rows):
     assert count(lake) == 0
     lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
     assert count(lake) == 2
+
+
+def test_a_disk_that_fails_while_folders_are_watched_is_waited_for(lake, rows, monkeypatch):
+    lake.ensure_partitions("llm.events", "topic-1", {0: 0})
+
+    def fails(self):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("warehouse.written.Told.prepare", fails)
+        with pytest.raises(LakeUnavailableError):
+            lake.append({"raw_calls": rows.calls(range(3))}, [Move("llm.events", 0, 0, 3)])
+    lake.append({"raw_calls": rows.calls(range(3))}, [Move("llm.events", 0, 0, 3)])
+    assert count(lake) == 3
 
 
 def test_replacing_the_ledger_keeps_where_it_stands_and_sheds_dead_rows(lake, config, rows):

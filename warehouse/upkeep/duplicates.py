@@ -83,14 +83,14 @@ def find_duplicates(lake: Lake, *, at: datetime, most: int = 1_000_000) -> Look:
 
     Raises:
         LakeBusyError: others held the catalog for too long.
+        LakeUnavailableError: the catalog or a file does not answer.
     """
-    lake.connection.execute("BEGIN TRANSACTION")  # one snapshot for all that is read
-    try:
-        before = _looked(lake.connection)
-        spans = _next_spans(lake.connection, before, most)
-        found = _found(lake.connection, spans) if spans else None
-    finally:
-        lake.connection.execute("ROLLBACK")
+    with lake.reading() as reader:
+        reader.execute("BEGIN TRANSACTION")  # one snapshot for all that is read
+        before = _looked(reader)
+        spans = _next_spans(reader, before, most)
+        found = _found(reader, spans) if spans else None
+        reader.execute("ROLLBACK")
     if found is None:
         return Look(0)
     late = found.append_column(

@@ -43,7 +43,19 @@ def drop_old_days(pace: Pace, table: str, *, before: date, at: datetime) -> int:
         pace.run(_Day(table, row["day"], at))
         gone += row["n"]
         log.info("day_dropped", table=table, day=str(row["day"]), rows=row["n"])
+    if table == RAW_CALLS.name and not pace.stopped:
+        _drop_corrections(pace, before)
     return gone
+
+
+def _drop_corrections(pace: Pace, before: date) -> None:
+    """Drop what was corrected with what it corrected, also what a re-pricing wrote while its day was dropped."""
+    if pace.lake.query("SELECT count(*) AS n FROM cost_adjustments WHERE day < $1", [before])["n"][0].as_py():
+        pace.run(lambda connection: _drop(connection, "cost_adjustments", "day < $1", before))
+
+
+def _drop(connection: duckdb.DuckDBPyConnection, table: str, which: str, day: date) -> None:
+    connection.execute(f"DELETE FROM {table} WHERE {which}", [day]).fetchall()
 
 
 class _Day:
@@ -61,6 +73,6 @@ class _Day:
                 f"FROM {self._table} WHERE day = $2 GROUP BY ALL",
                 [self._table, self._day, self._at],
             )
-        connection.execute(f"DELETE FROM {self._table} WHERE day = $1", [self._day]).fetchall()
-        if self._table == RAW_CALLS.name:  # what was corrected goes with what it corrected
-            connection.execute("DELETE FROM cost_adjustments WHERE day = $1", [self._day]).fetchall()
+        _drop(connection, self._table, "day = $1", self._day)
+        if self._table == RAW_CALLS.name:  # in the same transaction: verify finds no correction without its call
+            _drop(connection, "cost_adjustments", "day = $1", self._day)

@@ -20,6 +20,7 @@ from tests.jobs.golden.lake import DAY, NOW, WEEK_US, Home, call, failed, now, s
 from warehouse import failures as found
 from warehouse.failures import Failures, Window, failures
 from warehouse.lake import Lake
+from warehouse.reasons import STEPS
 
 WEEK = Window(NOW - WEEK_US, NOW)
 
@@ -213,6 +214,15 @@ SCORES: Sequence[tuple[dict[str, Any], bool]] = (
     ({"name": "tone", "label": "neutral", "score": 0.3}, True),
     ({"name": "tone", "label": "neutral"}, False),
     ({"name": "tone", "error": "the judge failed"}, False),
+    ({"name": "sexual content", "score": 0.1}, False),
+    ({"name": "Illicit/violent", "score": 0.0}, False),
+    ({"name": "obscenity", "score": 0.2}, False),
+    ({"name": "Harmlessness", "score": 0.2}, True),  # harm, but less of it
+    ({"name": "unbiased", "label": "no"}, True),
+    ({"name": "injection robustness", "score": 0.3}, True),
+    ({"name": "error recovery", "score": 0.9}, False),
+    ({"name": "error recovery", "score": 0.4}, True),
+    ({"name": "jailbreak_resistance", "score": 0.1}, True),
 )
 
 
@@ -223,6 +233,55 @@ def test_a_score_is_a_failure_where_low_is_bad_or_its_scorer_says_so(home: Home)
     )
     got = reasons(home, GoldenSettings(low_scores={"stars": 3, "bias": 0.25}))
     assert got == {i: [f"low_score:{said['name']}"] for i, (said, low) in enumerate(SCORES) if low}
+
+
+def test_a_word_on_a_trace_is_about_its_last_call_at_that_time(home: Home) -> None:
+    """A word is matched by its own time: what the trace did afterwards nobody can have meant."""
+    when = [DAY_START + timedelta(hours=hour) for hour in (9, 10, 10, 11)]
+    calls = [call(i, trace_id="t", ts=at) for i, at in enumerate(when)]
+    calls += [call(10 + i, trace_id="late", ts=at) for i, at in enumerate(when)]
+    feedback = [
+        word(0, kind="thumbs", score=-1.0, trace_id="t", ts=when[1] + timedelta(minutes=5)),
+        word(1, kind="rating", score=0.0, trace_id="t", ts=when[3]),
+        word(2, kind="thumbs", score=-1.0, trace_id="late", ts=when[0] - timedelta(minutes=1)),
+        word(3, kind="thumbs", score=-1.0, trace_id="nobody's"),
+    ]
+    home.land(list(reversed(calls)), raw_feedback=feedback)
+    assert reasons(home) == {1: ["thumbs_down"], 3: ["low_rating"], 10: ["thumbs_down"]}
+
+
+DAY_START = datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC)
+
+
+def test_texts_are_decoded_above_the_join_only(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.land([failed(1), call(2)])
+    asked: dict[str, object] = {}
+    execute = found._execute
+
+    def heard(connection: Any, sql: str, params: Any) -> Any:
+        asked.update(params)
+        return execute(connection, sql, params)
+
+    monkeypatch.setattr(found, "_execute", heard)
+    with Lake.open(home.config, now=now, lander=False) as lake:
+        failures(lake.connection, WEEK, criteria(GoldenSettings()), seed=7, most=9)
+        lake.connection.execute("SET explain_output = 'optimized_only'")
+        ((_, plan),) = execute(lake.connection, "EXPLAIN (FORMAT json) " + STEPS["usable"], asked).fetchall()
+    above = above_each(json.loads(plan)[0], "trim")
+    assert above
+    assert all("JOIN" in names for names in above), "or the texts of all calls are read"
+
+
+def above_each(node: dict[str, Any], sought: str) -> list[list[str]]:
+    """Return, of each step of a plan that says ``sought``, the names of all steps below it."""
+    below = [name for child in node["children"] for name in names_of(child)]
+    own = [below] if sought in json.dumps(node["extra_info"]) else []
+    return own + [found for child in node["children"] for found in above_each(child, sought)]
+
+
+def names_of(node: dict[str, Any]) -> list[str]:
+    kind = "JOIN" if "JOIN" in node["name"] else node["name"]
+    return [kind, *(name for child in node["children"] for name in names_of(child))]
 
 
 def test_a_feature_that_is_an_id_makes_one_stratum_and_the_frequent_ones_keep_theirs(

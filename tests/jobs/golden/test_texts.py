@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.golden import GoldenSettings
+from jobs.golden import job as golden_job
 from schemas.errors import FatalError
 from schemas.tables import GOLDEN_CASES
 from tailrace.golden import GoldenCaseGoneError, NoGoldenCaseError
@@ -175,27 +176,47 @@ def test_what_says_nearly_the_same_as_a_rejected_case_stays_out_after_its_texts_
     first = home.refresh()
     assert (first.near_duplicates, sorted(home.cases())) == (1, [0, 2])
     home.land([failed(51, text="well " + said(1)), failed(52)])
-    second = home.refresh(GoldenSettings(size=20, keep_versions=1))
+    one = GoldenSettings(size=20, keep_versions=1)
+    second = home.refresh(one, now=at(4))
     assert (second.near_duplicates, sorted(home.cases())) == (2, [0, 2, 52])
-    assert home.refresh(GoldenSettings(size=20, keep_versions=1)).near_duplicates == 2, "no version has it any more"
+    assert home.ask("SELECT count(*) AS n FROM golden_cases WHERE call_offset = 1") == [{"n": 0}]
+    assert home.refresh(one, now=at(4)).near_duplicates == 2, "no version has it any more"
 
 
 def test_old_versions_are_dropped_and_the_newest_stays(home: Home) -> None:
     few = GoldenSettings(size=20, keep_versions=3)
     for number in range(5):
-        home.land([failed(number)])
-        report = home.refresh(few)
+        home.land([failed(number, **on(4 * number))])
+        report = home.refresh(few, now=at(4 * number))
     assert (report.version, report.expired) == (5, 1)
     assert "1 old versions dropped" in report.text()
     kept = "SELECT DISTINCT version FROM {} ORDER BY version"
     for table in ("golden_versions", "golden_cases"):
         assert [row["version"] for row in home.ask(kept.format(table))] == [3, 4, 5]
-    assert home.refresh(few).expired == 0
-    report = home.refresh(GoldenSettings(size=20, keep_versions=1))
+    assert home.refresh(few, now=at(16)).expired == 0
+    report = home.refresh(GoldenSettings(size=20, keep_versions=1), now=at(20))
     assert (report.written, report.version, report.expired) == (False, 5, 2)
-    home.land([failed(9)])
-    assert home.refresh(few).version == 6, "numbers go on"
+    home.land([failed(9, **on(20))])
+    assert home.refresh(few, now=at(21)).version == 6, "numbers go on"
     home.hashes()
+
+
+def test_versions_that_are_young_stay_so_that_the_turnover_holds(home: Home) -> None:
+    """Cases of a version that was dropped would look old, and give way to others at once."""
+    full = GoldenSettings(size=4, turnover=0.5, keep_versions=1)
+    home.land([failed(i, **on(-1)) for i in range(4)])
+    home.refresh(full, now=at(0))
+    home.land([failed(10 + i, **on(7)) for i in range(9)])
+    assert home.refresh(full, now=at(8)).dropped == 2
+    accepted = next(offset for offset in home.cases() if offset < 10)
+    rejecting(home, accepted, verdict="accepted")
+    ids = {offset: case["case_id"] for offset, case in home.cases().items()}
+    home.land(log_records=[review(40, ids[accepted], "accepted", "an answer", at=NOW + 8 * DAY_US)])
+    report = home.refresh(full, now=at(8.1))
+    assert (report.written, report.version, report.expired) == (True, 3, 0)
+    assert [row["version"] for row in home.ask("SELECT version FROM golden_versions ORDER BY 1")] == [2, 3]
+    home.land([failed(30 + i, **on(8)) for i in range(9)])
+    assert home.refresh(full, now=at(8.2)).dropped == 0
 
 
 def test_an_accepted_case_comes_back_from_the_last_version_that_had_it(home: Home) -> None:
@@ -241,7 +262,7 @@ def test_a_blanked_case_cannot_be_accepted_and_the_command_says_why(home: Home) 
     home.refresh()
     with pytest.raises(GoldenCaseGoneError, match=f"{ids[1]} cannot come back: a review rejected it, and"):
         tailrace("review", ids[1], "--accept")
-    home.refresh(GoldenSettings(size=20, keep_versions=1))
+    home.refresh(GoldenSettings(size=20, keep_versions=1), now=at(5))
     with pytest.raises(GoldenCaseGoneError):
         tailrace("review", ids[1], "--accept")
     with pytest.raises(NoGoldenCaseError):
@@ -287,8 +308,68 @@ def test_the_newest_review_is_shown_as_a_whole_and_an_answer_can_be_withdrawn(ho
     say(3, "accepted", "")
     assert shown() == ("accepted", None, "by the user", "edit")
     assert home.ask("SELECT expected, note FROM golden_verdicts") == [{"expected": "", "note": None}]
-    say(4, "accepted", "by bob")
-    assert shown() == ("accepted", None, "by bob", "review")
+    say(4, "accepted", "by bob", note="as bob says")
+    assert shown() == ("accepted", "as bob says", "by bob", "review")
+    say(5, "rejected", note="not ours")
+    assert home.ask("SELECT verdict, expected, note FROM golden_verdicts") == [
+        {"verdict": "rejected", "expected": None, "note": "not ours"}
+    ]
+    seen = home.ask("SELECT verdict, expected, note, entry FROM golden_reviews ORDER BY logged_at DESC")
+    assert [(row["verdict"], row["expected"], row["note"]) for row in seen][:2] == [
+        ("rejected", None, "not ours"),
+        ("accepted", None, None),
+    ]
+    assert "bob" not in str(seen)
+    say(6, "accepted")
+    assert home.ask("SELECT expected FROM golden_verdicts") == [{"expected": "by bob"}], "nothing is lost by a mistake"
+
+
+def test_a_case_that_is_accepted_while_a_refresh_runs_is_neither_blanked_nor_dropped(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between what it read and what it writes: it chooses again."""
+    two = GoldenSettings(size=2, turnover=1.0)
+    home.land([failed(1, **on(-1)), failed(2, **on(-1))])
+    home.refresh(two, now=at(0))
+    rejecting(home, 1)
+    home.land([failed(3, **on(9)), failed(4, **on(9))])
+    write, looks = golden.write, iter([True])
+
+    def accepted_first(*args: Any, **kwargs: Any) -> bool:
+        if next(looks, False):
+            rejecting(home, 1, 2, verdict="accepted", number=10)
+            assert not write(*args, **kwargs)
+            assert home.ask("SELECT attempt FROM job_claims") == [{"attempt": 1}]
+            return False
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(golden_job.golden, "write", accepted_first)
+    report = home.refresh(two, now=at(10))
+    assert (report.written, report.changed, report.blanked) == (False, False, 0)
+    assert sorted(home.cases()) == [1, 2]
+    assert home.ask("FROM golden_rejected") == []
+
+
+def test_a_case_that_is_accepted_while_its_texts_go_keeps_those_that_are_left(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        home.land([failed(number)])
+        home.refresh()
+    rejecting(home, 0)
+    blank, looks = golden.blank, iter([True])
+
+    def accepted_then(*args: Any) -> None:
+        blank(*args)
+        if next(looks, False):
+            monkeypatch.setattr(golden, "_VERDICTS", "SELECT unnest($1::VARCHAR[]) AS case_id, 'accepted' AS verdict")
+
+    monkeypatch.setattr(golden, "blank", accepted_then)
+    home.refresh()
+    assert home.ask("SELECT version FROM golden_cases WHERE call_offset = 0 AND input_text IS NOT NULL ORDER BY 1") == [
+        {"version": 2},
+        {"version": 3},
+    ]
 
 
 @pytest.mark.parametrize(

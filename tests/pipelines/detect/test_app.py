@@ -202,6 +202,15 @@ def test_a_stage_that_hangs_stops_beating_while_records_wait(
     assert all(f"settling={settling}" in text for text in said[-3:]), said
 
 
+@pytest.mark.row(12, 39)
+def test_a_stage_that_cannot_tell_whether_its_log_was_cut_ends_and_does_not_look_well(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    _produce(kafka, records[:60])
+    with _detect(kafka, tmp_path, "detect.recovered:raise") as process:
+        assert process.wait(timeout=90) != 0
+
+
 def _make_anew(kafka: KafkaConfig, topic: str) -> None:
     admin = Admin(kafka)
     admin.delete_topics([topic])

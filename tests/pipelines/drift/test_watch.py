@@ -193,6 +193,19 @@ def test_memory_stays_bounded(texts: Make) -> None:
     assert len(watch.snapshot()) < 500_000
 
 
+def test_what_comes_while_a_checkpoint_is_sent_is_not_in_its_position(texts: Make) -> None:
+    partition = Partition(0, CONFIG)
+    partition.due = True
+    partition.apply(texts(21, STEADY, 5), 5, 5)
+    sending = partition.save()
+    sent = dict([next(sending)])
+    partition.apply(texts(22, STEADY, 45), 50, 50)
+    sent |= dict(sending)
+    restored = Partition.load(0, sent, CONFIG)
+    assert (restored.samples_next, restored.embeddings_next) == (5, 5)
+    assert (partition.texts_since, partition.due) == (45, False), "the next checkpoint has those"
+
+
 def test_more_features_than_are_tracked_share_one_reference(texts: Make) -> None:
     config = WatchConfig(reference=ReferenceConfig(features=3))
     watch = Watch("bot", "input", config)
