@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+
+from fault_harness import matrix
 
 from tailrace.broker import Broker
 
@@ -38,8 +45,15 @@ def test_data() -> Path:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Name the tests marked ``required`` that were skipped: a promise nobody checked is no promise."""
+    """Name the tests marked ``required`` that were skipped: a promise nobody checked is no promise.
+
+    Write the table of the fault matrix where ``TAILRACE_FAULTS_TABLE`` names a file: here, for where tests run in
+    several processes, the one that hears of all of them loads no other conftest than this.
+    """
     yield
+    target = os.environ.get("TAILRACE_FAULTS_TABLE")
+    if target and not hasattr(terminalreporter.config, "workerinput"):
+        _write_table(terminalreporter, Path(target))
     if missed := _missed(terminalreporter):
         terminalreporter.section("required tests that were skipped", sep="!", red=True)
         for name in missed:
@@ -52,6 +66,27 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter and _missed(reporter):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let every report say which rows of the fault matrix it speaks of."""
+    for item in items:
+        for mark in item.iter_markers("row"):
+            item.user_properties += [("row", number) for number in mark.args]
+
+
+def _write_table(reporter: pytest.TerminalReporter, target: Path) -> None:
+    outcomes: dict[int, list[matrix.Outcome]] = {}
+    for kind, word in (("passed", "passed"), ("failed", "failed"), ("error", "failed"), ("skipped", "skipped")):
+        for report in reporter.stats.get(kind, ()):
+            reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+            for name, row in report.user_properties:
+                if name == "row":
+                    outcomes.setdefault(row, []).append((report.nodeid, word, reason))
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    target.write_text(matrix.table(outcomes, when))
+    reporter.write_line(f"wrote {target}")
 
 
 def _missed(reporter: pytest.TerminalReporter) -> list[str]:

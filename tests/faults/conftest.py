@@ -1,18 +1,10 @@
-"""Scenes for the fault tests, and the table of rows that a run writes when it is asked to."""
+"""Scenes for the fault tests."""
 
-import os
-import platform
-import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fault_harness import matrix
 from fault_harness import postgres as pg
 from fault_harness.proxy import Proxy
 from fault_harness.receiver import Receiver
@@ -101,28 +93,3 @@ def on_postgres(
     scene = scenes(broker.bootstrap, catalog=catalog)
     scene.direct = f"postgres:host=127.0.0.1 port={postgres.port} {database}"
     return scene, between
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let every report say which rows it speaks of."""
-    for item in items:
-        for mark in item.iter_markers("row"):
-            item.user_properties += [("row", number) for number in mark.args]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Write the table of rows where ``TAILRACE_FAULTS_TABLE`` names a file."""
-    target = os.environ.get("TAILRACE_FAULTS_TABLE")
-    if not target:
-        return
-    outcomes: dict[int, list[matrix.Outcome]] = {}
-    for kind, word in (("passed", "passed"), ("failed", "failed"), ("error", "failed"), ("skipped", "skipped")):
-        for report in terminalreporter.stats.get(kind, ()):
-            reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
-            for name, row in report.user_properties:
-                if name == "row":
-                    outcomes.setdefault(row, []).append((report.nodeid, word, reason))
-    when = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    Path(target).write_text(matrix.table(outcomes, when))
-    terminalreporter.write_line(f"wrote {target}")

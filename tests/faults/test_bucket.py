@@ -179,8 +179,7 @@ def test_row_63_where_nobody_may_delete_a_commit_on_postgres_without_an_answer_k
     with Lake.open(config, now=lambda: time.time_ns() // 1000) as lake:
         lake.ensure_partitions(EVENTS, "topic-1", {0: 0})
         between.cut_after, between.cut_at, line.cut_at = True, b"COMMIT", b"DELETE"
-        with pytest.raises(LakeUnavailableError):
-            lake.append({"raw_calls": calls(0, 10)}, [Move(EVENTS, 0, 0, 10)])
+        lake.append({"raw_calls": calls(0, 10)}, [Move(EVENTS, 0, 0, 10)])  # the ledger says that it happened
         assert (between.cuts, line.cuts) == (1, 1)
         line.heal()
         assert lake.ledger() == {(EVENTS, 0): 10}
