@@ -24,6 +24,7 @@ from schemas.tables import COST_ADJUSTMENTS
 from warehouse import claims
 from warehouse.claims import Claim
 from warehouse.lake import Lake
+from warehouse.locks import gone
 
 NAME = "reprice"
 """Of the row; no job is called so."""
@@ -211,15 +212,7 @@ def writing(lake: Lake, *, now: Callable[[], int], owner: str = "") -> Iterator[
 def _dead(owner: str) -> bool:
     """Whether a process of this host of that number is no more; of others nobody knows."""
     host, pid = (*owner.split("/"), "", "")[:2]
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+    return host == socket.gethostname() and pid.isdigit() and gone(int(pid))
 
 
 def _like(pattern: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import duckdb
 
+from warehouse import spill
 from warehouse.errors import LakeMissingError, LakeRefusedError, LakeUnavailableError, first_line
 
 LAKE = "lake"
@@ -30,7 +32,7 @@ class LakeConfig:
     memory_limit: str = "1GiB"
     threads: int = 1
     temp_dir: str = ""
-    """Spill files; default: beside the data. Empty and no local data path: DuckDB's own choice."""
+    """Spill files go into folders below it; default: ``tmp`` beside the data, of a bucket one of the system's."""
     max_temp_size: str = "4GiB"
     idle_s: int = 120
     """How long a writer's transaction may do nothing before a Postgres catalog ends it: far above a landing's 30 s,
@@ -81,7 +83,8 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
     """
     if config.on_sqlite and not Path(config.catalog).exists():
         _may_create(config, create=create)
-    temp = config.temp_dir or (str(Path(config.data_path).parent / "tmp") if config.on_disk else "")
+    beside = Path(config.data_path).parent / "tmp" if config.on_disk else Path(tempfile.gettempdir()) / "tailrace"
+    temp = spill.folder(Path(config.temp_dir) if config.temp_dir else beside)
     connection = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",
@@ -91,7 +94,7 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
             "threads": str(config.threads),
             "preserve_insertion_order": "false",
             "max_temp_directory_size": config.max_temp_size,
-            **({"temp_directory": temp} if temp else {}),
+            "temp_directory": temp,
         }
     )
     try:

@@ -206,7 +206,7 @@ class Lake:
         try:
             ledger.prepare_replacement(self.connection)
             self.session.run(ledger.replace, lambda: False)
-        except (duckdb.Error, LakeBusyError) as error:
+        except (duckdb.Error, LakeBusyError, LakeRefusedError) as error:  # refused: another one took the successor
             self.session.drop()
             log.warning("ledger_replacement_skipped", cause=first_line(error))
             self._dead = self.replace_ledger_after // 2

@@ -85,6 +85,17 @@ def held_share(catalog: str, seconds: float) -> float:
     return held / looks if looks else 0.0
 
 
+def gone(pid: int) -> bool:
+    """Whether no process of this host has that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
 def _got(file: int, wait_s: float) -> bool:
     end = time.monotonic() + wait_s
     while True:

@@ -146,4 +146,5 @@ class Known:
 
     def add_sketch(self, name: str, of: str) -> None:
         """Remember a text of which there is only what ``sketch`` returned: then the estimate decides."""
-        self._sketches[name] = _unpacked(of)
+        if len(of) == SKETCHED // 2:  # two bits each as hex; another form says nothing here
+            self._sketches[name] = _unpacked(of)

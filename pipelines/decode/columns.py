@@ -73,7 +73,7 @@ def _connection() -> duckdb.DuckDBPyConnection:
     """One in-memory DuckDB a thread; it never touches a file, and one thread keeps rows in order."""
     connection: duckdb.DuckDBPyConnection | None = getattr(_local, "connection", None)
     if connection is None:
-        connection = duckdb.connect(config={"threads": 1, "enable_external_access": "false"})
+        connection = duckdb.connect(config={"threads": 1, "enable_external_access": "false", "temp_directory": ""})
         _local.connection = connection
     return connection
 

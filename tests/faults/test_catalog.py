@@ -286,6 +286,29 @@ def test_row_52_a_ledger_is_not_replaced_over_what_another_one_committed_meanwhi
 
 
 @pytest.mark.row(52)
+def test_row_52_of_two_first_landers_one_makes_the_ledgers_rows(on_postgres: tuple[Scene, Proxy]) -> None:
+    scene, _ = on_postgres
+    rows = Rows()
+    with Lake.open(scene.lake_config, now=wall) as one, Lake.open(scene.lake_config, now=wall) as other:
+        tried: list[bool] = []
+
+        def add_meanwhile(connection: duckdb.DuckDBPyConnection) -> None:
+            if ledger.read(connection):
+                return
+            ledger.add(connection, [(EVENTS, "one", 0, 0, 0)])
+            if not tried:
+                tried.append(True)
+                other.ensure_partitions(EVENTS, "one", {0: 0})
+
+        one.session.run(add_meanwhile, lambda: False)
+        assert one.session.retries == 1
+        one.ledger()
+        one.append({"raw_calls": rows.calls(range(5))}, [Move(EVENTS, 0, 0, 5)])
+        assert other.ledger() == {(EVENTS, 0): 5}
+    scene.verified()
+
+
+@pytest.mark.row(52)
 def test_row_52_a_refused_commit_leaves_no_file(
     on_postgres: tuple[Scene, Proxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,23 @@ def test_replacing_the_ledger_keeps_where_it_stands_and_sheds_dead_rows(lake, co
     assert not list(Path(config.data_path).rglob("ledger*/*.parquet"))
 
 
+def test_a_successor_of_the_ledger_that_another_one_took_is_no_end(lake, config, rows, monkeypatch):
+    lake.ensure_partitions(EVENTS, "topic-1", {0: 0})
+    run = lake.session.run
+
+    def taken_first(body, settled, **how):
+        with connect(config) as other:
+            other.execute("DROP TABLE ledger_next")
+        run(body, settled, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lake.session, "run", taken_first)
+        lake.replace_ledger()
+    lake.append({"raw_calls": rows.calls(range(3))}, [Move(EVENTS, 0, 0, 3)])
+    lake.replace_ledger()
+    assert lake.ledger()[EVENTS, 0] == 3
+
+
 def test_a_writer_that_read_the_old_ledger_is_refused_after_a_replacement(lake, config, rows):
     other = connect(config)
     other.execute("BEGIN TRANSACTION")
