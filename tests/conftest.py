@@ -12,10 +12,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "faults"))
-
-from fault_harness import matrix
-
 from tailrace.broker import Broker
 
 REPO = Path(__file__).parent.parent
@@ -77,6 +73,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _write_table(reporter: pytest.TerminalReporter, target: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parent / "faults"))
+    from fault_harness import matrix
+
     outcomes: dict[int, list[matrix.Outcome]] = {}
     for kind, word in (("passed", "passed"), ("failed", "failed"), ("error", "failed"), ("skipped", "skipped")):
         for report in reporter.stats.get(kind, ()):

@@ -63,5 +63,5 @@ def cases_before(connection: duckdb.DuckDBPyConnection, set_name: str, oldest: i
 
 def drop_older(connection: duckdb.DuckDBPyConnection, set_name: str, oldest: int) -> None:
     """Drop versions before ``oldest``; in the caller's transaction."""
-    for table in ("golden_cases", "golden_versions"):
-        connection.execute(f"DELETE FROM {table} WHERE set_name = $1 AND version < $2", [set_name, oldest])
+    connection.execute("DELETE FROM golden_cases WHERE set_name = $1 AND version < $2", [set_name, oldest])
+    connection.execute("DELETE FROM golden_versions WHERE set_name = $1 AND version < $2", [set_name, oldest])

@@ -1,10 +1,14 @@
 """Scenes for the fault tests."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from fault_harness import postgres as pg
 from fault_harness.proxy import Proxy
 from fault_harness.receiver import Receiver

@@ -35,7 +35,9 @@ def test_a_ledger_that_once_went_back_is_found_although_it_stands_where_it_shoul
         lake.replace_ledger()
         lake.append({}, [Move(EVENTS, 0, 5, 9), Move(EVENTS, 1, 0, 3)])
         moves = [(partition, upto) for _, _, partition, _, upto in raw.ledger_moves()]
-        assert [upto for partition, upto in moves if partition == 0] == [0, 5, 5, 9], "of both ledgers, dead rows too"
+        assert [upto for partition, upto in moves if partition == 0] == [0, 5, 5, 5, 9], (
+            "of both ledgers, dead rows too"
+        )
         invariants.forward(raw)
     planted = connect(config)
     for upto in (7, 9):
