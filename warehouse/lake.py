@@ -131,7 +131,7 @@ class Lake:
             epoch = max((row[2] for row in rows), default=0)
             known = {row[3] for row in rows}
             if new := [(topic, topic_id, epoch, p, start) for p, start in sorted(starts.items()) if p not in known]:
-                ledger.add(connection, new)
+                ledger.add(connection, new, alone=self.config.on_sqlite)
 
         if any((topic, partition) not in self.ledger() for partition in starts):
             self.session.run(body, lambda: False)
@@ -149,7 +149,8 @@ class Lake:
             for _, _, was, partition, offset in old:
                 gap = self._gap(was, Move(topic, partition, offset, offset), cause)
                 self.put(connection, {"gaps": gap})
-            ledger.add(connection, [(topic, topic_id, epoch, p, start) for p, start in sorted(starts.items())])
+            rows = [(topic, topic_id, epoch, p, start) for p, start in sorted(starts.items())]
+            ledger.add(connection, rows, alone=self.config.on_sqlite)
 
         before = self.epoch(topic) if topic in self.topic_ids() else -1
         self.session.run(body, lambda: bool(self.ledger()) and self._epochs.get(topic, -1) > before)

@@ -77,13 +77,18 @@ def move(connection: duckdb.DuckDBPyConnection, moves: Sequence[Move], epochs: M
     return bool(moved == len(moves))
 
 
-def add(connection: duckdb.DuckDBPyConnection, rows: Sequence[tuple[str, str, int, int, int]]) -> None:
+def add(connection: duckdb.DuckDBPyConnection, rows: Sequence[tuple[str, str, int, int, int]], *, alone: bool) -> None:
     """Insert (topic, topic id, epoch, partition, start) rows; the first position of a partition is its start.
 
     Of two that do so at once one is refused: both change the rows of the table too. Before its first one they change
     another table: an insert fences nothing (pitfalls 0.2), and two rows a partition could never be moved.
+
+    Args:
+        connection: in the caller's transaction.
+        rows: to insert.
+        alone: whether a lock keeps others from landing, so that nobody else can.
     """
-    if connection.execute("SELECT count(*) FROM ledger").fetchone() == (0,):
+    if not alone and connection.execute("SELECT count(*) FROM ledger").fetchone() == (0,):
         connection.execute("UPDATE lake_version SET version = version")
     _touch(connection, LEDGER)
     topic, topic_id, epoch, partition, start = (list(column) for column in zip(*rows, strict=True))

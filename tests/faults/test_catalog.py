@@ -295,7 +295,7 @@ def test_row_52_of_two_first_landers_one_makes_the_ledgers_rows(on_postgres: tup
         def add_meanwhile(connection: duckdb.DuckDBPyConnection) -> None:
             if ledger.read(connection):
                 return
-            ledger.add(connection, [(EVENTS, "one", 0, 0, 0)])
+            ledger.add(connection, [(EVENTS, "one", 0, 0, 0)], alone=False)
             if not tried:
                 tried.append(True)
                 other.ensure_partitions(EVENTS, "one", {0: 0})
