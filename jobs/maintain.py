@@ -12,14 +12,12 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-import duckdb
 import msgspec
 import structlog
 
 from schemas.tables import JOB_CLAIMS, TABLES
 from warehouse import ledger
 from warehouse.connect import LakeConfig
-from warehouse.errors import LakeBusyError, LakeRefusedError, first_line
 from warehouse.lake import Lake
 from warehouse.locks import upkeep
 from warehouse.upkeep import (
@@ -197,12 +195,7 @@ def _opened(config: LakeConfig, now: Callable[[], int]) -> Lake:
 
 def _shed_claims(pace: Pace) -> None:
     """Shed the dead rows that moves of claims left behind, as land does those of the ledger."""
-    connection = pace.lake.connection
-    if pace.stopped or ledger.dead_rows(connection, JOB_CLAIMS) < _DEAD_CLAIMS:
+    if pace.stopped or ledger.dead_rows(pace.lake.connection, JOB_CLAIMS) < _DEAD_CLAIMS:
         return
-    try:
-        ledger.prepare_replacement(connection, JOB_CLAIMS)
-        pace.run(lambda open_one: ledger.replace(open_one, JOB_CLAIMS))
-    except (duckdb.Error, LakeBusyError, LakeRefusedError) as error:  # the next run's; clean-up need not wait for it
-        pace.lake.session.drop()
-        log.warning("claims_not_shed", cause=first_line(error))
+    if cause := pace.lake.shed(JOB_CLAIMS, pace.run):
+        log.warning("claims_not_shed", cause=cause)  # the next run's; clean-up need not wait for it

@@ -119,14 +119,3 @@ class Heartbeat:
         self._last = time.monotonic()
         said = {"pid": os.getpid(), "at": self._now(), "state": state, "error": error, "facts": self._facts}
         self._home.write_run(self._name, said)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process has this number now, whoever owns it."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tailrace.home import Home, alive
+from tailrace.home import Home
 from tailrace.settings import Settings
 from tailrace.stages import STAGES, Stage, wall
 from warehouse.errors import without_password
+from warehouse.locks import alive
 
 FRESH_S = 30.0
 _TROUBLE = frozenset({"held", "waiting", "retrying", "unknown"})

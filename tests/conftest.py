@@ -9,12 +9,18 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tailrace.broker import Broker
 
 REPO = Path(__file__).parent.parent
+if TYPE_CHECKING:
+    from fault_harness import matrix
+    from fault_harness.postgres import Postgres
+# the harness of the fault tests serves others too; this conftest is the one that every run loads
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +28,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A real Kafka at ``.bootstrap``, started once a session; its jars come from the user's cache."""
     with Broker(tmp_path_factory.mktemp("kafka-home")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL; skips where Debian's package is not installed."""
+    from fault_harness import postgres as pg
+
+    if pg.binaries() is None:
+        pytest.skip("PostgreSQL is not installed (make setup-system)")
+    server = pg.Postgres()
+    yield server
+    server.close()
 
 
 @pytest.fixture
@@ -73,7 +91,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _write_table(reporter: pytest.TerminalReporter, target: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parent / "faults"))
     from fault_harness import matrix
 
     outcomes: dict[int, list[matrix.Outcome]] = {}

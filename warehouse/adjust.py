@@ -7,9 +7,6 @@ without an answer happened is read from it.
 
 from __future__ import annotations
 
-import os
-import socket
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +21,6 @@ from schemas.tables import COST_ADJUSTMENTS
 from warehouse import claims
 from warehouse.claims import Claim
 from warehouse.lake import Lake
-from warehouse.locks import gone
 
 NAME = "reprice"
 """Of the row; no job is called so."""
@@ -195,10 +191,9 @@ def writing(lake: Lake, *, now: Callable[[], int], owner: str = "") -> Iterator[
         LakeBusyError: others held the catalog for too long.
     """
     was, at = claims.ensure(lake, NAME), now()
-    if was.ended_at is None and was.lease_until > at and not _dead(was.owner):
+    if was.ended_at is None and was.lease_until > at and not claims.owner_died(was.owner):
         raise RepricingRunsError(lake.config.name, was.owner)
-    owner = owner or f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
-    mine = Claim(NAME, at, was.attempt + 1, owner, at, at + _LEASE_US, None)
+    mine = Claim(NAME, at, was.attempt + 1, owner or claims.new_owner(), at, at + _LEASE_US, None)
     if not claims.move(lake, was, mine):
         raise RepricingRunsError(lake.config.name, "somebody else")
     adjuster = Adjuster(lake, mine, now=now)
@@ -207,12 +202,6 @@ def writing(lake: Lake, *, now: Callable[[], int], owner: str = "") -> Iterator[
     finally:
         last = adjuster.claim
         claims.move(lake, last, replace(last, ended_at=max(now(), last.claimed_at)))
-
-
-def _dead(owner: str) -> bool:
-    """Whether a process of this host of that number is no more; of others nobody knows."""
-    host, pid = (*owner.split("/"), "", "")[:2]
-    return host == socket.gethostname() and pid.isdigit() and gone(int(pid))
 
 
 def _like(pattern: str) -> str:

@@ -10,6 +10,9 @@ Every move leaves a dead row in the catalog, a few hundred a day. Only a move re
 
 from __future__ import annotations
 
+import os
+import socket
+import uuid
 from dataclasses import astuple, dataclass
 
 import duckdb
@@ -17,6 +20,7 @@ import duckdb
 from warehouse.connect import LakeConfig, connect, let_go
 from warehouse.errors import LakeMissingError, LakeUnavailableError, first_line
 from warehouse.lake import Lake
+from warehouse.locks import alive
 
 _READ = """
 SELECT job, epoch_us(due_at), attempt, owner, epoch_us(claimed_at), epoch_us(lease_until), epoch_us(ended_at)
@@ -69,6 +73,17 @@ def read(config: LakeConfig, job: str) -> Claim | None:
         raise LakeUnavailableError(config.name, "read the claims of", cause) from error
 
 
+def new_owner() -> str:
+    """Return a name for whoever takes a claim now: nobody else's, whatever the clocks say."""
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
+
+
+def owner_died(owner: str) -> bool:
+    """Whether ``owner`` is a ``new_owner`` of this host whose process is no more; of other hosts nobody knows."""
+    host, pid = (*owner.split("/"), "", "")[:2]
+    return host == socket.gethostname() and pid.isdigit() and not alive(int(pid))
+
+
 def ensure(lake: Lake, job: str) -> Claim:
     """Return the claim on ``job``; where there is none, nobody's is made first: inserts fence nothing (pitfalls 0.2).
 
@@ -76,7 +91,9 @@ def ensure(lake: Lake, job: str) -> Claim:
         LakeBusyError: other writers held the catalog for too long.
         LakeUnavailableError: it does not answer; retry.
     """
-    if (found := read_by(lake.connection, job)) is None:
+    with lake.reading() as reader:
+        found = read_by(reader, job)
+    if found is None:
         # two that make it at once make the same row: every move changes both
         found = Claim(job, 0, 0, "", 0, 0, 0)
         move(lake, None, found)

@@ -30,9 +30,13 @@ def written_since(folder: str, since_ns: int) -> list[Path]:
         folder: the lake's data path; none there yet is no file.
         since_ns: wall clock before the first of them was made, ns UTC.
     """
+    return [Path(name) for name in _changed(folder, since_ns - _SLACK_NS, links_count(folder))]
+
+
+def links_count(folder: str) -> bool:
+    """Whether the links of a folder say how many are in it, as far as the root of a lake can tell."""
     # the root has folders: a file system that says otherwise does not count them (SMB)
-    counts = os.path.isdir(folder) and os.stat(folder).st_nlink > LEAF_LINKS
-    return [Path(name) for name in _changed(folder, since_ns - _SLACK_NS, counts)]
+    return os.path.isdir(folder) and os.stat(folder).st_nlink > LEAF_LINKS
 
 
 def sync(files: Iterable[Path], root: str) -> None:

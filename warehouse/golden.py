@@ -11,11 +11,7 @@ finds: it looks for texts of rejected cases, not for what it is about to reject.
 
 from __future__ import annotations
 
-import os
-import socket
-import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,8 +23,6 @@ from schemas import faults
 from schemas.tables import GOLDEN_CASES, GOLDEN_REJECTED, GOLDEN_VERSIONS
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.connect import LakeConfig, connect, let_go
-from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.failures import Criteria, Failures, Row, Window, failures
 from warehouse.golden_texts import blank, cases_before, drop_older, versions_with
 from warehouse.lake import Lake
@@ -87,7 +81,7 @@ class Change:
 
 
 def stand(
-    config: LakeConfig,
+    lake: Lake,
     set_name: str,
     window: Callable[[Window | None], Window],
     criteria: Criteria,
@@ -97,11 +91,8 @@ def stand(
 ) -> Stand:
     """Return what a refresh of ``set_name`` starts from.
 
-    It reads by a connection of its own, that cannot write: Postgres ends a writer's session that does nothing in a
-    transaction for two minutes, and to look through a month of Parquet files is that.
-
     Args:
-        config: where the lake is.
+        lake: opened with ``lander=False``.
         set_name: of the golden set.
         window: from where the last refresh looked for failures, if there was one, to where this one does.
         criteria: what a failure is.
@@ -111,7 +102,8 @@ def stand(
     Raises:
         LakeUnavailableError: the catalog or a file does not answer, or the question does not fit into memory and disk.
     """
-    with _reading(config) as connection:
+    with lake.reading() as connection:
+        connection.execute("BEGIN TRANSACTION")  # one snapshot for all that is read; it ends with the connection
         claim = claims.read_by(connection, _claimed(set_name))
         where = window(looked(claim))
         versions = _rows(connection, _VERSIONS, [set_name])
@@ -141,8 +133,7 @@ def looked(claim: Claim | None) -> Window | None:
 
 def prepare(lake: Lake, set_name: str) -> None:
     """Make the row that writers of ``set_name`` fight for: an insert fences nothing (pitfalls 0.2)."""
-    with _told(lake.config, lake.session.drop):
-        claims.ensure(lake, _claimed(set_name))
+    claims.ensure(lake, _claimed(set_name))
 
 
 def write(lake: Lake, was: Stand, set_name: str, change: Change, *, now: int) -> bool:
@@ -161,9 +152,8 @@ def write(lake: Lake, was: Stand, set_name: str, change: Change, *, now: int) ->
     """
     if was.claim is None:
         return False
-    owner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"  # nobody else's, whatever the clocks say
     until = max(was.claim.due_at, change.window.until)  # what was seen was seen, though a clock went back
-    mine = Claim(_claimed(set_name), until, was.claim.attempt + 1, owner, change.window.since, now, now)
+    mine = Claim(_claimed(set_name), until, was.claim.attempt + 1, claims.new_owner(), change.window.since, now, now)
     batches = _batches(set_name, change, now, known=was.sketches)
     wrote = False
 
@@ -211,8 +201,8 @@ def _blank(lake: Lake, mine: Claim, set_name: str, cases: list[str]) -> None:
                 blank(connection, set_name, version, unwanted)
         faults.point("golden.before_blank")
 
-    with _told(lake.config, lake.session.drop):
-        versions = versions_with(lake.connection, set_name, cases)
+    with lake.reading() as reader:
+        versions = versions_with(reader, set_name, cases)
     for version in versions:
         lake.transact(partial(one, version))
 
@@ -238,34 +228,6 @@ def _batches(set_name: str, change: Change, now: int, *, known: Collection[str])
 def _claimed(set_name: str) -> str:
     """Return the name of the row; no job is called so."""
     return f"golden/{set_name}"
-
-
-@contextmanager
-def _reading(config: LakeConfig) -> Iterator[duckdb.DuckDBPyConnection]:
-    """One snapshot for all that is read, and tables of our own that end with it."""
-    with _told(config):
-        connection = connect(config, read_only=True)
-        try:
-            connection.execute("BEGIN TRANSACTION")
-            yield connection
-        finally:
-            let_go(connection)
-
-
-@contextmanager
-def _told(config: LakeConfig, drop: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Say what an error of DuckDB's means, after ``drop``."""
-    try:
-        yield
-    except (
-        duckdb.OperationalError,
-        duckdb.InternalException,
-        duckdb.FatalException,
-        pa.ArrowException,
-        OSError,
-    ) as error:
-        drop()
-        raise LakeUnavailableError(config.name, "read", first_line(error)) from error
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object]) -> list[Row]:

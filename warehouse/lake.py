@@ -24,7 +24,7 @@ from warehouse.errors import (
 )
 from warehouse.locks import LandLock, commit_slice
 from warehouse.migrate import migrate, set_options
-from warehouse.session import AgainError, Session
+from warehouse.session import AgainError, Body, Session
 from warehouse.shield import shielded
 
 log = structlog.get_logger(__name__)
@@ -204,16 +204,27 @@ class Lake:
 
     def replace_ledger(self) -> None:
         """Shed the dead rows that moves left behind; skipped where another writer is in the way."""
-        try:
-            ledger.prepare_replacement(self.connection)
-            self.session.run(ledger.replace, lambda: False)
-        except (duckdb.Error, LakeBusyError, LakeRefusedError) as error:  # refused: another one took the successor
-            self.session.drop()
-            log.warning("ledger_replacement_skipped", cause=first_line(error))
+        if cause := self.shed(tables.LEDGER, self.transact):
+            log.warning("ledger_replacement_skipped", cause=cause)
             self._dead = self.replace_ledger_after // 2
             return
         log.info("ledger_replaced", dead_rows=self._dead)
         self._dead = 0
+
+    def shed(self, table: tables.Table, run: Callable[[Body], None]) -> str:
+        """Shed the dead rows of an inlined ``table``; return why not, where another writer is in the way.
+
+        Args:
+            table: the ledger, or another one like it.
+            run: what runs the transaction.
+        """
+        try:
+            ledger.prepare_replacement(self.connection, table)
+            run(lambda connection: ledger.replace(connection, table))
+        except (duckdb.Error, LakeBusyError, LakeRefusedError) as error:  # refused: another one took the successor
+            self.session.drop()
+            return first_line(error)
+        return ""
 
     def query(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
         """Run our own SQL (not a reader's: that is ``ReadOnlyLake``) and return the rows."""

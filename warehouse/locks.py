@@ -85,15 +85,15 @@ def held_share(catalog: str, seconds: float) -> float:
     return held / looks if looks else 0.0
 
 
-def gone(pid: int) -> bool:
-    """Whether no process of this host has that number."""
+def alive(pid: int) -> bool:
+    """Whether a process of this host has that number now, whoever owns it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return True
+        return False
     except PermissionError:
-        pass
-    return False
+        return True
+    return True
 
 
 def _got(file: int, wait_s: float) -> bool:

@@ -6,6 +6,7 @@ or of two, write into the same bytes, and read back wrong values without an erro
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -13,9 +14,11 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from warehouse.locks import gone
+from warehouse.locks import alive
 
-_ours: set[str] = set()
+_LIFE = uuid.uuid4().hex
+"""Of this process: a container that starts again has its old number again."""
+_nth = itertools.count()
 
 
 def folder(base: Path) -> str:
@@ -25,17 +28,15 @@ def folder(base: Path) -> str:
     somebody else's lake, only a query that spills fails.
     """
     host = f"{socket.gethostname()}-"
+    mine = f"{host}{os.getpid()}-{_LIFE}-"
     with suppress(OSError):
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in os.listdir(base):
-            if name.startswith(host) and _left(name.removeprefix(host), name):
+            if name.startswith(host) and not name.startswith(mine) and _left(name.removeprefix(host)):
                 shutil.rmtree(base / name, ignore_errors=True)
-    name = f"{host}{os.getpid()}-{uuid.uuid4().hex}"
-    _ours.add(name)
-    return str(base / name)
+    return str(base / f"{mine}{next(_nth)}")
 
 
-def _left(rest: str, name: str) -> bool:
+def _left(rest: str) -> bool:
     pid = rest.partition("-")[0]
-    # a container that starts again has its old number again
-    return pid.isdigit() and (gone(int(pid)) or (int(pid) == os.getpid() and name not in _ours))
+    return pid.isdigit() and (int(pid) == os.getpid() or not alive(int(pid)))

@@ -90,7 +90,6 @@ class Told:
         """Device and inode of ``folder``, as watched."""
         self._refused = False
         self._links_count = False
-        """Whether the links of a folder say how many are in it."""
 
     def prepare(self) -> None:
         """Watch, where it is not watched yet, where another folder stands in its place, or something was missed."""
@@ -127,8 +126,7 @@ class Told:
         if self._queue < 0:
             self._refuse(ctypes.get_errno())
             return
-        # the root has folders: a file system that says otherwise does not count them (SMB)
-        self._links_count = os.stat(self._folder).st_nlink > durable.LEAF_LINKS
+        self._links_count = durable.links_count(self._folder)
         if not self._add(self._folder, None):
             self.close()
 

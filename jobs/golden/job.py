@@ -128,7 +128,7 @@ def refresh(
                 return work.report(None, None)
             if not dry_run:
                 golden.prepare(lake, set_name)
-            stand = work.read(lake.config)
+            stand = work.read(lake)
             chosen = work.choose(stand)
             if stop():
                 return work.report(stand, None)
@@ -150,11 +150,11 @@ class _Refresh:
         self.at = at
         self._set_name, self._settings, self._owner, self._began = set_name, settings, owner, began
 
-    def read(self, config: LakeConfig) -> Stand:
+    def read(self, lake: Lake) -> Stand:
         """Read what there is, and what failed."""
         said = self._settings
         return golden.stand(
-            config,
+            lake,
             self._set_name,
             lambda looked: window(said, self.at, looked),
             criteria(said),

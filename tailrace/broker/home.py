@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tailrace.broker.errors import BrokerRunningError
-from tailrace.home import alive
+from warehouse.locks import alive
 
 # the guard of a killed owner stops its JVM within this time
 ORPHAN_GRACE_S = 12.0

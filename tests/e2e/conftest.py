@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from main_job.hour import HOUR_S, SECOND, Hour, azure, generated
 from main_job.life import Life, living

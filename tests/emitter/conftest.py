@@ -13,8 +13,6 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-
 
 class Topic:
     """One topic of one test: its name, and everything in it from the beginning."""

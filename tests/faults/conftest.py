@@ -1,14 +1,10 @@
 """Scenes for the fault tests."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from fault_harness import postgres as pg
 from fault_harness.proxy import Proxy
 from fault_harness.receiver import Receiver
@@ -60,16 +56,6 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A broker that a module may kill, freeze and cut."""
     with Broker(tmp_path_factory.mktemp("own"), heap_mb=256) as broker:
         yield broker
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[pg.Postgres]:
-    """A real PostgreSQL; skips where Debian's package is not installed."""
-    if pg.binaries() is None:
-        pytest.skip("PostgreSQL is not installed (make setup-system)")
-    server = pg.Postgres()
-    yield server
-    server.close()
 
 
 @pytest.fixture

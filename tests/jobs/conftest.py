@@ -1,6 +1,5 @@
-"""The proxy of the fault tests is for the scheduler's, too; a lake for the golden set's."""
+"""A lake for the tests of the golden set."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,6 @@ import pytest
 from tests.jobs.golden.lake import Home, copied, now
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 
 @pytest.fixture(scope="session")

@@ -384,10 +384,14 @@ def test_land_lands_everything_while_maintenance_runs(lake, config, rows):
 
 
 class Costly:
-    """A lake whose slices cost a fixed time and one a file."""
+    """A lake whose slices cost a fixed time and one a file, by a clock of its own."""
 
     def __init__(self, fixed_s, each_s):
-        self.cost = lambda files: time.sleep(fixed_s + each_s * files)
+        self.now_s = 0.0
+        self.fixed_s, self.each_s = fixed_s, each_s
+
+    def cost(self, files):
+        self.now_s += self.fixed_s + self.each_s * files
 
     def transact(self, body):
         body(None)
@@ -396,7 +400,7 @@ class Costly:
 @pytest.mark.parametrize(("fixed_s", "each_s", "least", "most"), [(0.05, 0.0, 30, 500), (0.0, 0.01, 2, 3)])
 def test_slices_shrink_where_that_makes_them_shorter_and_only_there(fixed_s, each_s, least, most):
     lake = Costly(fixed_s, each_s)
-    slow = Pace(lake, slice_s=0.02, rest=0.0, size=20)
+    slow = Pace(lake, slice_s=0.02, rest=0.0, size=20, clock=lambda: lake.now_s)
     sizes = []
     for _ in range(12):
         slow.run(lambda _: lake.cost(slow.size))

@@ -36,6 +36,7 @@ class Pace:
         rest: float = 1.0,
         size: int = 6,
         stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make a pace.
 
@@ -45,13 +46,14 @@ class Pace:
             rest: seconds left to others after each second of work, at least; more where they are busy.
             size: files (or snapshots) of the first slice.
             stop: asked between slices; True ends the work there, which is always a whole lake.
+            clock: seconds that never go back, to measure slices by.
         """
         self.lake = lake
         self.size = size
         self.slices = 0
         self.longest_s = 0.0
         """The longest that others were kept waiting, up to their own patience."""
-        self._slice_s, self._rest, self._stop = slice_s, rest, stop
+        self._slice_s, self._rest, self._stop, self._clock = slice_s, rest, stop, clock
         self.busy = 0.0
         """Share of our rests in which others held the catalog, of late."""
         self._recent: deque[tuple[int, float]] = deque(maxlen=10)
@@ -72,11 +74,11 @@ class Pace:
 
         def timed(connection: duckdb.DuckDBPyConnection) -> None:
             nonlocal began
-            began = time.monotonic()  # the lock is ours from here on
+            began = self._clock()  # the lock is ours from here on
             body(connection)
 
         self.lake.transact(timed)
-        took = time.monotonic() - began
+        took = self._clock() - began
         self.slices += 1
         self.longest_s = max(self.longest_s, took)
         self._recent.append((self.size, took))

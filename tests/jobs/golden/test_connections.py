@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,6 @@ from tests.jobs.golden.lake import Home, failed, now, review
 from warehouse import golden
 from warehouse.connect import LakeConfig, connect
 from warehouse.lake import Lake
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[pg.Postgres]:
-    """A real PostgreSQL; skips where Debian's package is not installed."""
-    if pg.binaries() is None:
-        pytest.skip("PostgreSQL is not installed (make setup-system)")
-    server = pg.Postgres()
-    yield server
-    server.close()
 
 
 def test_postgres_lets_a_refresh_read_for_as_long_as_it_takes(
