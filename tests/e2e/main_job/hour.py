@@ -32,6 +32,8 @@ USD_PER_MTOK = {"input": Decimal("2.50"), "cache_read": Decimal("1.25"), "output
 
 CONTENT_SHARE = 0.14
 """Share of the calls that carry texts: the embedding of a whole hour is not what is tested here."""
+SHIFT_S = (2610, 2810)
+"""More texts follow than the 400 that drift waits for at most before it says that they are as before."""
 GUARDRAIL = "pii"
 USUAL_TRIGGERS = 0.01
 
@@ -115,7 +117,6 @@ def azure(data: Path, *, start: int, seed: int) -> Hour:
     texts = Texts.read(data / "texts")
     other = pl.read_parquet(data / "texts" / "gsm8k_model_solutions.parquet").unique("question_id", maintain_order=True)
     sums = other.select("question", "solution").rows()
-    shift = (3100, 3300)
     surge = (2860, 2930)
     calls = []
     for timed in read_traffic(data / "traffic" / "azure_llm_2023.parquet", texts=texts, seed=seed, start=start):
@@ -125,7 +126,7 @@ def azure(data: Path, *, start: int, seed: int) -> Hour:
         call["guardrails"] = [{"name": GUARDRAIL, "stage": "input", "action": "flag" if attacked else usual}]
         if rng.random() >= CONTENT_SHARE:
             del call["content"]
-        elif call["app"] == app and shift[0] <= at < shift[1] and rng.random() < 0.85:
+        elif call["app"] == app and SHIFT_S[0] <= at < SHIFT_S[1] and rng.random() < 0.85:
             question, answer = rng.choice(sums)
             call["content"] = {**call["content"], "input": [{"role": "user", "text": question}], "output": answer}
         calls.append((timed.after, call))
@@ -143,7 +144,7 @@ def generated(*, start: int, seed: int) -> Hour:
     incidents = (
         demo.Incident("cost_spike", "support-bot", _at(start, 2520), _at(start, 2600), 10.0, "u-support-bot-17"),
         demo.Incident("guardrail_surge", "doc-search", _at(start, 2860), _at(start, 2930), 0.5, "grounding", "flag"),
-        demo.Incident("topic_shift", "support-bot", _at(start, 3100), _at(start, 3300), 0.8, "0"),
+        demo.Incident("topic_shift", "support-bot", *(_at(start, s) for s in SHIFT_S), 0.8, "0"),
     )
     calls = []
     hour = demo.events(seed, start, _at(start, HOUR_S), rate=6.0, incidents=incidents, content_share=CONTENT_SHARE * 2)
