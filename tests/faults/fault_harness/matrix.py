@@ -91,15 +91,15 @@ Written by `make faults` from the tests that carry `@pytest.mark.row(number)`; d
 of it passed. `make test` runs the core rows, `make zippy` draws random sequences against a model, `make bench-kills`
 counts from the raw Parquet what kills under load lose.
 
-Long runs, by hand (2026-11-21; docs/performance.md has the commands):
+Long runs, by hand (November 2026; docs/performance.md has the commands):
 
 | what | figures |
 |---|---|
-| kill -9 of land, meter, detect, notify | 200 over 5,518,119 events: 0 lost, 0 doubled, cost exact, live equal |
-| alerts under those kills | 18 of 18 incidents told; 0 missed, 0 doubled, 0 altered; 4 delivered twice under one id |
+| kill -9 of land, meter, detect, notify | 201 over 5,494,308 events: 0 lost, 0 doubled, bill exact, live equal |
+| alerts under those kills | 18 of 18 incidents told; 0 missed, 0 doubled, 0 altered; 13 delivered twice under one id |
 | random programs (zippy) | 86 minutes; three bugs found in the product, and mended |
 | bad inputs to decoding | 1,000,000 from the fuzzer, no failure |
-| load and memory | 30 minutes at 8,700 events/s, 21,074,337 in all: 0 lost, 0 doubled; 4.5 GB, flat |
+| load and memory | 30 minutes at 13,415 events/s, 38,488,891 in all: 0 lost, 0 doubled; 4.7 GB, +0.2 GB |
 
 """
 
