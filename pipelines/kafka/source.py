@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -26,6 +27,8 @@ _LEADERLESS_S = 10.0
 """A topic just made, or a broker just back, has no leader for a moment."""
 _SLICE_S = 0.1
 """`consume` returns at the first 200 ms slice with anything in it (confluent-kafka-python#2205): batches are ours."""
+
+_CLOSE_S = 5.0
 
 _DRAIN_S = 0.02
 """What is under way between broker and client comes along with what has come."""
@@ -193,8 +196,14 @@ class Source:
         return self._consumer.consumer_group_metadata()
 
     def close(self) -> None:
-        """Leave."""
-        self._consumer.close()
+        """Leave; what brokers that do not answer still owe us is not waited for longer than a moment.
+
+        librdkafka sends a commit that was under way again and again, and does not close before it is answered: as long
+        as a broker is frozen the stage would stand here and seem hung.
+        """
+        leaving = threading.Thread(target=self._consumer.close, name="source-close", daemon=True)
+        leaving.start()
+        leaving.join(_CLOSE_S)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -222,8 +222,8 @@ def sends_from_every_worker(topic: Any, folder: Path, workers: int, *options: st
         _, err = server.communicate(timeout=60)
     assert len(set(answered)) == workers, err
     counts = by_pid(topic.events(len(answered) + 1))
-    assert counts.pop(server.pid) == 1
-    assert counts == dict(collections.Counter(answered))
+    assert counts.pop(server.pid) == 1, err
+    assert counts == dict(collections.Counter(answered)), err
 
 
 @pytest.mark.row(57)

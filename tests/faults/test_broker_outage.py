@@ -5,9 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fault_harness.process import wait_until
 from fault_harness.scene import Scene, spread
 
+from pipelines.kafka import Admin, KafkaConfig, Source
+from pipelines.kafka.config import TIMEOUT_S
+from schemas.topics import EVENTS, TOPICS
 from tailrace.broker import Broker
+from tailrace.stages import STAGES
 
 PAUSE_S = 70
 """Longer than librdkafka's socket time-out of 60 s, so that requests die and not only wait."""
@@ -64,3 +69,25 @@ def test_row_14_a_broker_that_is_frozen_costs_time_and_nothing_else(running: Sce
         own_broker.resume()
     thread.join()
     ends_well(running)
+
+
+@pytest.mark.row(14)
+def test_row_14_a_reader_lets_go_of_a_frozen_broker_before_a_supervisor_would_think_that_it_hangs(
+    own_broker: Broker,
+) -> None:
+    """A commit that is under way when the broker freezes holds up the end of the reader for as long as it is frozen."""
+    kafka = KafkaConfig(own_broker.bootstrap)
+    Admin(kafka).create_topics([t for t in TOPICS if t.name == EVENTS], partitions=1)
+    source = Source(kafka, [EVENTS], group="lets-go")
+    source.assign({(EVENTS, 0): 0})
+    source.commit({(EVENTS, 0): 0})
+    wait_until(lambda: source.committed(EVENTS, [0]), 60, "the group has its coordinator")
+    own_broker.pause()
+    try:
+        source.commit({(EVENTS, 0): 0})
+        closing = threading.Thread(target=source.close, daemon=True)
+        closing.start()
+        closing.join(min(stage.stall_after_s for stage in STAGES) - TIMEOUT_S)  # a question before it went unanswered
+        assert not closing.is_alive()
+    finally:
+        own_broker.resume()
