@@ -7,20 +7,18 @@ that wants to run never waits long for it.
 The deque is a hand-over, nearly always empty; what waits for a broker waits encoded in librdkafka's queue,
 bounded in messages and bytes. When that is full, events are dropped, counted, and the app is told once.
 
-After a fork the child begins anew: its own queue, thread and producer. The parent's producer is never called
-there, not even by its destructor, which would wait for threads that do not exist (confluent-kafka-python#1122).
+Around a fork (``fork``) the producer is let go, and the child begins anew: its own queue, thread and producer.
 """
 
 import logging
-import os
 import time
-import weakref
 from collections import Counter, deque
 from contextlib import suppress
 from functools import partial
-from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Mapping, Optional, Tuple
 from typing import Counter as CounterOf
 
+from tailrace_emitter import fork
 from tailrace_emitter.ids import make_ready, next_id
 from tailrace_emitter.native import Event, greenlets, new_lock, original, start_thread
 from tailrace_emitter.shutdown import exit_s
@@ -39,22 +37,7 @@ BREATH_S = 0.00002
 GATHER_S = 0.002  # a moment for the app to go on before the thread wakes up fully
 POLL_S = 0.02
 IDLE_S = 5.0
-
-# Held while C libraries are imported or a producer is built: a fork in that moment would copy held locks.
-_build_lock = new_lock()
-_senders: "weakref.WeakSet[Sender]" = weakref.WeakSet()
-_kept_alive: List[Any] = []
-
-
-def keep_for_ever(handle: Any) -> None:
-    """See to it that no destructor of ``handle`` runs in this process, not even at its end."""
-    _kept_alive.append(handle)
-    try:
-        import ctypes
-
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
-    except Exception:  # noqa: BLE001 - not CPython: the list is the best there is
-        pass
+REST_STEP_S = 0.0005
 
 
 def kafka_settings(bootstrap_servers: str, queue_max: int, given: Mapping[str, Any]) -> Dict[str, Any]:
@@ -99,7 +82,7 @@ class Sender:
         self._max = queue_max
         self._on_delivery = on_delivery
         self._begin()
-        _senders.add(self)
+        fork.watch(self)
 
     def _begin(self) -> None:
         """The state of a process that has not sent anything."""
@@ -110,9 +93,12 @@ class Sender:
         self._door_lock = new_lock()
         self._thread: Any = None
         self._sleep: Callable[[float], None] = original("time", "sleep")
+        self._runs_in = 0
         self._idle = False
         self._closed = False
         self._deadline: Optional[float] = None
+        self._rest_until: Optional[float] = None
+        self._away = False
         self._producer: Any = None
         self._unusable: Optional[str] = None
         self._taken = 0
@@ -166,9 +152,8 @@ class Sender:
 
     def _run(self) -> None:
         try:
-            if self._servers:
-                self._build()
-            else:
+            self._runs_in = original("_thread", "get_ident")()
+            if not self._servers:
                 self._unusable = "not_configured"
             while self._turn():
                 pass
@@ -180,7 +165,11 @@ class Sender:
     def _turn(self) -> bool:
         """Work for a slice of time, then rest in the way that fits; False when all is done."""
         make_ready()
+        if self._rest_until is not None:
+            self._let_go(self._rest_until)
         if self._queue:
+            if self._producer is None and not self._unusable:
+                self._build()
             until = time.perf_counter() + SLICE_S
             while self._queue and time.perf_counter() < until:
                 self._send_next()
@@ -208,7 +197,7 @@ class Sender:
         return True
 
     def _build(self) -> None:
-        with _build_lock:
+        with fork.building():
             try:
                 producer = self._load()
                 settings = kafka_settings(self._servers or "", self._max, self._kafka)
@@ -274,8 +263,23 @@ class Sender:
         lost = self._taken - self._settled
         self._dropped["produce_error"] += lost
         self._settled += lost
-        keep_for_ever(old)
+        fork.keep_for_ever(old)
         self._build()
+
+    def _let_go(self, until: float) -> None:
+        """Send what the producer holds and end it with its threads; the next event builds another.
+
+        One that holds events for a broker that is away stays: they would be lost with it.
+        """
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            if not self._away:
+                producer.flush(max(0.0, until - time.monotonic()))  # a new one's first event takes half a second
+            if self._settled < self._taken:
+                self._producer = producer
+                self._away = True  # the next fork does not wait for it again
+            del producer  # here its destructor runs, which waits for its threads
+        self._rest_until = None
 
     def _drop(self, reason: str) -> None:
         self._settled += 1
@@ -286,6 +290,7 @@ class Sender:
         self._settled += 1
         if error is None:
             self._delivered += 1
+            self._away = False
         else:
             reason = "timed_out" if error.name() == "_MSG_TIMED_OUT" else "not_delivered"
             self._dropped[reason] += 1
@@ -301,6 +306,7 @@ class Sender:
     def _on_error(self, error: Any) -> None:
         self._counts["kafka_errors"] += 1
         if error.name() in ("_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_SSL", "_RESOLVE"):
+            self._away = True
             self._say("unreachable", f"{self._servers}: {error.str()}; events wait in memory, then are dropped")
 
     def _tell(self) -> None:
@@ -343,7 +349,7 @@ class Sender:
             while not self._done and time.monotonic() < until:
                 sleep(0.002)
             if self._producer is not None:
-                keep_for_ever(self._producer)  # its destructor may wait for a broker that is not there
+                fork.keep_for_ever(self._producer)  # its destructor may wait for a broker that is not there
         return max(0, self.left())
 
     def stats(self) -> Dict[str, Any]:
@@ -362,10 +368,19 @@ class Sender:
             "kafka_errors": self._counts["kafka_errors"],
         }
 
+    def rest(self, until: float) -> None:
+        """Before a fork: see the producer let go, at most until ``until`` on the monotonic clock."""
+        if self._producer is None or self._done or self._runs_in == original("_thread", "get_ident")():
+            return
+        self._rest_until = until
+        self._wake.set()
+        while self._rest_until is not None and not self._done and time.monotonic() < until:
+            self._sleep(REST_STEP_S)
+
     def after_fork(self) -> None:
         """Begin anew in a child; the parent's handle is kept and never touched."""
         if self._producer is not None:
-            keep_for_ever(self._producer)
+            fork.keep_for_ever(self._producer)
         closed = self._closed
         self._begin()
         self._closed = closed
@@ -384,23 +399,3 @@ def _finish_with_process(sender: Sender) -> None:
             util.Finalize(None, sender.close, args=(exit_s(),), exitpriority=100)
         except Exception:
             log.debug("tailrace_emitter_finalizer_refused", exc_info=True)
-
-
-def _before_fork() -> None:
-    _build_lock.acquire(timeout=10.0)  # imports and a producer: a fraction of a second, once
-
-
-def _after_fork_in_parent() -> None:
-    if _build_lock.locked():
-        _build_lock.release()
-
-
-def _after_fork_in_child() -> None:
-    global _build_lock
-    _build_lock = new_lock()
-    for sender in list(_senders):
-        sender.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -187,6 +187,71 @@ def test_forking_in_the_middle_of_sending_takes_nothing_twice(topic: Any, script
     assert sorted(counts.values()) == [10] * 10
 
 
+QUIET = """
+    import os, sys, time
+    def threads_of_librdkafka():
+        names = []
+        for task in os.listdir("/proc/self/task"):
+            try:
+                names.append(open(f"/proc/self/task/{task}/comm").read())
+            except OSError:
+                pass  # it has just ended
+        return [name for name in names if name.startswith("rdk")]
+    seen, at_fork = [], []
+    os.register_at_fork(before=lambda: at_fork.append(threads_of_librdkafka()))  # registered first, called last
+    import tailrace_emitter
+    children = []
+    for i in range(20):
+        tailrace_emitter.call("m", extra={"pid": os.getpid()})
+        time.sleep(i * 0.002)  # while it is built, connects, sends, rests
+        seen += threads_of_librdkafka()
+        pid = os.fork()
+        if pid == 0:
+            tailrace_emitter.call("m", extra={"pid": os.getpid()})
+            sys.exit(0)
+        children.append(pid)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    assert codes == [0] * 20, codes
+    assert seen, "no producer ever ran: this shows nothing"
+    assert at_fork == [[]] * 20, at_fork
+    print(os.getpid())
+"""
+
+
+@pytest.mark.row(57)
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are read from /proc")
+def test_no_thread_of_librdkafka_is_there_when_the_app_forks(topic: Any, script: Any) -> None:
+    """A thread that connects holds locks of glibc and OpenSSL, which its copy in a child would never open."""
+    app = script(QUIET, environment(topic, TAILRACE_EXIT_S="60"))
+    out, err = app.communicate(timeout=120)
+    assert app.returncode == 0, err
+    counts = by_pid(topic.events(40))
+    assert counts.pop(int(out)) == 20
+    assert sorted(counts.values()) == [1] * 20
+
+
+@pytest.mark.row(57)
+def test_a_fork_keeps_the_events_that_wait_for_a_broker_that_is_away(script: Any) -> None:
+    source = """
+        import os, tailrace_emitter
+        sender = tailrace_emitter.default()._sender
+        tailrace_emitter.call("m")
+        while not sender._away:  # librdkafka says so once it has tried
+            tailrace_emitter.flush(0.05)
+        producer = sender._producer
+        pid = os.fork()
+        if pid == 0:
+            os._exit(tailrace_emitter.stats()["waiting"])
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert sender._producer is producer
+        assert tailrace_emitter.stats()["waiting"] == 1
+    """
+    app = script(source, environment(None, TAILRACE_BOOTSTRAP_SERVERS="127.0.0.1:9", TAILRACE_EXIT_S="0.1"))
+    _, err = app.communicate(timeout=60)
+    assert app.returncode == 0, err
+    assert "1 events not delivered at exit" in err
+
+
 def sends_from_every_worker(topic: Any, folder: Path, workers: int, *options: str, **environ: str) -> None:
     """Ask a preloaded gunicorn until each worker has answered: one event a question, and one from before the fork."""
     (folder / "web.py").write_text(

