@@ -2,8 +2,9 @@
 
 A fork copies one thread, and every lock as it is. The threads of a producer that connects hold locks that nobody can
 open in the child: glibc's while ``getaddrinfo`` asks the kernel for its addresses, OpenSSL's while a thread makes its
-first random number. A child that was born in such a moment sent nothing, for ever (7 of 1,600 that were forked within
-milliseconds after the parent's first event). So the parent sends what it has, ends its producer, and forks then.
+first random number. A child that was born in such a moment sent nothing, for ever, and its app could not look up a
+name either. So the parent sends what its producer holds and ends it, and forks then; events that come meanwhile wait
+for the next producer, which is not built before a row of forks is over (``bench/forks.py``).
 
 What cannot be sent in time stays with its producer, and that is never called in the child, not even by its
 destructor, which would wait for threads that do not exist (confluent-kafka-python#1122).
@@ -14,26 +15,35 @@ import time
 import weakref
 from typing import Any, List
 
-from tailrace_emitter.native import new_lock
+from tailrace_emitter.native import original
 
 BUILD_S = 10.0  # imports and a producer: a fraction of a second, once
 REST_S = 2.0  # what a fork may wait until the producers have sent what they hold
+CALM_S = 0.2  # a server forks its workers one after the other
 
-# Held while C libraries are imported or a producer is built, and by a fork: nothing of both happens meanwhile.
-_building = new_lock()
-_held: List[Any] = []
-_senders: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# Held while C libraries are imported or a producer is built, and by a fork: neither happens during the other. A
+# signal's handler may fork in the middle of a fork of its own thread: hence one that a thread may take twice.
+_building = original("_thread", "RLock")()
+_held_by: List[int] = []
+_forked_at = float("-inf")
+_senders: "List[weakref.ref[Any]]" = []
 _kept_alive: List[Any] = []
 
 
 def watch(sender: Any) -> None:
-    """Call ``sender.rest(until)`` before each fork of this process, and ``sender.after_fork()`` in the child."""
-    _senders.add(sender)
+    """Have ``sender`` rest before each fork of this process, and begin anew in the child."""
+    _senders[:] = [known for known in _senders if known() is not None]
+    _senders.append(weakref.ref(sender))
 
 
 def building() -> Any:
     """The lock under which C libraries are imported and producers built."""
     return _building
+
+
+def calm_s() -> float:
+    """Seconds until the last fork is so long ago that no other is to be expected right behind it."""
+    return _forked_at + CALM_S - time.monotonic()
 
 
 def keep_for_ever(handle: Any) -> None:
@@ -47,24 +57,39 @@ def keep_for_ever(handle: Any) -> None:
         pass
 
 
+def _watched() -> List[Any]:
+    return [sender for sender in [known() for known in list(_senders)] if sender is not None]
+
+
+def _here() -> int:
+    return int(original("_thread", "get_ident")())
+
+
 def _before() -> None:
     if _building.acquire(timeout=BUILD_S):
-        _held.append(_building)
+        _held_by.append(_here())
     until = time.monotonic() + REST_S
-    for sender in list(_senders):
-        sender.rest(until)
+    senders = _watched()
+    for sender in senders:
+        sender.ask_to_rest(until)
+    for sender in senders:
+        sender.wait_for_rest(until)
 
 
 def _after_in_parent() -> None:
-    while _held:
-        _held.pop().release()
+    global _forked_at
+    _forked_at = time.monotonic()
+    if _here() in _held_by:
+        _held_by.remove(_here())
+        _building.release()
 
 
 def _after_in_child() -> None:
-    global _building
-    _building = new_lock()
-    _held.clear()
-    for sender in list(_senders):
+    global _building, _forked_at
+    _building = original("_thread", "RLock")()
+    _held_by.clear()
+    _forked_at = float("-inf")
+    for sender in _watched():
         sender.after_fork()
 
 

@@ -38,6 +38,7 @@ GATHER_S = 0.002  # a moment for the app to go on before the thread wakes up ful
 POLL_S = 0.02
 IDLE_S = 5.0
 REST_STEP_S = 0.0005
+REST_MAX_S = 1.0  # how long forks, one after the other, may keep events from a new producer
 
 
 def kafka_settings(bootstrap_servers: str, queue_max: int, given: Mapping[str, Any]) -> Dict[str, Any]:
@@ -100,6 +101,8 @@ class Sender:
         self._rest_until: Optional[float] = None
         self._away = False
         self._producer: Any = None
+        self._built = False
+        self._rested_at = float("-inf")
         self._unusable: Optional[str] = None
         self._taken = 0
         self._settled = 0
@@ -168,10 +171,10 @@ class Sender:
         if self._rest_until is not None:
             self._let_go(self._rest_until)
         if self._queue:
-            if self._producer is None and not self._unusable:
-                self._build()
+            if self._producer is None and not self._unusable and not self._build():
+                return self._deadline is None or time.monotonic() < self._deadline
             until = time.perf_counter() + SLICE_S
-            while self._queue and time.perf_counter() < until:
+            while self._queue and (self._producer is not None or self._unusable) and time.perf_counter() < until:
                 self._send_next()
             if self._producer is not None:
                 self._producer.poll(0)
@@ -196,16 +199,30 @@ class Sender:
         self._wake.clear()
         return True
 
-    def _build(self) -> None:
+    def _build(self) -> bool:
+        """Have a producer, or know that there never will be one; False where it is to be tried again in a moment."""
+        wait = min(fork.calm_s(), self._rested_at + REST_MAX_S - time.monotonic())
+        if wait > 0 and self._deadline is None:  # a fork that follows would have to wait for this one's connection
+            self._sleep(min(wait, POLL_S))
+            return False
         with fork.building():
             try:
                 producer = self._load()
                 settings = kafka_settings(self._servers or "", self._max, self._kafka)
                 settings.setdefault("error_cb", self._on_error)
                 self._producer = producer(settings)
+                self._built = True
+                self._away = False
+                return True
             except Exception as problem:  # noqa: BLE001 - a wrong setting or a missing library must not reach the app
-                self._unusable = "misconfigured"
-                self._say("misconfigured", f"no producer for {self._servers}: {problem}; events are dropped")
+                failed = problem
+        if self._built:  # the same settings did before: no thread or file to be had, for now
+            self._say("unbuilt", f"no producer for {self._servers}: {failed}; events wait, it is tried again")
+            self._sleep(POLL_S)
+            return False
+        self._unusable = "misconfigured"
+        self._say("misconfigured", f"no producer for {self._servers}: {failed}; events are dropped")
+        return True
 
     def _load(self) -> Any:
         """Import everything that the thread will ever import; return the producer's class.
@@ -253,10 +270,10 @@ class Sender:
             self._say("produce_error", f"{self._topic} at {self._servers}: {problem}")
             fatal = getattr(problem.args[0] if problem.args else None, "fatal", None)
             if callable(fatal) and fatal():
-                self._rebuild()
+                self._abandon()
 
-    def _rebuild(self) -> None:
-        """A fatal error ends an idempotent producer; what it still held is lost and counted."""
+    def _abandon(self) -> None:
+        """A fatal error ends an idempotent producer: what it held is lost and counted, the next event builds one."""
         old, self._producer = self._producer, None
         old.purge()
         old.poll(0.1)
@@ -264,22 +281,26 @@ class Sender:
         self._dropped["produce_error"] += lost
         self._settled += lost
         fork.keep_for_ever(old)
-        self._build()
 
     def _let_go(self, until: float) -> None:
         """Send what the producer holds and end it with its threads; the next event builds another.
 
-        One that holds events for a broker that is away stays: they would be lost with it.
+        One that does not get rid of its events by ``until`` stays: they would be lost with it.
         """
-        producer, self._producer = self._producer, None
-        if producer is not None:
+        producer = self._producer
+        try:
+            if producer is None or self._deadline is not None or time.monotonic() >= until:
+                return
             if not self._away:
                 producer.flush(max(0.0, until - time.monotonic()))  # a new one's first event takes half a second
-            if self._settled < self._taken:
-                self._producer = producer
-                self._away = True  # the next fork does not wait for it again
-            del producer  # here its destructor runs, which waits for its threads
-        self._rest_until = None
+            if self._settled >= self._taken:
+                self._producer = None
+                self._rested_at = time.monotonic()
+                del producer  # here its destructor runs, which waits for its threads
+            else:
+                self._away = True  # the next fork does not wait for it
+        finally:
+            self._rest_until = None
 
     def _drop(self, reason: str) -> None:
         self._settled += 1
@@ -306,7 +327,6 @@ class Sender:
     def _on_error(self, error: Any) -> None:
         self._counts["kafka_errors"] += 1
         if error.name() in ("_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_SSL", "_RESOLVE"):
-            self._away = True
             self._say("unreachable", f"{self._servers}: {error.str()}; events wait in memory, then are dropped")
 
     def _tell(self) -> None:
@@ -368,12 +388,14 @@ class Sender:
             "kafka_errors": self._counts["kafka_errors"],
         }
 
-    def rest(self, until: float) -> None:
-        """Before a fork: see the producer let go, at most until ``until`` on the monotonic clock."""
-        if self._producer is None or self._done or self._runs_in == original("_thread", "get_ident")():
-            return
-        self._rest_until = until
-        self._wake.set()
+    def ask_to_rest(self, until: float) -> None:
+        """Before a fork: ask for the producer to be let go, by ``until`` on the monotonic clock."""
+        if self._producer is not None and not self._done and self._runs_in != original("_thread", "get_ident")():
+            self._rest_until = until
+            self._wake.set()
+
+    def wait_for_rest(self, until: float) -> None:
+        """Wait until what was asked for has been done, or could not be; at most until ``until``."""
         while self._rest_until is not None and not self._done and time.monotonic() < until:
             self._sleep(REST_STEP_S)
 
@@ -381,9 +403,9 @@ class Sender:
         """Begin anew in a child; the parent's handle is kept and never touched."""
         if self._producer is not None:
             fork.keep_for_ever(self._producer)
-        closed = self._closed
+        closed, built = self._closed, self._built
         self._begin()
-        self._closed = closed
+        self._closed, self._built = closed, built
 
 
 def _finish_with_process(sender: Sender) -> None:
