@@ -94,7 +94,7 @@ def main(forks: int) -> None:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             stuck = sum(pool.map(parent, parents))
         took = costs(broker.bootstrap)
-        report({"forks": len(parents) * CHILDREN, "stuck": stuck, "fork_ms": took}, "confluent-kafka")
+    report({"forks": len(parents) * CHILDREN, "stuck": stuck, "fork_ms": took}, "confluent-kafka")
 
 
 if __name__ == "__main__":
