@@ -15,7 +15,7 @@ import time
 import weakref
 from typing import Any, List
 
-from tailrace_emitter.native import original
+from tailrace_emitter.native import here, original
 
 BUILD_S = 10.0  # imports and a producer: a fraction of a second, once
 REST_S = 2.0  # what a fork may wait until the producers have sent what they hold
@@ -61,13 +61,9 @@ def _watched() -> List[Any]:
     return [sender for sender in [known() for known in list(_senders)] if sender is not None]
 
 
-def _here() -> int:
-    return int(original("_thread", "get_ident")())
-
-
 def _before() -> None:
     if _building.acquire(timeout=BUILD_S):
-        _held_by.append(_here())
+        _held_by.append(here())
     until = time.monotonic() + REST_S
     senders = _watched()
     for sender in senders:
@@ -79,8 +75,8 @@ def _before() -> None:
 def _after_in_parent() -> None:
     global _forked_at
     _forked_at = time.monotonic()
-    if _here() in _held_by:
-        _held_by.remove(_here())
+    if here() in _held_by:
+        _held_by.remove(here())
         _building.release()
 
 

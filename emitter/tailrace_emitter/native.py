@@ -23,6 +23,11 @@ def greenlets() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+def here() -> int:
+    """Identify the thread of the operating system that runs this."""
+    return int(original("_thread", "get_ident")())
+
+
 def new_lock() -> Any:
     """A lock that stops the whole thread; hold it for microseconds, and never over a greenlet's switch."""
     return original("_thread", "allocate_lock")()

@@ -20,7 +20,7 @@ from typing import Counter as CounterOf
 
 from tailrace_emitter import fork
 from tailrace_emitter.ids import make_ready, next_id
-from tailrace_emitter.native import Event, greenlets, new_lock, original, start_thread
+from tailrace_emitter.native import Event, greenlets, here, new_lock, original, start_thread
 from tailrace_emitter.shutdown import exit_s
 
 log = logging.getLogger("tailrace_emitter")
@@ -155,7 +155,7 @@ class Sender:
 
     def _run(self) -> None:
         try:
-            self._runs_in = original("_thread", "get_ident")()
+            self._runs_in = here()
             if not self._servers:
                 self._unusable = "not_configured"
             while self._turn():
@@ -390,7 +390,7 @@ class Sender:
 
     def ask_to_rest(self, until: float) -> None:
         """Before a fork: ask for the producer to be let go, by ``until`` on the monotonic clock."""
-        if self._producer is not None and not self._done and self._runs_in != original("_thread", "get_ident")():
+        if self._producer is not None and not self._done and self._runs_in != here():
             self._rest_until = until
             self._wake.set()
 
