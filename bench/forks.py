@@ -19,9 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from _report import QUICK, report, spread
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
+from pipelines.kafka.admin import Admin
+from pipelines.kafka.config import KafkaConfig
+from schemas.topics import EVENTS, TOPICS
 from tailrace.broker import Broker
 from tailrace_emitter import Emitter
 
@@ -32,7 +33,7 @@ ROUNDS = 10 if QUICK else 50
 
 
 def emitter_of(bootstrap: str) -> Emitter:
-    return Emitter("bench", bootstrap_servers=bootstrap, topic="forks", sigterm=False)
+    return Emitter("bench", bootstrap_servers=bootstrap, topic=EVENTS, sigterm=False)
 
 
 def record(emitter: Emitter) -> None:
@@ -83,8 +84,7 @@ def costs(bootstrap: str) -> dict[str, list[float]]:
 
 def main(forks: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Broker(Path(folder)) as broker:
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-        admin.create_topics([NewTopic("forks", 2, 1)])["forks"].result(20)
+        Admin(KafkaConfig(broker.bootstrap)).create_topics(TOPICS, partitions=2)
 
         def parent(seed: int) -> int:
             command = [sys.executable, __file__, "--parent", broker.bootstrap, str(seed)]
