@@ -18,7 +18,7 @@ export UV_HTTP_TIMEOUT ?= 300
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock test demo faults zippy bench dist test-dist clean
+.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock test demo faults zippy bench dist test-dist docs clean
 
 help:  ## what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */  make \1\t/' | expand -t 22
@@ -44,7 +44,7 @@ $(JARS): $(STAMP) tailrace/broker.lock
 	$(BIN)/python -m tailrace.broker --fetch
 	@touch $@
 
-setup-system:  ## Debian's packages that some tests can use: PostgreSQL, Chromium, Prometheus, strace
+setup-system:  ## Debian's packages that some tests can use: PostgreSQL, Chromium, Prometheus, Alertmanager, strace
 	@scripts/setup_system.sh
 
 check: check-format check-lint check-types check-imports check-lock  ## format, lint, types, import layers, lock
@@ -98,6 +98,12 @@ dist: setup  ## both wheels, in dist/
 # What the wheels leave out, an editable install hides. Packages come from uv's cache: no second download.
 test-dist: dist  ## the tests that need no broker, against the built wheels
 	@scripts/test_dist.sh
+
+docs: setup  ## what is made from the source: docs/settings.md, docs/clients.md, docs/scaling.md, Grafana dashboards
+	$(BIN)/python scripts/settings_page.py
+	$(BIN)/python scripts/clients_page.py
+	$(BIN)/python scripts/dashboards.py
+	$(BIN)/python scripts/scaling_page.py
 
 clean:  ## everything that can be made again; the download caches of the user stay
 	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

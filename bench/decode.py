@@ -19,9 +19,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from pipelines.decode import PriceBooks, Seen, decode, decode_metered, default_book
+from pipelines.decode import PriceBooks, Redaction, Seen, decode, decode_metered, default_book
 from schemas.records import Records
 from tailrace_emitter.event import AnyEvent
+from tailrace_emitter.people import People
 
 ROWS = 10_000
 ROUNDS = 3 if os.environ.get("QUICK") else 7
@@ -86,14 +87,18 @@ def cases() -> dict[str, Callable[[], object]]:
         "new_key_everywhere": records(events(ROWS, 45, shiny=1)),
     }
 
-    def land(batch: Records) -> Callable[[], object]:
-        return lambda: decode(batch, books, Seen(), epoch=0, landed_at=TIME)
+    people = Redaction(people=People("key"))
+
+    def land(batch: Records, rules: Redaction | None = None) -> Callable[[], object]:
+        return lambda: decode(batch, books, Seen(), epoch=0, landed_at=TIME, rules=rules)
 
     def limit() -> None:
         for value in small:
             encode(decoder.decode(value))
 
     found: dict[str, Callable[[], object]] = {name: land(batch) for name, batch in batches.items()}
+    found["clean_people"] = land(batches["clean"], people)  # as land runs it: users are looked at
+    found["metered_people"] = lambda: decode_metered(batches["clean"], books, Seen(), epoch=0, rules=people)
     found["metered"] = lambda: decode_metered(batches["clean"], books, Seen(), epoch=0)
     found["metered_4kb"] = lambda: decode_metered(batches["clean_4kb"], books, Seen(), epoch=0)
     found["msgspec_limit"] = limit

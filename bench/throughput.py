@@ -153,7 +153,7 @@ def meter(kafka: KafkaConfig, _folder: Path) -> tuple[int, float, float]:
     """Run meter as the stage does, until its committed position is at the end of llm.events."""
     from pipelines.meter.stage import MeterConfig, _Session
 
-    session = _Session(MeterConfig(kafka), threading.Event(), lambda: time.time_ns() // 1000, lambda facts: None)
+    session = _Session(MeterConfig(kafka), None, threading.Event(), lambda: time.time_ns() // 1000, lambda facts: None)
     total = _total(kafka)
     began, cpu = time.perf_counter(), time.process_time()
     while sum(session._source.positions().values()) < total:

@@ -16,8 +16,8 @@ import msgspec
 from schemas.errors import RetryableError
 
 _LOOK_EVERY_S = 0.2
-_END_WITHIN_S = 4.0
-"""From SIGTERM to SIGKILL; the supervisor gives a stage 8 s for all it has to do."""
+_END_WITHIN_S = 3.0
+"""From SIGTERM to SIGKILL; the supervisor gives a stage 7 s for all it has to do."""
 _KEPT_BYTES = 64 * 1024
 _SHOWN = 500
 

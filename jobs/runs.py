@@ -36,6 +36,8 @@ class RunLog:
         self._not_before = 0.0
         self.said: dict[str, int] = dict.fromkeys(("started", "done", "failed", "skipped"), 0)
         """State -> how many of this process."""
+        self.last: dict[str, str] = {}
+        """Job -> state of its last run that ended in this process."""
 
     def say(
         self, claim: Claim, state: State, at: int, *, detail: str = "", report: dict[str, Any] | None = None
@@ -56,6 +58,8 @@ class RunLog:
         log.info(f"job_{state}", job=claim.job, due_at=row["due_at"], attempt=claim.attempt, detail=detail)
         with self._lock:
             self.said[state] += 1
+            if state in ("done", "failed"):
+                self.last[claim.job] = state
             self._unsent.append(msgspec.json.encode(LogRecord(table="job_runs", at=at, row=row)))
         self.flush()
 

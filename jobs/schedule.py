@@ -53,4 +53,18 @@ GOLDEN = Job(
     "refresh the golden set out of what failed in production",
     3 * 86_400,
 )
-JOBS = (MAINTAIN, COMPACT, DUPLICATES, PRICES, GOLDEN)
+EVALS = Job(
+    "evals",
+    "11 3 * * mon",
+    "score a sample of the calls of the last week, Monday to Sunday; write and send the report",
+    3 * 86_400,
+    limit_s=6 * 3600,
+)
+DATA_QUALITY = Job(
+    "data_quality",
+    "12 * * * *",
+    "judge what landed in the last whole hour with Great Expectations; alert on what fails; write Data Docs",
+    3600,
+    limit_s=1800,
+)
+JOBS = (MAINTAIN, COMPACT, DUPLICATES, PRICES, GOLDEN, EVALS, DATA_QUALITY)

@@ -113,7 +113,9 @@ class _Consumer(Consumer):
         await super().perform_seek()
         resume = cast(App, self.app).resume
         assignment = self.assignment()
-        for (topic, partition), offset in (resume() if resume else {}).items():
+        # in a thread: bringing a state back may take minutes, and the loop has heartbeats to send
+        positions = await asyncio.to_thread(resume) if resume else {}
+        for (topic, partition), offset in positions.items():
             tp = TP(topic, partition)
             if tp in assignment:
                 await self.seek_wait({tp: offset})  # in the consumer's own thread, unlike ``seek``

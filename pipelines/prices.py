@@ -90,13 +90,15 @@ class PriceFeed:
     that gives no answer. The compiled default holds before the first book.
     """
 
-    def __init__(self, config: KafkaConfig, *, overrides: Sequence[Mapping[str, object]] = ()) -> None:
+    def __init__(
+        self, config: KafkaConfig, *, overrides: Sequence[Mapping[str, object]] = (), prefer: str = "computed"
+    ) -> None:
         """Read the topic to its end.
 
         Raises:
             KafkaUnavailableError: the brokers do not answer.
         """
-        self._config = config
+        self._config, self._prefer = config, prefer
         self._books: dict[tuple[str, int], PriceBook] = {}
         self._default = default_book(overrides)
         self._source: Source | None = None
@@ -168,7 +170,7 @@ class PriceFeed:
         self._current = self._combined()
 
     def _combined(self) -> PriceBooks:
-        return PriceBooks([self._default, *self._books.values()])
+        return PriceBooks([self._default, *self._books.values()], prefer=self._prefer)
 
 
 def _readable(records: Sequence[Record]) -> Iterator[PriceBook]:

@@ -53,7 +53,7 @@ class Reporting(Protocol):
         """Next offset of a partition of the source; None where nothing was ever read."""
 
     def facts(self) -> dict[str, Any]:
-        """What ``status`` shows."""
+        """What ``status`` shows; ``progress`` among it grows with every slice of work, also inside one record."""
 
 
 def watch(
@@ -70,8 +70,9 @@ def watch(
     """
     pulse = _Pulse(stage, source, patience)
     while not until.wait(1.0):
-        if pulse.felt():
-            beat({**stage.facts(), "lag": pulse.lag()})
+        facts = stage.facts()
+        if pulse.felt(facts.get("progress")):
+            beat({**facts, **pulse.facts()})
     source.close()
 
 
@@ -88,21 +89,28 @@ class _Pulse:
         self.passed: dict[int, int] = {}
         """Partition -> offset up to which nothing was found to read."""
         self.restored = 0
+        self.progress: int | None = None
+        self.worked = 0.0
+        """time.monotonic() of the last look at which progress had grown."""
+        self.starts: dict[tuple[str, int], int] = {}
+        """Positions as of the last question."""
         self.standstill = Standstill(patience.partition_s)
         self.stalled = False
         self.cut = False
         """The topic is another one, or ends before what was read. A start begins with what is there."""
 
-    def felt(self) -> bool:
-        """Whether the stage lives, as far as can be told."""
+    def felt(self, progress: int | None = None) -> bool:
+        """Return whether the stage makes progress; ``progress`` is its own count of slices, if it has one."""
         now = time.monotonic()
+        if progress != self.progress:
+            self.progress, self.worked = progress, now
         self._ask(now)
         if (self.stalled or self.cut) and self.answers:
             return False
         settling, lag, restored = self._settling(), self.lag(), _restored(self.stage.app)
         if not self.answers or self.stage.trouble or restored != self.restored or not (settling or lag):
             self.since, self.restored = now, restored
-        still_s = now - max(self.since, self.stage.moved)
+        still_s = now - max(self.since, self.stage.moved, self.worked)
         if still_s <= (self.patience.settle_s if settling else self.patience.stuck_s):
             return True
         if not settling and not self._readable(self._assigned()):
@@ -110,10 +118,30 @@ class _Pulse:
         log.error("stage_stuck", settling=settling, lag=lag, still_s=round(still_s))
         return False
 
+    def facts(self) -> dict[str, Any]:
+        """Lag, position and, where the stage keeps it, the event time reached: of each partition."""
+        waiting = self._waiting()
+        at = {n: offset for n in self._assigned() if (offset := self.stage.position(n)) is not None}
+        times: Mapping[int, int | None] = dict(getattr(self.stage, "event_times", {}))  # detect and drift keep them
+        known = {n: time for n, time in times.items() if time is not None}
+        behind = [time for n, time in known.items() if waiting.get(n)]
+        return {
+            "lag": sum(waiting.values()),
+            "waiting": {f"{self.topic}[{n}]": count for n, count in waiting.items()},
+            "position": {f"{self.topic}[{n}]": offset for n, offset in at.items()},
+            "event_times": {f"{self.topic}[{n}]": time for n, time in known.items()},
+            # a partition with nothing to read is not behind, however old its last record is
+            "event_time": min(behind, default=max(known.values(), default=None)),
+        }
+
     def lag(self) -> int:
         """Records that wait in the partitions this copy has."""
+        return sum(self._waiting().values())
+
+    def _waiting(self) -> dict[int, int]:
         # behind the last record stands the marker of its transaction: that is no record
-        return sum(max(0, high - self._start(n) - 1) for n, (_, high) in self.marks.items() if n in self._assigned())
+        mine = self._assigned()
+        return {n: max(0, high - self._start(n) - 1) for n, (_, high) in self.marks.items() if n in mine}
 
     def _start(self, number: int) -> int:
         low, _ = self.marks[number]
@@ -153,6 +181,11 @@ class _Pulse:
             return False
         numbers = self._assigned() & self.marks.keys()
         starts = {(self.topic, n): self._start(n) for n in numbers}
+        still, self.starts = starts == self.starts, starts
+        if still and self.worked > now - _ASK_S:
+            # one long record is being worked on, slice by slice: no partition gets its turn meanwhile
+            self.standstill = Standstill(self.patience.partition_s)
+            return False
         try:
             self.standstill.look(starts, {(self.topic, n): self.marks[n][1] - 1 for n in numbers}, now)
         except PartitionStalledError as error:

@@ -38,6 +38,11 @@ class Cause(msgspec.Struct, frozen=True):
     """In words: "user u-17: 94 % of the rise, 12x its calls"."""
 
 
+CONTENT = frozenset({"topic"})
+"""Dimensions of a `Cause` whose value is an excerpt of prompts or answers, quoted “so” in its text. They land in the
+lake; a channel gets them only where the setting ``alert_texts`` allows it."""
+
+
 class Change(msgspec.Struct, frozen=True):
     """What was released or first seen in this scope in the last 24 h."""
 
@@ -59,7 +64,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """Deterministic: ``alert_id(rule, series, window start)``."""
     seq: int
-    """0 for firing, then 1, 2, ..."""
+    """0 for the first message of the alert, then 1, 2, ...; ``firing`` above 0 reopens a resolved alert."""
     fingerprint: str
     """Of (rule, series): the same for every alert of one cause."""
     detector: str
@@ -79,6 +84,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     runbook: tuple[str, ...] = ()
     links: dict[str, str] = {}
     late: bool = False
+    """What it is about was history (more than a minute ago) when it was judged: out of a backlog."""
     detected_at: str
     """RFC 3339, the wall time of the tick or record that decided: a function of the log."""
     title: str = ""
@@ -110,6 +116,28 @@ def alert_id(rule: str, series: dict[str, str], window_start: int) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{fingerprint(rule, series)}@{window_start}"))
 
 
+LATE_DIGEST = "late_digest"
+"""Rule of the digest, one message for all alerts of a backlog; notify makes it, it is not on llm.alerts."""
+
+
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """Alerts that match are not sent from ``start`` until ``end``; they land and are listed all the same."""
+
+    id: str
+    matchers: dict[str, str]
+    """``rule``, ``detector``, ``severity``, or a dimension of the series -> value; all must hold."""
+    start: int
+    """µs UTC."""
+    end: int
+    """µs UTC."""
+    by: str
+    why: str = ""
+
+
+SILENCE, UNSILENCE, ACK = "alert.silence", "alert.unsilence", "alert.ack"
+"""Actions of audit records that notify applies. The first carries the `Silence`, the others name it or the alert."""
+
+
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """notify's only state, compacted by ``key()``."""
 
@@ -124,6 +152,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     at: int = 0
     """µs UTC."""
+    digest: str = ""
+    """Id of the digest that names this alert in its place; "" where it is sent by itself."""
 
     def key(self) -> bytes:
         """Kafka key."""

@@ -16,12 +16,17 @@ from tailrace_emitter.event import Call, Eval, Event, Feedback
 
 MONEY = pa.decimal128(18, 9)
 TIME = pa.timestamp("us", tz="UTC")
+RATE = pa.decimal128(38, 18)
 JSON = "JSON"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the lake. ``path`` is where it stands on the wire, empty where land adds it."""
+    """One column of the lake. ``path`` is its path in the event, empty where land adds it.
+
+    ``default`` is what its absence on the wire means: the public views show it, the raw tables keep NULL. Where it is
+    empty, absence means "not reported".
+    """
 
     name: str
     arrow: pa.DataType
@@ -29,6 +34,7 @@ class Column:
     doc: str
     path: tuple[str, ...] = ()
     unit: str = ""
+    default: str = ""
 
 
 _SCALARS: dict[Any, tuple[pa.DataType, str]] = {
@@ -108,7 +114,8 @@ def _walk(struct: type[msgspec.Struct], path: tuple[str, ...]) -> list[Column]:
         described = next((m for m in metas if m.description), None)
         extra = (described.extra if described else None) or {}
         doc = (described.description if described else "") or ""
-        columns.append(Column(extra.get("lake", "_".join(here)), arrow, duckdb, doc, here, extra.get("unit", "")))
+        lake, unit, default = (extra.get(key, "") for key in ("lake", "unit", "default"))
+        columns.append(Column(lake or "_".join(here), arrow, duckdb, doc, here, unit, default))
     return columns
 
 
@@ -116,7 +123,12 @@ POSITION = (
     Column("_epoch", pa.int32(), "INTEGER", "epoch of the topic: grows when the topic is made again and adopted"),
     Column("_partition", pa.int32(), "INTEGER", "partition of the record"),
     Column("_offset", pa.int64(), "BIGINT", "offset of the record"),
-    Column("_kafka_time", TIME, "TIMESTAMP WITH TIME ZONE", "the broker's LogAppendTime"),
+    Column(
+        "_kafka_time",
+        TIME,
+        "TIMESTAMP WITH TIME ZONE",
+        "the broker's LogAppendTime; where _flags has create_time, the time that the producer set",
+    ),
 )
 LANDED = (
     Column("_landed_at", TIME, "TIMESTAMP WITH TIME ZONE", "when land wrote the row"),
@@ -126,12 +138,18 @@ LANDED = (
         "BOOLEAN",
         "this id stood among the 65,536 positions before: left out of the views",
     ),
-    Column("_flags", pa.list_(pa.string()), "VARCHAR[]", "what decoding noticed: clock_skew, token_mismatch, ..."),
+    Column(
+        "_flags",
+        pa.list_(pa.string()),
+        "VARCHAR[]",
+        "what decoding noticed: clock_skew, token_mismatch, unknown_field:NAME, ...",
+    ),
     Column(
         "day",
         pa.date32(),
         "DATE",
-        "day of ts, or of _kafka_time where they are 7 days (ahead: 1) apart; the partition key",
+        "day of ts; that of _kafka_time where ts is more than 7 days before or 1 day ahead of it (clock_skew) and the "
+        "event was not sent as history; the partition key",
     ),
 )
 _CONTENT_DERIVED = (
@@ -148,15 +166,33 @@ _MONEY_DERIVED = (
     *(
         Column(name, MONEY, "DECIMAL(18,9)", doc, (), "USD")
         for name, doc in (
-            ("cost_usd", "computed cost: the sum of its components; NULL = unpriced"),
-            ("input_cost_usd", "input tokens that were neither read from nor written to the cache"),
-            ("output_cost_usd", "output tokens, reasoning included"),
-            ("cache_read_cost_usd", "cached input"),
-            ("cache_write_cost_usd", "input written to the cache"),
+            ("cost_usd", "the sum of the components below and of the costs in units; NULL = unpriced"),
+            ("input_cost_usd", "input tokens that were neither read from nor written to the cache, nor are in units"),
+            ("output_cost_usd", "output tokens, reasoning included, without those in units"),
+            ("cache_read_cost_usd", "cached input, without what is in units"),
+            ("cache_write_cost_usd", "input written to the cache, without what is in units"),
         )
     ),
-    Column("cost_status", pa.string(), "VARCHAR", "computed, reported, unpriced or free"),
+    Column(
+        "cost_status",
+        pa.string(),
+        "VARCHAR",
+        "computed; partly_priced: some usage has no price, cost_usd is what the rest costs; reported, unpriced or free",
+    ),
     Column("price_version", pa.string(), "VARCHAR", "price book in force at _kafka_time"),
+)
+
+
+BILLED = pa.list_(pa.struct([("unit", pa.string()), ("quantity", pa.float64()), ("rate", RATE), ("cost", MONEY)]))
+"""``units`` in the lake: on the wire an entry has unit and quantity only."""
+_BILLED = Column(
+    "units",
+    BILLED,
+    'STRUCT("unit" VARCHAR, "quantity" DOUBLE, "rate" DECIMAL(38,18), "cost" DECIMAL(18,9))[]',
+    "billed amounts that no token column holds: what the event reported, and a fee a request where the model has one; "
+    "rate in USD a unit, cost in USD: what this entry adds to cost_usd, for the part of quantity that no more specific "
+    "entry covers; both NULL = no price is known",
+    ("units",),
 )
 
 
@@ -170,7 +206,8 @@ def event_columns(struct: type[Event]) -> tuple[Column, ...]:
 def lake_columns(struct: type[Event]) -> tuple[Column, ...]:
     """All columns of the raw table of ``struct``: the event's own, what is derived, and the position."""
     derived = (*_CONTENT_DERIVED, *_MONEY_DERIVED) if struct is Call else ()
-    return (*event_columns(struct), *derived, *POSITION, *LANDED)
+    sent = tuple(_BILLED if c.path == _BILLED.path else c for c in event_columns(struct))
+    return (*sent, *derived, *POSITION, *LANDED)
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:

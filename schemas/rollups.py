@@ -54,6 +54,8 @@ COUNTS = (
     "cache_exact",
     "cache_semantic",
     "usage_missing",
+    "costs_compared",
+    "cost_differs",
 )
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 SUMS = (*COUNTS, *TOKENS, "cost_nanousd")
@@ -66,7 +68,7 @@ _EXEMPLARS = pa.list_(
             (
                 "measure",
                 pa.string(),
-            ),  # cost | tokens | hash | latency | guardrail:<name>:<action> | error:<type>
+            ),  # cost | tokens | hash | latency | cost_differs | guardrail:<name>:<action> | error:<type>
             ("value", pa.int64()),  # nano-USD, tokens, microseconds; 0 where the measure has none
             ("partition", pa.int32()),
             ("offset", pa.int64()),
@@ -92,14 +94,30 @@ ROLLUP = pa.schema(
 )
 
 
+def completed(table: pa.Table) -> pa.Table:
+    """Return a rollup in the columns of ROLLUP: a sum that an earlier version did not count is 0.
+
+    Raises:
+        KeyError: another column is missing.
+        pa.ArrowException: a column has another type.
+    """
+    if table.schema.equals(ROLLUP):  # as meter writes it today: casting costs more than all other reading
+        return table
+    for name in SUMS:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.repeat(pa.scalar(0, pa.int64()), table.num_rows))
+    return table.select(ROLLUP.names).cast(ROLLUP)
+
+
 class SourceTick(msgspec.Struct, frozen=True):
     """How far meter has read one partition of llm.events."""
 
     next_offset: int
     max_ts: int
-    """Greatest event time seen, µs UTC, at most LogAppendTime + 60 s; 0 = none yet."""
+    """Greatest event time seen, µs UTC, each at most the time its record was appended; 0 = none yet."""
     kafka_time: int
-    """LogAppendTime of the last record, µs UTC; 0 = none yet."""
+    """When the last record was appended, µs UTC; 0 = none yet. Where the broker does not set the time of records
+    (``message.timestamp.type=CreateTime``): the greatest time of a record so far, at most meter's wall time."""
     busy_wall: int
     """Wall time when a record was last read, µs UTC: idle for 10 s leaves the watermark."""
 

@@ -142,7 +142,7 @@ ALERTS = Table(
 DELIVERIES = Table(
     "deliveries",
     (
-        *_plain(alert_id=S, seq=I32, channel=S, state=S, attempts=I32, retry_at=TIME, detail=S, at=TIME),
+        *_plain(alert_id=S, seq=I32, channel=S, state=S, attempts=I32, retry_at=TIME, detail=S, at=TIME, digest=S),
         *POSITION,
         *_LANDED,
     ),
@@ -157,6 +157,12 @@ GAPS = Table(
     "gaps",
     _plain(topic=S, _epoch=I32, partition=I32, from_offset=I64, to_offset=I64, cause=S, found_at=TIME),
     "positions that retention took before land read them",
+)
+NO_RECORD_RANGES = Table(
+    "no_record_ranges",
+    _plain(topic=S, _epoch=I32, _partition=I32, from_offset=I64, to_offset=I64, day=pa.date32(), _landed_at=TIME),
+    "positions of llm.events that the log has no record for: transaction markers, aborted or compacted records",
+    "day",
 )
 _OF_EVENT = _plain(id=S, day=pa.date32(), _epoch=I32, _partition=I32, _offset=I64)
 LATE_DUPLICATES = Table(
@@ -206,7 +212,7 @@ PRICES = Table(
 )
 COST_ADJUSTMENTS = Table(
     "cost_adjustments",
-    (*_OF_EVENT, *_plain(cost_usd=MONEY, delta_usd=MONEY, price_version=S, reason=S, adjusted_at=TIME)),
+    (*_OF_EVENT, *_plain(cost_usd=MONEY, delta_usd=MONEY, price_version=S, reason=S, adjusted_at=TIME, cost_status=S)),
     "re-pricing as rows of a ledger: delta to what was landed",
 )
 _OF_CALL = {c.name: c.arrow for c in RAW_CALLS.columns}
@@ -283,6 +289,7 @@ TABLES = (
     DELIVERIES,
     LOG_RECORDS,
     GAPS,
+    NO_RECORD_RANGES,
     LATE_DUPLICATES,
     DUPLICATE_CHECKS,
     RETIRED_DAYS,

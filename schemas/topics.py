@@ -15,6 +15,14 @@ PRICES = "llm.prices"
 QUOTAS = "llm.quotas"
 LOG = "llm.log"
 
+HISTORY_HEADER = ("history", b"1")
+"""A header of llm.events: the record was sent later than its event happened, and its ``ts`` is true however old.
+
+Any producer may set it. Such an event counts on the day of its ``ts``, and is priced by what held then. Without the
+header a ``ts`` more than 7 days before the record's arrival is taken for a wrong clock: the event is flagged
+``clock_skew`` and counts on the day of its arrival.
+"""
+
 DAY_MS = 86_400_000
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """The broker's limit; events above 1 MiB are rejected by size without parsing."""

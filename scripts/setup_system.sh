@@ -1,6 +1,6 @@
 #!/bin/sh
 # Debian's packages that some tests can use. Never fails: tests that miss one are skipped, and say so.
-wanted="postgresql chromium prometheus strace"
+wanted="postgresql chromium prometheus prometheus-alertmanager strace"
 missing=""
 for package in $wanted; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"

@@ -158,12 +158,14 @@ def replay(
     source: str,
     now: int,
     dry_run: bool = False,
+    history: bool = False,
     most: int = 500,
 ) -> Replayed:
     """Publish again what the verdict accepts by now, bytes and key as they stand; skip the rest and say why.
 
     An id that stands in the lake is skipped. One that lands in between is no harm either: land marks the second of
     an id as a duplicate, and views show one. Before each page is sent, who sends what is recorded on llm.log.
+    ``history`` marks them as history, as the importer of such events did when they died.
 
     Raises:
         KafkaUnavailableError: the brokers did not say in time; running it again sends what is missing.
@@ -178,7 +180,7 @@ def replay(
             ids = [event_id for event_id, _ in due]
             few = ids[:MOST_IDS_IN_AUDIT]
             audit.record(kafka, "dead.replay", EVENTS, actor=actor, now=now, source=source, count=len(ids), ids=few)
-            refused = publish(kafka, [(c.key or b"", c.value or b"") for _, c in due]).errors
+            refused = publish(kafka, [(c.key or b"", c.value or b"") for _, c in due], history=history).errors
             done.skipped += [(due[i][1].name, f"not acknowledged: {why}; run it again") for i, why in refused.items()]
             due = [one for i, one in enumerate(due) if i not in refused]
         done.ids += [event_id for event_id, _ in due]

@@ -1,4 +1,4 @@
-"""``/metrics`` and ``/healthz`` of ``tailrace up``: on loopback, or behind a token.
+"""``/``, ``/metrics``, ``/healthz`` and ``/livez`` of ``tailrace up``: on loopback, or behind a token.
 
 A page in somebody's browser may name this machine by a DNS answer of its own (rebinding), so on loopback the Host
 header must be a loopback name; anywhere else nothing is served without a token.
@@ -6,6 +6,7 @@ header must be a loopback name; anywhere else nothing is served without a token.
 
 from __future__ import annotations
 
+import errno
 import hmac
 import ipaddress
 import json
@@ -21,6 +22,8 @@ from schemas.errors import FatalError, SettingsError
 from tailrace.settings import WebSettings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+DEFAULT_PORT, NEXT_PORTS = 9464, 20
+"""The port of OpenTelemetry's Prometheus exporter; where it is taken, as by another `up`, the next free one."""
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -30,10 +33,24 @@ _HEADERS = {
 }
 
 
+_PAGES = {
+    "/metrics": "numbers of the stages, calls, cost, tokens and alerts, in the text format of Prometheus",
+    "/healthz": "200 where every stage is well, else 503; what each of them does",
+    "/livez": "200 while the supervisor works, also where Kafka or the lake is away; else 503",
+}
+_TEXT = ("Tailrace\n" + "".join(f"{path}  {doc}\n" for path, doc in _PAGES.items())).encode()
+_HTML = (
+    "<!DOCTYPE html><html lang=en><meta charset=utf-8><title>Tailrace</title><h1>Tailrace</h1><ul>"
+    + "".join(f'<li><a href="{path}">{path}</a>: {doc}' for path, doc in _PAGES.items())
+    + "</ul></html>\n"
+).encode()
+
+
 class AddressTakenError(FatalError):
     """Metrics cannot be served where the settings say."""
 
-    def __init__(self, host: str, port: int, cause: str) -> None:
+    def __init__(self, host: str, ports: range, cause: str) -> None:
+        port = f"{ports[0]}" if len(ports) == 1 else f"{ports[0]} to {ports[-1]}"
         super().__init__(
             f"cannot serve metrics on {host}:{port}: {cause}; choose another TAILRACE_WEB__PORT, or `up --no-web`"
         )
@@ -58,18 +75,26 @@ def check(web: WebSettings) -> bool:
 
 
 class Endpoint:
-    """Answers GET and HEAD. ``health`` returns (well?, what each part does); ``metrics`` the page."""
+    """Answers GET and HEAD.
+
+    ``health`` returns (well?, what each part does), ``metrics`` the page, ``live`` whether a restart would not help.
+    """
 
     def __init__(
-        self, web: WebSettings, *, health: Callable[[], tuple[bool, dict[str, Any]]], metrics: Callable[[], bytes]
+        self,
+        web: WebSettings,
+        *,
+        health: Callable[[], tuple[bool, dict[str, Any]]],
+        metrics: Callable[[], bytes],
+        live: Callable[[], bool] = lambda: True,
     ) -> None:
         self.loopback = check(web)
         self.token = web.token.get_secret_value() if web.token else ""
         self._host = web.host.strip("[]").lower()
-        self._health, self._metrics = health, metrics
+        self._health, self._metrics, self._live = health, metrics, live
 
-    def answer(self, path: str, host: str, authorization: str) -> tuple[int, str, bytes]:
-        """Return status, content type and body."""
+    def answer(self, path: str, host: str, authorization: str, accept: str = "") -> tuple[int, str, bytes]:
+        """Return status, content type and body; ``accept`` is the request's header Accept."""
         if self.loopback and _name(host) not in (*_LOOPBACK_NAMES, self._host):
             return 421, CONTENT_TYPE, b"this server answers to loopback names only\n"
         known = self._knows(authorization)
@@ -78,11 +103,15 @@ class Endpoint:
             well, parts = self._health()
             told = {"healthy": well, **(parts if known else {})}
             return (200 if well else 503), "application/json", json.dumps(told).encode()
+        if where == "/livez":
+            live = self._live()
+            return (200 if live else 503), "application/json", json.dumps({"live": live}).encode()
         if not known:
             return 401, CONTENT_TYPE, b"a bearer token is needed\n"
         if where == "/metrics":
             return 200, CONTENT_TYPE, self._metrics()
-        return 404, CONTENT_TYPE, b"/metrics or /healthz\n"
+        found = 200 if where == "/" else 404
+        return (found, "text/html; charset=utf-8", _HTML) if "text/html" in accept else (found, CONTENT_TYPE, _TEXT)
 
     def _knows(self, authorization: str) -> bool:
         if not self.token:
@@ -98,10 +127,7 @@ def serving(endpoint: Endpoint, web: WebSettings) -> Iterator[str]:
     Raises:
         AddressTakenError: nobody can listen there.
     """
-    try:
-        server = _Server(web.host.strip("[]"), web.port, endpoint)
-    except OSError as error:
-        raise AddressTakenError(web.host, web.port, error.strerror or str(error)) from error
+    server = _listening(endpoint, web)
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True)
     thread.start()
     try:
@@ -110,6 +136,18 @@ def serving(endpoint: Endpoint, web: WebSettings) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _listening(endpoint: Endpoint, web: WebSettings) -> _Server:
+    ports = range(DEFAULT_PORT, DEFAULT_PORT + NEXT_PORTS + 1) if web.port is None else range(web.port, web.port + 1)
+    for port in ports:
+        try:
+            return _Server(web.host.strip("[]"), port, endpoint)
+        except OSError as error:
+            cause = error
+            if error.errno != errno.EADDRINUSE:
+                break
+    raise AddressTakenError(web.host, ports, cause.strerror or str(cause)) from cause
 
 
 class _Server(ThreadingHTTPServer):
@@ -136,8 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         endpoint: Endpoint = self.server.endpoint  # type: ignore[attr-defined]
-        host, said = self.headers.get("Host", ""), self.headers.get("Authorization", "")
-        status, kind, body = endpoint.answer(self.path, host, said)
+        host, said, accept = (self.headers.get(name, "") for name in ("Host", "Authorization", "Accept"))
+        status, kind, body = endpoint.answer(self.path, host, said, accept)
         self.send_response(status)
         for name, value in {**_HEADERS, "Content-Type": kind, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

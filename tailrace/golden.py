@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
+import pyarrow as pa
 
 from jobs.golden import redactor
+from jobs.golden.cases import reviewed
 from pipelines.decode.rules import clean_text
 from pipelines.kafka import KafkaConfig, Producer
 from schemas.alerts import LogRecord
 from schemas.errors import FatalError, SettingsError
 from schemas.topics import LOG
+from warehouse.connect import LakeConfig
+from warehouse.errors import LakeUnavailableError
+from warehouse.readonly import ReadOnlyLake
 
 Verdict = Literal["accepted", "rejected"]
 _FLUSH_S = 15.0
+_LAND_S = 10.0
+_LOOK_EVERY_S = 0.2
+_LANDED = """
+SELECT count(DISTINCT entry->>'id') AS landed FROM golden_reviews WHERE list_contains($1::VARCHAR[], entry->>'id')
+"""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -73,7 +84,7 @@ def review(
     now: int,
     expected: str | None,
     note: str | None,
-) -> None:
+) -> str:
     """Write down what ``actor`` says of a case at ``now`` (µs UTC).
 
     Texts are redacted first, and whoever is new in them is numbered on from those in the case.
@@ -87,12 +98,16 @@ def review(
         expected: what the answer should be; empty: what was said of it before is withdrawn.
         note: why.
 
+    Returns:
+        The id of the record; ``until_landed`` waits for it.
+
     Raises:
-        KafkaUnavailableError: it is not written; say it again.
+        KafkaUnavailableError: it is not written; try again.
     """
     text = redactor(case, case["expected"], expected, note)
+    record_id = uuid.uuid4().hex  # sent twice, shown once
     row = {
-        "id": uuid.uuid4().hex,  # sent twice, shown once
+        "id": record_id,
         "actor": actor,
         "case_id": case["case_id"],
         "verdict": verdict,
@@ -105,6 +120,31 @@ def review(
         producer.flush(_FLUSH_S)
     finally:
         producer.close(0.0)
+    return record_id
+
+
+def until_landed(
+    lake: LakeConfig, records: Collection[str], *, clock: Callable[[], float], wait: Callable[[float], None]
+) -> bool:
+    """Wait until ``records`` are in the lake, so that an export sees them; False where land does not land them."""
+    deadline = clock() + _LAND_S
+    while True:
+        with contextlib.suppress(LakeUnavailableError), ReadOnlyLake.open(lake) as open_lake:
+            if open_lake.query(_LANDED, [list(records)]).to_pylist()[0]["landed"] == len(records):
+                return True
+        if clock() > deadline:
+            return False
+        wait(_LOOK_EVERY_S)
+
+
+def with_reviews(rows: pa.Table) -> pa.Table:
+    """Return cases with the answers that reviews expect, as the next refresh will write them.
+
+    Args:
+        rows: columns of golden_cases, and ``review_expected``: of golden_verdicts, NULL where none was given.
+    """
+    cases = [reviewed(row, {"expected": row["review_expected"]}) for row in rows.to_pylist()]
+    return pa.Table.from_pylist(cases, rows.schema).drop_columns("review_expected")
 
 
 def _clean(text: str | None) -> str | None:

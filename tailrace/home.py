@@ -14,9 +14,14 @@ from typing import Any
 
 import structlog
 
+from tailrace.files import from_os_error, refused
+from warehouse.locks import born_at
+
 log = structlog.get_logger()
 _unwritten: set[str] = set()
 """Names whose run file could not be written the last time: said once."""
+CARRIED = ("usage",)
+"""Facts that go on after a restart: counters that metrics have shown, which must not go back."""
 Beat = Callable[[dict[str, Any]], None]
 BEAT_EVERY_S = 0.5
 STARTING_S = 180.0
@@ -30,21 +35,28 @@ class Home:
     path: Path
 
     def folder(self, name: str) -> Path:
-        """Return the sub-folder ``name``, made if it is missing."""
-        folder = self.path / name
+        """Return the sub-folder ``name``, made if it is missing.
+
+        Raises:
+            FileRefusedError: it cannot be made.
+        """
+        with refused("write to the home", self.path):
+            return self._made(name)
+
+    def _made(self, name: str) -> Path:
         for each in (*reversed(Path(name).parents), Path(name)):  # a mode is for the last of several folders only
             (self.path / each).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
+        return self.path / name
 
     @property
     def catalog(self) -> Path:
-        """The SQLite catalog of the lake."""
-        return self.folder("lake") / "catalog.sqlite"
+        """The SQLite catalog of the lake; made with the lake."""
+        return self.path / "lake" / "catalog.sqlite"
 
     @property
     def data_path(self) -> Path:
-        """The Parquet files of the lake."""
-        return self.folder("lake/data")
+        """The folder of the lake's Parquet files; made with the lake."""
+        return self.path / "lake" / "data"
 
     def log_file(self, name: str) -> Path:
         """What ``name`` printed."""
@@ -52,7 +64,7 @@ class Home:
 
     def run_file(self, name: str) -> Path:
         """What ``name`` says of itself."""
-        return self.folder("run") / f"{name}.json"
+        return self.path / "run" / f"{name}.json"
 
     def write_run(self, name: str, facts: dict[str, Any]) -> None:
         """Replace the run file of ``name`` whole, so that a reader never sees half of it.
@@ -60,10 +72,10 @@ class Home:
         On a full disk the last one stands, touched: whoever beats is not taken for hung, alerts go out, and only
         ``status``, which reads the old time, says "silent".
         """
-        target = self.path / "run" / f"{name}.json"
+        target = self.run_file(name)
         draft = target.with_suffix(f".{os.getpid()}.tmp")
         try:
-            self.folder("run")
+            self._made("run")
             draft.write_text(json.dumps(facts, default=str))
             draft.replace(target)
             _unwritten.discard(name)
@@ -79,8 +91,10 @@ class Home:
         """Return what ``name`` last said, None where it never spoke."""
         try:
             facts: dict[str, Any] = json.loads(self.run_file(name).read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
             return None
+        except OSError as error:
+            raise from_os_error("read", error, self.run_file(name)) from error
         return facts
 
     def beaten(self, name: str) -> int:
@@ -97,25 +111,37 @@ class Heartbeat:
     def __init__(self, home: Home, name: str, now: Callable[[], int]) -> None:
         self._home, self._name, self._now = home, name, now
         self._last = 0.0
-        self._facts: dict[str, Any] = {}
+        self._state: tuple[str, str | None] = ("starting", None)
+        before = (home.read_run(name) or {}).get("facts", {})
+        self._facts: dict[str, Any] = {key: before[key] for key in CARRIED if key in before}
+        self._born = born_at(os.getpid())
+        self._lock = threading.Lock()
         self.spoken = threading.Event()
-        """Set once the stage itself has beaten."""
+        """Set once the stage itself has reported."""
 
     def while_starting(self, ended: threading.Event) -> None:
-        """Beat for a stage that still imports or loads, until it speaks itself or ``STARTING_S`` have passed."""
+        """Repeat the last report while a stage imports or loads, until it reports itself or after ``STARTING_S``."""
         deadline = time.monotonic() + STARTING_S
-        while not (self.spoken.is_set() or ended.wait(2.0) or time.monotonic() > deadline):
-            self.write("starting")
+        while not (self.spoken.wait(2.0) or ended.is_set() or time.monotonic() > deadline):
+            with self._lock:
+                if not self.spoken.is_set():  # else the stage's own report is newer, and must not be replaced
+                    self._write(*self._state)
 
     def __call__(self, facts: dict[str, Any]) -> None:
-        """Remember ``facts``; write them at most twice a second."""
-        self.spoken.set()
-        self._facts = {**self._facts, **facts}
-        if time.monotonic() - self._last >= BEAT_EVERY_S:
-            self.write("running")
+        """Remember ``facts``; write them at most twice a second, the first at once. Any thread may call it."""
+        with self._lock:
+            self._facts = {**self._facts, **facts}
+            first = not self.spoken.is_set()
+            self.spoken.set()
+            if first or time.monotonic() - self._last >= BEAT_EVERY_S:
+                self._write("running", None)
 
     def write(self, state: str, error: str | None = None) -> None:
         """Write now."""
-        self._last = time.monotonic()
-        said = {"pid": os.getpid(), "at": self._now(), "state": state, "error": error, "facts": self._facts}
-        self._home.write_run(self._name, said)
+        with self._lock:
+            self._write(state, error)
+
+    def _write(self, state: str, error: str | None) -> None:
+        self._last, self._state = time.monotonic(), (state, error)
+        report = {"pid": os.getpid(), "born": self._born, "at": self._now(), "state": state, "error": error}
+        self._home.write_run(self._name, {**report, "facts": self._facts})

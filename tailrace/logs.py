@@ -17,6 +17,19 @@ _SPARE_S = 10.0
 _KINDS = 500
 
 
+class _Stderr:
+    """Writes to the stderr of the moment: a logger that is cached outlives one that was replaced and closed."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+_STDERR: Any = _Stderr()
+
+
 def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -> None:
     """Set up structlog and the standard library's logging on stderr.
 
@@ -41,11 +54,11 @@ def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -
     structlog.configure(
         processors=[*shared, final],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_STDERR),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(stage=stage)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_STDERR)
     handler.addFilter(_Sparing())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -1,7 +1,8 @@
-"""What Prometheus reads: every number that the supervisor, the stages and the kernel say of this Tailrace.
+"""What Prometheus reads: the numbers of the supervisor, the stages, the kernel, and of the calls that landed.
 
-Made anew for every scrape from the run files of the home, so nothing has to be counted twice and no stage serves
-anything. Texts (errors, addresses) stay out: labels are names from our own code and partition numbers.
+Built for every scrape from the run files of the home, so nothing is counted twice and no stage serves anything. Texts
+(errors, addresses) stay out: labels are names from our own code, partition numbers, and apps and models, whose number
+is bounded (`pipelines.land.usage`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from tailrace import call_metrics
 from tailrace.home import Home
 from tailrace.settings import Settings
 from tailrace.stages import STAGES, Stage, wall
@@ -23,7 +25,9 @@ Facts = Callable[[], dict[str, Any]]
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _COUNTED = {"commits": "landing commits since the stage began", "retries": "transactions rolled back and tried again"}
-_OWN = frozenset({"state", "error", "lag", "position", "positions", *_COUNTED})
+_OWN = frozenset(
+    {"committed_at", "state", "error", "lag", "position", "positions", "event_time", "arrival_time", *_COUNTED}
+)
 
 
 class StageCollector:
@@ -40,13 +44,21 @@ class StageCollector:
         home = Home(self._settings.home)
         known = status(self._settings, stages=self._stages)
         supervised = (home.read_run("up") or {}).get("stages", {})
-        yield _plain("tailrace_healthy", "1 where every stage runs and nothing is held", float(known["ready"]))
+        yield _plain("tailrace_healthy", "1 where every stage runs and nothing is held", float(known["healthy"]))
         for name, value in sorted(self._more().items()):
             yield _plain(f"tailrace_{name}", name.replace("_", " "), float(value))
         said = {stage.name: home.read_run(stage.name) or {} for stage in self._stages}
         yield from _states(known["stages"], supervised)
         yield from _beats(said)
         yield from _facts({name: s.get("facts", {}) for name, s in said.items()})
+        land, schedule, drift = (said.get(name, {}).get("facts", {}) for name in ("land", "schedule", "drift"))
+        yield from _usage(land.get("usage") or {})
+        yield from call_metrics.observed(land.get("usage") or {})
+        yield from call_metrics.lake(land)
+        yield from call_metrics.jobs(schedule)
+        yield from call_metrics.drift(drift)
+        yield from call_metrics.disks(known["disk"])
+        yield from call_metrics.budgets(self._settings.monitoring.budgets_usd)
         yield from _processes({name: s["pid"] for name, s in known["stages"].items() if s["pid"]})
 
 
@@ -77,19 +89,21 @@ def _counter(name: str, doc: str, rows: Iterable[tuple[str, float]]) -> Metric:
 
 def _states(stages: dict[str, Any], supervised: dict[str, Any]) -> Iterator[Metric]:
     up = [([name], float(s["state"] == "running")) for name, s in stages.items()]
-    yield _gauge("tailrace_stage_up", "1 where the stage runs and is heard of", up, ["stage"])
+    yield _gauge("tailrace_stage_up", "1 where the stage runs and reports", up, ["stage"])
     now = [([name, s["state"]], 1.0) for name, s in stages.items()]
     yield _gauge("tailrace_stage_state", "what the stage is doing", now, ["stage", "state"])
     lags = [([name], float(s["lag"])) for name, s in stages.items() if s["lag"] is not None]
     yield _gauge("tailrace_stage_lag_records", "records not read yet", lags, ["stage"])
-    for key, doc in (("restarts", "starts after the first"), ("stalls", "kills because it stood still")):
+    behind = [([name], s["behind_s"]) for name, s in stages.items() if s["behind_s"] is not None]
+    yield _gauge("tailrace_stage_behind_seconds", "how far it is behind in event time", behind, ["stage"])
+    for key, doc in (("restarts", "starts after the first"), ("stalls", "kills because it made no progress")):
         rows = [(name, float(supervised.get(name, {}).get(key, 0))) for name in stages]
         yield _counter(f"tailrace_stage_{key}", doc, rows)
 
 
 def _beats(said: dict[str, dict[str, Any]]) -> Iterator[Metric]:
     ages = [([name], max(0.0, (wall() - s["at"]) / 1e6)) for name, s in said.items() if s]
-    yield _gauge("tailrace_stage_heartbeat_age_seconds", "since the stage last said something", ages, ["stage"])
+    yield _gauge("tailrace_stage_heartbeat_age_seconds", "since the last report of the stage", ages, ["stage"])
     places = [
         ([name, str(partition)], float(offset))
         for name, s in said.items()
@@ -114,7 +128,45 @@ def _facts(facts: dict[str, dict[str, Any]]) -> Iterator[Metric]:
         for name, value in said.items()
         if name not in _OWN and isinstance(value, int | float)
     ]
-    yield _gauge("tailrace_stage_fact", "whatever else a stage counts", rows, ["stage", "fact"])
+    yield _gauge("tailrace_stage_fact", "other numbers of a stage", rows, ["stage", "fact"])
+
+
+def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
+    """Calls, cost, tokens and alerts as landed; a value that was never reported has no sample."""
+    calls = CounterMetricFamily("tailrace_calls", "calls landed, without duplicates", labels=["app", "model"])
+    unpriced = CounterMetricFamily("tailrace_calls_unpriced", "landed without a known cost", labels=["app", "model"])
+    partly = CounterMetricFamily(
+        "tailrace_calls_partly_priced", "landed with the cost of a part of the usage", labels=["app", "model"]
+    )
+    differs = CounterMetricFamily(
+        "tailrace_calls_cost_differs", "reported cost is more than 1 % off the computed one", labels=["app", "model"]
+    )
+    told = CounterMetricFamily("tailrace_calls_cost_reported", "landed with a reported cost", labels=["app", "model"])
+    both = CounterMetricFamily(
+        "tailrace_calls_cost_compared", "landed with a reported cost and a computed one", labels=["app", "model"]
+    )
+    cost = CounterMetricFamily("tailrace_cost_usd", "cost at landing, USD", labels=["app", "model"])
+    tokens = CounterMetricFamily("tailrace_tokens", "tokens reported", labels=["app", "model", "direction"])
+    for app, model, count, without, usd, read, written, *marks in usage.get("calls", ()):
+        for family, labels, value in (
+            (calls, [app, model], count),
+            (unpriced, [app, model], without),
+            (cost, [app, model], usd),
+            (tokens, [app, model, "input"], read),
+            (tokens, [app, model, "output"], written),
+            *(
+                (family, [app, model], value)
+                for family, value in zip((partly, differs, told, both), marks, strict=False)
+            ),
+        ):
+            if value is not None:
+                family.add_metric(labels, float(value))
+    alerts = CounterMetricFamily(
+        "tailrace_alerts", "state changes of alerts landed", labels=["detector", "severity", "state"]
+    )
+    for *labels, count in usage.get("alerts", ()):
+        alerts.add_metric(labels, float(count))
+    yield from (calls, unpriced, partly, differs, told, both, cost, tokens, alerts)
 
 
 def _processes(pids: dict[str, int]) -> Iterator[Metric]:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.decode.book import LATE_US
 from pipelines.kafka import KafkaConfig, Producer
-from schemas.topics import EVENTS
-from tailrace.replay import key_of_line
+from schemas.topics import EVENTS, HISTORY_HEADER
+from tailrace.replay import key_of_line, time_of
+from tailrace.times import distance
 
 HEADERS = (("v", b"1"),)
 SECOND = 1_000_000
@@ -26,9 +28,19 @@ class Published:
 
 
 def publish(
-    config: KafkaConfig, values: Iterable[tuple[bytes, bytes]], *, progress: Callable[[int], None] = lambda _: None
+    config: KafkaConfig,
+    values: Iterable[tuple[bytes, bytes]],
+    *,
+    history: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Published:
     """Send (key, value) pairs and wait until each is acknowledged or refused.
+
+    Args:
+        config: where to.
+        values: keys and events.
+        history: mark them as history: their times are true, however old.
+        progress: called with the number that was sent so far.
 
     Raises:
         KafkaUnavailableError: the brokers did not say in time.
@@ -36,9 +48,10 @@ def publish(
     """
     producer = Producer(config, linger_ms=20)
     done = Published()
+    headers = (*HEADERS, HISTORY_HEADER) if history else HEADERS
     count = 0
     for count, (key, value) in enumerate(values, start=1):
-        producer.send(EVENTS, value, key or None, HEADERS, on_delivery=_note(done, count - 1))
+        producer.send(EVENTS, value, key or None, headers, on_delivery=_note(done, count - 1))
         if count % 1000 == 0:
             progress(count)
     producer.flush(60)
@@ -55,6 +68,32 @@ def _note(done: Published, number: int) -> Callable[[Any, Any], None]:
             done.positions[number] = (message.partition(), message.offset())
 
     return noted
+
+
+@dataclass
+class Old:
+    """How many events are so old that, unless they are sent as history, their time is taken for a wrong clock."""
+
+    now: int
+    """µs UTC."""
+    events: int = 0
+    oldest: int = 0
+    """Event time of the oldest of them, µs UTC."""
+
+    def counted(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield ``lines`` as they are, and count."""
+        for line in lines:
+            time_us = time_of(line)
+            if time_us is not None and time_us < self.now - LATE_US:
+                self.oldest = min(self.oldest, time_us) if self.events else time_us
+                self.events += 1
+            yield line
+
+    def __str__(self) -> str:
+        return (
+            f"{self.events} events are more than 7 days old, the oldest {distance(self.now - self.oldest)}: they count "
+            "on today, as if their clocks were wrong; send such a file with --history"
+        )
 
 
 def keyed(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:

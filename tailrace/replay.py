@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ import msgspec
 import polars as pl
 
 from schemas.errors import UNREADABLE, FatalError
+from tailrace.files import FileRefusedError, refused
 
 SECOND = 1_000_000
 
@@ -41,8 +43,9 @@ class Texts:
     @staticmethod
     def read(folder: Path, *, model: str = "gpt4_1106_preview") -> Texts:
         """Read AlpacaEval's instructions and one model's answers from ``folder``."""
-        asked = pl.read_parquet(folder / "alpaca_eval_instructions.parquet").select("instruction_id", "instruction")
-        said = pl.read_parquet(folder / "alpaca_eval_outputs.parquet").filter(pl.col("model") == model)
+        with _parquet_errors(folder):
+            asked = _parquet(folder / "alpaca_eval_instructions.parquet").select("instruction_id", "instruction")
+            said = _parquet(folder / "alpaca_eval_outputs.parquet").filter(pl.col("model") == model)
         joined = asked.with_columns(pl.col("instruction_id").cast(pl.Int64)).join(
             said.with_columns(pl.col("instruction_id").cast(pl.Int64)), on="instruction_id"
         )
@@ -85,7 +88,7 @@ def read_traffic(
         start: event time of the first moment, µs UTC.
         limit: at most so many.
     """
-    frame = pl.read_parquet(path)
+    frame = _parquet(path)
     calls = _calls(path, frame).sort("t_us", maintain_order=True)
     rng = random.Random(f"{seed}-{path.name}")
     for row in calls.head(limit or len(calls)).iter_rows(named=True):
@@ -151,18 +154,43 @@ def _rfc3339(time: int) -> str:
 def read_json_lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file of events as they stand, empty ones left out; Parquet: its column ``event``."""
     if path.suffix == ".parquet":
-        frame = pl.read_parquet(path)
+        frame = _parquet(path)
         if "event" not in frame.columns:
             raise NotEventsError(path, frame.columns)
         yield from (str(v).encode() for v in frame["event"])
         return
-    with path.open("rb") as lines:
+    with refused("read", path), path.open("rb") as lines:
         yield from (line.rstrip(b"\r\n") for line in lines if line.strip())
 
 
 def is_traffic(path: Path) -> bool:
     """Tell whether ``path`` is Parquet of traffic rather than of events."""
-    return path.suffix == ".parquet" and "event" not in pl.read_parquet_schema(path)
+    with _parquet_errors(path):
+        return path.suffix == ".parquet" and "event" not in pl.read_parquet_schema(_file(path))
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    with _parquet_errors(path):
+        return pl.read_parquet(_file(path))
+
+
+def _file(path: Path) -> Path:
+    """Return ``path``; polars would take a folder for a data set of all files below it.
+
+    Raises:
+        FileRefusedError: it cannot be read.
+    """
+    with refused("read", path), path.open("rb"):
+        return path
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except pl.exceptions.PolarsError as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FileRefusedError("read", path, cause, "name a Parquet file that is whole") from error
 
 
 def rebased(line: bytes, shift: int) -> bytes:

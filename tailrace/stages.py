@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
+import faulthandler
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,13 +13,15 @@ from dataclasses import dataclass
 
 import structlog
 
-from schemas.errors import RetryableError
+from schemas.errors import RetryableError, TailraceError
 from tailrace.home import Beat, Heartbeat, Home
+from tailrace.imports import hide_pandas
+from tailrace.ownership import owned_stage
 from tailrace.settings import Settings
+from tailrace.signals import on_stop_signals
 
 log = structlog.get_logger()
 BACK_OFF_FIRST_S, BACK_OFF_LONGEST_S = 0.5, 15.0
-_PR_SET_PDEATHSIG = 1
 
 
 def wall() -> int:
@@ -41,13 +41,16 @@ class Stage:
     doc: str
     stall_after_s: float = 60.0
     """Silent for so long means hung: the supervisor restarts it. Loading a model or a changelog beats, too."""
+    single: str = ""
+    """What a second copy on the same home would do; it is refused. Empty: the stage itself decides."""
 
 
 def _land(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from pipelines import land
     from tailrace import wiring
 
-    land.run(wiring.land(settings), stop=stop, now=wall, beat=beat)
+    before = (Home(settings.home).read_run("land") or {}).get("facts", {}).get("usage")
+    land.run(wiring.land(settings), stop=stop, now=wall, beat=beat, usage=land.Usage(before))
 
 
 def _meter(settings: Settings, stop: threading.Event, beat: Beat) -> None:
@@ -93,50 +96,52 @@ def _schedule(settings: Settings, stop: threading.Event, beat: Beat) -> None:
 
 STAGES = (
     Stage("land", _land, "events, rollups, embeddings, alerts -> the lake, exactly once"),
-    Stage("meter", _meter, "events -> rollups, samples, ticks"),
-    Stage("detect", _detect, "rollups -> alerts"),
-    Stage("drift", _drift, "samples -> embeddings, alerts", stall_after_s=120.0),
-    Stage("notify", _notify, "alerts -> Slack, webhooks, anything Apprise reaches"),
+    Stage("meter", _meter, "events -> rollups, samples, ticks", single="the two would fence each other"),
+    Stage("detect", _detect, "rollups -> alerts", single="the two would fence each other"),
+    Stage(
+        "drift",
+        _drift,
+        "samples -> embeddings, alerts",
+        stall_after_s=120.0,
+        single="the two would fence each other",
+    ),
+    Stage(
+        "notify",
+        _notify,
+        "alerts -> Slack, webhooks, anything Apprise reaches",
+        single="every alert would be sent twice",
+    ),
     Stage("schedule", _schedule, "batch jobs, each when it is due, once"),
 )
-
-
-def die_with_parent(parent: int = 0) -> None:
-    """Ask the kernel to kill this process when the one that started it ends, however it ends.
-
-    Args:
-        parent: its process id, where it is known; a container's first process is 1, and so is an orphan's parent.
-    """
-    expected = parent or os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != expected or (expected == 1 and not parent):  # it ended before the call took hold
-        os._exit(1)
-
-
-class _WithoutPandas:
-    """Hides pandas, which another dependency brings, from a stage.
-
-    pyarrow imports it at its first array where it is installed: a second and 60 MB for each stage, for frames that
-    none of them ever sees.
-    """
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Refuse it, and leave every other module to the finders behind."""
-        if name == "pandas":
-            raise ModuleNotFoundError("pandas is hidden from the stages", name=name)
 
 
 def run_stage(stage: Stage, settings: Settings) -> None:
     """Run one stage until SIGTERM or SIGINT; back off and start over on what may pass.
 
     Raises:
+        StageRunsError: another process runs this stage on this home, and two would double its work.
         FatalError: nothing but a person can mend it; ``__main__`` prints it and exits with 2.
     """
-    sys.meta_path.insert(0, _WithoutPandas())
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    heartbeat = Heartbeat(Home(settings.home), stage.name, wall)
+    hide_pandas()
+    stop = on_stop_signals()
+    faulthandler.enable()  # a crash in a library leaves its stack in the log, not silence
+    faulthandler.register(signal.SIGUSR1)  # sent by the supervisor before it kills what makes no progress
+    home = Home(settings.home)
+    heartbeat = Heartbeat(home, stage.name, wall)
+    with owned_stage(home, stage.name, stage.single):
+        try:
+            _run_again(stage, settings, stop, heartbeat)
+        except BaseException as error:
+            heartbeat.spoken.set()
+            known = isinstance(error, TailraceError)
+            heartbeat.write("failed", str(error) if known else f"{type(error).__name__}: {error}")
+            raise
+        heartbeat.spoken.set()
+        heartbeat.write("stopped")
+        log.info("stage_stopped", signal=stop.name)
+
+
+def _run_again(stage: Stage, settings: Settings, stop: threading.Event, heartbeat: Heartbeat) -> None:
     heartbeat.write("starting")
     threading.Thread(target=heartbeat.while_starting, args=(stop,), name="starting", daemon=True).start()
     failures = 0
@@ -150,4 +155,3 @@ def run_stage(stage: Stage, settings: Settings) -> None:
             log.warning("stage_failed", error=str(error), kind=type(error).__name__, retry_in_s=round(pause, 2))
             heartbeat.write("retrying", str(error))
             stop.wait(pause)
-    heartbeat.write("stopped")

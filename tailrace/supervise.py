@@ -45,6 +45,8 @@ class Seen:
     silent_s: float
     """Since its last heartbeat, or since its start where it never spoke."""
     spoke: bool = True
+    failing: bool = False
+    """It ended several times at one position: a long life proves nothing then."""
 
 
 def decide(child: Child, seen: Seen, now: float, stall_after_s: float) -> tuple[Child, Action]:
@@ -59,7 +61,7 @@ def decide(child: Child, seen: Seen, now: float, stall_after_s: float) -> tuple[
         if seen.silent_s > (stall_after_s if seen.spoke else max(stall_after_s, START_WITHIN_S)):
             return replace(child, stalled=True, stalls=child.stalls + (not child.stalled)), Action.KILL
         return child, Action.WAIT
-    healthy = now - child.started > HEALTHY_AFTER_S and not child.stalled
+    healthy = now - child.started > HEALTHY_AFTER_S and not child.stalled and not seen.failing
     failures = 1 if healthy else child.failures + 1
     pause = BACK_OFF_LONGEST_S if seen.exit_code == FATAL_EXIT else back_off(failures)
     ended = replace(

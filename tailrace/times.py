@@ -62,6 +62,15 @@ def day(text: str) -> date:
         raise NotATimeError(text, "a day such as 2026-11-21") from None
 
 
+def distance(us: int) -> str:
+    """Return how long ``us`` (µs) is, for people: 89 days, 5 hours, 40 seconds."""
+    seconds = abs(us) // 1_000_000
+    for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:,} {unit}s"
+    return f"{seconds} seconds"
+
+
 def _span(text: str) -> int | None:
     found = _SPAN.fullmatch(text.strip())
     return int(found.group(1)) * _SECONDS[found.group(2)] * 1_000_000 if found else None

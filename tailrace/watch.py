@@ -1,10 +1,15 @@
-"""What watches over a running ``up``: metrics and health for those who ask, a call for those who wait for one."""
+"""What watches over a running ``up``: metrics and health for those who ask, a call for those who wait for one.
+
+And alerts about the stages themselves, which need no stage to arrive.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,17 +17,24 @@ import structlog
 from pipelines.kafka import Admin
 from pipelines.notify.channels.deadman import Deadman
 from pipelines.notify.guard import Guard
-from schemas.errors import TailraceError
-from tailrace import wiring
+from schemas.errors import SettingsError, TailraceError
+from tailrace import disk, wiring
 from tailrace.endpoint import Endpoint, serving
+from tailrace.export import Exporter
+from tailrace.home import Home
 from tailrace.metrics import StageCollector, exposition
 from tailrace.settings import Settings
-from tailrace.stages import STAGES, Stage
+from tailrace.stage_alerts import StageAlerts
+from tailrace.stages import STAGES, Stage, wall
 from tailrace.status import status
 
 log = structlog.get_logger()
 PROBE_EVERY_S = 5.0
+STAGES_EVERY_S = 1.0
 CALL_EVERY_S = 60.0
+LIVE_S = 60.0
+"""The supervisor writes its report five times a second; an older one than this means that it hangs. A start of the
+embedded broker after a kill takes up to 30 s, in which it writes none."""
 
 
 class Watch:
@@ -45,23 +57,37 @@ class Watch:
         self._kafka_up = False
         self._calls = {"called": 0, "withheld": 0, "failed": 0}
         self._collector = StageCollector(settings, stages=stages, more=self._numbers)
-        self._endpoint = Endpoint(settings.web, health=self.health, metrics=self._page) if web else None
+        self._exporter = Exporter(settings.monitoring, Home(settings.home), self._collector.collect)
+        endpoint = partial(Endpoint, settings.web, health=self.health, metrics=self._page, live=self.live)
+        self._endpoint = endpoint() if web else None
         self._deadman = _deadman(settings)
+        self._alerts = StageAlerts(Home(settings.home), lambda: wiring.notify(settings), wall)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Return whether all is well, and the state of every part."""
         found = status(self._settings, stages=self._stages)
         states = {name: stage["state"] for name, stage in found["stages"].items()}
-        return found["ready"] and self._kafka_up, {"kafka": self._kafka_up, "stages": states}
+        return found["healthy"] and self._kafka_up, {"kafka": self._kafka_up, "stages": states}
+
+    def live(self) -> bool:
+        """Return whether the supervisor still looks after its stages."""
+        report = Home(self._settings.home).read_run("up")
+        return report is not None and (wall() - report["at"]) / 1e6 < LIVE_S
 
     @contextmanager
     def over(self, bootstrap_servers: str) -> Iterator[str | None]:
         """Watch for as long as the block lasts; yields the URL of the metrics, None where there are none."""
         stop = threading.Event()
         admin = Admin(wiring.kafka(self._settings, bootstrap_servers))
-        works: list[tuple[Callable[[], None], float]] = [(lambda: self._probe(admin), PROBE_EVERY_S)]
+        works: list[tuple[Callable[[], None], float]] = [
+            (lambda: self._probe(admin), PROBE_EVERY_S),
+            (self._look_at_stages, STAGES_EVERY_S),
+            (self._look_at_disks, disk.EVERY_S),
+        ]
         if self._deadman:
             works.append((self._call, self._call_every_s))
+        if self._exporter.wanted:
+            works.append((self._exporter.send, self._settings.monitoring.every_s))
         threads = [threading.Thread(target=_again, args=(work, stop, s), daemon=True) for work, s in works]
         for thread in threads:
             thread.start()
@@ -72,8 +98,10 @@ class Watch:
                 yield url
         finally:
             stop.set()
-            for thread in threads:
-                thread.join(1.0)  # a probe in the middle of its time-out is left to end with the process
+            deadline = time.monotonic() + 1.0
+            for thread in threads:  # a probe in the middle of its time-out is left to end with the process
+                thread.join(max(0.0, deadline - time.monotonic()))
+            self._exporter.close()
 
     def _page(self) -> bytes:
         return exposition(self._collector)
@@ -91,6 +119,23 @@ class Watch:
             if self._kafka_up:
                 log.error("kafka_unreachable", cause=str(error))
         self._kafka_up = answers
+
+    def _look_at_disks(self) -> None:
+        home = Home(self._settings.home)
+        try:
+            disk.sample(home, self._settings.lake.data_path or str(home.data_path), at=wall())
+        except (OSError, TailraceError) as error:
+            log.warning("disk_not_looked_at", cause=str(error))
+
+    def _look_at_stages(self) -> None:
+        """Send alerts about the stages themselves; no stage is needed for that."""
+        supervised = (Home(self._settings.home).read_run("up") or {}).get("stages", {})
+        failing = {name: stage["failing"] for name, stage in supervised.items() if stage.get("failing")}
+        found = status(self._settings, stages=self._stages)["stages"]
+        try:
+            self._alerts.step(failing, {name for name, stage in found.items() if stage["state"] == "running"})
+        except SettingsError as error:  # a file with a secret was deleted since the start
+            log.error("stage_alert_not_sent", cause=str(error))
 
     def _call(self) -> None:
         assert self._deadman is not None

@@ -6,26 +6,31 @@ A stage's modules are imported where it is wired: Faust and its kin cost seconds
 from __future__ import annotations
 
 import os
+import socket
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from pipelines.kafka import Admin, KafkaConfig
 from schemas.errors import SettingsError
 from schemas.topics import TOPICS
 from tailrace.home import Home
+from tailrace.people import people
 from tailrace.settings import LakeSettings, Settings
 from tailrace.stages import wall
 from warehouse.connect import LakeConfig
 
 if TYPE_CHECKING:
+    from jobs.data_quality import DataQualitySettings
     from jobs.desk import ScheduleConfig
+    from jobs.evals.job import EvalSettings
     from jobs.golden import GoldenSettings
     from jobs.maintain import MaintainSettings
     from pipelines.detect.app import DetectConfig
     from pipelines.drift.app import DriftConfig
     from pipelines.drift.embed import EmbedConfig
+    from pipelines.kafka import Finding, KafkaConfig
     from pipelines.land import LandConfig
     from pipelines.meter.stage import MeterConfig
     from pipelines.notify.stage import NotifyConfig
@@ -35,8 +40,15 @@ log = structlog.get_logger(__name__)
 
 def kafka(settings: Settings, bootstrap_servers: str | None = None) -> KafkaConfig:
     """Return how to reach Kafka."""
+    from pipelines.kafka import KafkaConfig
+
     where = bootstrap_servers or settings.kafka.bootstrap_servers or ""
     return KafkaConfig(where, settings.kafka.prefix, dict(settings.kafka.client))
+
+
+def copy_name(settings: Settings) -> str:
+    """Return this copy's name; empty where a stage runs once."""
+    return socket.gethostname() if settings.copy_name == "host" else settings.copy_name
 
 
 def lake(settings: Settings) -> LakeConfig:
@@ -65,14 +77,21 @@ def _bucket(said: LakeSettings) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def make_topics(settings: Settings, bootstrap_servers: str) -> list[str]:
-    """Make the topics that are missing; return their names.
+def make_topics(settings: Settings, bootstrap_servers: str) -> tuple[list[str], list[Finding]]:
+    """Create the topics that are missing, repair the settings of the others; return names, and what deviated.
 
     Raises:
         KafkaUnavailableError: the caller may try again.
     """
+    from pipelines.kafka import Action, Admin, ensure_topics
+
     admin = Admin(kafka(settings, bootstrap_servers))
-    return admin.create_topics(TOPICS, partitions=settings.kafka.partitions, replication=settings.kafka.replication)
+    created, findings = ensure_topics(
+        admin, TOPICS, partitions=settings.kafka.partitions, replication=settings.kafka.replication
+    )
+    if repaired := [str(finding) for finding in findings if finding.action is Action.REPAIR]:
+        Home(settings.home).write_run("topics", {"at": wall(), "repaired": repaired})  # for doctor
+    return created, findings
 
 
 def announce_prices(settings: Settings, bootstrap_servers: str) -> None:
@@ -89,14 +108,23 @@ def announce_prices(settings: Settings, bootstrap_servers: str) -> None:
     if not published(where):
         return
     try:
-        announce(where, default_book(settings.prices), now=wall())
+        announce(where, default_book(settings.price_rules), now=wall())
     except ClockAheadError as error:  # the books that were announced hold on; landing and alerts need not wait
         log.error("prices_not_announced", cause=str(error))
 
 
 def land(settings: Settings) -> LandConfig:
-    """Return land's arguments."""
+    """Return land's arguments.
+
+    Raises:
+        SettingsError: one of several copies would write its files where the others cannot read them.
+    """
+    from pipelines.decode import Redaction
     from pipelines.land import LandConfig
+
+    if settings.copy_name and settings.lake.catalog and not settings.lake.data_path:
+        problem = "copies of land share a catalog, and each would write its files into its own home"
+        raise SettingsError("lake.data_path", problem, "name a bucket, or a folder that all of them reach")
 
     said = settings.land
     return LandConfig(
@@ -106,7 +134,10 @@ def land(settings: Settings) -> LandConfig:
         batch_bytes=said.batch_mb << 20,
         batch_wait_s=said.batch_wait_s,
         dead_ratio_limit=said.dead_ratio_limit,
-        price_overrides=tuple(settings.prices),
+        price_overrides=tuple(settings.price_rules),
+        cost_preference=settings.cost_preference,
+        rules=Redaction(people=people(settings)),
+        copy_name=copy_name(settings),
     )
 
 
@@ -116,6 +147,7 @@ def meter(settings: Settings) -> MeterConfig:
     Raises:
         LakeUnavailableError: the caller may try again.
     """
+    from pipelines.decode import Redaction
     from pipelines.meter.epoch import landed_epoch
     from pipelines.meter.stage import MeterConfig
 
@@ -123,11 +155,14 @@ def meter(settings: Settings) -> MeterConfig:
     landed = landed_epoch(lake(settings))
     return MeterConfig(
         kafka(settings),
+        copy_name=copy_name(settings),
         epoch=landed.number,
         landed_id=landed.topic_id,
         starts=landed.starts,
-        price_overrides=tuple(settings.prices),
+        price_overrides=tuple(settings.price_rules),
+        cost_preference=settings.cost_preference,
         samples_per_s=said.samples_per_s,
+        rules=Redaction(people=people(settings)),
         batch_rows=said.batch_rows,
         batch_wait_s=said.batch_wait_s,
     )
@@ -153,7 +188,8 @@ def detect(settings: Settings) -> DetectConfig:
     rules = detect_rules(settings)
     configure(rules)
     state = Home(settings.home).folder("state/detect")
-    return DetectConfig(kafka(settings), state, replication=settings.kafka.replication, rules=rules)
+    slot = copy_name(settings) or "0"
+    return DetectConfig(kafka(settings), state, slot=slot, replication=settings.kafka.replication, rules=rules)
 
 
 def embed(settings: Settings) -> EmbedConfig:
@@ -167,7 +203,8 @@ def drift(settings: Settings) -> DriftConfig:
     """Return drift's arguments."""
     from pipelines.drift.app import DriftConfig
 
-    return DriftConfig(kafka(settings), Home(settings.home).folder("state/drift"), embed=embed(settings))
+    state, slot = Home(settings.home).folder("state/drift"), copy_name(settings) or "0"
+    return DriftConfig(kafka(settings), state, slot=slot, embed=embed(settings))
 
 
 def maintain(settings: Settings) -> MaintainSettings:
@@ -195,6 +232,22 @@ def maintain(settings: Settings) -> MaintainSettings:
     )
 
 
+def with_retention(settings: Settings, words: Sequence[str]) -> Settings:
+    """Return ``settings`` with other retentions, each ``TABLE=DAYS``.
+
+    Raises:
+        SettingsError: one of them says something else.
+    """
+    days: dict[str, int] = {}
+    for word in words:
+        table, _, count = word.partition("=")
+        if not (table and count.isdecimal() and len(count) < 7):
+            raise SettingsError("--keep", f"{word[:80]!r} is no retention", "write TABLE=DAYS, such as raw_calls=400")
+        days[table] = int(count)
+    section = settings.maintain.model_copy(update={"retention_days": {**settings.maintain.retention_days, **days}})
+    return settings.model_copy(update={"maintain": section})
+
+
 def golden(settings: Settings, *, days: int | None = None, size: int | None = None) -> GoldenSettings:
     """Return how a golden set is made; ``days`` and ``size`` where a person says them."""
     from jobs.golden import LOWER_IS_BETTER, GoldenSettings
@@ -205,6 +258,8 @@ def golden(settings: Settings, *, days: int | None = None, size: int | None = No
         size=size or said.size,
         turnover=said.turnover,
         similarity=said.similarity,
+        healthy=said.healthy,
+        traffic=said.traffic,
         seed=said.seed,
         keep_versions=said.keep_versions,
         envs=said.envs,
@@ -213,8 +268,38 @@ def golden(settings: Settings, *, days: int | None = None, size: int | None = No
     )
 
 
+def evals(settings: Settings, *, apps: Sequence[str] = (), size: int | None = None) -> EvalSettings:
+    """Return how production calls are sampled; ``apps`` and ``size`` where a person names them."""
+    from jobs.evals.expect import Rules
+    from jobs.evals.job import EvalSettings
+
+    section = settings.evals
+    return EvalSettings(
+        size=size or section.size,
+        floor=section.floor,
+        seed=section.seed,
+        apps=tuple(apps) or section.apps,
+        envs=section.envs,
+        expect=Rules.read(section.expect).of,
+    )
+
+
+def data_quality(settings: Settings) -> DataQualitySettings:
+    """Return what data_quality judges."""
+    from jobs.data_quality import DataQualitySettings
+
+    section = settings.data_quality
+    return DataQualitySettings(
+        max_rows=section.max_rows,
+        limits=section.limits,
+        skip=section.skip,
+        memory_limit=section.memory_limit,
+    )
+
+
 def notify(settings: Settings) -> NotifyConfig:
     """Return notify's arguments."""
+    from pipelines.notify.backlog import Lateness
     from pipelines.notify.spec import parse_channels
     from pipelines.notify.stage import NotifyConfig
 
@@ -224,6 +309,8 @@ def notify(settings: Settings) -> NotifyConfig:
         parse_channels(settings.alert_channels, secrets=secret),
         settings.webhook_allow_hosts,
         ca_file=settings.webhook_ca_file,
+        texts=settings.alert_texts,
+        late=Lateness(send=settings.alert_late_digest),
     )
 
 

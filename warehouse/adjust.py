@@ -29,12 +29,18 @@ _LEASE_US = 300_000_000
 _LAST = "SELECT epoch_us(max(adjusted_at)) FROM cost_adjustments"
 _DELTAS = """
 SELECT _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
-    arg_max(price_version, adjusted_at) AS version
+    arg_max(price_version, adjusted_at) AS version, arg_max(cost_status, adjusted_at) AS status
 FROM cost_adjustments WHERE day = $1 GROUP BY ALL
 """
 _KNOWN = """
-CASE WHEN a.delta_usd IS NULL THEN c.cost_usd ELSE (coalesce(c.cost_usd, 0) + a.delta_usd)::DECIMAL(18,9) END
+CASE
+    WHEN a.delta_usd IS NOT NULL THEN (coalesce(c.cost_usd, 0) + a.delta_usd)::DECIMAL(18,9)
+    WHEN c.cost_status = 'reported' AND c.cost_usd = 0 THEN NULL
+    ELSE c.cost_usd
+END
 """
+_PARTLY = "(coalesce(a.status, c.cost_status) = 'partly_priced')"
+_UNPRICED = f"({_KNOWN} IS NULL OR {_PARTLY})"
 _VERSION = "coalesce(a.version, c.price_version)"
 _CHOSEN = """
 ($2::VARCHAR IS NULL OR c.app = $2)
@@ -51,7 +57,7 @@ WHERE c.day = $1 AND {_CHOSEN} AND NOT coalesce(c._dup, false)
 _DAYS = f"SELECT DISTINCT c.day FROM raw_calls AS c WHERE c.day >= $1 AND c.day <= $4 AND {_CHOSEN} ORDER BY 1"
 _GROUPS = f"""
 SELECT c.provider, c.model, c.response_model, c.service_tier, {_VERSION} AS price_version,
-    count(*) FILTER ({_KNOWN} IS NULL) AS unpriced, count(*) FILTER ({_KNOWN} IS NOT NULL) AS priced {_FROM}
+    count(*) FILTER ({_UNPRICED}) AS unpriced, count(*) FILTER (NOT {_UNPRICED}) AS priced {_FROM}
 GROUP BY ALL ORDER BY ALL
 """
 _MATCH = " AND ".join(
@@ -100,7 +106,8 @@ def days(lake: Lake, choice: Choice) -> list[date]:
 
 def groups(lake: Lake, choice: Choice, day: date) -> list[dict[str, object]]:
     """Return provider, model, response_model, service_tier and price_version (of the book by which a cost is known now)
-    of the calls of one day, and how many of them have a cost (``priced``) and have none (``unpriced``).
+    of the calls of one day, and how many of them have a cost (``priced``) and have none, or that of a
+    part only (``unpriced``).
     """
     with lake.reading() as reader:
         return list(reader.execute(_GROUPS, choice.on(day)).to_arrow_table().to_pylist())
@@ -111,7 +118,8 @@ def calls(
 ) -> Iterator[pa.Table]:
     """Yield the calls of one day that are in ``wanted``, at most ``rows`` at a time.
 
-    Each has ``columns`` of raw_calls, ``cost_status`` as landed and ``known_usd``, the cost as now known.
+    Each has ``columns`` of raw_calls, ``cost_status`` as landed, ``known_usd``: the cost as now known, and ``partly``:
+    it is that of a part of the usage.
 
     Args:
         lake: opened with ``lander=False``.
@@ -124,8 +132,8 @@ def calls(
     """
     chosen = ", ".join("c.id::VARCHAR AS id" if name == "id" else f'c."{name}"' for name in columns)
     sql = (
-        f"SELECT {chosen}, c.cost_status, {_KNOWN} AS known_usd {_FROM} AND EXISTS (FROM wanted AS w "
-        f"WHERE {_MATCH} AND (w.also_priced OR {_KNOWN} IS NULL))"
+        f"SELECT {chosen}, c.cost_status, {_KNOWN} AS known_usd, {_PARTLY} AS partly {_FROM} "
+        f"AND EXISTS (FROM wanted AS w WHERE {_MATCH} AND (w.also_priced OR {_UNPRICED}))"
     )
     with lake.reading() as reader:
         reader.register("wanted", wanted)

@@ -20,7 +20,7 @@ import duckdb
 from warehouse.connect import LakeConfig, connect, let_go
 from warehouse.errors import LakeMissingError, LakeUnavailableError, first_line
 from warehouse.lake import Lake
-from warehouse.locks import alive
+from warehouse.locks import alive, born_at
 
 _READ = """
 SELECT job, epoch_us(due_at), attempt, owner, epoch_us(claimed_at), epoch_us(lease_until), epoch_us(ended_at)
@@ -75,13 +75,15 @@ def read(config: LakeConfig, job: str) -> Claim | None:
 
 def new_owner() -> str:
     """Return a name for whoever takes a claim now: nobody else's, whatever the clocks say."""
-    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}"
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}/{born_at(os.getpid()) or ''}"
 
 
 def owner_died(owner: str) -> bool:
     """Whether ``owner`` is a ``new_owner`` of this host whose process is no more; of other hosts nobody knows."""
-    host, pid = (*owner.split("/"), "", "")[:2]
-    return host == socket.gethostname() and pid.isdigit() and not alive(int(pid))
+    host, pid, _, born = (*owner.split("/"), "", "", "", "")[:4]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    return not alive(int(pid), int(born) if born.isdigit() else None)
 
 
 def ensure(lake: Lake, job: str) -> Claim:

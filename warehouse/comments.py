@@ -37,10 +37,12 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "fallbacks": "made in place of a model that had failed",
         "retrievals": "with a retrieval",
         "empty_retrievals": "with a retrieval that found nothing",
-        "unpriced": "without a known cost",
+        "unpriced": "without a known cost, or with that of a part of its usage only",
         "cache_exact": "answered by the app's exact cache",
         "cache_semantic": "answered by the app's semantic cache",
         "usage_missing": "without token counts of the provider",
+        "costs_compared": "with a reported cost and a whole computed one",
+        "cost_differs": "of these, the reported cost is more than 1 % off the computed one",
         "input_tokens": "input tokens, cached included",
         "output_tokens": "output tokens, reasoning included",
         "cache_read_tokens": "input tokens served from the prompt cache",
@@ -83,7 +85,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
     },
     "alerts": {
         "id": "deterministic id of the alert: of rule, series and start of the window",
-        "seq": "0 for firing, then 1, 2, ...",
+        "seq": "0 for the first message, then 1, 2, ...; firing above 0 reopens a resolved alert",
         "fingerprint": "identity of rule and series",
         "detector": "which detector judged",
         "rule": "which rule fired",
@@ -97,7 +99,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "score": "how far out of the ordinary",
         "unit": "unit of observed and expected",
         "title": "one line for people",
-        "late": "decided after late events",
+        "late": "it was history when it was judged: found in a backlog",
         "detected_at": "wall time of the record that decided",
         "sql": "query that returns observed",
         "call_ids": "calls that show it",
@@ -110,7 +112,8 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "state": "pending, retry, delivered, failed or silenced",
         "attempts": "tries so far",
         "retry_at": "when it is tried again",
-        "detail": "what the receiver said",
+        "detail": "the receiver's answer, or why it was not sent",
+        "digest": "id of the digest that names it in its place; empty where it is sent by itself",
     },
     "gaps": {
         "topic": "topic without its prefix",
@@ -119,6 +122,12 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "to_offset": "position after the last lost one",
         "cause": "what took them",
         "found_at": "when land found out",
+    },
+    "no_record_ranges": {
+        "topic": "topic without its prefix",
+        "from_offset": "first position without a record",
+        "to_offset": "position after the last one",
+        "day": "day on which land passed them",
     },
     "late_duplicates": {
         "id": "id of the event",
@@ -169,6 +178,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "cost_usd": "cost after the adjustment",
         "delta_usd": "difference to what was known before",
         "price_version": "price book that was used",
+        "cost_status": "computed, partly_priced or free by that book; NULL = written by version 0.1 or older",
         "reason": "why",
         "adjusted_at": "when",
     },
@@ -188,7 +198,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "prompt_name": "name of the prompt template",
         "prompt_version": "version of the prompt template",
         "reasons": "why, the gravest first: thumbs_down, low_rating, edited, guardrail, blocked, error, refused, "
-        "truncated, low_score:NAME (of the eval), drift",
+        "truncated, comment, low_score:NAME (of the eval), drift",
         "stratum": "under what it was drawn: app, feature (* = the app's rarer ones), kind of the first reason; a JSON "
         "list",
         "added_in": "version that brought it in",
@@ -232,18 +242,19 @@ _POSITION = {
     "_offset": "offset of the record",
 }
 
-_FIRST_PARAGRAPH = """
+_FIRST_PARAGRAPH = """\
 Query the views: `calls`, `feedback`, `evals` and what builds on them hold each id once, at the cost known now.
 **Readers of the raw Parquet files get something else**: the files of `raw_calls`, `raw_feedback` and `raw_evals` hold
-duplicates (rows with `_dup`, and the positions in `late_duplicates`) and no cost corrections (they are rows of
-`cost_adjustments`); and beside them lie files that the catalog no longer names (merged away, or left by a process
-that was killed before its commit) until clean-up removes them. Read the list of live files from the catalog, drop
-`_dup`, subtract `late_duplicates`, add the adjustments; or let DuckDB do it: `tailrace sql`.
+duplicates (rows with `_dup`, and the positions in `late_duplicates`), no cost corrections (they are rows of
+`cost_adjustments`), and NULL in `status` and `op` where an event left them out; and beside them lie files that the
+catalog no longer names (merged away, or left by a process that was killed before its commit) until clean-up removes
+them. Read the list of live files from the catalog, drop `_dup`, subtract `late_duplicates`, add the adjustments; or let
+DuckDB do it: `tailrace sql`, or any DuckDB by the lines of `tailrace attach` (docs/sql.md).
 """
 
 
 def column_doc(table: Table, column: str) -> str:
-    """Return what ``column`` of ``table`` means, with its unit; empty where nobody said."""
+    """Return what ``column`` of ``table`` means, with its unit; empty where it is declared nowhere."""
     declared = next((c for c in table.columns if c.name == column), None)
     doc = (declared.doc if declared else "") or _DOCS.get(table.name, {}).get(column, "")
     doc = doc or _LANDED.get(column, "") or _POSITION.get(column, "")
@@ -251,13 +262,15 @@ def column_doc(table: Table, column: str) -> str:
 
 
 def question_doc(question: Question, column: str) -> str:
-    """Return what ``column`` of a public view means: said in its file, else in the tables it reads."""
+    """Return what ``column`` of a public view means: as its file has it, else as the tables that it reads."""
     if column in question.columns:
         return question.columns[column]
     raw = _RAW_OF.get(question.name)
     first = [t for t in TABLES if t.name == raw] if raw else []
     found = (column_doc(t, column) for t in (*first, *TABLES) if any(c.name == column for c in t.columns))
-    return next((doc for doc in found if doc), "")
+    doc = next((doc for doc in found if doc), "")
+    default = next((c.default for t in first for c in t.columns if c.name == column), "")
+    return f"{doc}, filled in here" if default else doc
 
 
 def data_dictionary(view_columns: Mapping[str, list[tuple[str, str]]]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +16,7 @@ from urllib.parse import quote
 import duckdb
 
 from warehouse import spill
-from warehouse.errors import LakeMissingError, LakeRefusedError, LakeUnavailableError, first_line
+from warehouse.errors import LakeMissingError, LakeRefusedError, LakeUnavailableError, first_line, without_password
 
 LAKE = "lake"
 """Name under which the lake is attached, and current database of every connection."""
@@ -55,15 +57,19 @@ class LakeConfig:
         """The catalog as it may stand in messages: without a password."""
         if self.on_sqlite:
             return self.catalog
-        return " ".join(part for part in self.catalog.split() if "password" not in part.lower()).split("@")[-1]
+        words = without_password(self.catalog).split()  # a password in quotes may hold blanks
+        return " ".join(word for word in words if "password" not in word.lower()).split("@")[-1]
+
+
+def needed_extensions(config: LakeConfig) -> tuple[str, ...]:
+    """Return the extensions of DuckDB that a lake needs, by the names of their files."""
+    catalog = "sqlite_scanner" if config.on_sqlite else "postgres_scanner"
+    return ("ducklake", catalog) if config.on_disk else ("ducklake", catalog, "httpfs")
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> None:
     """Load the signed extensions that PyPI carries; nothing is fetched at run time."""
-    needed = ["ducklake", "sqlite_scanner" if config.on_sqlite else "postgres_scanner"]
-    if not config.on_disk:
-        needed.append("httpfs")
-    for name in needed:
+    for name in needed_extensions(config):
         folder = importlib.resources.files(f"duckdb_extension_{name}") / "extensions" / f"v{duckdb.__version__}"
         connection.execute(f"LOAD {quoted(str(folder / f'{name}.duckdb_extension'))}")
 
@@ -81,7 +87,7 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
         LakeUnavailableError: the catalog does not answer; retry.
         LakeRefusedError: WAL cannot be switched on (network file systems refuse it).
     """
-    if config.on_sqlite and not Path(config.catalog).exists():
+    if config.on_sqlite and not _catalog_is_there(config):
         _may_create(config, create=create)
     beside = Path(config.data_path).parent / "tmp" if config.on_disk else Path(tempfile.gettempdir()) / "tailrace"
     temp = spill.folder(Path(config.temp_dir) if config.temp_dir else beside)
@@ -99,19 +105,44 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
     )
     try:
         load_extensions(connection, config)
-        _configure(connection, config)
+        configure(connection, config)
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(_attach(config, read_only=read_only, create=create))
+        connection.execute(attach_statement(config, read_only=read_only, create=create))
         connection.execute(f"USE {LAKE}")
     except duckdb.Error as error:
         connection.close()
         if "creating a new DuckLake is explicitly disabled" in str(error):
             remedy = "start `tailrace land` once, or name another"
             raise LakeMissingError(config.name, "the catalog holds no lake", remedy) from error
+        if "file is not a database" in str(error):
+            raise LakeRefusedError(config.name, "open", f"it is no SQLite database; {_ANOTHER}") from error
         raise LakeUnavailableError(config.name, "attach", first_line(error)) from error
     if config.on_sqlite and not read_only:
         _check_wal(config, connection)
     return connection
+
+
+_ANOTHER = "restore it, or name another catalog"
+
+
+def _catalog_is_there(config: LakeConfig) -> bool:
+    """Whether the catalog is a file that this user can read. It is not opened: see `_check_wal`.
+
+    Raises:
+        LakeRefusedError: something else is there, or the file may not be read.
+    """
+    catalog = Path(config.catalog)
+    try:
+        mode = catalog.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise LakeRefusedError(config.name, "open", f"{error.strerror}; allow it to user {os.getuid()}") from error
+    if not stat.S_ISREG(mode):
+        raise LakeRefusedError(config.name, "open", f"it is no file; {_ANOTHER}")
+    if not os.access(catalog, os.R_OK):
+        raise LakeRefusedError(config.name, "open", f"Permission denied; allow it to user {os.getuid()}")
+    return True
 
 
 def let_go(connection: duckdb.DuckDBPyConnection) -> None:
@@ -126,7 +157,7 @@ def let_go(connection: duckdb.DuckDBPyConnection) -> None:
         connection.close()
 
 
-_OF_SECRET = {
+OF_SECRET = {
     "s3_access_key_id": "KEY_ID",
     "s3_secret_access_key": "SECRET",
     "s3_region": "REGION",
@@ -134,20 +165,27 @@ _OF_SECRET = {
     "s3_url_style": "URL_STYLE",
     "s3_use_ssl": "USE_SSL",
 }
+"""Settings of a bucket -> their names in CREATE SECRET."""
 
 
-def _configure(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> None:
-    """Apply the settings; a bucket's keys as a secret, for a setting can be read by whoever may ask SQL."""
-    of_secret = _OF_SECRET if "s3_secret_access_key" in config.settings else {}
+def configure(connection: duckdb.DuckDBPyConnection, config: LakeConfig, *, name: str = "bucket") -> None:
+    """Apply the settings; a bucket's keys as a secret, for a setting can be read by whoever may ask SQL.
+
+    Args:
+        connection: to configure.
+        config: whose settings.
+        name: of the secret.
+    """
+    of_secret = OF_SECRET if "s3_secret_access_key" in config.settings else {}
     secret = ["TYPE s3"]
-    for name, value in config.settings.items():
-        if name in of_secret:
-            secret.append(f"{of_secret[name]} {quoted(value)}")
+    for setting, value in config.settings.items():
+        if setting in of_secret:
+            secret.append(f"{of_secret[setting]} {quoted(value)}")
         else:
             # GLOBAL: DuckLake lists a bucket for orphans on a connection of its own
-            connection.execute(f"SET GLOBAL {name} = {quoted(value)}")
+            connection.execute(f"SET GLOBAL {setting} = {quoted(value)}")
     if of_secret:
-        connection.execute(f"CREATE SECRET bucket ({', '.join(secret)})")
+        connection.execute(f"CREATE SECRET {name} ({', '.join(secret)})")
 
 
 def _may_create(config: LakeConfig, *, create: bool) -> None:
@@ -159,7 +197,7 @@ def _may_create(config: LakeConfig, *, create: bool) -> None:
         )
     if not create:
         raise LakeMissingError(config.catalog, "the file does not exist", "start `tailrace land` once, or name another")
-    Path(config.catalog).parent.mkdir(parents=True, exist_ok=True)
+    Path(config.catalog).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if config.on_disk:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -199,7 +237,8 @@ def _with_an_end(catalog: str, idle_s: int) -> str:
     return catalog + ("&" if asks else "?") + "&".join(more) if more else catalog
 
 
-def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
+def attach_statement(config: LakeConfig, *, read_only: bool, create: bool = False, name: str = LAKE) -> str:
+    """Return the statement that attaches the lake as ``name``."""
     options = [f"DATA_PATH {quoted(config.data_path.rstrip('/') + '/')}", "OVERRIDE_DATA_PATH true"]
     if read_only:
         options.append("READ_ONLY")
@@ -218,7 +257,7 @@ def _attach(config: LakeConfig, *, read_only: bool, create: bool) -> str:
         catalog = ("postgres:" if "://" in config.catalog else "") + _with_an_end(
             config.catalog, 0 if read_only else config.idle_s
         )
-    return f"ATTACH {quoted(f'ducklake:{catalog}')} AS {LAKE} ({', '.join(options)})"
+    return f"ATTACH {quoted(f'ducklake:{catalog}')} AS {name} ({', '.join(options)})"
 
 
 def _check_wal(config: LakeConfig, connection: duckdb.DuckDBPyConnection) -> None:

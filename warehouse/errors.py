@@ -8,17 +8,17 @@ from schemas.errors import FatalError, RetryableError
 from schemas.records import Move
 
 # what DuckDB says of a Postgres catalog repeats the whole connection string
-_PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s'\"]+)|(://[^:/@\s]*:)[^@\s]+(?=@)", re.IGNORECASE)
+PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s'\"]+)|(://[^:/@\s]*:)[^@\s]+(?=@)", re.IGNORECASE)
 
 
 def without_password(text: str) -> str:
     """Return ``text`` with *** where a libpq connection string in it has its password."""
-    return _PASSWORD.sub(lambda found: f"{found[1] or found[3]}***", text)
+    return PASSWORD.sub(lambda found: f"{found[1] or found[3]}***", text)
 
 
 def passwords(catalog: str) -> list[str]:
     """Return the passwords in a catalog's connection string, as they stand there, for the log filter."""
-    found = ((m[2] or m[0][len(m[3] or "") :]) for m in _PASSWORD.finditer(catalog))
+    found = ((m[2] or m[0][len(m[3] or "") :]) for m in PASSWORD.finditer(catalog))
     return [text.strip("'") for text in found]
 
 
@@ -135,6 +135,17 @@ class TopicReplacedError(FatalError):
         super().__init__(
             f"topic {topic} is not the one the lake knows: its id was {expected}, now {found} "
             f"(deleted and made again?); `tailrace topics adopt {topic}` goes on under a new epoch"
+        )
+
+
+class LakeDamagedError(FatalError):
+    """A file of the lake is not what was written."""
+
+    def __init__(self, catalog: str, cause: str) -> None:
+        self.catalog = catalog
+        super().__init__(
+            f"lake {catalog} has a damaged file: {without_password(cause)}; "
+            "`tailrace verify` lists all of them: restore them from a backup"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from warehouse.reasons import CHOSEN, SIZES, STEPS, STRATA, WHOLE
+from warehouse.reasons import CALLS, CHOSEN, SIZES, STEPS, STRATA, WHOLE
 
 Row = dict[str, Any]
 MOST_BYTES = 64 << 20
@@ -56,6 +56,8 @@ class Criteria:
     """Words in the names of scorers whose scores, and whose ``no``, are never a failure."""
     high_is_good: Sequence[str] = ()
     """Words in the names of scorers that are none of those, whatever else is in them."""
+    healthy: int = 0
+    """About twice so many calls without any reason are drawn by the hash of their ids; their reason is ``healthy``."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Failures:
     """Calls that failed in a window."""
 
     found: int
-    """All of them."""
+    """All of them; healthy ones are not among them."""
     calls: list[Row]
     """Of them those that come first, whole, with ``reasons`` in any order, the user's ``edited`` answer, and
     ``stratum_feature``: the feature, or ``*`` for all in which few calls failed."""
@@ -99,20 +101,30 @@ def failures(
         **{name: list(getattr(criteria, name)) for name in ("low_is_good", "high_is_good")},
         **{"seed": str(seed), "features": FEATURES, "most": most},
     }
+    asked["healthy_below"] = _below(_execute(connection, CALLS, asked).fetchall()[0][0], criteria.healthy)
     for name, sql in STEPS.items():
         _execute(connection, f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}", asked)
-    sizes = [size for (size,) in _execute(connection, STRATA, asked).fetchall()]
+    strata = _execute(connection, STRATA, asked).fetchall()
+    sizes = [size for size, _ in strata]
     if not sizes:
         return Failures(0, [])
     asked["depth"] = min(PER_STRATUM, _depth(sizes, most))
     _execute(connection, CHOSEN, asked)
     asked["upto"] = _fitting(_execute(connection, SIZES, asked).fetchall(), most_bytes)
-    return Failures(sum(sizes), list(_execute(connection, WHOLE, asked).to_arrow_table().to_pylist()))
+    return Failures(
+        sum(n for n, failed in strata if failed), list(_execute(connection, WHOLE, asked).to_arrow_table().to_pylist())
+    )
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, sql: str, asked: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
     """Run ``sql`` with those of ``asked`` that it names: DuckDB refuses others."""
     return connection.execute(sql, {name: asked[name] for name in _NAME.findall(sql)})
+
+
+def _below(calls: int, healthy: int) -> str:
+    """Return the hash, 8 hex digits, below which the hash of a call's id lies where it is drawn as a healthy one."""
+    share = min(1.0, 2 * healthy / calls) if calls else 0.0
+    return "g" if share == 1.0 else f"{int(share * 0x100000000):08x}"
 
 
 def _depth(sizes: Sequence[int], most: int) -> int:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from schemas import faults
 from schemas.tables import GOLDEN_CASES, GOLDEN_REJECTED, GOLDEN_VERSIONS
-from warehouse import claims
+from warehouse import claims, golden_traffic
 from warehouse.claims import Claim
 from warehouse.failures import Criteria, Failures, Row, Window, failures
 from warehouse.golden_texts import blank, cases_before, drop_older, versions_with
@@ -62,6 +62,8 @@ class Stand:
     sketches: dict[str, str]
     """Of those that reviews rejected and a refresh before this one has found."""
     failures: Failures
+    traffic: list[str] = field(default_factory=list)
+    """What was asked in a random sample of calls."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def stand(
     *,
     seed: int,
     most: int,
+    traffic: tuple[Window, int] | None = None,
 ) -> Stand:
     """Return what a refresh of ``set_name`` starts from.
 
@@ -98,6 +101,7 @@ def stand(
         criteria: what a failure is.
         seed: draws among failures that are equally grave.
         most: calls to read whole.
+        traffic: where to draw calls from all traffic, and how many; None: none.
 
     Raises:
         LakeUnavailableError: the catalog or a file does not answer, or the question does not fit into memory and disk.
@@ -123,6 +127,11 @@ def stand(
             rejected=_rows(connection, _LAST, [set_name, out]) if out else [],
             sketches={case_id: sketches[case_id] for case_id in out if case_id in sketches},
             failures=failures(connection, where, criteria, seed=seed, most=most),
+            traffic=golden_traffic.traffic(
+                connection, traffic[0], envs=criteria.envs, not_envs=criteria.not_envs, seed=seed, most=traffic[1]
+            )
+            if traffic
+            else [],
         )
 
 

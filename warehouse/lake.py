@@ -15,6 +15,7 @@ from schemas import faults, tables
 from schemas.records import Move
 from warehouse import ledger
 from warehouse.connect import LAKE, LakeConfig, connect, let_go
+from warehouse.day_slices import day_slices
 from warehouse.errors import (
     LakeBusyError,
     LakeRefusedError,
@@ -24,7 +25,7 @@ from warehouse.errors import (
 )
 from warehouse.locks import LandLock, commit_slice
 from warehouse.migrate import migrate, set_options
-from warehouse.session import AgainError, Body, Session
+from warehouse.session import AgainError, Body, Session, is_transient
 from warehouse.shield import shielded
 
 log = structlog.get_logger(__name__)
@@ -75,7 +76,9 @@ class Lake:
         except _BROKEN as error:
             raise LakeUnavailableError(config.name, "open", first_line(error)) from error
         except duckdb.Error as error:
-            raise LakeRefusedError(config.name, "open", first_line(error)) from error
+            # a reader or another writer held the catalog while this one read it: no fault of the lake
+            kind = LakeUnavailableError if is_transient(error) else LakeRefusedError
+            raise kind(config.name, "open", first_line(error)) from error
 
     @classmethod
     def _open(cls, config: LakeConfig, *, now: Callable[[], int], lander: bool, create: bool) -> Lake:
@@ -89,7 +92,7 @@ class Lake:
         lake.session.adopt(new)
         try:
             lake.session.run(lambda c: migrate(c, config.name, now=now()), lambda: False)
-            set_options(lake.connection)
+            lake.session.run(set_options, lambda: False)
             lake.session.recover_kept()
             lake.ledger()
             lake._dead = ledger.dead_rows(lake.connection)
@@ -296,10 +299,12 @@ class Lake:
         """Append rows to tables, in the caller's transaction."""
         for name, batch in batches.items():
             table = _TABLES[name]
-            connection.register("batch", shielded(table.name, batch))
-            # Arrow has text where the lake has UUID and JSON: the insert casts
-            connection.execute(f"INSERT INTO {table.name} BY NAME SELECT * FROM batch")
-            connection.unregister("batch")
+            for slice_ in day_slices(batch) if table.partition_by == "day" else (batch,):
+                connection.register("batch", shielded(table.name, slice_))
+                # Arrow has text where the lake has UUID and JSON: the insert casts
+                connection.execute(f"INSERT INTO {table.name} BY NAME SELECT * FROM batch")
+                connection.unregister("batch")
+                self.session.on_wait()
 
     def _gap(self, epoch: int, move: Move, cause: str) -> pa.Table:
         row = {

@@ -1,4 +1,4 @@
-"""Advisory locks beside a SQLite catalog: one land process, and one bulk writer at a time."""
+"""Advisory locks: one land process and one bulk writer of a SQLite catalog at a time; and which process runs."""
 
 from __future__ import annotations
 
@@ -13,33 +13,62 @@ from warehouse.errors import LakeLockedError
 
 _PAUSE_S = 0.005
 _LOOK_S = 0.01
+_ENDED = frozenset("ZX")
+"""States of a process that has ended and was not reaped yet."""
 
 
-class LandLock:
-    """Held for the life of the one land process of a SQLite catalog; the kernel frees it when the process dies."""
+class LockHeldError(Exception):
+    """Another process holds a `LifeLock`; ``pid`` is its process id as it wrote it, "" where it has not yet."""
 
-    def __init__(self, catalog: str) -> None:
-        """Take it.
+    def __init__(self, path: Path, pid: str) -> None:
+        self.path, self.pid = path, pid
+        super().__init__(f"process {pid or 'unknown'} holds {path}")
+
+
+class LifeLock:
+    """A lock file that one process holds for its life; the kernel frees it when the process ends, however it ends.
+
+    Child processes do not inherit it.
+    """
+
+    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
+        """Acquire it; a holder that is about to end is waited for.
 
         Raises:
-            LakeLockedError: another process holds it; names its pid.
+            LockHeldError: another process holds it.
         """
-        path = Path(f"{catalog}.land.lock")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _got(self._file, wait_s):
             pid = os.pread(self._file, 32, 0).decode(errors="replace").strip()
             os.close(self._file)
-            raise LakeLockedError(catalog, str(path), pid) from None
+            raise LockHeldError(path, pid)
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
-        """Let another process land; harmless when called twice."""
+        """Let another process acquire it; a second call does nothing."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+class LandLock:
+    """Held for the life of the one land process of a SQLite catalog."""
+
+    def __init__(self, catalog: str) -> None:
+        """Acquire it.
+
+        Raises:
+            LakeLockedError: another process holds it; names its pid.
+        """
+        try:
+            self._lock = LifeLock(Path(f"{catalog}.land.lock"))
+        except LockHeldError as error:
+            raise LakeLockedError(catalog, str(error.path), error.pid) from None
+
+    def release(self) -> None:
+        """Let another process land; a second call does nothing."""
+        self._lock.release()
 
 
 @contextmanager
@@ -85,15 +114,35 @@ def held_share(catalog: str, seconds: float) -> float:
     return held / looks if looks else 0.0
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this host has that number now, whoever owns it."""
+def alive(pid: int, born: int | None = None) -> bool:
+    """Whether process ``pid`` of this host lives, whoever owns it.
+
+    Args:
+        pid: its process id. Ids are used again.
+        born: when it began, by `born_at`; with it a later process of the same id is not taken for it. None: unknown.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    state, began = _stat(pid)
+    return state not in _ENDED and (born is None or began is None or began == born)
+
+
+def born_at(pid: int) -> int | None:
+    """Return when process ``pid`` began, in clock ticks since the boot; None: it has ended, or there is no /proc."""
+    return _stat(pid)[1]
+
+
+def _stat(pid: int) -> tuple[str, int | None]:
+    """State and start time: fields 3 and 22 of /proc/PID/stat (proc(5)); the name before them may hold anything."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return fields[0].decode(), int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return "", None
 
 
 def _got(file: int, wait_s: float) -> bool:

@@ -30,12 +30,12 @@ def migrate(connection: duckdb.DuckDBPyConnection, catalog: str, *, now: int) ->
         LakeNewerError: a newer Tailrace wrote the lake.
         LakeRefusedError: a column changed its type in a way that DuckLake cannot follow.
     """
-    have = _columns(connection)
-    digest = _digest()
-    found = _version(connection) if "lake_version" in have else (0, "")
+    have = columns(connection)
+    here = digest()
+    found = version(connection) if "lake_version" in have else (0, "")
     if found[0] > LAKE_VERSION:
         raise LakeNewerError(catalog, found[0], LAKE_VERSION)
-    if found == (LAKE_VERSION, digest):
+    if found == (LAKE_VERSION, here):
         return
     for table in TABLES:
         if table.name not in have:
@@ -48,7 +48,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, catalog: str, *, now: int) ->
             connection.execute(f"COMMENT ON VIEW {question.name} IS {quoted(question.doc)}")
     connection.execute(_VERSIONS)
     at = datetime.fromtimestamp(now / 1e6, UTC)
-    connection.execute("INSERT INTO lake_version VALUES (?, ?, ?)", [LAKE_VERSION, digest, at])
+    connection.execute("INSERT INTO lake_version VALUES (?, ?, ?)", [LAKE_VERSION, here, at])
     log.info("lake_migrated", catalog=catalog, version=LAKE_VERSION, was=found[0])
 
 
@@ -58,7 +58,7 @@ def require_current(connection: duckdb.DuckDBPyConnection, catalog: str) -> None
     Raises:
         LakeOlderError: an older Tailrace wrote it, and land has not brought it forward yet.
     """
-    have = _columns(connection)
+    have = columns(connection)
     missing = [t.name for t in TABLES if not {c.name for c in t.columns} <= set(have.get(t.name, {}))]
     if missing:
         raise LakeOlderError(catalog, missing)
@@ -142,7 +142,7 @@ def _extend(connection: duckdb.DuckDBPyConnection, table: Table, have: dict[str,
         if column.name not in have:
             connection.execute(f'ALTER TABLE {table.name} ADD COLUMN "{column.name}" {column.duckdb}')
             log.info("column_added", table=table.name, column=column.name)
-        elif have[column.name] != _spelled(connection, column.duckdb):
+        elif have[column.name] != spelled(connection, column.duckdb):
             _widen(connection, table, column.name, column.duckdb, catalog)
         _comment(connection, table, column.name)
     _partition(connection, table)
@@ -163,7 +163,8 @@ def _comment(connection: duckdb.DuckDBPyConnection, table: Table, column: str) -
         connection.execute(f'COMMENT ON COLUMN {table.name}."{column}" IS {quoted(doc)}')
 
 
-def _columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+def columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    """Return table -> column -> type of the lake as it is."""
     have: dict[str, dict[str, str]] = {}
     for table, column, kind in connection.execute(
         "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = ? AND NOT internal",
@@ -173,19 +174,21 @@ def _columns(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]
     return have
 
 
-def _spelled(connection: duckdb.DuckDBPyConnection, kind: str) -> str:
+def spelled(connection: duckdb.DuckDBPyConnection, kind: str) -> str:
     """Return DuckDB's own spelling of ``kind``, to compare with what a table reports."""
     return str(connection.execute(f"SELECT typeof(NULL::{kind})").fetchone()[0])  # type: ignore[index]
 
 
-def _version(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
+def version(connection: duckdb.DuckDBPyConnection) -> tuple[int, str]:
+    """Return the version of the lake, and the digest of what the Tailrace declared that migrated it last."""
     row = connection.execute(
         "SELECT version, digest FROM lake_version ORDER BY version DESC, migrated_at DESC"
     ).fetchone()
     return (row[0], row[1]) if row else (0, "")
 
 
-def _digest() -> str:
+def digest() -> str:
+    """Return a digest of everything that this Tailrace declares: tables, comments, views."""
     parts = [
         f"{t.name} {t.doc} {t.partition_by} {t.sorted_by} {c.name} {c.duckdb} {column_doc(t, c.name)}"
         for t in TABLES

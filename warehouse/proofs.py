@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import duckdb
 
@@ -14,6 +13,21 @@ from schemas.topics import EVENTS
 _SHOWN = 20
 _MANY_ROWS = {"rollups": "dims, series, second", "embeddings": "call_id, side"}
 """Tables where one record is many rows, and what tells them apart."""
+_SPANS = """
+WITH spans AS (
+    SELECT DISTINCT source_epoch AS e, source_partition AS p, source_from AS a, source_to AS b FROM rollups
+    WHERE source_partition IS NOT NULL
+)
+SELECT e, p, a, b,
+    max(b) OVER (PARTITION BY e, p ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS upto
+FROM spans
+"""
+_HOLES = f"""
+WITH holes AS (SELECT e, p, upto AS a, a AS b FROM spans WHERE a > upto)
+SELECT h.e, h.p, h.a, h.b, count(*) AS calls
+FROM raw_calls AS c ASOF JOIN holes AS h ON c._epoch = h.e AND c._partition = h.p AND c._offset >= h.a
+WHERE c._offset < h.b AND NOT coalesce(c._dup, false) GROUP BY ALL ORDER BY 1, 2, 3 LIMIT {_SHOWN}
+"""
 _ADJUSTED_DAYS = "SELECT DISTINCT day FROM cost_adjustments ORDER BY 1"
 _COSTS = f"""
 WITH adjusted AS (
@@ -55,6 +69,8 @@ class PartitionReport:
     """Positions in ``gaps``."""
     retired: int
     """Positions whose rows retention has dropped since."""
+    no_record: int = 0
+    """Positions that the log has no record for, as ``no_record_ranges`` has them."""
 
 
 def _landed(topic: str) -> str:
@@ -83,13 +99,17 @@ def partitions(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> 
             ), retired AS (
                 SELECT _epoch, _partition, sum(positions)::BIGINT AS retired FROM retired_days
                 WHERE topic = $1 GROUP BY ALL
+            ), empty AS (
+                SELECT _epoch, _partition, sum(to_offset - from_offset)::BIGINT AS no_record FROM no_record_ranges
+                WHERE topic = $1 GROUP BY ALL
             )
             SELECT l.topic, l.epoch, l.partition, l.start_offset, l.next_offset, coalesce(n.landed, 0),
-                coalesce(n.dead, 0), coalesce(g.lost, 0), coalesce(r.retired, 0)
+                coalesce(n.dead, 0), coalesce(g.lost, 0), coalesce(r.retired, 0), coalesce(e.no_record, 0)
             FROM ledger AS l
             LEFT JOIN landed AS n ON n._epoch = l.epoch AND n._partition = l.partition
             LEFT JOIN lost AS g ON g._epoch = l.epoch AND g.partition = l.partition
             LEFT JOIN retired AS r ON r._epoch = l.epoch AND r._partition = l.partition
+            LEFT JOIN empty AS e ON e._epoch = l.epoch AND e._partition = l.partition
             WHERE l.topic = $1 ORDER BY 2, 3
             """,
             [topic],
@@ -99,18 +119,18 @@ def partitions(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> 
 
 
 def positions(connection: duckdb.DuckDBPyConnection, reports: Sequence[PartitionReport]) -> list[Problem]:
-    """For llm.events all that was consumed is accounted for; elsewhere markers take positions too."""
+    """For llm.events every position is accounted for; of other topics, positions without a record are not kept."""
     problems = []
     for report in reports:
         where = f"{report.topic}[{report.partition}] epoch {report.epoch}"
         consumed = report.next - report.start
-        found = report.landed + report.dead + report.lost + report.retired
+        found = report.landed + report.dead + report.lost + report.retired + report.no_record
         if found > consumed or (report.topic == EVENTS and found != consumed):
             # which positions a retired day held is not kept, only how many
             spans = _missing(connection, report) if report.topic == EVENTS and not report.retired else []
             detail = (
                 f"{consumed} consumed, {report.landed} landed + {report.dead} dead + {report.lost} lost "
-                f"+ {report.retired} retired = {found}"
+                f"+ {report.retired} retired + {report.no_record} without a record = {found}"
             )
             problems.append(Problem("positions", where, detail + (f"; without a row: {spans}" if spans else "")))
     return problems
@@ -122,6 +142,8 @@ def _missing(connection: duckdb.DuckDBPyConnection, report: PartitionReport) -> 
         WITH covered AS (
             SELECT _offset AS a, _offset + 1 AS b FROM ({_landed(EVENTS)}) WHERE _epoch = $1 AND _partition = $2
             UNION ALL SELECT from_offset, to_offset FROM gaps WHERE topic = $5 AND _epoch = $1 AND partition = $2
+            UNION ALL SELECT from_offset, to_offset FROM no_record_ranges
+            WHERE topic = $5 AND _epoch = $1 AND _partition = $2
             UNION ALL SELECT $3, $3 UNION ALL SELECT $4, $4
         ), ordered AS (
             SELECT a, max(b) OVER (ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS upto FROM covered
@@ -156,6 +178,36 @@ def doubles(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> lis
     return problems
 
 
+def ranges(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
+    """A position without a record has no row, and is in one range: else a lost row and it would cancel out."""
+    if connection.execute("SELECT count(*) FROM no_record_ranges").fetchone() == (0,):
+        return []
+    overlaps = connection.execute(
+        f"""
+        WITH spans AS (
+            SELECT _epoch AS e, _partition AS p, from_offset AS a, to_offset AS b FROM no_record_ranges
+            WHERE topic = $1
+            UNION ALL SELECT _epoch, partition, from_offset, to_offset FROM gaps
+            WHERE topic = $1 AND to_offset > from_offset
+        )
+        SELECT e, p, a, b - 1, 'in two ranges' FROM spans
+        QUALIFY a < max(b) OVER (PARTITION BY e, p ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        ORDER BY 1, 2, 3 LIMIT {_SHOWN}
+        """,
+        [EVENTS],
+    ).fetchall()
+    rows = connection.execute(
+        f"""
+        SELECT n._epoch, n._partition, n._offset, n._offset, 'a row, and in a range without records'
+        FROM ({_landed(EVENTS)}) AS n ASOF JOIN (FROM no_record_ranges WHERE topic = $1) AS r
+            ON n._epoch = r._epoch AND n._partition = r._partition AND n._offset >= r.from_offset
+        WHERE n._offset < r.to_offset ORDER BY 1, 2, 3 LIMIT {_SHOWN}
+        """,
+        [EVENTS],
+    ).fetchall()
+    return [Problem("doubles", f"{EVENTS}[{p}]@{a}..{b} epoch {e}", why) for e, p, a, b, why in [*overlaps, *rows]]
+
+
 def ledger(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> list[Problem]:
     """The ledger may not stand below a landed position, nor a row where the ledger knows no partition."""
     problems = []
@@ -182,39 +234,20 @@ def ledger(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> list
 
 
 def tiles(connection: duckdb.DuckDBPyConnection) -> tuple[int, list[Problem]]:
-    """Source spans of rollups may not overlap; a hole between two may hold no call that counts."""
-    spans = connection.execute(
-        """
-        WITH spans AS (
-            SELECT DISTINCT source_epoch AS e, source_partition AS p, source_from AS a, source_to AS b FROM rollups
-            WHERE source_partition IS NOT NULL
-        )
-        SELECT e, p, a, b,
-            max(b) OVER (PARTITION BY e, p ORDER BY a, b ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-        FROM spans ORDER BY 1, 2, 3
-        """
+    """Source spans of rollups may not overlap; a hole between two may hold no call that counts.
+
+    Spans are many, one a batch and partition of meter: they stay in DuckDB, which has a memory limit.
+    """
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE spans AS {_SPANS}")
+    (count,) = connection.execute("SELECT count(*) FROM spans").fetchone() or (0,)
+    overlaps = connection.execute(
+        f"SELECT e, p, a, least(b, upto) - 1 FROM spans WHERE a < upto ORDER BY 1, 2, 3 LIMIT {_SHOWN}"
     ).fetchall()
-    problems, holes = [], []
-    for epoch, partition, start, end, upto in spans:
-        where = f"{EVENTS}[{partition}] epoch {epoch}"
-        if upto is not None and start < upto:
-            problems.append(Problem("tiles", where, f"rollups count {start}..{min(upto, end) - 1} twice"))
-        elif upto is not None and start > upto:
-            holes.append((epoch, partition, upto, start))
-    problems += [p for hole in holes[:10_000] if (p := _hole(connection, *hole))]
-    return len(spans), problems[:_SHOWN]
-
-
-def _hole(connection: duckdb.DuckDBPyConnection, epoch: int, partition: int, start: int, end: int) -> Problem | None:
-    row = connection.execute(
-        "SELECT count(*) FROM raw_calls WHERE _epoch = ? AND _partition = ? AND _offset >= ? AND _offset < ? "
-        "AND NOT coalesce(_dup, false)",
-        [epoch, partition, start, end],
-    ).fetchone()
-    calls: Any = row[0] if row else 0
-    if not calls:
-        return None
-    return Problem("tiles", f"{EVENTS}[{partition}] epoch {epoch}", f"{calls} calls of {start}..{end - 1} in no rollup")
+    holes = connection.execute(_HOLES).fetchall()
+    connection.execute("DROP TABLE spans")
+    problems = [(e, p, f"rollups count {a}..{b} twice") for e, p, a, b in overlaps]
+    problems += [(e, p, f"{calls} calls of {a}..{b - 1} in no rollup") for e, p, a, b, calls in holes]
+    return count, [Problem("tiles", f"{EVENTS}[{p}] epoch {e}", detail) for e, p, detail in problems][:_SHOWN]
 
 
 def costs(connection: duckdb.DuckDBPyConnection) -> list[Problem]:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
+from schemas.errors import TailraceError
+from warehouse.answer import Answer
+from warehouse.catalog_copy import readable
 from warehouse.connect import LakeConfig, connect, let_go, quoted
-from warehouse.errors import LakeUnavailableError, QueryFailedError
+from warehouse.errors import LakeDamagedError, LakeUnavailableError, QueryFailedError
 from warehouse.questions import QUESTIONS, Question
 from warehouse.sandbox import REMEDY, check
 
+T = TypeVar("T")
 MOST_BYTES = 512 * 1024 * 1024
 """Of one answer: DuckDB's memory limit ends where the rows are handed over."""
 _BATCH_ROWS = 2_048
@@ -26,6 +34,10 @@ _KINDS: dict[str, type[Exception]] = {
     "TransactionContext": duckdb.TransactionException,
 }
 """How DuckDB begins its messages."""
+_DAMAGED = re.compile(
+    r"Invalid Input Error: .*\.parquet'|too small to be a Parquet file|don't know what type|TProtocol"
+)
+"""How DuckDB's messages about a file begin that is not the one that was written; its Thrift reader names none."""
 
 
 class ReadOnlyLake:
@@ -36,6 +48,9 @@ class ReadOnlyLake:
         self._name = name
         self._timeout_s = timeout_s
         self._one = threading.Lock()
+        self.of_a_copy = False
+        """Whether the catalog is a copy of one moment: then later snapshots are seen by another connection only."""
+        self._remove_copy: Callable[[], None] = lambda: None
 
     @classmethod
     def open(cls, config: LakeConfig, *, timeout_s: float = 60.0) -> ReadOnlyLake:
@@ -45,14 +60,22 @@ class ReadOnlyLake:
             LakeMissingError: no catalog there.
             LakeUnavailableError: it does not answer; retry.
         """
-        connection = connect(replace(config, temp_dir=""), read_only=True)
+        name = config.name
+        config, remove_copy = readable(config)
+        try:
+            connection = connect(replace(config, temp_dir=""), read_only=True)
+        except BaseException:
+            remove_copy()
+            raise
         if config.on_sqlite:
             # the catalog stays attached, but DuckDB asks again when it opens a second handle to it
             connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, _catalog_files(config)))}]")
         connection.execute(f"SET allowed_directories = [{quoted(config.data_path.rstrip('/') + '/')}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        return cls(connection, name=config.name, timeout_s=timeout_s)
+        lake = cls(connection, name=name, timeout_s=timeout_s)
+        lake.of_a_copy, lake._remove_copy = config.name != name, remove_copy
+        return lake
 
     def query(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
         """Run one SELECT and return its rows.
@@ -64,22 +87,50 @@ class ReadOnlyLake:
         """
         statement = check(sql)
         with self._one:
-            timer = threading.Timer(self._timeout_s, self._connection.interrupt)
+            fetch = self._limited()
+            return fetch(
+                lambda: _bounded(self._connection.execute(statement, list(params)).to_arrow_reader(_BATCH_ROWS))
+            )
+
+    @contextmanager
+    def answer(self, sql: str) -> Iterator[Answer]:
+        """Bind one SELECT and yield its answer, whose rows are read as they are asked for, however many they are.
+
+        Raises as ``query``, also while the rows are read. The limit of time counts what DuckDB works, and not what the
+        reader of the rows does between two batches.
+        """
+        statement = check(sql)
+        with self._one:
+            fetch = self._limited()
+            yield fetch(lambda: Answer(self._connection.sql(statement), fetch))
+
+    def _limited(self) -> Callable[[Callable[[], T]], T]:
+        """Return what runs the steps of one query: within the limit of time, with errors that are ours."""
+        left = self._timeout_s
+
+        def fetch(step: Callable[[], T]) -> T:
+            nonlocal left
+            timer = threading.Timer(max(left, 0), self._connection.interrupt)
             timer.daemon = True
+            began = time.monotonic()
             timer.start()
             try:
-                return _bounded(self._connection.execute(statement, list(params)).to_arrow_reader(_BATCH_ROWS))
+                return step()
             except duckdb.Error as error:
                 raise self._told(error, type(error)) from error
-            except (pa.ArrowException, OSError) as error:  # after the first rows pyarrow tells, in DuckDB's words
-                raise self._told(
-                    error, next((k for w, k in _KINDS.items() if str(error).startswith(w)), None)
-                ) from error
+            except (pa.ArrowException, OSError) as error:  # after the first rows pyarrow raises, with DuckDB's message
+                kind = next((k for w, k in _KINDS.items() if str(error).startswith(w)), None)
+                raise self._told(error, kind) from error
             finally:
                 timer.cancel()
+                left -= time.monotonic() - began
 
-    def _told(self, error: Exception, kind: type[Exception] | None) -> QueryFailedError | LakeUnavailableError:
+        return fetch
+
+    def _told(self, error: Exception, kind: type[Exception] | None) -> TailraceError:
         said = str(error).strip()
+        if _DAMAGED.search(said.splitlines()[0]):
+            return LakeDamagedError(self._name, said.splitlines()[0])
         if kind is duckdb.InterruptException:
             return QueryFailedError(f"it ran longer than {self._timeout_s:g} s", "filter on day, or raise the limit")
         if kind is duckdb.OutOfMemoryException:
@@ -98,6 +149,7 @@ class ReadOnlyLake:
     def close(self) -> None:
         """Give the catalog back."""
         let_go(self._connection)
+        self._remove_copy()
 
     def __enter__(self) -> ReadOnlyLake:
         return self

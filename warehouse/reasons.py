@@ -26,18 +26,22 @@ CASE
     ELSE score >= 0 AND score < 0.5
 END
 """
+_DRAWN = """
+coalesce(status, 'ok') = 'ok' AND left(sha256($seed || '/healthy/' || id::VARCHAR), 8) < $healthy_below
+"""
+CALLS = f"SELECT count(*) FROM raw_calls WHERE day >= $first AND day <= $last AND {_INSIDE}"
 # $first, $last: days of the window; $before: first day of calls that a late word may be about.
 # Hashed texts can be no test, vectors have none.
 _USABLE = f"""
 WITH looked_at AS (
     SELECT id, ts, day, _epoch, _partition, _offset, app, feature, response_id, trace_id,
-        CASE WHEN {_INSIDE} THEN list_filter([
+        CASE WHEN {_INSIDE} THEN coalesce(nullif(list_filter([
             CASE WHEN guardrail_triggered THEN 'guardrail' END,
             CASE WHEN status = 'blocked' OR blocked_by IS NOT NULL THEN 'blocked' END,
             CASE WHEN status = 'error' THEN 'error' END,
             CASE WHEN refused OR list_contains($refused::VARCHAR[], lower(finish_reason)) THEN 'refused' END,
             CASE WHEN list_contains($truncated::VARCHAR[], lower(finish_reason)) THEN 'truncated' END
-        ], lambda reason: reason IS NOT NULL) ELSE [] END AS own,
+        ], lambda reason: reason IS NOT NULL), []), CASE WHEN {_DRAWN} THEN ['healthy'] END, []) ELSE [] END AS own,
         id IN (SELECT call_id FROM said) OR id IN (SELECT id FROM drifted) AS by_id,
         response_id IN (SELECT response_id FROM said) AS by_response,
         trace_id IN (SELECT trace_id FROM said) AS by_trace
@@ -55,12 +59,18 @@ WHERE (len(l.own) > 0 OR by_id OR by_response OR by_trace)
     -- names both sides, so it stays above the join: below it, it would decode the texts of all calls (120 ms, not 24)
     AND CASE WHEN l.id IS NOT NULL THEN trim(c.input_text) <> '' END
 """
+# a comment beside a thumb up is praise; one alone may be anything, and a reviewer decides
 _SAID = f"""
 SELECT call_id, response_id, trace_id, ts, id AS feedback_id,
-    CASE kind WHEN 'thumbs' THEN 'thumbs_down' WHEN 'rating' THEN 'low_rating' ELSE 'edited' END AS reason
+    CASE kind WHEN 'thumbs' THEN 'thumbs_down' WHEN 'rating' THEN 'low_rating' WHEN 'comment' THEN 'comment'
+        ELSE 'edited' END AS reason
 FROM feedback
 WHERE day >= $first AND day <= $last AND {_INSIDE}
-    AND ((kind = 'thumbs' AND score < 0) OR (kind = 'rating' AND score < 0.5) OR (kind = 'edit' AND edited <> ''))
+    AND ((kind = 'thumbs' AND score < 0) OR (kind = 'rating' AND score < 0.5) OR (kind = 'edit' AND edited <> '')
+        OR (kind = 'comment' AND trim(comment) <> '' AND coalesce(score, 0) <= 0 AND coalesce(call_id, uuid()) NOT IN (
+            SELECT call_id FROM feedback
+            WHERE day >= $first AND day <= $last AND call_id IS NOT NULL AND score > 0 AND kind IN ('thumbs', 'rating')
+        )))
 UNION ALL
 SELECT call_id, response_id, trace_id, ts, NULL, 'low_score:' || name
 FROM evals WHERE day >= $first AND day <= $last AND {_INSIDE} AND dataset IS NULL AND {_LOW}
@@ -95,12 +105,17 @@ UNION ALL
 SELECT id, 'drift', NULL, NULL FROM drifted
 """,
     "marked": """
-SELECT u.id, u.day, u._epoch, u._partition, u._offset, u.app, u.feature, list_concat(u.own, j.reasons) AS reasons,
-    list_transform(list_concat(u.own, j.reasons), lambda reason: 1 + len($kinds::VARCHAR[])
-        - list_position($kinds::VARCHAR[], split_part(reason, ':', 1))) AS weights
-FROM usable AS u
-LEFT JOIN (SELECT id, list_sort(list(DISTINCT reason)) AS reasons FROM judged GROUP BY id) AS j USING (id)
-WHERE len(u.own) > 0 OR j.id IS NOT NULL
+WITH all_reasons AS (
+    SELECT u.*, CASE WHEN j.id IS NULL THEN u.own
+        ELSE list_concat(list_filter(u.own, lambda reason: reason <> 'healthy'), j.reasons) END AS reasons
+    FROM usable AS u
+    LEFT JOIN (SELECT id, list_sort(list(DISTINCT reason)) AS reasons FROM judged GROUP BY id) AS j USING (id)
+    WHERE len(u.own) > 0 OR j.id IS NOT NULL
+)
+SELECT id, day, _epoch, _partition, _offset, app, feature, reasons,
+    list_transform(reasons, lambda reason: CASE WHEN reason = 'healthy' THEN 0 ELSE 1 + len($kinds::VARCHAR[])
+        - list_position($kinds::VARCHAR[], split_part(reason, ':', 1)) END) AS weights
+FROM all_reasons
 """,
     "frequent": """
 SELECT app, feature FROM marked GROUP BY app, feature
@@ -113,7 +128,7 @@ SELECT m.* EXCLUDE (weights), list_sum(weights)::BIGINT AS severity, list_max(we
 FROM marked AS m LEFT JOIN frequent AS f ON f.app = m.app AND f.feature IS NOT DISTINCT FROM m.feature
 """,
 }
-STRATA = "SELECT count(*) FROM failed GROUP BY app, stratum_feature, gravest"
+STRATA = "SELECT count(*), gravest > 0 FROM failed GROUP BY app, stratum_feature, gravest"
 CHOSEN = """
 CREATE OR REPLACE TEMP TABLE chosen AS
 WITH strata AS (

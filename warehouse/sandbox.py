@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from schemas.tables import TABLES
+from warehouse.connect import quoted
 from warehouse.errors import QueryFailedError, QueryRefusedError
 from warehouse.questions import QUESTIONS
 
@@ -44,17 +45,17 @@ def check(sql: str) -> str:
         QueryRefusedError: it writes, reads files, or is more than one statement.
         QueryFailedError: it does not parse.
     """
-    try:
-        statements = duckdb.extract_statements(sql)
-    except duckdb.Error as error:
-        raise QueryFailedError(str(error).strip(), REMEDY) from error
+    statements = _parsed(sql)
     if len(statements) != 1:
         raise QueryRefusedError(f"{len(statements)} statements (PIVOT without IN counts as two)", REMEDY)
     statement = statements[0]
     text = statement.query.strip().rstrip(";")
     inner = text
     if statement.type == duckdb.StatementType.EXPLAIN:
-        inner = _EXPLAIN.sub("", text, count=1)
+        found = _EXPLAIN.match(text)  # at the start alone: a comment before it may hold the word, too
+        if found is None:
+            raise QueryRefusedError("a comment stands before EXPLAIN", "put it behind")
+        inner = text[found.end() :]
     elif statement.type != duckdb.StatementType.SELECT:
         raise QueryRefusedError(f"{statement.type.name} statements do not only read", REMEDY)
     nodes = list(_nodes(_tree(inner)))
@@ -64,14 +65,34 @@ def check(sql: str) -> str:
     return text
 
 
+def split(sql: str) -> list[str]:
+    """Return the statements of ``sql`` one by one, unchecked.
+
+    Raises:
+        QueryFailedError: it does not parse.
+    """
+    texts = [statement.query.strip().rstrip(";") for statement in _parsed(sql)]
+    return texts if all(texts) else [sql]  # DuckDB makes two of a PIVOT without IN, and gives neither a text
+
+
+def _parsed(sql: str) -> list[duckdb.Statement]:
+    if "\0" in sql or (not sql.isascii() and any("\ud800" <= c <= "\udfff" for c in sql)):
+        raise QueryFailedError("it holds a NUL, or bytes that are not UTF-8", "write it as text in UTF-8")
+    try:
+        return duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryFailedError(str(error).strip(), REMEDY) from error
+
+
 def _tree(sql: str) -> Any:
     with duckdb.connect(config={"autoload_known_extensions": "false", "enable_external_access": "false"}) as parser:
-        row = parser.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+        # as a literal: DuckDB imports pandas, half a second, to see whether a parameter is one of its values
+        row = parser.execute(f"SELECT json_serialize_sql({quoted(sql)})").fetchone()
     try:
-        tree = json.loads(row[0]) if row else {"error": True}
+        tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
     except RecursionError:
         raise QueryRefusedError("it is nested too deeply to be checked", REMEDY) from None
-    if tree.get("error"):
+    if tree.get("error") or len(tree.get("statements", ())) != 1:
         raise QueryRefusedError(str(tree.get("error_message", "it cannot be checked")), REMEDY)
     return tree
 

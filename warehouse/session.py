@@ -56,7 +56,7 @@ class Session:
         """Transactions that were rolled back and tried again."""
         self.retry_for_s = 30.0
         self.on_wait: Callable[[], None] = lambda: None
-        """Called before every wait for another writer; land beats here."""
+        """Called before every wait for another writer and between two inserts of a transaction; land beats here."""
         self._lander = lander
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._written = written.of(config.data_path) if config.on_disk else None
@@ -115,7 +115,7 @@ class Session:
                     self._kept.release()
                 return
             except (duckdb.Error, AgainError, OSError) as error:
-                unknown = committing and not _transient(error)
+                unknown = committing and not is_transient(error)
                 if self._kept and unknown:
                     self._kept.put_back()  # at once: readers may see the commit already
                 elif self._kept and committing:
@@ -171,7 +171,7 @@ class Session:
         if isinstance(error, duckdb.OutOfMemoryException) or _NO_MEMORY in str(error):
             self.drop()
             raise LakeMemoryError(self.config.name, rows, first) from error
-        if _transient(error):
+        if is_transient(error):
             return
         self.drop()
         if isinstance(error, (duckdb.InternalException, duckdb.FatalException)):
@@ -201,7 +201,7 @@ class Session:
         return connection
 
 
-def _transient(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether nothing was committed and another try may help."""
     data = isinstance(error, (duckdb.DataError, duckdb.BinderException, duckdb.ParserException))
     return isinstance(error, AgainError) or (not data and any(sign in str(error).lower() for sign in _TRANSIENT))

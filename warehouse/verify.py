@@ -18,19 +18,22 @@ from schemas.tables import (
     GAPS,
     LATE_DUPLICATES,
     LEDGER,
+    NO_RECORD_RANGES,
     RAW_CALLS,
     RETIRED_DAYS,
     ROLLUPS,
     TABLES,
     TABLES_OF,
 )
+from schemas.topics import EVENTS
 from warehouse import proofs
-from warehouse.connect import LAKE, LakeConfig, connect, let_go
+from warehouse.connect import LAKE, LakeConfig
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.migrate import require_current
 from warehouse.proofs import PartitionReport, Problem
+from warehouse.reading import reading
 
-_SHARED = frozenset({DEAD.name, LEDGER.name, GAPS.name, RETIRED_DAYS.name})
+_SHARED = frozenset({DEAD.name, LEDGER.name, GAPS.name, NO_RECORD_RANGES.name, RETIRED_DAYS.name})
 """What the count of every topic leans on."""
 _DUPLICATES = """
 SELECT count(*) FILTER (NOT near), count(*) FILTER (conflict)
@@ -66,36 +69,37 @@ def verify(config: LakeConfig) -> VerifyReport:
         LakeUnavailableError: it does not answer; retry.
         LakeOlderError: no Tailrace of this version has written to it yet.
     """
-    connection = connect(config, read_only=True)
-    try:
-        require_current(connection, config.name)
-        connection.execute("BEGIN TRANSACTION")
-        (snapshot,) = connection.execute(f"SELECT max(snapshot_id) FROM ducklake_snapshots('{LAKE}')").fetchone() or (
-            0,
-        )
-        files, broken, problems = _files(connection, config)
-        # a scan over a harmed file ends with an error: what needs none of its table is checked all the same
-        topics = [t for t, names in TABLES_OF.items() if not broken & {*names, *_SHARED}]
-        partitions = proofs.partitions(connection, topics)
-        problems += proofs.positions(connection, partitions)
-        problems += proofs.doubles(connection, topics)
-        spans = late = conflicts = 0
-        if LEDGER.name not in broken:
-            problems += proofs.ledger(connection, topics)
-        if not broken & {ROLLUPS.name, RAW_CALLS.name}:
-            spans, tiles = proofs.tiles(connection)
-            problems += tiles
-        if not broken & {COST_ADJUSTMENTS.name, RAW_CALLS.name}:
-            problems += proofs.costs(connection)
-        if LATE_DUPLICATES.name not in broken:
-            late, conflicts = connection.execute(_DUPLICATES).fetchone() or (0, 0)
-        return VerifyReport(
-            not problems, snapshot, tuple(partitions), spans, files, late, conflicts, problems=tuple(problems)
-        )
-    except duckdb.IOException as error:
-        raise LakeUnavailableError(config.name, "verify", first_line(error)) from error
-    finally:
-        let_go(connection)
+    with reading(config) as (connection, read):
+        try:
+            return _verified(connection, read, config.name)
+        except duckdb.IOException as error:
+            raise LakeUnavailableError(config.name, "verify", first_line(error)) from error
+
+
+def _verified(connection: duckdb.DuckDBPyConnection, config: LakeConfig, name: str) -> VerifyReport:
+    require_current(connection, name)
+    connection.execute("BEGIN TRANSACTION")
+    (snapshot,) = connection.execute(f"SELECT max(snapshot_id) FROM ducklake_snapshots('{LAKE}')").fetchone() or (0,)
+    files, broken, problems = _files(connection, config)
+    # a scan over a harmed file ends with an error: what needs none of its table is checked all the same
+    topics = [t for t, names in TABLES_OF.items() if not broken & {*names, *_SHARED}]
+    partitions = proofs.partitions(connection, topics)
+    problems += proofs.positions(connection, partitions)
+    problems += proofs.doubles(connection, topics)
+    problems += proofs.ranges(connection) if EVENTS in topics else []
+    spans = late = conflicts = 0
+    if LEDGER.name not in broken:
+        problems += proofs.ledger(connection, topics)
+    if not broken & {ROLLUPS.name, RAW_CALLS.name}:
+        spans, tiles = proofs.tiles(connection)
+        problems += tiles
+    if not broken & {COST_ADJUSTMENTS.name, RAW_CALLS.name}:
+        problems += proofs.costs(connection)
+    if LATE_DUPLICATES.name not in broken:
+        late, conflicts = connection.execute(_DUPLICATES).fetchone() or (0, 0)
+    return VerifyReport(
+        not problems, snapshot, tuple(partitions), spans, files, late, conflicts, problems=tuple(problems)
+    )
 
 
 def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[int, set[str], list[Problem]]:

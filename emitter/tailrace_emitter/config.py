@@ -5,6 +5,27 @@ import sys
 from pathlib import Path
 from typing import Mapping, Optional
 
+USER_MODES = ("auto", "all", "plain")
+HOME_KEY = "user.key"
+"""File in the home with the key that it has made for pseudonyms."""
+VARIABLES = {
+    "TAILRACE_APP": "Name of the app; default: the name of the script.",
+    "TAILRACE_BOOTSTRAP_SERVERS": "Kafka, `host:port,...`. Without it events are counted and dropped.",
+    "TAILRACE_TOPIC": "Topic of the events; default: `llm.events` behind TAILRACE_TOPIC_PREFIX.",
+    "TAILRACE_TOPIC_PREFIX": "Put before `llm.events`, as `kafka.prefix` is.",
+    "TAILRACE_ENV": "prod, staging, ...",
+    "TAILRACE_RELEASE": "Release of the app; default: the commit of the working directory.",
+    "TAILRACE_CONTENT_MODE": "full, redacted, hashed or none; default: redacted.",
+    "TAILRACE_USER_KEY": "Key under which every user becomes a pseudonym.",
+    "TAILRACE_USER_KEY_FILE": "File with that key.",
+    "TAILRACE_USER_MODE": "auto, all or plain: which users become pseudonyms; default: auto.",
+    "TAILRACE_HOME": "Folder of a Tailrace on this machine; its key of pseudonyms is used where none was set.",
+    "TAILRACE_DISABLED": "1: record nothing.",
+    "TAILRACE_EXIT_S": "Longest wait for Kafka at the end of a process, seconds; default: 2.",
+    "TAILRACE_SIGTERM": "0: do not flush on a SIGTERM that the app does not handle.",
+}
+"""Every variable that the emitter reads -> what it means. ``tailrace`` accepts these names and refuses unknown ones."""
+
 _RELEASE_NAMES = ("TAILRACE_RELEASE", "GIT_COMMIT", "GIT_SHA", "SOURCE_VERSION", "GITHUB_SHA", "CI_COMMIT_SHA")
 
 
@@ -34,6 +55,23 @@ def user_key_of(env: Mapping[str, str]) -> Optional[str]:
     if not path:
         return None
     return Path(path).read_text(encoding="utf-8").strip() or None
+
+
+def home_key_of(env: Mapping[str, str]) -> Optional[str]:
+    """The key that the home of this machine has made, where the app may read it; else land replaces ids on arrival."""
+    home = env.get("TAILRACE_HOME")
+    if not home:
+        return None
+    try:
+        return (Path(home) / HOME_KEY).read_text(encoding="utf-8").strip() or None
+    except (OSError, ValueError):
+        return None
+
+
+def user_mode_of(env: Mapping[str, str]) -> str:
+    """Which users become pseudonyms; an unknown word replaces all that can be replaced."""
+    mode = env.get("TAILRACE_USER_MODE", "").strip().lower() or "auto"
+    return mode if mode in USER_MODES else "all"
 
 
 def release_of(env: Mapping[str, str], start: Optional[Path] = None) -> Optional[str]:

@@ -1,9 +1,10 @@
 """Fields that hold for everything recorded inside a block: who asks, for which feature, in which session."""
 
 import contextlib
-from contextvars import ContextVar
-from typing import Any, Dict, Iterator, Mapping
+from contextvars import ContextVar, copy_context
+from typing import Any, Callable, Dict, Iterator, Mapping, TypeVar
 
+T = TypeVar("T")
 _EMPTY: Mapping[str, Any] = {}
 _fields: "ContextVar[Mapping[str, Any]]" = ContextVar("tailrace_fields", default=_EMPTY)
 around_here = _fields.get
@@ -27,3 +28,31 @@ def merged(fields: Dict[str, Any]) -> Dict[str, Any]:
     """``fields`` over those of the blocks around."""
     around = _fields.get()
     return {**around, **fields} if around else fields
+
+
+@contextlib.contextmanager
+def only(fields: Mapping[str, Any]) -> Iterator[None]:
+    """Set the context to exactly ``fields`` inside the block, without the fields of the context around it.
+
+    An adapter reads ``around_here()`` when a request is sent and records under it when the answer is complete: by
+    then another request may be in hand, in this thread or in another.
+    """
+    token = _fields.set(fields)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # a coroutine that was closed in another task
+            _fields.reset(token)
+
+
+def bind(function: Callable[..., T]) -> Callable[..., T]:
+    """Return ``function`` with the current context, for a thread pool: threads do not inherit ``context(...)``.
+
+    ``pool.submit(tailrace_emitter.bind(client.chat.completions.create), model=..., messages=...)``
+    """
+    held = copy_context()
+
+    def bound(*args: Any, **kwargs: Any) -> T:
+        return held.copy().run(function, *args, **kwargs)
+
+    return bound

@@ -5,10 +5,10 @@ import os
 from typing import Any, Callable, Dict, Mapping, Optional, TypeVar, Union, overload
 
 from tailrace_emitter import config, shutdown
-from tailrace_emitter.context import around_here, merged
+from tailrace_emitter.context import around_here, merged, only
 from tailrace_emitter.ids import new_id
 from tailrace_emitter.sender import Lazy, OnDelivery, Sender
-from tailrace_emitter.span import Span, observed
+from tailrace_emitter.span import EVENT_ID, Span, observed
 
 log = logging.getLogger("tailrace_emitter")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +33,8 @@ class Emitter:
         redact: the app's own hook, event (dict) in, event out, in the background thread. If it fails, the content
             is dropped and the event goes.
         user_key: users become ``pseudonym(user, user_key)``; else ``TAILRACE_USER_KEY`` or ``TAILRACE_USER_KEY_FILE``.
+            Without any, users that look like a mail address, a phone number or a name become pseudonyms under the key
+            of ``TAILRACE_HOME``, here or when they land. ``TAILRACE_USER_MODE=plain`` leaves all users as they are.
         queue_max: events that may wait, before and after encoding.
         kafka: librdkafka settings, passed through (SASL, TLS, ...).
         on_delivery: called in the background thread with (event id, topic, partition, offset, error).
@@ -103,7 +105,9 @@ class Emitter:
                 log.warning("tailrace_emitter: the user key cannot be read, users get a random one: %s", problem)
                 key = os.urandom(32)  # unlinkable beats unhashed
             release = self._release or config.release_of(os.environ)
-            self._policy = encode.Policy(**self._said, user_key=key, release=release)
+            mode = config.user_mode_of(os.environ)
+            home_key = config.home_key_of(os.environ) if mode != "plain" and not key else None
+            self._policy = encode.Policy(**self._said, user_key=key, home_key=home_key, user_mode=mode, release=release)
 
     def _encode(self, kind: str, event_id: str, ts_ns: int, fields: Dict[str, Any], ended: bool) -> Any:
         """Runs in the background."""
@@ -115,7 +119,8 @@ class Emitter:
         try:
             if self.disabled:
                 return new_id()
-            return self._sender.put(kind, merged(fields) if kind == "call" else fields, lazy=lazy)
+            event_id = fields.get(EVENT_ID, "")
+            return self._sender.put(kind, merged(fields) if kind == "call" else fields, lazy=lazy, event_id=event_id)
         except Exception:
             log.debug("tailrace_emitter_put_failed", exc_info=True)
             return new_id()
@@ -124,6 +129,7 @@ class Emitter:
         """Record one finished call and return its id, to which feedback can refer.
 
         ``emitter.call("gpt-4o", input="Hi", output="Hello!", input_tokens=8, output_tokens=3, latency_ms=412)``
+        ``help(tailrace_emitter.call)`` lists the fields.
         """
         fields["model"] = model
         try:  # what _put does, without its frame: this is the path an app pays for
@@ -152,7 +158,8 @@ class Emitter:
     def observe(self, function: Any = None, **fields: Any) -> Any:
         """Decorator: one event per call of the function; ``tailrace_emitter.current()`` is its span inside.
 
-        A returned text becomes the output; arguments are not recorded.
+        Its arguments become the input and a returned text the output, both under the content mode;
+        ``observe(content_mode="none")`` records neither.
         """
 
         def wrap(inner: F) -> F:
@@ -171,9 +178,28 @@ class Emitter:
         fields["name"] = name
         return self._put("eval", fields)
 
-    def record(self, fields: Dict[str, Any], lazy: Lazy = None) -> str:
-        """For adapters: a call whose fields are worked out by ``lazy(fields)`` in the background thread."""
-        return self._put("call", fields, lazy)
+    def record(
+        self,
+        fields: Dict[str, Any],
+        lazy: Lazy = None,
+        *,
+        context: Optional[Mapping[str, Any]] = None,
+        event_id: str = "",
+    ) -> str:
+        """For adapters: a call whose fields are worked out by ``lazy(fields)`` in the background thread.
+
+        Args:
+            fields: what is known at once.
+            lazy: returns all fields.
+            context: what ``context.around_here()`` returned when the request was sent. None: what holds now.
+            event_id: a UUID for a call that may be seen twice: events of one id count once. Empty: a new one.
+        """
+        if event_id:
+            fields[EVENT_ID] = event_id
+        if context is None:
+            return self._put("call", fields, lazy)
+        with only(context):
+            return self._put("call", fields, lazy)
 
     def flush(self, timeout: float = 2.0) -> int:
         """Wait until all is delivered or dropped, at most ``timeout`` seconds; how many events still wait."""

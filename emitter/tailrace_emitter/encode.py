@@ -2,8 +2,9 @@
 
 import contextlib
 import copy
+import functools
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional, Union
 from typing import Counter as CounterOf
 
@@ -11,9 +12,12 @@ import msgspec
 
 from tailrace_emitter import event as ev
 from tailrace_emitter import limits
-from tailrace_emitter.clean import clean, json_of, keepable
+from tailrace_emitter.clean import clean, json_of, keepable, text_of
+from tailrace_emitter.field_names import ACCEPTED, MAX_REPORTED, UNKNOWN, cleaned, is_declared, unknown_fields
 from tailrace_emitter.fields import NEST, start_time
-from tailrace_emitter.redact import MODES, apply, pseudonym
+from tailrace_emitter.people import People
+from tailrace_emitter.redact import MODES, apply
+from tailrace_emitter.span import EVENT_ID
 
 Hook = Callable[[Dict[str, Any]], Optional[Dict[str, Any]]]
 Sample = Union[float, Mapping[str, float]]
@@ -37,7 +41,19 @@ class Policy:
     content_sample: Sample = 1.0
     retrieval_text: bool = True
     redact: Optional[Hook] = None
-    user_key: Union[str, bytes, None] = None
+    user_key: Union[str, bytes, None] = field(default=None, repr=False)
+    """Key that was set: of pseudonyms of every user, and of digests in mode ``hashed``."""
+    home_key: Union[str, bytes, None] = field(default=None, repr=False)
+    """Key of the home, used where none was set: of pseudonyms of ids that look personal."""
+    user_mode: str = "auto"
+
+    @functools.cached_property
+    def people(self) -> Optional[People]:
+        """How ids of people are replaced; None: they stay."""
+        key = self.user_key or self.home_key
+        if self.user_mode == "plain" or not key:
+            return None
+        return People(key, every=self.user_mode == "all" or bool(self.user_key))
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,8 @@ class Message:
     key: str
     value: bytes
     counts: CounterOf[str]
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    """Name of a field that the app gave wrong -> what is wrong, to be logged once per name."""
 
 
 def _strip(event: Dict[str, Any]) -> None:
@@ -91,9 +109,13 @@ def _defaults(kind: str, nested: Dict[str, Any], policy: Policy) -> None:
         nested.setdefault("env", policy.env)
     if policy.release and kind == "call":
         nested.setdefault("release", policy.release)
-    user = nested.get("user")
-    if policy.user_key and user is not None:
-        nested["user"] = pseudonym(str(user), policy.user_key)
+    people = policy.people
+    if people is not None:
+        if nested.get("user") is not None:
+            nested["user"] = people.user(text_of(nested["user"]))
+        for name in ("session_id", "tenant"):
+            if isinstance(nested.get(name), str):
+                nested[name] = people.other(nested[name])
 
 
 def _require(kind: str, event: Dict[str, Any], policy: Policy) -> None:
@@ -123,6 +145,21 @@ def _extra(event: Dict[str, Any], strays: Mapping[str, Any], mode: str) -> Dict[
     return extra
 
 
+def _remarks(kind: str, strays: Mapping[str, Any], unknown: Mapping[str, str]) -> Dict[str, str]:
+    """Return a message for each field that was given wrong; names are cleaned, of values only numbers are shown."""
+    remarks = {}
+    for name, path in unknown.items():
+        twice = f"{cleaned(name)} is another name of {path}, and both are given: {cleaned(name)} is ignored"
+        remarks[name] = twice if name in ACCEPTED[kind] else f"unknown field {cleaned(name)}: did you mean {path}?"
+    for path, value in strays.items():
+        if is_declared(kind, path):
+            shown = (
+                str(value)[:40] if isinstance(value, (bool, int, float)) else f"a value of type {type(value).__name__}"
+            )
+            remarks[path] = f"{cleaned(path)}: {shown} does not fit this field and is left out"
+    return remarks
+
+
 def _bring_under(event: Dict[str, Any], strays: Mapping[str, Any], mode: str, policy: Policy) -> None:
     """Redact, cut and mark ``event`` in place."""
     content = event.get("content")
@@ -134,7 +171,7 @@ def _bring_under(event: Dict[str, Any], strays: Mapping[str, Any], mode: str, po
             doc.pop("text", None)
     extra = _extra(event, strays, mode)
     if extra:
-        event["extra"] = extra
+        event["extra"] = extra if policy.people is None else policy.people.extra(extra)
     cut = False
     if mode != "none":
         cut = limits.cut_texts(event, limits.CONTENT_BYTES + limits.SLACK_BYTES, mark=False)
@@ -179,6 +216,7 @@ def encode(
     """
     counts: CounterOf[str] = Counter()
     nested = NEST[kind](fields)
+    event_id = nested.pop(EVENT_ID, event_id)
     asked = nested.pop("content_mode", None)
     said = nested.get("content")
     if isinstance(said, dict):
@@ -189,6 +227,10 @@ def encode(
     event.setdefault("ts", start_time(ts_ns, nested, ended=ended))
     event.update(v=1, type=kind, id=event_id)
     counts["fields_dropped"] += len(strays)
+    unknown = unknown_fields(kind, (p for p in strays if not is_declared(kind, p))) if strays else {}
+    remarks = _remarks(kind, strays, unknown) if strays else {}
+    named = [*unknown, *(p for p in strays if is_declared(kind, p))][:MAX_REPORTED]
+    counts["unknown_fields"] += len(unknown)
     mode = _mode(policy, event, asked)
     if policy.redact is not None:
         event = _hooked(policy.redact, kind, event, counts)
@@ -202,6 +244,8 @@ def encode(
         counts["redaction_failed"] += 1
         event.pop("extra", None)
         _strip(event)
+    if named:
+        event["extra"] = {UNKNOWN: named, **(event.get("extra") or {})}
     if "extra" in event:
         event["extra"], lost = limits.cut_extra(event["extra"])
         counts["fields_dropped"] += lost
@@ -216,4 +260,4 @@ def encode(
         value = _wire(kind, event, counts)
     if isinstance(event.get("content"), dict) and event["content"].get("truncated"):
         counts["truncated"] += 1
-    return Message(str(event.get("trace_id") or event.get("session_id") or event_id), value, +counts)
+    return Message(str(event.get("trace_id") or event.get("session_id") or event_id), value, +counts, remarks)

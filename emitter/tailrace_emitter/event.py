@@ -4,7 +4,8 @@ JSON Schema, Arrow schema and lake columns are derived from these structs. ``UNS
 and is left out of the JSON; ``None`` is an explicit null; both are NULL in the lake, never 0.
 
 Every field carries, in ``Meta.extra``, what the derivation needs: ``lake`` (its column in the lake; default
-is the path joined by ``_``), ``arrow`` (a type other than the Python type's own) and ``otel`` (its OpenTelemetry name).
+is the path joined by ``_``), ``arrow`` (a type other than the Python type's own), ``otel`` (its OpenTelemetry name) and
+``default`` (what its absence means; most fields have none, and their absence means "not reported").
 """
 
 import uuid
@@ -18,6 +19,8 @@ SCHEMA_VERSION = 1
 MAX_SAFE_INT = 2**53 - 1
 NAME_CHARS = 256
 ID_CHARS = 128
+UNIT_CHARS = 64
+MAX_UNITS = 64
 
 
 def _meta(
@@ -27,9 +30,11 @@ def _meta(
     arrow: Optional[str] = None,
     otel: Optional[str] = None,
     unit: str = "",
+    default: Optional[str] = None,
 ) -> Meta:
-    extra = {k: v for k, v in (("lake", lake), ("arrow", arrow), ("otel", otel), ("unit", unit)) if v}
-    return Meta(description=doc, extra=extra or None)
+    named = (("lake", lake), ("arrow", arrow), ("otel", otel), ("unit", unit), ("default", default))
+    published = {"default": default} if default else None
+    return Meta(description=doc, extra={k: v for k, v in named if v} or None, extra_json_schema=published)
 
 
 Name = Annotated[str, Meta(max_length=NAME_CHARS)]
@@ -40,6 +45,7 @@ Count = Annotated[int, Meta(ge=0, le=MAX_SAFE_INT)]
 Small = Annotated[int, Meta(ge=0, le=32767)]
 Int32 = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Millis = Annotated[float, Meta(ge=0, le=float(MAX_SAFE_INT))]
+Quantity = Annotated[float, Meta(ge=0, le=float(MAX_SAFE_INT))]
 Usd = Annotated[float, Meta(ge=0, le=999_999_999.0)]
 Time = Union[Annotated[datetime, Meta(tz=True)], Annotated[int, Meta(ge=-62_135_596_800_000, le=253_402_300_799_999)]]
 OptName = Union[Name, None, UnsetType]
@@ -50,6 +56,7 @@ OptSmall = Union[Small, None, UnsetType]
 OptInt32 = Union[Int32, None, UnsetType]
 OptMillis = Union[Millis, None, UnsetType]
 OptFloat = Union[float, None, UnsetType]
+OptQuantity = Union[Quantity, None, UnsetType]
 OptUsd = Union[Usd, None, UnsetType]
 OptBool = Union[bool, None, UnsetType]
 OptJson = Union[Dict[str, Any], None, UnsetType]
@@ -125,6 +132,21 @@ class Tokens(Part):
     audio_in: Annotated[OptCount, _meta("audio part of input", lake="audio_in_tokens", unit="tokens")] = UNSET
     audio_out: Annotated[OptCount, _meta("audio part of output", lake="audio_out_tokens", unit="tokens")] = UNSET
     images: Annotated[OptCount, _meta("images sent or made", lake="images", unit="images")] = UNSET
+
+
+class Unit(Part):
+    """An amount that is billed and that no field of ``tokens`` holds: searches, images, seconds, pages, a fee.
+
+    ``unit`` is a usage key of genai-prices (``web_searches``, ``output_image_tokens``, ``input_audio_seconds``), with
+    its meaning: a quantity includes those of the more specific units beside it, and quantities of tokens are parts of
+    ``tokens.input`` and ``tokens.output``. A unit with any other name is kept, and is not priced.
+    """
+
+    unit: Annotated[
+        Union[Annotated[str, Meta(min_length=1, max_length=UNIT_CHARS)], None, UnsetType],
+        _meta("usage key of genai-prices, such as web_searches"),
+    ] = UNSET
+    quantity: Annotated[OptQuantity, _meta("how many; NULL = used, and not counted")] = UNSET
 
 
 class Cache(Part):
@@ -249,7 +271,10 @@ class Call(Event, tag="call"):
     provider: Annotated[OptName, _meta("provider, OpenTelemetry's list", arrow="dict", otel="gen_ai.provider.name")] = (
         UNSET
     )
-    op: Annotated[OptName, _meta("chat (default), embeddings, ...", arrow="dict", otel="gen_ai.operation.name")] = UNSET
+    op: Annotated[
+        OptName,
+        _meta("chat, embeddings, ...; absent means chat", arrow="dict", otel="gen_ai.operation.name", default="chat"),
+    ] = UNSET
     env: Annotated[OptName, _meta("prod, staging, ...", arrow="dict", otel="deployment.environment.name")] = UNSET
     feature: Annotated[OptName, _meta("product feature")] = UNSET
     team: Annotated[OptName, _meta("cost owner")] = UNSET
@@ -261,7 +286,7 @@ class Call(Event, tag="call"):
     parent_id: Annotated[OptIdent, _meta("parent span, 16 hex digits")] = UNSET
     status: Annotated[
         Union[Literal["ok", "error", "blocked", "cancelled"], None, UnsetType],
-        _meta("how it ended; absent means ok", arrow="dict"),
+        _meta("how it ended; absent means ok", arrow="dict", default="ok"),
     ] = UNSET
     error: Annotated[Union[Error, None, UnsetType], _meta("why it failed")] = UNSET
     finish_reason: Annotated[
@@ -271,6 +296,10 @@ class Call(Event, tag="call"):
     stream: Annotated[OptBool, _meta("streamed", otel="gen_ai.request.stream")] = UNSET
     latency: Annotated[Union[Latency, None, UnsetType], _meta("wall time")] = UNSET
     tokens: Annotated[Union[Tokens, None, UnsetType], _meta("usage")] = UNSET
+    units: Annotated[
+        Union[Annotated[List[Unit], Meta(max_length=MAX_UNITS)], None, UnsetType],
+        _meta("billed amounts that tokens cannot hold; where a field of tokens has the same amount, that field counts"),
+    ] = UNSET
     cost_reported: Annotated[
         OptUsd, _meta("what provider or gateway said", lake="cost_reported_usd", arrow="decimal", unit="USD")
     ] = UNSET

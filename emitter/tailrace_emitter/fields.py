@@ -1,20 +1,23 @@
 """From what a person writes (``call(model=..., input_tokens=12, output="hi")``) to the wire's nesting.
 
 Every column name of the lake works as a flat argument (``input_tokens``, ``latency_ms``, ``temperature``,
-``prompt_version``, ``error_type`` ...): the table is read off ``event.py``. A few more say the obvious:
+``prompt_version``, ``error_type`` ...), see ``field_names``. A few more are accepted:
 ``input`` or ``messages`` (a text or a conversation), ``output``, ``system``, ``usage`` (a provider's own usage
 object), ``error`` (an exception or a text), ``latency`` as a number of milliseconds.
+Where a field is given under two names, its own name wins, then the first; the other value is kept as unknown.
 """
 
+import itertools
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import msgspec
-from msgspec import inspect as mi
 
-from tailrace_emitter import event as ev
-from tailrace_emitter.adapters.usage import tokens_of
+from tailrace_emitter.adapters.usage import BESIDE, tokens_of
 from tailrace_emitter.clean import mapping_of, text_of
+from tailrace_emitter.field_names import ACCEPTED
+from tailrace_emitter.span import ARGUMENTS
 
 _PLACEHOLDERS = (
     ("image", "[image]"),
@@ -24,29 +27,18 @@ _PLACEHOLDERS = (
     ("document", "[file]"),
 )
 _SYSTEM = ("system", "developer")
+_DEPTH, _ITEMS = 4, 100
+_SECRET = re.compile(
+    r"passw|secret|credential|authori[sz]ation|cookie|(?:api|private|access)[_-]?key|token$", re.IGNORECASE
+)
+"""Names of arguments whose values are no input of a model."""
+_HIDDEN = "[secret]"
+_INPUT = ("input", "messages", "input_text")
 
 
 def _flat_names() -> Dict[str, Tuple[str, str]]:
-    flat: Dict[str, Tuple[str, str]] = {}
-    info = mi.type_info(ev.Call)
-    assert isinstance(info, mi.StructType)
-    top = {f.encode_name for f in info.fields}
-    for field in info.fields:
-        inner = field.type.type if isinstance(field.type, mi.Metadata) else field.type
-        types = inner.types if isinstance(inner, mi.UnionType) else (inner,)
-        struct = next((t for t in types if isinstance(t, mi.StructType)), None)
-        if struct is None:
-            extra = (field.type.extra if isinstance(field.type, mi.Metadata) else None) or {}
-            if "lake" in extra and extra["lake"] not in top:
-                flat[extra["lake"]] = (field.encode_name, "")
-            continue
-        for part in struct.fields:
-            extra = (part.type.extra if isinstance(part.type, mi.Metadata) else None) or {}
-            name = extra.get("lake", f"{field.encode_name}_{part.encode_name}")
-            if name not in top:
-                flat[name] = (field.encode_name, part.encode_name)
-    del flat["messages"]
-    return flat
+    split = ((name, path.partition(".")) for name, path in ACCEPTED["call"].items())
+    return {name: (struct, part) for name, (struct, _, part) in split}
 
 
 FLAT = _flat_names()
@@ -96,7 +88,11 @@ def conversation(messages: Any) -> Tuple[List[Dict[str, str]], Optional[str]]:
             turns.append({"role": "user", "text": text_of(message)})
             continue
         role = found.get("role") or ("tool" if "call_id" in found or "tool_call_id" in found else "user")
-        body = found["content"] if "content" in found else found.get("text", found if "type" in found else "")
+        body = found.get("text")
+        if not isinstance(body, str) and "content" in found:
+            body = found["content"]
+        elif body is None:
+            body = found if "type" in found else ""
         text = parts_text(body)
         calls = found.get("tool_calls")
         if not text and isinstance(calls, (list, tuple)):
@@ -107,6 +103,36 @@ def conversation(messages: Any) -> Tuple[List[Dict[str, str]], Optional[str]]:
         else:
             turns.append({"role": text_of(role), "text": text})
     return turns, "\n\n".join(system) if system else None
+
+
+def arguments_input(given: Mapping[str, Any]) -> Any:
+    """The input of a function that was called with these arguments: the only one if it is a text or a conversation,
+    else all by name, as JSON. What is no plain value is named by its type only.
+
+    A value whose name is that of a secret stays out: it is no input of a model, and no pattern finds a password.
+    """
+    if len(given) == 1 and not any(map(_names_secret, given)):
+        (only,) = given.values()
+        if isinstance(only, str):
+            return only
+        if isinstance(only, (list, tuple)) and only and all(isinstance(m, Mapping) and "content" in m for m in only):
+            return list(only)
+    return text_of({name: _HIDDEN if _names_secret(name) else _plain(value) for name, value in given.items()})
+
+
+def _names_secret(name: Any) -> bool:
+    return isinstance(name, str) and _SECRET.search(name) is not None
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if depth < _DEPTH and isinstance(value, Mapping):
+        shown = itertools.islice(value.items(), _ITEMS)
+        return {text_of(name): _HIDDEN if _names_secret(name) else _plain(one, depth + 1) for name, one in shown}
+    if depth < _DEPTH and isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(one, depth + 1) for one in list(value)[:_ITEMS]]
+    return f"<{type(value).__name__}>"
 
 
 def error_of(error: Any) -> Any:
@@ -120,53 +146,70 @@ def error_of(error: Any) -> Any:
     return out
 
 
-def _put(nested: Dict[str, Any], struct: str, name: str, value: Any) -> None:
+def _put(nested: Dict[str, Any], struct: str, name: str, value: Any, alias: str) -> None:
     holder = nested.get(struct)
     if not isinstance(holder, dict):
         found = None if holder is None else mapping_of(holder)
         holder = nested[struct] = dict(found) if found is not None else ({} if holder is None else {"": holder})
-    holder.setdefault(name, value)
+    if holder.setdefault(name, value) is not value and alias:
+        nested[alias] = value
+
+
+def _lift(nested: Dict[str, Any]) -> None:
+    """Move what a usage object says of the call, and not of its tokens, to the call; what the app gave wins."""
+    tokens = nested.get("tokens")
+    if isinstance(tokens, dict) and not tokens.keys().isdisjoint(BESIDE):
+        for name in BESIDE:
+            if name == "units" and isinstance(nested.get(name), list) and isinstance(tokens.get(name), list):
+                nested[name] = [*nested[name], *tokens[name]]
+            elif tokens.get(name) is not None and nested.get(name) is None:
+                nested[name] = tokens[name]
+        nested["tokens"] = {name: value for name, value in tokens.items() if name not in BESIDE}
 
 
 def nest_call(fields: Mapping[str, Any]) -> Dict[str, Any]:
     """The fields of a call, nested as on the wire; not yet clean."""
     nested: Dict[str, Any] = {}
-    content: Dict[str, Any] = {}
-    late: List[Tuple[str, str, Any]] = []
+    late: List[Tuple[str, str, Any, str]] = []
+    arguments: Any = None
     for name, value in fields.items():
         if value is None or value is msgspec.UNSET:
             continue
-        if name in ("input", "messages") or (name == "prompt" and isinstance(value, str)):
-            content.setdefault("input", value)
+        if name in _INPUT or (name == "prompt" and isinstance(value, str)):
+            late.append(("content", "input", value, name))
         elif name in ("output", "system"):
-            content[name] = parts_text(value) if isinstance(value, (list, tuple)) else value
+            late.append(("content", name, parts_text(value) if isinstance(value, (list, tuple)) else value, name))
+        elif name == ARGUMENTS:
+            arguments = arguments_input(value)
         elif name == "usage":
-            late.extend(("tokens", k, v) for k, v in tokens_of(value).items())
+            late.extend(("tokens", k, v, "") for k, v in tokens_of(value).items())
         elif name == "error":
             nested["error"] = error_of(value)
             nested.setdefault("status", "error")
         elif name in FLAT:
             struct, part = FLAT[name]
             if part:
-                late.append((struct, part, value))
-            else:
-                nested.setdefault(struct, value)
-        elif name == "status":
-            nested["status"] = value
+                late.append((struct, part, value, name))
+            elif nested.setdefault(struct, fields.get(struct) or value) is not value:
+                nested[name] = value
         else:
             nested[name] = value
-    for name, value in content.items():
-        late.append(("content", name, value))
-    for struct, part, value in late:
+    if arguments is not None:
+        late.append(("content", "input", arguments, ""))
+    given = nested.get("content")
+    if isinstance(given, dict) and "messages" in given and given.get("input") is None:
+        given["input"] = given.pop("messages")
+    for struct, part, value, alias in late:
         if struct == "latency" and not isinstance(nested.get(struct, {}), dict):
             nested[struct] = {"total_ms": nested[struct]}
-        _put(nested, struct, part, value)
-    said = nested.get("content")
-    if isinstance(said, dict) and said.get("input") is not None:
-        turns, system = conversation(said["input"])
-        said["input"] = turns
-        if system is not None and not said.get("system"):
-            said["system"] = system
+        _put(nested, struct, part, value, alias)
+    _lift(nested)
+    content = nested.get("content")
+    if isinstance(content, dict) and content.get("input") is not None:
+        turns, system = conversation(content["input"])
+        content["input"] = turns
+        if system is not None and not content.get("system"):
+            content["system"] = system
     return nested
 
 
@@ -187,8 +230,17 @@ def nest_feedback(fields: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def nest_eval(fields: Mapping[str, Any]) -> Dict[str, Any]:
-    """The fields of an eval; an exception as ``error`` becomes its text."""
-    nested = {k: v for k, v in fields.items() if v is not None}
+    """The fields of an eval; an exception as ``error`` becomes its text, flat names are nested."""
+    nested: Dict[str, Any] = {}
+    flat = ACCEPTED["eval"]
+    for name, value in sorted(fields.items(), key=lambda item: item[0] in flat):
+        if value is None:
+            continue
+        struct, _, part = flat.get(name, "").partition(".")
+        if part:
+            _put(nested, struct, part, value, name)
+        else:
+            nested[name] = value
     if isinstance(nested.get("error"), BaseException):
         nested["error"] = f"{type(nested['error']).__name__}: {nested['error']}"
     return nested

@@ -85,3 +85,19 @@ def make_ready() -> None:
     while len(ready) < READY:
         now_ns = time.time_ns()
         ready.append((now_ns, new_id(now_ns)))
+
+
+def id_of(key: str, made_ms: int) -> str:
+    """The same id for the same call in every process, in the form of the others (RFC 9562: a UUIDv7 by its layout).
+
+    Args:
+        key: names the call among all others, e.g. by the provider's id of the answer.
+        made_ms: when the provider made it, milliseconds since the epoch; a part of the id.
+    """
+    from hashlib import sha256
+    from uuid import UUID
+
+    bits = int.from_bytes(sha256(key.encode("utf-8", "replace")).digest()[:10], "big")
+    ms = made_ms & 0xFFFFFFFFFFFF
+    value = (ms << 80) | (0x7 << 76) | ((bits >> 62 & 0xFFF) << 64) | (0b10 << 62) | (bits & (2**62 - 1))
+    return str(UUID(int=value))

@@ -3,41 +3,12 @@
 import importlib.abc
 import importlib.util
 import sys
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
+from tailrace_emitter.adapters import ADAPTERS, Adapter, Patches
 from tailrace_emitter.emitter import Emitter
 
-_state: Dict[str, Any] = {"on": False, "emitter": None, "undo": [], "logger": None, "finder": None}
-
-
-def _set(owner: Any, name: str, value: Any) -> None:
-    """Replace an attribute and remember how to take that back."""
-    own = vars(owner).get(name)
-    _state["undo"].append((owner, name, own))
-    setattr(owner, name, value)
-
-
-def _patch_openai() -> None:
-    import openai
-
-    from tailrace_emitter.adapters import openai as adapter
-
-    for cls, wrap in ((openai.OpenAI, adapter.recorded), (openai.AsyncOpenAI, adapter.recorded_async)):
-        if not hasattr(cls.request, "__tailrace__"):
-            _set(cls, "request", wrap(cls.request))
-            _set(cls, "_build_request", adapter.counting(cls._build_request))
-        if _state["emitter"] is not None:
-            _set(cls, "_tailrace", _state["emitter"])
-
-
-def _patch_litellm() -> None:
-    import litellm
-
-    from tailrace_emitter.adapters.litellm import TailraceLogger
-
-    if _state["logger"] is None and not any(isinstance(c, TailraceLogger) for c in litellm.callbacks):
-        logger = _state["logger"] = TailraceLogger(_state["emitter"])
-        litellm.callbacks.append(logger)
+_state: Dict[str, Any] = {"patches": None, "finder": None}
 
 
 def litellm_reports() -> bool:
@@ -47,9 +18,6 @@ def litellm_reports() -> bool:
     return any(type(c).__name__ == "TailraceLogger" for c in list(callbacks))
 
 
-_PATCHES: Tuple[Tuple[str, Callable[[], None]], ...] = (("openai", _patch_openai), ("litellm", _patch_litellm))
-
-
 class _AfterImport(importlib.abc.MetaPathFinder):
     """Patches a client right after the app has imported it."""
 
@@ -57,8 +25,8 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         self._busy: List[str] = []
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
-        patch = dict(_PATCHES).get(fullname)
-        if patch is None or fullname in self._busy:
+        adapter = next((a for a in ADAPTERS if a.package == fullname), None)
+        if adapter is None or fullname in self._busy:
             return None
         self._busy.append(fullname)
         try:
@@ -71,16 +39,16 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
         def exec_module(module: Any) -> None:
             run(module)
-            _try(patch)
+            _try(adapter)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def _try(patch: Callable[[], None]) -> None:
+def _try(adapter: Adapter) -> None:
     try:
-        if _state["on"]:
-            patch()
+        if _state["patches"] is not None:
+            adapter.instrument(_state["patches"])
     except Exception as problem:  # noqa: BLE001 - a client we do not know stays unrecorded, and works
         import logging
 
@@ -88,27 +56,20 @@ def _try(patch: Callable[[], None]) -> None:
 
 
 def instrument(emitter: Optional[Emitter] = None) -> None:
-    """Record OpenAI and LiteLLM calls with ``emitter`` (default: the default one). Calling it twice is once."""
-    if _state["on"]:
+    """Record the calls of all clients with ``emitter`` (default: the default one). Calling it twice is once."""
+    if _state["patches"] is not None:
         return
-    _state.update(on=True, emitter=emitter)
-    for name, patch in _PATCHES:
-        if name in sys.modules:
-            _try(patch)
-    _state["finder"] = _AfterImport()
+    _state.update(patches=Patches(emitter), finder=_AfterImport())
+    for adapter in ADAPTERS:
+        if adapter.package in sys.modules:
+            _try(adapter)
     sys.meta_path.insert(0, _state["finder"])
 
 
 def uninstrument() -> None:
     """Put everything back as it was."""
-    for owner, name, own in reversed(_state["undo"]):
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
-    litellm = sys.modules.get("litellm")
-    if litellm is not None and _state["logger"] in litellm.callbacks:
-        litellm.callbacks.remove(_state["logger"])
+    if _state["patches"] is not None:
+        _state["patches"].undo()
     if _state["finder"] in sys.meta_path:
         sys.meta_path.remove(_state["finder"])
-    _state.update(on=False, emitter=None, undo=[], logger=None, finder=None)
+    _state.update(patches=None, finder=None)

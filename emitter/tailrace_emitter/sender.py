@@ -15,7 +15,7 @@ import time
 from collections import Counter, deque
 from contextlib import suppress
 from functools import partial
-from typing import Any, Callable, Deque, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Mapping, Optional, Set, Tuple
 from typing import Counter as CounterOf
 
 from tailrace_emitter import fork
@@ -37,6 +37,7 @@ BREATH_S = 0.00002
 GATHER_S = 0.002  # a moment for the app to go on before the thread wakes up fully
 POLL_S = 0.02
 IDLE_S = 5.0
+REMARKS_MAX = 20  # names of wrong fields that are logged, each once
 REST_STEP_S = 0.0005
 REST_MAX_S = 1.0  # how long forks, one after the other, may keep events from a new producer
 
@@ -111,6 +112,7 @@ class Sender:
         self._dropped: CounterOf[str] = Counter()
         self._counts: CounterOf[str] = Counter()
         self._said: Dict[str, bool] = {}
+        self._remarked: Set[str] = set()
 
     # -- the app's thread ---------------------------------------------------------------------------------
 
@@ -258,6 +260,8 @@ class Sender:
             self._counts.update(message.counts)
             if message.counts.get("redaction_failed"):
                 self._say("redaction_failed", "redact() failed; the event went without its content")
+        for name, remark in message.remarks.items():
+            self._remark(name, remark)
         callback = self._settle if self._on_delivery is None else partial(self._settle, event_id=event_id)
         try:
             producer.produce(
@@ -342,6 +346,13 @@ class Sender:
             self._said[what] = True
             log.warning("tailrace_emitter: %s: %s (said once)", what, text)
 
+    def _remark(self, name: str, text: str) -> None:
+        """Log once per process what is wrong with a field that the app gives; of the first few names only."""
+        if len(self._remarked) < REMARKS_MAX and name not in self._remarked:
+            self._remarked.add(name)
+            last = " (wrong names are not logged any more)" if len(self._remarked) == REMARKS_MAX else ""
+            log.warning("tailrace: %s%s", text, last)
+
     # -- any thread ---------------------------------------------------------------------------------------
 
     def left(self) -> int:
@@ -383,6 +394,7 @@ class Sender:
             "waiting": waiting,
             "dropped": dict(dropped),
             "fields_dropped": self._counts["fields_dropped"],
+            "unknown_fields": self._counts["unknown_fields"],
             "redaction_failed": self._counts["redaction_failed"],
             "content_truncated": self._counts["truncated"] + self._counts["content_too_large"],
             "kafka_errors": self._counts["kafka_errors"],

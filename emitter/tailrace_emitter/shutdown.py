@@ -1,12 +1,13 @@
 """The end of the process: a few seconds to send what is left, then say what was not sent."""
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
 import time
 import weakref
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from tailrace_emitter.native import new_lock, original
 
@@ -15,16 +16,29 @@ EXIT_S = 2.0
 _SLACK_S = 1.0  # what ``finish`` may take beyond its limit before a signal goes on without it
 _open: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _state: Dict[str, bool] = {}
+_before: List[Callable[[], None]] = []
+"""What is called at the end of the process before emitters close."""
 
 
 def at_exit(sender: Any, *, sigterm: bool) -> None:
     """Flush ``sender`` when the process ends, by itself or (``sigterm``) by a SIGTERM nobody else handles."""
     _open.add(sender)
+    _register()
+    if sigterm:
+        _watch_sigterm()
+
+
+def before_exit(flush: Callable[[], None]) -> None:
+    """Call ``flush`` at the end of the process, before emitters close: what it hands over is still sent."""
+    if flush not in _before:
+        _before.append(flush)
+    _register()
+
+
+def _register() -> None:
     if not _state.get("atexit"):
         _state["atexit"] = True
         atexit.register(finish)
-    if sigterm:
-        _watch_sigterm()
 
 
 def exit_s() -> float:
@@ -37,6 +51,9 @@ def exit_s() -> float:
 
 def finish(sleep: Optional[Callable[[float], None]] = None) -> None:
     """Close every emitter within ``exit_s()`` in all; left-overs are counted on stderr."""
+    for flush in _before:
+        with contextlib.suppress(Exception):
+            flush()
     limit = exit_s()
     until = time.monotonic() + limit
     left = 0

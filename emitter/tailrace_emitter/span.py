@@ -4,14 +4,20 @@ import contextlib
 import functools
 import time
 from contextvars import ContextVar
-from typing import Any, Callable, Dict, Optional, TypeVar, cast
+from typing import Any, Callable, Dict, List, Optional, TypeVar, cast
 
 from tailrace_emitter.context import merged
 from tailrace_emitter.ids import next_id
 
 F = TypeVar("F", bound=Callable[..., Any])
+ARGUMENTS = "_arguments"
+"""Field under which the arguments of an observed function are handed over."""
+EVENT_ID = "_event_id"
+"""Field under which an adapter hands over the id of a call that may be seen twice, in this process or in another."""
 _current: "ContextVar[Optional[Span]]" = ContextVar("tailrace_span", default=None)
-_OWN = frozenset(("_sender", "_fields", "_begun", "_ttft", "_ts_ns", "_token", "_sent", "id"))
+_OWN = frozenset(("_sender", "_fields", "_begun", "_ttft", "_ts_ns", "_token", "_sent", "_parent", "_inside", "id"))
+_COUNTED = frozenset(("usage", "tokens", "units", "images", "cost_reported", "cost_reported_usd", "usage_reported"))
+"""Fields that hold what is paid for; so does each name that ends in ``_tokens``, but ``max_tokens``."""
 
 
 def current() -> "Optional[Span]":
@@ -35,6 +41,8 @@ class Span:
     _ttft: Optional[float]
     _token: Any
     _sent: bool
+    _parent: "Optional[Span]"
+    _inside: List[Any]
 
     def __init__(self, sender: Any, fields: Dict[str, Any]) -> None:
         put = functools.partial(object.__setattr__, self)
@@ -46,6 +54,8 @@ class Span:
         put("_ttft", None)
         put("_token", None)
         put("_sent", False)
+        put("_parent", _current.get())
+        put("_inside", [])
         put("id", next_id(now_ns))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -63,12 +73,30 @@ class Span:
         if self._ttft is None:
             object.__setattr__(self, "_ttft", (time.perf_counter() - self._begun) * 1000)
 
+    def counted_inside(self, model: Any) -> None:
+        """For adapters: an event of its own counts a call of ``model`` that was made inside this span."""
+        self._inside.append(model)
+        if self._parent is not None:
+            self._parent.counted_inside(model)
+
+    def _leave_counted_to_others(self) -> None:
+        """Drop what is paid for where a call inside has an event with it; a span of another model keeps its own."""
+        fields = self._fields
+        model = fields.get("model")
+        if self._inside and (model is None or any(_is_same(model, other) for other in self._inside)):
+            for name in [n for n in fields if n in _COUNTED or (n.endswith("_tokens") and n != "max_tokens")]:
+                del fields[name]
+        elif self._parent is not None and any(n in _COUNTED or n.endswith("_tokens") for n in fields):
+            self._parent.counted_inside(model)
+
     def end(self, error: Optional[BaseException] = None) -> None:
         """Record the call now; only the first end counts."""
         if self._sent:
             return
         object.__setattr__(self, "_sent", True)
         fields = self._fields
+        with contextlib.suppress(Exception):
+            self._leave_counted_to_others()
         fields.setdefault("latency_ms", (time.perf_counter() - self._begun) * 1000)
         if self._ttft is not None:
             fields.setdefault("ttft_ms", self._ttft)
@@ -95,6 +123,12 @@ class Span:
         self.__exit__(kind, error, trace)
 
 
+def _is_same(model: Any, other: Any) -> bool:
+    """Whether two names may be those of one model: ``gpt-4o``, ``openai/gpt-4o`` and ``gpt-4o-2024-08-06``."""
+    names = [str(name).rpartition("/")[2] for name in (model, other) if name]
+    return len(names) < 2 or names[0].startswith(names[1]) or names[1].startswith(names[0])
+
+
 def _answer(span: Span, result: Any) -> None:
     """What can be read off a result without asking anything: a text is the output, a response names its usage."""
     if isinstance(result, str):
@@ -103,9 +137,39 @@ def _answer(span: Span, result: Any) -> None:
         span._fields.setdefault("usage", result.usage)
 
 
-def observed(span_of: Callable[[], Span], function: F) -> F:
-    """``function`` with a span around every call of it: plain, async, generator and async generator functions."""
+def _input_of(function: Callable[..., Any]) -> Callable[[Span, Any, Any], None]:
+    """What notes the arguments of a call in its span, by name; the background thread makes a text of them."""
     import inspect
+
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a function in C without a signature
+        parameters = ()  # type: ignore[assignment]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = tuple(p.name for p in parameters if p.kind in positional)
+    bound = names[:1] if names[:1] in (("self",), ("cls",)) else ()
+
+    def take_in(span: Span, args: Any, kwargs: Any) -> None:
+        given = dict(zip(names, args))
+        if len(args) > len(names):
+            given["args"] = args[len(names) :]
+        given.update(kwargs)
+        for name in bound:
+            given.pop(name, None)
+        if given:
+            span._fields.setdefault(ARGUMENTS, given)
+
+    return take_in
+
+
+def observed(span_of: Callable[[], Span], function: F) -> F:
+    """``function`` with a span around every call of it: plain, async, generator and async generator functions.
+
+    Its arguments become the input, its text the output.
+    """
+    import inspect
+
+    take_in = _input_of(function)
 
     if inspect.isasyncgenfunction(function):
 
@@ -113,6 +177,7 @@ def observed(span_of: Callable[[], Span], function: F) -> F:
         async def asyncgen(*args: Any, **kwargs: Any) -> Any:
             pieces = []
             with span_of() as span:
+                take_in(span, args, kwargs)
                 async for piece in function(*args, **kwargs):
                     span.first_token()
                     if isinstance(piece, str):
@@ -126,6 +191,7 @@ def observed(span_of: Callable[[], Span], function: F) -> F:
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
             with span_of() as span:
+                take_in(span, args, kwargs)
                 result = await function(*args, **kwargs)
                 _answer(span, result)
                 return result
@@ -137,6 +203,7 @@ def observed(span_of: Callable[[], Span], function: F) -> F:
         def generator(*args: Any, **kwargs: Any) -> Any:
             pieces = []
             with span_of() as span:
+                take_in(span, args, kwargs)
                 for piece in function(*args, **kwargs):
                     span.first_token()
                     if isinstance(piece, str):
@@ -149,6 +216,7 @@ def observed(span_of: Callable[[], Span], function: F) -> F:
     @functools.wraps(function)
     def plain(*args: Any, **kwargs: Any) -> Any:
         with span_of() as span:
+            take_in(span, args, kwargs)
             result = function(*args, **kwargs)
             _answer(span, result)
             return result

@@ -17,9 +17,12 @@ Row = dict[str, Any]
 """Columns of golden_cases, without name and version of the set."""
 KINDS = (
     *("thumbs_down", "low_rating", "edited", "guardrail", "blocked"),
-    *("error", "refused", "truncated", "low_score", "drift"),
+    *("error", "refused", "truncated", "comment", "low_score", "drift"),
 )
-"""Of reasons, the gravest first: what people said, what was stopped, what broke, what a machine noticed."""
+"""Of reasons, the gravest first: what people said, what was stopped, what broke, what a machine noticed. A comment may
+be praise, so it is graver than what a machine noticed only."""
+HEALTHY = "healthy"
+"""Reason of a call that was drawn from those without any other reason, so that a set also holds what works today."""
 _COPIED = (
     *("call_id", "call_epoch", "call_partition", "call_offset", "ts", "app", "feature"),
     *("model", "response_model", "prompt_name", "prompt_version"),
@@ -44,8 +47,8 @@ def draw(seed: int, call_id: str) -> str:
 
 
 def weight(reason: str) -> int:
-    """Return how grave ``reason`` is, by its kind."""
-    return len(KINDS) - KINDS.index(reason.partition(":")[0])
+    """Return how grave ``reason`` is, by its kind; 0 for ``HEALTHY``."""
+    return 0 if reason == HEALTHY else len(KINDS) - KINDS.index(reason.partition(":")[0])
 
 
 def severity(case: Row) -> int:
@@ -138,7 +141,9 @@ def content_hash(cases: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _sorted(reasons: Iterable[str]) -> list[str]:
-    return sorted(reasons, key=lambda reason: (-weight(reason), reason))
+    """Return ``reasons``, the gravest first; what failed since it was drawn is not healthy any more."""
+    found = set(reasons)
+    return sorted(found - {HEALTHY} or found, key=lambda reason: (-weight(reason), reason))
 
 
 def _texts(row: Mapping[str, Any], text: Text) -> Row:

@@ -1,4 +1,7 @@
-"""What the next version of a set holds: whom it keeps, whom it lets go, whom it takes in. Pure.
+"""What the next version of a set holds: which cases it keeps, which leave, which come in. Pure.
+
+Where the topics of the traffic are known, cases come in by ``cover``, and those of topics that nobody asks about any
+more leave; else failed calls come in by their strata (app, feature, kind of reason).
 
 To choose again from the same failures changes nothing: a case that came in lately, or that failed again, gives no
 room to another, and cases leave only where others come. So a refresh that was killed may simply be run once more.
@@ -6,14 +9,19 @@ room to another, and cases leave only where others come. So a refresh that was k
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.golden.cases import Row, draw, new_case, reviewed, seen_again, severity, spoken
+from jobs.golden.cases import HEALTHY, Row, draw, new_case, reviewed, seen_again, severity, spoken
+from jobs.golden.cover import Cover
 from jobs.golden.settings import GoldenSettings
 from jobs.golden.similar import Known, read
+from jobs.golden.topics import Topics
+
+MOST_EMBEDDED = 2_000
+"""Candidates of which the topic is looked at, for failed and for healthy calls each: a minute on one core."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,20 @@ class Chosen:
     kept: int
     dropped: int
     near_duplicates: int
+    vanished: int = 0
+    """Of the dropped: cases of topics that nobody asks about any more."""
+    coverage: float | None = None
+    """Share of the traffic whose topic has a case; None: the topics are not known."""
 
 
 def choose(
-    before: Before, calls: Iterable[Mapping[str, Any]], settings: GoldenSettings, *, set_name: str, version: int
+    before: Before,
+    calls: Iterable[Mapping[str, Any]],
+    settings: GoldenSettings,
+    *,
+    set_name: str,
+    version: int,
+    topics: Topics | None = None,
 ) -> Chosen:
     """Return what version ``version`` of the set holds.
 
@@ -56,28 +74,89 @@ def choose(
         settings: size, turnover, similarity, seed.
         set_name: of the golden set.
         version: the next one.
+        topics: of the traffic; None: not known.
+
+    Raises:
+        EmbedderUnavailableError: the topics' model does not answer.
     """
-    known = Known(settings.similarity)
     had = [*before.cases, *({**case, "added_in": version} for case in before.returning)]
-    kept, candidates, near, again = _sift(before, had, _cases(calls, settings.seed, set_name, version), known)
-    leaving = sorted(
-        (case for case in kept if not _accepted(before, case)),
-        key=lambda case: (_needed(before, case, again), case["added_in"], case["ts"], case["case_id"]),
-    )
+    sifted = _sift(before, had, _cases(calls, settings.seed, set_name, version), Known(settings.similarity))
+    kept, vanished = _live(before, sifted, topics)
+    order = _leaving(before, sifted, kept, topics)
     over = max(0, len(kept) - settings.size)
-    gone, leaving = leaving[:over], leaving[over:]
-    may_leave = [case for case in leaving if not _needed(before, case, again)]
+    gone, left = order[:over], order[over:]
+    may_leave = [case for case in left if not _needed(before, case, sifted.again)]
     young = sum(case["added_in"] in before.young for case in kept)
     turnover = max(0, int(settings.turnover * settings.size + 1e-9) - young)
     room = max(0, settings.size - len(kept) + len(gone))
-    added = take(candidates, room + min(turnover, len(may_leave)))
+    added, same = _added(sifted, kept, settings, room + min(turnover, len(may_leave)), topics)
     gone += may_leave[: max(0, len(added) - room)]
     out = {case["case_id"] for case in gone}
     staying = [case for case in kept if case["case_id"] not in out]
     cases = tuple(sorted((*staying, *added), key=lambda case: str(case["case_id"])))
     here = {case["case_id"] for case in before.cases}
     stayed = sum(case["case_id"] in here for case in staying)
-    return Chosen(cases, len(cases) - stayed, stayed, len(here) - stayed, near)
+    return Chosen(
+        cases,
+        added=len(cases) - stayed,
+        kept=stayed,
+        dropped=len(here) - stayed,
+        near_duplicates=sifted.near + same,
+        vanished=vanished,
+        coverage=topics.covered(topics.vectors([spoken(case) for case in cases])) if topics else None,
+    )
+
+
+def _live(before: Before, sifted: _Sifted, topics: Topics | None) -> tuple[list[Row], int]:
+    """Return the cases that may stay, and how many do not: nobody asks such a thing, nor was it accepted."""
+    if topics is None or not sifted.kept:
+        return sifted.kept, 0
+    live = topics.live(topics.vectors([spoken(case) for case in sifted.kept]))
+    kept = [
+        case
+        for case, alive in zip(sifted.kept, live, strict=True)
+        if alive or _accepted(before, case) or _needed(before, case, sifted.again)
+    ]
+    return kept, len(sifted.kept) - len(kept)
+
+
+def _leaving(before: Before, sifted: _Sifted, kept: Sequence[Row], topics: Topics | None) -> list[Row]:
+    """Return what may give room, the first to leave first: the oldest, but the last case of a topic after others."""
+    order = sorted(
+        (case for case in kept if not _accepted(before, case)),
+        key=lambda case: (_needed(before, case, sifted.again), case["added_in"], case["ts"], case["case_id"]),
+    )
+    if topics is None or not kept:
+        return order
+    of = dict(zip(_ids(kept), topics.of(topics.vectors([spoken(case) for case in kept])).tolist(), strict=True))
+    count = Counter(of.values())
+    early: list[Row] = []
+    late: list[Row] = []
+    for case in order:
+        topic = of[case["case_id"]]
+        (early if count[topic] > 1 else late).append(case)
+        count[topic] -= 1
+    return sorted((*early, *late), key=lambda case: _needed(before, case, sifted.again))
+
+
+def _ids(cases: Iterable[Row]) -> list[str]:
+    return [case["case_id"] for case in cases]
+
+
+def _added(
+    sifted: _Sifted, kept: Sequence[Row], settings: GoldenSettings, total: int, topics: Topics | None
+) -> tuple[list[Row], int]:
+    """Return what comes in, and how many were left out as they ask in other words what a case asks."""
+    share = int(settings.healthy * settings.size + 1e-9) - sum(case["reasons"] == [HEALTHY] for case in kept)
+    healthy = [case for case in sifted.fresh if case["reasons"] == [HEALTHY]]
+    failed = [case for case in sifted.fresh if case["reasons"] != [HEALTHY]]
+    if topics is None or not sifted.fresh:
+        drawn = take(healthy, max(0, min(share, total)))
+        return [*take(failed, total - len(drawn)), *drawn], 0
+    some = [*take(failed, MOST_EMBEDDED), *healthy[:MOST_EMBEDDED]]
+    stay, may_come = ((cases, topics.vectors([spoken(case) for case in cases])) for cases in (kept, some))
+    cover = Cover(topics, stay, may_come, total)
+    return cover.fill(max(0, share)), cover.same
 
 
 def take(candidates: Sequence[Row], total: int) -> list[Row]:
@@ -117,10 +196,21 @@ def _cases(calls: Iterable[Mapping[str, Any]], seed: int, set_name: str, version
     return sorted((c for c in made if c), key=lambda c: (-severity(c), draw(seed, c["call_id"]), c["call_id"]))
 
 
-def _sift(
-    before: Before, had: Iterable[Row], candidates: Iterable[Row], known: Known
-) -> tuple[list[Row], list[Row], int, set[str]]:
-    """Return what may stay, what may come in, how many say nearly the same, and the ids of what failed again."""
+@dataclass(frozen=True)
+class _Sifted:
+    """What there is to choose from."""
+
+    kept: list[Row]
+    """May stay."""
+    fresh: list[Row]
+    """May come in, the gravest first."""
+    near: int
+    """Candidates that say nearly what a case says."""
+    again: set[str]
+    """Cases that failed again."""
+
+
+def _sift(before: Before, had: Iterable[Row], candidates: Iterable[Row], known: Known) -> _Sifted:
     reviews = before.reviews
     out = {case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"}
     kept = {c["case_id"]: reviewed(c, reviews.get(c["case_id"])) for c in had if c["case_id"] not in out}
@@ -143,7 +233,7 @@ def _sift(
                 continue
             known.add(case["case_id"], said)
             fresh.append(reviewed(case, reviews.get(case["case_id"])))
-    return list(kept.values()), fresh, near, again
+    return _Sifted(list(kept.values()), fresh, near, again)
 
 
 def _accepted(before: Before, case: Row) -> bool:

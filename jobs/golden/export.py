@@ -21,36 +21,69 @@ _OURS = frozenset({"input", "system", "messages"})
 _SIMILAR = 0.8
 """Cosine of the embeddings of what came and what was expected; promptfoo's own default is 0.75."""
 
+_OF_KIND: Mapping[str, Row] = {
+    "refused": {"type": "not-is-refusal"},
+    "truncated": {"type": "finish-reason", "value": "stop"},
+    "error": {"type": "regex", "value": "\\S"},  # there is an answer
+}
+"""Kind of reason -> the assertion that it implies. Thumbs, ratings, blocks, guardrails, scores and drift imply none:
+a person has to write what would be right, with ``tailrace golden review``."""
+_VALID_JSON: Row = {"type": "is-json"}
+"""Implied by the low score of a scorer that checks JSON."""
+
 
 def promptfoo(case: Mapping[str, Any]) -> Row:
     """Return a promptfoo test case: ``{{input}}`` is the last user turn, ``{{messages}}`` the conversation as JSON.
 
-    A variable is never a list: promptfoo would make a test case of each of its items.
+    A variable is never a list: promptfoo would make a test case of each of its items. A case from which no assertion
+    follows has ``informative: true`` in its metadata.
     """
     said: Row = {
-        **{k: _scalar(v) for k, v in _variables(case).items() if _NAME.fullmatch(k) and k not in _OURS},
+        **{k: _scalar(v) for k, v in variables_of(case).items() if _NAME.fullmatch(k) and k not in _OURS},
         "input": case["input_text"] or "",
         "system": case["system_text"] or "",
-        "messages": json.dumps(_messages(case)),
+        "messages": json.dumps(messages_of(case)),
     }
+    checks = _checks(case)
+    about = ("case_id", "call_id", "app", "feature", "model", "prompt_name", "prompt_version", "expected_from")
+    metadata: Row = {**{name: case[name] for name in about}, "reasons": list(case["reasons"])}
+    metadata |= {name: case[name] for name in ("split", "reviewed_by") if case.get(name)}
+    if not checks:
+        metadata["informative"] = True
+        checks = [_differs(case)]
+    return {"vars": _inert(said), "assert": _inert(checks), "metadata": _inert(metadata)}
+
+
+def _checks(case: Mapping[str, Any]) -> list[Row]:
+    """Return what follows from the expected answer and from the reasons; empty where a person has to look."""
     checks: list[Row] = []
     if case["expected"]:
         checks.append({"type": "similar", "value": case["expected"], "threshold": _SIMILAR})
-    if "refused" in case["reasons"]:
-        checks.append({"type": "not-is-refusal"})
-    if "truncated" in case["reasons"]:
-        checks.append({"type": "finish-reason", "value": "stop"})
-    about = ("case_id", "call_id", "app", "feature", "model", "prompt_name", "prompt_version", "expected_from")
-    metadata: Row = {**{name: case[name] for name in about}, "reasons": list(case["reasons"])}
-    return {"vars": _inert(said), "assert": _inert(checks), "metadata": _inert(metadata)}
+    for reason in case["reasons"]:
+        kind, _, name = reason.partition(":")
+        check = _VALID_JSON if "json" in name.casefold() else _OF_KIND.get(kind)
+        if check and check not in checks:
+            checks.append(dict(check))
+    return checks
+
+
+def _differs(case: Mapping[str, Any]) -> Row:
+    """Return a check that fails nothing: its metric shows whether the answer is still the one that failed.
+
+    promptfoo lets an assertion of weight 0 pass in any case.
+    """
+    failed = "healthy" not in case["reasons"]
+    metric = "differs from the answer that failed" if failed else "differs from the recorded answer"
+    return {"type": "not-equals", "value": case["output_text"] or "", "weight": 0, "metric": metric}
 
 
 def openai(case: Mapping[str, Any]) -> Row:
     """Return a sample of OpenAI's evals; ``ideal`` is null where nobody said what the answer should be."""
-    return {"input": _messages(case), "ideal": case["expected"]}
+    return {"input": messages_of(case), "ideal": case["expected"]}
 
 
-def _messages(case: Mapping[str, Any]) -> list[Row]:
+def messages_of(case: Mapping[str, Any]) -> list[Row]:
+    """Return the conversation in OpenAI's chat form, the system text first."""
     turns = [
         {"role": message["role"] or "user", "content": message["text"] or ""} for message in case["messages"] or ()
     ]
@@ -60,7 +93,8 @@ def _messages(case: Mapping[str, Any]) -> list[Row]:
     return turns
 
 
-def _variables(case: Mapping[str, Any]) -> Row:
+def variables_of(case: Mapping[str, Any]) -> Row:
+    """Return what was put into the template; empty where it is not known."""
     try:
         read = json.loads(case["variables"] or "{}")
     except (ValueError, RecursionError):

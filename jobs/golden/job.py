@@ -14,8 +14,10 @@ import structlog
 
 from jobs.golden.cases import Row, content_hash, spoken
 from jobs.golden.choose import Before, Chosen, choose
-from jobs.golden.settings import GoldenSettings, criteria, window
+from jobs.golden.settings import GoldenSettings, criteria, traffic_window, window
 from jobs.golden.similar import sketch
+from jobs.golden.topics import FEWEST, Topics, Vectors, topics
+from pipelines.drift.embed import EmbedderUnavailableError
 from schemas.errors import RetryableError
 from warehouse import golden
 from warehouse.connect import LakeConfig
@@ -68,6 +70,14 @@ class GoldenReport:
     """Cases whose texts went, in all versions: a review rejected them since the last refresh."""
     expired: int
     """Versions that went for their age."""
+    vanished: int = 0
+    """Of the dropped: cases of topics that nobody asks about any more."""
+    topics: int | None = None
+    """Topics of the traffic; None: they are not known."""
+    coverage: float | None = None
+    """Share of the traffic whose topic has a case."""
+    topics_missing: str = ""
+    """Why they are not known."""
 
     def to_json(self) -> str:
         """Encode for ``tailrace job run golden --json``."""
@@ -84,10 +94,15 @@ class GoldenReport:
             became = f"{stays}; it would become" if self.changed else f"nothing changed, {stays}"
         gone = f"; the texts of {self.blanked} rejected cases are gone" if self.blanked else ""
         gone += f"; {self.expired} old versions dropped" if self.expired else ""
+        gone += f"; {self.vanished} cases left whose topic nobody asks about any more" if self.vanished else ""
+        if self.coverage is not None:
+            gone += f"; its cases cover {self.coverage:.1%} of the traffic ({self.topics} topics)"
+        elif self.topics_missing:
+            gone += f"; topics are not covered: {self.topics_missing}"
         return (
             f"ok in {self.took_s:.1f} s: golden set {self.set_name}: {became}: {self.cases} cases, {self.added} new, "
-            f"{self.kept} kept, {self.dropped} dropped; {self.candidates} calls failed, {self.near_duplicates} of them "
-            f"say nearly what a case says{gone}"
+            f"{self.kept} kept, {self.dropped} dropped; {self.candidates} calls failed; {self.near_duplicates} "
+            f"candidates say nearly what a case says{gone}"
         )
 
 
@@ -101,6 +116,7 @@ def refresh(
     dry_run: bool = False,
     stop: Callable[[], bool] = lambda: False,
     memory_limit: str = "512MiB",
+    vectors: Vectors | None = None,
 ) -> GoldenReport:
     """Make the next version of ``set_name``, where one differs from the last.
 
@@ -113,6 +129,8 @@ def refresh(
         dry_run: only say what would be done.
         stop: asked before the lake is read, and before it is written.
         memory_limit: of DuckDB.
+        vectors: embeds texts, so that the topics of the traffic are covered; without it, or where the model does not
+            answer, failures are chosen by app, feature and kind of reason alone.
 
     Raises:
         LakeMissingError: no lake there.
@@ -121,7 +139,8 @@ def refresh(
         LakeUnavailableError: the catalog does not answer, or the disk is full.
     """
     said = settings or GoldenSettings()
-    work = _Refresh(set_name, said, now(), owner or f"{socket.gethostname()}/{os.getpid()}", time.monotonic())
+    owner = owner or f"{socket.gethostname()}/{os.getpid()}"
+    work = _Refresh(set_name, said, now(), owner, time.monotonic(), vectors)
     with Lake.open(replace(config, memory_limit=memory_limit, threads=1), now=now, lander=False, create=False) as lake:
         for _ in range(_TRIES):
             if stop():
@@ -146,9 +165,14 @@ def refresh(
 class _Refresh:
     """One run: what it was told, and the steps between the lake and the pure core."""
 
-    def __init__(self, set_name: str, settings: GoldenSettings, at: int, owner: str, began: float) -> None:
+    def __init__(
+        self, set_name: str, settings: GoldenSettings, at: int, owner: str, began: float, vectors: Vectors | None
+    ) -> None:
         self.at = at
         self._set_name, self._settings, self._owner, self._began = set_name, settings, owner, began
+        self._vectors = vectors
+        self._topics: Topics | None = None
+        self._topics_missing = ""
 
     def read(self, lake: Lake) -> Stand:
         """Read what there is, and what failed."""
@@ -160,6 +184,7 @@ class _Refresh:
             criteria(said),
             seed=said.seed,
             most=min(_MOST_PER_CASE * said.size, _MOST),
+            traffic=(traffic_window(self.at), said.traffic) if self._vectors and said.traffic else None,
         )
 
     def choose(self, stand: Stand) -> Chosen:
@@ -171,8 +196,30 @@ class _Refresh:
             returning=stand.returning,
             rejected={**_sketches(stand), **stand.sketches},
         )
-        version = _newest(stand) + 1
-        return choose(before, stand.failures.calls, self._settings, set_name=self._set_name, version=version)
+        try:
+            self._topics = self._found_topics(stand)
+            return self._choose(stand, before)
+        except EmbedderUnavailableError as error:
+            self._topics, self._topics_missing = None, error.cause
+            return self._choose(stand, before)
+
+    def _choose(self, stand: Stand, before: Before) -> Chosen:
+        return choose(
+            before,
+            stand.failures.calls,
+            self._settings,
+            set_name=self._set_name,
+            version=_newest(stand) + 1,
+            topics=self._topics,
+        )
+
+    def _found_topics(self, stand: Stand) -> Topics | None:
+        if self._vectors is None or not self._settings.traffic:
+            return None
+        found = topics(stand.traffic, self._vectors, size=self._settings.size)
+        if found is None:
+            self._topics_missing = f"the last weeks have {len(stand.traffic)} calls with a text, {FEWEST} are needed"
+        return found
 
     def _young(self, stand: Stand) -> set[int]:
         half = self.at - self._settings.days * _DAY_US // 2
@@ -224,6 +271,10 @@ class _Refresh:
             near_duplicates=chosen.near_duplicates if chosen else 0,
             blanked=len(change.rejected) if change else 0,
             expired=sum(v["version"] < change.oldest for v in stand.versions) if stand and change else 0,
+            vanished=chosen.vanished if chosen else 0,
+            topics=len(self._topics.shares) if self._topics else None,
+            coverage=chosen.coverage if chosen else None,
+            topics_missing=self._topics_missing,
         )
         log.info("golden_refreshed", **{k: v for k, v in asdict(report).items() if k != "ok"})
         return report

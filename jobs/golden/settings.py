@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ HIGHER_IS_BETTER = ("harmless", "unbias", "robust", "recover", "resist")
 """Words that turn them round: harmlessness, robustness to injections, recovery from errors give much."""
 FARTHEST_DAYS = 35
 """A refresh that makes up for missed ones looks back so far: a month, and the days until somebody saw it."""
+TRAFFIC_DAYS = 28
+"""A topic that nobody asked about for so long has vanished."""
 _DAY_US = 86_400_000_000
 
 
@@ -40,6 +43,10 @@ class GoldenSettings:
     """Share of ``size`` that may give way to new cases within half of ``days``."""
     similarity: float = 0.8
     """Jaccard index of the shingles from which on two cases say nearly the same."""
+    healthy: float = 0.0
+    """Share of ``size`` for calls that did not fail, drawn at random."""
+    traffic: int = 0
+    """Calls of ``TRAFFIC_DAYS`` that are drawn and embedded, to cover the topics of the traffic; 0: no topics."""
     seed: int = 1
     """Draws among failures that are equally grave."""
     keep_versions: int = 12
@@ -65,7 +72,19 @@ def criteria(settings: GoldenSettings) -> Criteria:
         low_scores=settings.low_scores,
         low_is_good=tuple(word.casefold() for word in settings.lower_is_better),
         high_is_good=HIGHER_IS_BETTER,
+        healthy=_healthy(settings),
     )
+
+
+def _healthy(settings: GoldenSettings) -> int:
+    """Return half of the healthy calls to draw; where topics are covered there must be some of the rare ones."""
+    share = math.ceil(settings.healthy * settings.size)
+    return max(share, settings.traffic // 2) if share else 0
+
+
+def traffic_window(at: int) -> Window:
+    """Return where a refresh at ``at`` (µs UTC) looks for what is asked these days; it begins with a day."""
+    return Window(at - at % _DAY_US - TRAFFIC_DAYS * _DAY_US, at)
 
 
 def window(settings: GoldenSettings, at: int, looked: Window | None) -> Window:

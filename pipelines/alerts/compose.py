@@ -24,13 +24,17 @@ _NOUNS = {
     "tokens_per_call": "tokens per call",
     "empty_retrievals": "retrievals without a document",
     "usage_missing": "calls without usage",
-    "unpriced": "calls without a price",
+    "unpriced": "calls without a whole price",
     "blocked": "blocked calls",
     "refused": "refused calls",
     "truncated": "truncated answers",
     "fallbacks": "fallbacks",
     "errors": "errors",
+    "cost_differs": "reported costs more than 1 % off the computed ones",
 }
+
+_OF = {"cost_differs": "compared calls"}
+"""What a share is a share of, where that is not all calls."""
 
 
 def rfc3339(microseconds: int) -> str:
@@ -39,12 +43,29 @@ def rfc3339(microseconds: int) -> str:
 
 
 def compose(
-    transition: Transition, windows: Windows, *, detected_at: int, runbooks: Mapping[str, Sequence[str]]
+    transition: Transition,
+    windows: Windows,
+    *,
+    detected_at: int,
+    runbooks: Mapping[str, Sequence[str]],
+    late: bool = False,
 ) -> Alert:
-    """Make the message. ``detected_at``: µs UTC, the broker's time of the tick that decided."""
+    """Make the message.
+
+    Args:
+        transition: what changed.
+        windows: of the app, now.
+        detected_at: µs UTC, the broker's time of the tick that decided.
+        runbooks: steps by rule.
+        late: what changed was history when it was judged: open slots lie ahead of it.
+    """
     finding, incident = transition.finding, transition.incident
     if transition.state == "resolved":
-        finding = _whole(finding, incident.total, windows)
+        finding = _whole(finding, incident.total, incident.after, windows)
+    elif incident.seq:
+        finding = _whole(
+            replace(finding, end=windows.closed if late else windows.latest()), incident.total, {}, windows
+        )
     spend = finding.family == "spend"
     return Alert(
         id=incident.id,
@@ -68,9 +89,10 @@ def compose(
         ),
         cause=finding.causes,
         evidence=Evidence(evidence.sql(finding, windows.positions, windows.epoch), finding.call_ids),
-        runbook=runbook.steps(finding.rule, runbooks),
+        runbook=runbook.filled(runbook.steps(finding.rule, runbooks), alert_id=incident.id, call_ids=finding.call_ids),
+        late=late,
         detected_at=rfc3339(detected_at),
-        title=title(finding, transition.state),
+        title=title(finding, "reopened" if transition.state == "firing" and incident.seq else transition.state),
         children=finding.children,
     )
 
@@ -78,31 +100,42 @@ def compose(
 def title(finding: Finding, state: str) -> str:
     """One plain line: who, what, how much, against what."""
     who = " ".join(f"{name} {value}" for name, value in finding.series.items() if name != "guardrail")
-    over = "over: " if state == "resolved" else ""
+    over = {"resolved": "over: ", "reopened": "again: "}.get(state, "")
     if finding.rule == "single_call_cost":
         return f"{over}{who}: a single call cost {finding.observed:.2f} USD"
     if finding.unit == "share":
         guardrail = finding.series.get("guardrail")
         what = f"guardrail {guardrail}" if guardrail else _NOUNS.get(finding.measure, finding.measure)
-        return f"{over}{who}: {what} in {finding.observed:.1%} of calls, usually {finding.expected:.1%}"
+        of = _OF.get(finding.measure, "calls")
+        return f"{over}{who}: {what} in {finding.observed:.1%} of {of}, usually {finding.expected:.1%}"
     ratio = finding.observed / finding.expected if finding.expected > 0 else float("inf")
     times = f"{ratio:.1f}x the usual" if ratio < 1000 else "next to nothing usually"
     amount = f"{finding.observed:,.4g} {finding.unit}"
     return f"{over}{who}: {_NOUNS.get(finding.measure, finding.measure)} {amount}, {times}"
 
 
-def _whole(finding: Finding, total: Mapping[int, int], windows: Windows) -> Finding:
-    """The finding with the numbers of the whole incident, which may be longer than the ring of slots."""
+def _whole(finding: Finding, total: Mapping[int, int], after: Mapping[int, int], windows: Windows) -> Finding:
+    """The finding with the numbers of the whole incident, which may be longer than the ring of slots.
+
+    Args:
+        finding: its ``end`` is that of the incident, or now.
+        total: sums over the closed slots since the start of the incident.
+        after: the part of them after its end.
+        windows: what is in the open slots.
+    """
+    from pipelines.detect.detectors.surge_state import BASES
     from pipelines.detect.windows import SLOT, column
 
-    place = windows.index.get(finding.target)
-    if place is None or finding.rule == "single_call_cost":
+    if finding.rule == "single_call_cost":
         return finding
-    after = windows.total(finding.end, windows.latest())[place]
-    sums = {c: v - int(after[c]) for c, v in total.items()}
+    place = windows.index.get(finding.target)
+    sums = {c: v - after.get(c, 0) for c, v in total.items()}
+    if place is not None and finding.end > windows.closed:
+        open_sums = windows.row(place, windows.closed, finding.end)
+        sums = {c: v + int(open_sums[c]) for c, v in sums.items()}
     calls = sums[column(windows.kinds, "calls")]
     if finding.unit == "share":
-        base = sums[column(windows.kinds, "retrievals")] if finding.measure == "empty_retrievals" else calls
+        base = sums[column(windows.kinds, BASES.get(finding.measure, "calls"))]
         hits = sums[column(windows.kinds, finding.family)]
         return replace(finding, observed=hits / max(base, 1), calls=hits)
     slots = max((finding.end - finding.start) // SLOT, 1)

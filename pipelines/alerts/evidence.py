@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pipelines.alerts.finding import Finding
+from pipelines.decode.reasons import COST_DIFFERS
 from pipelines.meter.measures import REFUSED, TRUNCATED
 from schemas.arrow import event_columns
 from tailrace_emitter.event import Call
@@ -43,11 +44,20 @@ _SHARES = {
     "truncated": f"lower(finish_reason) IN ({', '.join(repr(r) for r in TRUNCATED)})",
     "fallbacks": "fallback_from IS NOT NULL",
     "usage_missing": "input_tokens IS NULL",
-    "unpriced": "cost_usd IS NULL",
+    "unpriced": "cost_usd IS NULL OR cost_status = 'partly_priced'",
     "empty_retrievals": "len(retrieval_docs) = 0",
+    "cost_differs": f"list_contains(_flags, '{COST_DIFFERS}')",
 }
 """The same tests as ``pipelines.meter.measures.counts``, on the landed columns."""
-_OF = {"empty_retrievals": f"count(*) FILTER ({_RETRIEVED})"}
+_COMPARED = (
+    "cost_reported_usd > 0 AND input_cost_usd IS NOT NULL AND cost_status <> 'partly_priced' "
+    "AND coalesce(len(list_filter(units, lambda u: u.cost IS NULL)), 0) = 0 "
+    "AND coalesce(answer_cache NOT IN ('exact', 'semantic'), true)"
+)
+_OF = {
+    "empty_retrievals": f"count(*) FILTER ({_RETRIEVED})",
+    "cost_differs": f"count(*) FILTER ({_COMPARED})",
+}
 """What a share is a share of, where that is not all calls."""
 
 

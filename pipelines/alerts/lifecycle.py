@@ -1,8 +1,9 @@
 """Firing, update, resolved: a state machine of values, one per app.
 
-A finding is held back a few seconds, so that its siblings can be seen with it and a flicker does not ring; then it
-fires, once. What follows from it attaches. When its detector has called it calm, it resolves, once. All times are
-event times or the wall times that ticks carry, so a replay says the same again under the same ids.
+A finding is held back a few seconds, so that its siblings can be seen with it and a flicker does not fire; then it
+fires, once. What follows from it attaches. Once its recovery is proven it is resolved, and a breach of the same series
+within the cooldown reopens it: ``firing`` again under the same id, with the next ``seq``. All times are event times or
+the wall times that ticks carry, so a replay emits the same alerts under the same ids.
 """
 
 from __future__ import annotations
@@ -12,48 +13,131 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
+import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.grouping import child, group
-from schemas.alerts import Alert, alert_id, fingerprint
+from pipelines.alerts.recovery import Recovery, RecoveryConfig, resume
+from pipelines.alerts.whole_app import WholeApp, is_below, widened
+from schemas.alerts import alert_id, fingerprint
 
 SECOND = 1_000_000
 State = Literal["firing", "update", "resolved"]
+Sums = Sequence[int] | NDArray[np.int64]
+"""Of one series, by column."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Settings of the life cycle, in seconds."""
+    """Settings of the life cycle."""
 
     hold_s: float = 3.0
     """How long a finding must last before it fires."""
     hold_follower_s: float = 6.0
     """The same for families that often follow another (rank above 0): their leader may still be gathering proof."""
     cooldown_s: float = 600.0
-    """After an alert is resolved the same series does not fire for this long: what pauses is not over."""
+    """A breach of the same series, or of the app it is a part of, within this time after its recovery was proven
+    reopens the incident. Where the proof
+    took longer than this, the time it took: what calls seldom also comes back late."""
     cooldown_family_s: float = 60.0
-    """The same for other series of the app and the same family of measures."""
-    renotify_s: float = 14_400.0
-    """An alert that stays open is told again as an update."""
+    """After an incident has ended, other series of the app and the same family of measures fire no sooner than this."""
+    update_every_s: float = 1800.0
+    """Time of the ticks after which an open incident is emitted again as an update."""
+    update_growth_ratio: float = 10.0
+    """An update is emitted sooner when the excess of the incident (USD, tokens or calls beyond what is normal, summed
+    since its start) has grown by this factor since the last message."""
+    update_least_s: float = 300.0
+    """But no sooner than this: what fired after ten seconds is ten times as large after a hundred."""
     accept_s: float = 86_400.0
     """An alert open for so long is the new normal: it is resolved, and learning goes on."""
+    accept_quiet_s: float = 21_600.0
+    """How long its series may not fire afterwards: until the new normal is learned."""
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    """When an incident is over."""
 
 
 class Incident(msgspec.Struct, kw_only=True):
-    """One open alert."""
+    """One open alert, or one that was resolved and may be reopened."""
 
     id: str
     fingerprint: str
     finding: Finding
-    """As it was when fired; ``peak`` and ``end`` follow."""
+    """As it was when fired; ``children`` and ``end`` follow."""
     seq: int = 0
     told: int = 0
-    """Wall time of the last message, µs UTC."""
+    """Wall time of the last message, µs UTC; 0 = a message is due."""
     followers: list[str] = []
     """Families that were recognised as faces of this one: open and over with it."""
     total: dict[int, int] = {}
-    """Column -> sum of the target series since the start, whatever comes late included."""
+    """Column -> sum of the target series over the closed slots since the start, whatever comes late included."""
+    after: dict[int, int] = {}
+    """Column -> the part of ``total`` since ``recovery.since``: it is not the incident's, if that was its end."""
+    recovery: Recovery = msgspec.field(default_factory=Recovery)
+    emitted_excess: float = 0.0
+    """``recovery.excess`` at the last message: USD, tokens or calls beyond what is normal."""
+    whole: WholeApp = msgspec.field(default_factory=WholeApp)
+    """The app's own series, where this is an incident of one below it."""
+
+    def add(self, start: int, sums: Sums, closed: int) -> None:
+        """Add a rollup row of the target series that came after its slot had closed; the others count as they close.
+
+        Args:
+            start: of its bucket, µs UTC.
+            sums: by column.
+            closed: start of the first bucket that is still open, µs UTC.
+        """
+        if not self.finding.start <= start < closed:
+            return
+        _add(self.total, sums)
+        if self.recovery.since and self.recovery.since <= start:
+            _add(self.after, sums)
+
+    def count(self, sums: Sums) -> None:
+        """Add the sums of slots that have closed."""
+        _add(self.total, sums)
+
+    def add_whole(self, start: int, sums: Sums, closed: int) -> None:
+        """As ``add``, for a row of the app's own series."""
+        if self.finding.start <= start < closed:
+            _add(self.whole.total, sums)
+
+    def count_whole(self, sums: Sums) -> None:
+        """Add the sums of buckets of the app's own series that have closed."""
+        _add(self.whole.total, sums)
+
+    def widen(self, app: Finding, until: int, *, reopened: bool = False) -> None:
+        """Become an incident of the series of ``app``, which holds that of this incident; a message is due.
+
+        Args:
+            app: of the app's own series, now.
+            until: end of the last bucket that is in the tally of the app, µs UTC.
+            reopened: whether the incident was resolved before.
+        """
+        self.finding = widened(self.finding, app)
+        self.recovery, self.total, self.after = self.whole.recovery(until, reopened=reopened), self.whole.total, {}
+        self.whole, self.told = WholeApp(), 0
+
+    def count_after(self, sums: Sums, start: int) -> None:
+        """Count a slot that has closed, from ``start`` (µs UTC), as being after the incident or not."""
+        if 0 < self.recovery.since <= start:
+            self.after = self.after or dict.fromkeys(self.total, 0)
+            _add(self.after, sums)
+        else:
+            self.after = {}
+
+    def take_back(self, sums: Sums, after: Sums) -> None:
+        """Take out the sums of slots that will be read once more, and the part of them that is in ``after``."""
+        _add(self.total, sums, -1)
+        _add(self.after, after, -1)
+
+
+class Closed(msgspec.Struct):
+    """An incident that was resolved, and until when (event time, µs UTC) a breach reopens it."""
+
+    incident: Incident
+    until: int
 
 
 @dataclass
@@ -64,11 +148,17 @@ class Lifecycle:
     """Family -> (wall, event time) when it was first found."""
     open: dict[str, Incident] = field(default_factory=dict)
     cooling: dict[str, int] = field(default_factory=dict)
-    """Family, or family and target -> event time until which they stay quiet, whatever the measure."""
+    """Family, or family and target -> event time until which they do not fire, whatever the measure."""
+    closed: dict[str, Closed] = field(default_factory=dict)
+    """Family and target -> its incident, until its cooldown has passed."""
+
+    def counted(self) -> list[Incident]:
+        """Incidents whose sums go on: open ones, and those that may be reopened."""
+        return [*self.open.values(), *(closed.incident for closed in self.closed.values())]
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """One state change, to become one alert message."""
+    """One state change, to become one alert message. ``firing`` with ``seq`` above 0 reopens a resolved incident."""
 
     state: State
     incident: Incident
@@ -81,57 +171,105 @@ def advance(
     *,
     wall: int,
     at: int,
-    calm: Mapping[str, int],
+    recovered: Mapping[str, int],
     timing: Timing,
 ) -> list[Transition]:
-    """Take in what is found at one moment; return what is to be told, in order. ``life`` is moved along.
+    """Apply what is found at one moment; return the messages to emit, in order. ``life`` is moved along.
 
     Args:
         life: the app's alerts.
         findings: at most one a family.
         wall: wall time of the last tick, µs UTC.
         at: event time up to which was judged, µs UTC.
-        calm: families whose incident is over -> its end, event time.
+        recovered: families whose incident is proven to be over -> its end, event time.
         timing: settings.
     """
-    told = [_resolve(life, family, end, timing) for family, end in calm.items()]
-    over = [f for f, i in life.open.items() if at - i.finding.start > timing.accept_s * SECOND]
-    told += [_resolve(life, family, at, timing) for family in over]
+    life.closed = {key: closed for key, closed in life.closed.items() if at < closed.until}
+    emitted = [_resolve(life, family, end, at, timing) for family, end in recovered.items()]
+    accepted = [f for f, i in life.open.items() if at - i.finding.start > timing.accept_s * SECOND]
+    emitted += [_accept(life, family, at, timing) for family in accepted]
     leaders, following, attached = group(findings, {family: i.finding for family, i in life.open.items()})
     for family, followers in attached.items():
-        told += _attach(life.open[family], [f for f in followers if not f.weak], wall)
-    ripe = [f for f in leaders if not f.weak and at >= max(life.cooling.get(k, 0) for k in (f.family, _cooling(f)))]
+        emitted += _attach(life.open[family], [f for f in followers if not f.weak], wall)
+    ripe = [f for f in leaders if not f.weak and _may_fire(life, f, at)]
     life.held = {f.family: life.held.get(f.family, (wall, at)) for f in ripe}
     for finding in ripe:
         since_wall, since = life.held[finding.family]
         hold = (timing.hold_follower_s if finding.rank else timing.hold_s) * SECOND
         if wall - since_wall >= hold or at - since >= hold:
-            told.append(_fire(life, finding, wall, following.get(finding.family, ())))
+            emitted.append(_fire(life, finding, wall, following.get(finding.family, ())))
             del life.held[finding.family]
-    for incident in life.open.values():
-        if wall - incident.told >= timing.renotify_s * SECOND:
-            told.append(_update(incident, wall))
-    return told
+    due = [
+        incident
+        for incident in life.open.values()
+        if update_due(incident.recovery.excess, incident.emitted_excess, wall - incident.told, timing)
+    ]
+    return emitted + [_update(incident, wall) for incident in due]
 
 
-def _cooling(finding: Finding) -> str:
+def update_due(excess: float, emitted_excess: float, passed_us: int, timing: Timing) -> bool:
+    """Whether an open incident is emitted again.
+
+    Args:
+        excess: value beyond what is normal since its start.
+        emitted_excess: the same at the last message; 0 or less = not known.
+        passed_us: wall time since the last message.
+        timing: settings.
+    """
+    grown = excess >= timing.update_growth_ratio * emitted_excess > 0
+    return passed_us >= (timing.update_least_s if grown else timing.update_every_s) * SECOND
+
+
+def _may_fire(life: Lifecycle, finding: Finding, at: int) -> bool:
+    if _known(life, finding) is not None:
+        return True
+    return at >= max(life.cooling.get(key, 0) for key in (finding.family, _key(finding)))
+
+
+def _known(life: Lifecycle, finding: Finding) -> str | None:
+    """Key of the resolved incident that a breach reopens: of the same series, or of the latest one below it."""
+    if (key := _key(finding)) in life.closed:
+        return key
+    below = [k for k, c in life.closed.items() if c.incident.whole.total and is_below(c.incident.finding, finding)]
+    return max(below, key=lambda k: (life.closed[k].incident.finding.end, k), default=None)
+
+
+def _key(finding: Finding) -> str:
     return f"{finding.family} {finding.target}"
 
 
-def _fingerprint(finding: Finding) -> str:
-    return fingerprint(finding.rule, finding.series)
-
-
 def _fire(life: Lifecycle, finding: Finding, wall: int, followers: Sequence[str]) -> Transition:
+    if (key := _known(life, finding)) is not None:
+        return _reopen(life, life.closed.pop(key).incident, finding, wall, followers)
     incident = Incident(
         followers=list(followers),
         id=alert_id(finding.rule, finding.series, finding.start),
-        fingerprint=_fingerprint(finding),
+        fingerprint=fingerprint(finding.rule, finding.series),
         finding=finding,
         told=wall,
     )
     life.open[finding.family] = incident
     return Transition("firing", replace(incident), finding)
+
+
+def _reopen(life: Lifecycle, incident: Incident, finding: Finding, wall: int, followers: Sequence[str]) -> Transition:
+    """Go on with a resolved incident: same id and rule, next seq. The pause becomes part of it.
+
+    A breach of the app reopens the incident of a series below it: both are one cause until the cooldown has passed.
+    """
+    if is_below(incident.finding, finding):
+        incident.widen(finding, incident.recovery.until, reopened=True)
+    known = incident.finding
+    new = tuple(c for c in finding.children if c not in known.children)
+    severity = "critical" if "critical" in (known.severity, finding.severity) else known.severity
+    incident.finding = replace(
+        known, severity=severity, end=finding.end, score=finding.score, children=(*known.children, *new)
+    )
+    incident.followers = list(dict.fromkeys([*incident.followers, *followers]))
+    incident.after = {}
+    resume(incident.recovery)
+    life.open[finding.family] = incident
+    return _emit("firing", incident, wall)
 
 
 def _attach(incident: Incident, followers: list[Finding], wall: int) -> list[Transition]:
@@ -145,35 +283,40 @@ def _attach(incident: Incident, followers: list[Finding], wall: int) -> list[Tra
 
 
 def _update(incident: Incident, wall: int) -> Transition:
+    return _emit("update", incident, wall)
+
+
+def _emit(state: State, incident: Incident, wall: int) -> Transition:
     incident.seq += 1
     incident.told = wall
-    return Transition("update", replace(incident), incident.finding)
+    incident.emitted_excess = incident.recovery.excess
+    return Transition(state, replace(incident), incident.finding)
 
 
-def _resolve(life: Lifecycle, family: str, end: int, timing: Timing) -> Transition:
+def _resolve(life: Lifecycle, family: str, end: int, at: int, timing: Timing) -> Transition:
+    transition = _close(life, family, end, timing)
+    incident = transition.incident
+    until = at + max(int(timing.cooldown_s * SECOND), at - end)
+    life.closed[_key(incident.finding)] = Closed(replace(incident), until)
+    return transition
+
+
+def _accept(life: Lifecycle, family: str, at: int, timing: Timing) -> Transition:
+    life.open[family].after = {}
+    transition = _close(life, family, at, timing)
+    life.cooling[_key(transition.finding)] = at + int(timing.accept_quiet_s * SECOND)
+    return transition
+
+
+def _close(life: Lifecycle, family: str, end: int, timing: Timing) -> Transition:
     incident = life.open.pop(family)
     incident.seq += 1
-    life.cooling = {f: until for f, until in life.cooling.items() if until > end}
-    life.cooling[_cooling(incident.finding)] = end + int(timing.cooldown_s * SECOND)
+    life.cooling = {key: until for key, until in life.cooling.items() if until > end}
     life.cooling[family] = end + int(timing.cooldown_family_s * SECOND)
     incident.finding = replace(incident.finding, end=end)
     return Transition("resolved", incident, incident.finding)
 
 
-class Silence(msgspec.Struct, frozen=True):
-    """Alerts whose series hold all ``pairs`` and whose rule is ``rule`` (any, where empty) are not sent meanwhile."""
-
-    start: int
-    end: int
-    pairs: dict[str, str] = {}
-    rule: str = ""
-
-
-def silenced(alert: Alert, silences: Sequence[Silence], at: int) -> bool:
-    """Whether nobody wants to hear of ``alert`` at ``at`` (µs UTC); it is landed and shown all the same."""
-    return any(
-        s.start <= at < s.end
-        and s.rule in ("", alert.rule)
-        and all(alert.series.get(name) == value for name, value in s.pairs.items())
-        for s in silences
-    )
+def _add(held: dict[int, int], sums: Sums, sign: int = 1) -> None:
+    for column in held:
+        held[column] += sign * int(sums[column]) if column < len(sums) else 0

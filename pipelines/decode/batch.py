@@ -13,14 +13,27 @@ from pipelines.decode.book import DAY_US, PriceBooks, believed
 from pipelines.decode.check import admit
 from pipelines.decode.columns import parse, parse_metered
 from pipelines.decode.dead import dead_tables
-from pipelines.decode.price import mismatched, nanousd, price, put
-from pipelines.decode.reasons import CLAMPED, CLOCK_SKEW, REDACTED, TOKEN_MISMATCH, Reject
-from pipelines.decode.redact import Redaction, redact
+from pipelines.decode.price import comparable, differing, mismatched, nanousd, price, put, usage_missing
+from pipelines.decode.reasons import (
+    CLAMPED,
+    CLOCK_SKEW,
+    COST_DIFFERS,
+    CREATE_TIME,
+    PSEUDONYMISED,
+    REDACTED,
+    TOKEN_MISMATCH,
+    UNKNOWN_FIELD,
+    USAGE_MISSING,
+    Reject,
+)
+from pipelines.decode.redact import Redaction, pseudonymise, redact
 from pipelines.decode.rules import add, encode
 from pipelines.decode.seen import Seen
+from pipelines.decode.unit_costs import settled
 from schemas.arrow import CALLS, EVALS, FEEDBACK, MONEY, TIME
-from schemas.records import Records
+from schemas.records import Records, marked
 from schemas.rollups import DIMENSIONS
+from schemas.topics import HISTORY_HEADER
 from tailrace_emitter.event import Call, Eval, Event, Feedback
 
 _SCHEMAS: dict[type[Event], pa.Schema] = {Call: CALLS, Feedback: FEEDBACK, Eval: EVALS}
@@ -39,6 +52,8 @@ METERED = pa.schema(
         ("cost_usd", MONEY),
         ("cost_nanousd", pa.int64()),
         *[(name, pa.string()) for name in ("cost_status", "price_version", "status", "error_type")],
+        ("cost_compared", pa.bool_()),
+        ("cost_differs", pa.bool_()),
         ("refused", pa.bool_()),
         *[(name, pa.string()) for name in ("finish_reason", "fallback_from", "answer_cache")],
         ("usage_reported", pa.bool_()),
@@ -56,7 +71,8 @@ METERED = pa.schema(
     ]
 )
 """What meter gets of each call that is neither dead nor a duplicate. ``status`` is never NULL, ``retrieval`` says that
-one was done, ``retrieval_docs_count`` 0 that it came back empty, ``skewed`` that ts is too far from _kafka_time."""
+one was done, ``retrieval_docs_count`` 0 that it came back empty, ``skewed`` that ts is too far from _kafka_time,
+``cost_compared`` that there is a reported cost and a computed one, ``cost_differs`` that they differ."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,8 @@ class Decoded:
     dead: pa.Table
     dead_bytes: pa.Table
     dups: int = 0
+    unknown_fields: int = 0
+    """Rows with a flag ``unknown_field:...``."""
 
     @property
     def accepted(self) -> int:
@@ -162,6 +180,9 @@ def decode(
             continue
         event, line, flags = found
         rows = kinds[type(event)]
+        if rules.people and pseudonymise(event, rules.people):
+            line = encode(event)
+            flags = add(flags, PSEUDONYMISED)
         if (personal := redact(event, rules)) is not None:
             line = encode(event)
             if personal:
@@ -175,7 +196,8 @@ def decode(
         _land(kind, rows, records, prices, epoch=epoch, landed_at=landed_at) for kind, rows in kinds.items()
     )
     buried = dead_tables(records, dead, epoch=epoch, landed_at=landed_at, rules=rules)
-    return Decoded(calls, feedback, evals, *buried, dups=sum(sum(rows.dup) for rows in kinds.values()))
+    dups = sum(sum(rows.dup) for rows in kinds.values())
+    return Decoded(calls, feedback, evals, *buried, dups=dups, unknown_fields=sum(map(_unknown, kinds.values())))
 
 
 def decode_metered(
@@ -186,6 +208,7 @@ def decode_metered(
     Args and Raises as ``decode``. Texts are neither parsed nor redacted unless ``Metered.texts`` asks for them.
     """
     rows = _Rows()
+    people = rules.people if rules else None
     dead = dups = feedback = evals = 0
     mark = seen.mark
     for i, value in enumerate(records.values):
@@ -197,7 +220,8 @@ def decode_metered(
         if mark(records.partitions[i], records.offsets[i], event.id.int):
             dups += 1
         elif type(event) is Call:
-            rows.lines.append(found[1])
+            changed = people is not None and pseudonymise(event, people)
+            rows.lines.append(encode(event) if changed else found[1])
             rows.at.append(i)
         elif type(event) is Feedback:
             feedback += 1
@@ -213,19 +237,26 @@ def _land(
     schema = _SCHEMAS[kind]
     if not rows.lines:
         return schema.empty_table()
-    table = _positioned(parse(rows.lines, kind), rows, records, epoch)
+    table, skewed = _dated(_positioned(parse(rows.lines, kind), rows, records, epoch), rows, records)
     if kind is Call:
+        table, differs = settled(table)
         table = price(table, prices)
-        for row in np.flatnonzero(mismatched(table)).tolist():
+        for row in np.flatnonzero(mismatched(table) | differs).tolist():
             rows.flags[row] = add(rows.flags.get(row, ()), TOKEN_MISMATCH)
-    day, skewed = _days(table)
+        for row in np.flatnonzero(usage_missing(table)).tolist():
+            rows.flags[row] = add(rows.flags.get(row, ()), USAGE_MISSING)
+        for row in np.flatnonzero(differing(table)).tolist():
+            rows.flags[row] = add(rows.flags.get(row, ()), COST_DIFFERS)
     for row in np.flatnonzero(skewed).tolist():
         rows.flags[row] = (*rows.flags.get(row, ()), CLOCK_SKEW, CLAMPED)
+    if records.created:
+        for row, i in enumerate(rows.at):
+            if records.created[i]:
+                rows.flags[row] = (*rows.flags.get(row, ()), CREATE_TIME)
     columns = {
         "_landed_at": pa.scalar(landed_at, TIME),
         "_dup": pa.array(rows.dup, pa.bool_()),
         "_flags": _flags(rows),
-        "day": day,
     }
     count = table.num_rows
     return _shaped(
@@ -236,10 +267,14 @@ def _land(
 def _count(rows: _Rows, records: Records, prices: PriceBooks, epoch: int) -> pa.Table:
     if not rows.lines:
         return METERED.empty_table()
-    table = price(_positioned(parse_metered(rows.lines), rows, records, epoch), prices)
+    table, skewed = _dated(_positioned(parse_metered(rows.lines), rows, records, epoch), rows, records)
+    table = price(settled(table)[0], prices)
+    compared = comparable(table)
     columns = {
         "cost_nanousd": nanousd(table.column("cost_usd")),
-        "skewed": pa.array(_days(table)[1]),
+        "cost_compared": pa.array(compared),
+        "cost_differs": pa.array(differing(table, compared)),
+        "skewed": pa.array(skewed),
         "tenant": table.column("tenant_id"),
         "user": table.column("user_id"),
     }
@@ -265,20 +300,26 @@ def _positioned(table: pa.Table, rows: _Rows, records: Records, epoch: int) -> p
     )
 
 
-def _days(table: pa.Table) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-    """Return the day of ts, or of _kafka_time where ts is not believed, and the rows where that is so."""
+def _dated(table: pa.Table, rows: _Rows, records: Records) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
+    """Add ``day``: that of ts, or of _kafka_time where ts is not believed; and return the rows where that is so."""
     ts, kafka_time = (
         table.column(name).combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
         for name in ("ts", "_kafka_time")
     )
-    near = believed(ts, kafka_time)
-    return pa.array((near // DAY_US).astype(np.int32)).cast(pa.date32()), near != ts
+    history = np.asarray(marked(records.headers, HISTORY_HEADER), np.bool_)[np.asarray(rows.at, np.int64)]
+    near = believed(ts, kafka_time, history)
+    days = pa.array((near // DAY_US).astype(np.int32)).cast(pa.date32())
+    return put(table, {"day": days}), near != ts
 
 
 def _flags(rows: _Rows) -> pa.Array:
     if not rows.flags:
         return pa.nulls(len(rows.at), _TAGS)
     return pa.array([rows.flags.get(row) for row in range(len(rows.at))], _TAGS)
+
+
+def _unknown(rows: _Rows) -> int:
+    return sum(any(flag.startswith(UNKNOWN_FIELD) for flag in flags) for flags in rows.flags.values())
 
 
 def _shaped(table: pa.Table, schema: pa.Schema) -> pa.Table:

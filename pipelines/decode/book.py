@@ -12,24 +12,30 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.decode.match import Matcher
+from pipelines.decode.match import Match, Matcher
+from pipelines.decode.vocabulary import MTOK, UNIT_OF, VOCABULARY
 from schemas.errors import UNREADABLE, FatalError
 
 FORMAT = 1
 DAY_US = 86_400_000_000
 LATE_US, EARLY_US = 7 * DAY_US, DAY_US
 """How far event time is believed: as late as Kafka keeps events, and a day ahead. Beyond that the clock is wrong."""
+OLDEST_US = 946_684_800_000_000
+"""2000-01-01. An older event time is a wrong clock (most often 1970) even where the record says that it is history."""
 UNITS = 10**24
 """Rates are integers of 1e-24 USD a token: every price of the packaged data is exact in it."""
+PRICED_TIERS = frozenset(("batch", "flex", "priority", "fast", "provisioned"))
+"""Service tiers whose tokens cost more or less than those of the standard one, with every provider that has them."""
 COMPONENTS = (
     "input",
     "output",
@@ -60,11 +66,19 @@ class Rates:
     starts: tuple[int, ...]
     bands: tuple[tuple[int, ...], ...]
     """Per band one rate a COMPONENT, 1e-24 USD; missing cache, audio and reasoning rates already fall back."""
+    own: tuple[Mapping[str, Fraction], ...] = ()
+    """Per band USD a unit, of the units that have a price of their own; token columns by the names of their units."""
+    off_tier: bool = False
+    """Whether the call's service tier has another price, and the book does not have it: these are the standard ones."""
 
     @property
     def free(self) -> bool:
         """Nothing costs anything."""
-        return not any(any(band) for band in self.bands)
+        return not any(any(band) for band in self.bands) and not any(any(units.values()) for units in self.own)
+
+    def lacks(self, name: str) -> bool:
+        """Return whether the book has no price of a component, nor of what it is a part of."""
+        return not self.own or UNIT_OF[name] not in self.own[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +151,7 @@ class PriceBook:
         for rule in self.content["overrides"]:
             _overrides(rule, "a", "a")
             _rates(rule["rates"])
+        self.deployed("azure", "a")
         for provider in self.content["providers"]:
             self._matcher.model(str(provider["id"]), "a")
             for model in provider["models"]:
@@ -168,6 +183,24 @@ class PriceBook:
             self._found[remembered] = self._find(key, date_index, time_index)
         return self._found[remembered]
 
+    def override(self, provider: str | None, name: str, date_index: int, time_index: int) -> int | None:
+        """Return the number of the first override that holds for ``name`` at a ``moment``."""
+        for number, rule in enumerate(self.content["overrides"]):
+            if _overrides(rule, provider, name) and self._active(rule.get("when"), date_index, time_index):
+                return number
+        return None
+
+    def deployed(self, provider: str | None, name: str) -> str:
+        """Return the model behind an Azure deployment's name by the book's map; ``name`` where it is none."""
+        deployments: Mapping[str, str] = self.content.get("deployments", {})
+        if not deployments or not self._matcher.is_azure(provider):
+            return name
+        return deployments.get(name.lower(), name)
+
+    def explain(self, provider: str | None, name: str) -> Match | None:
+        """Return the entry that prices ``name`` and how it was found, overrides aside; None = not in the book."""
+        return self._matcher.match(provider, name)
+
     @cached_property
     def _matcher(self) -> Matcher:
         return Matcher(self.content)
@@ -177,11 +210,15 @@ class PriceBook:
         for name in (response_model, model):
             if not name:
                 continue
-            for rule in self.content["overrides"]:
-                if _overrides(rule, provider, name) and self._active(rule.get("when"), date_index, time_index):
-                    return Price(_rates(rule["rates"]), dated=_dated(rule.get("when")))
+            if name == model:
+                name = self.deployed(provider, name)
+            number = self.override(provider, name, date_index, time_index)
+            if number is not None:
+                rule = self.content["overrides"][number]
+                return Price(_rates(rule["rates"]), dated=_dated(rule.get("when")))
             if found := self._matcher.model(provider, name):
-                if name.lower().endswith(":free"):  # OpenRouter's mark; the data has no prices for these
+                if name.lower().endswith(":free") and self._matcher.may_be_openrouter(provider):
+                    # OpenRouter's mark; the data have no prices for these
                     return Price(_rates({"input": "0", "output": "0"}), dated=False)
                 return self._resolve(found, tier, date_index, time_index)
         return Price(None, dated=False)
@@ -193,14 +230,17 @@ class PriceBook:
         base = (held or prices)[-1 if held else 0]
         chosen: dict[str, Any] = {}
         dated = _dated(base["when"])
+        off_tier = (tier or "").lower() in PRICED_TIERS
         for variant in model["variants"]:
             if not tier or not _fits(variant["context"], tier):
                 continue
             if self._active(variant["when"], date_index, time_index):
+                off_tier = False
                 dated = dated and _dated(variant["when"])
                 for name, rate in variant["rates"].items():
                     chosen.setdefault(name, rate)
-        return Price(_rates(dict(base["rates"]) | chosen), dated=dated)
+        rates = _rates(dict(base["rates"]) | chosen)
+        return Price(replace(rates, off_tier=off_tier) if rates else None, dated=dated)
 
     def _active(self, when: Mapping[str, Any] | None, date_index: int, time_index: int) -> bool:
         if not when:
@@ -211,16 +251,27 @@ class PriceBook:
         return start <= time_index < end if start <= end else time_index >= start or time_index < end
 
 
-def believed(ts: npt.NDArray[np.int64], kafka_time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return ``ts``, and ``kafka_time`` where a clock must have been wrong (all µs UTC): for the day and the price."""
-    return np.where((ts >= kafka_time - LATE_US) & (ts <= kafka_time + EARLY_US), ts, kafka_time)
+def believed(
+    ts: npt.NDArray[np.int64], kafka_time: npt.NDArray[np.int64], history: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.int64]:
+    """Return ``ts``, and ``kafka_time`` where a clock must have been wrong (all µs UTC): for the day and the price.
+
+    Args:
+        ts: event time.
+        kafka_time: LogAppendTime.
+        history: the rows that were sent as history: theirs may be as old as ``OLDEST_US``.
+    """
+    earliest = kafka_time - LATE_US
+    if history is not None:
+        earliest = np.where(history, np.minimum(earliest, OLDEST_US), earliest)
+    return np.where((ts >= earliest) & (ts <= kafka_time + EARLY_US), ts, kafka_time)
 
 
 class PriceBooks:
     """The books that were published; which one holds is a function of the record's LogAppendTime only."""
 
-    def __init__(self, books: Sequence[PriceBook]) -> None:
-        """Take one book or more.
+    def __init__(self, books: Sequence[PriceBook], *, prefer: str = "computed") -> None:
+        """Take one book or more, and which cost counts where a call has two: the ``computed`` or the ``reported`` one.
 
         Raises:
             PriceBookError: there is none.
@@ -229,6 +280,7 @@ class PriceBooks:
             raise PriceBookError("no price book at all")
         self.books = tuple(sorted(books, key=lambda b: (b.effective_from, b.version)))
         self.starts = tuple(b.effective_from for b in self.books)
+        self.prefer = prefer
 
     def at(self, kafka_time: int) -> PriceBook:
         """Return the book in force at ``kafka_time`` (µs UTC); before the first one, the first."""
@@ -268,17 +320,21 @@ def _overrides(rule: Mapping[str, Any], provider: str | None, name: str) -> bool
 
 def _fits(context: Mapping[str, str], tier: str) -> bool:
     tier = tier.lower()
-    return context == {"service_tier": tier} or (tier == "batch" and context == {"processing": "batch"})
+    return context in ({"service_tier": tier}, {"processing": tier}, {"speed": tier})
 
 
 def _rates(stored: Mapping[str, Any]) -> Rates | None:
-    """Compile stored prices (USD per million, or {"base", "tiers"}) to integer bands; None where no token has one."""
-    if "input" not in stored and "output" not in stored and "request" not in stored:
+    """Compile stored prices (USD per million, or {"base", "tiers"}) to integer bands; None where there is none.
+
+    Keys are COMPONENTS, and units of the vocabulary; a unit that is in neither costs so much apiece.
+    """
+    if not stored:
         return None
     starts = sorted({int(s) for price in stored.values() if isinstance(price, Mapping) for s, _ in price["tiers"]})
-    bands = []
+    bands, own = [], []
     for over in (-1, *starts):
-        rate = {name: _unit(price, over, name) for name, price in stored.items()}
+        own.append({UNIT_OF.get(name, name): _apiece(name, price, over) for name, price in stored.items()})
+        rate = {name: _unit(price, over, name) for name, price in stored.items() if name in UNIT_OF}
         rate.setdefault("input", 0)
         rate.setdefault("output", 0)
         rate.setdefault("cache_read", rate["input"])
@@ -289,13 +345,26 @@ def _rates(stored: Mapping[str, Any]) -> Rates | None:
         rate.setdefault("audio_out", rate["output"])
         rate.setdefault("request", 0)
         bands.append(tuple(rate[name] for name in COMPONENTS))
-    return Rates(tuple(starts), tuple(bands))
+    return Rates(tuple(starts), tuple(bands), tuple(own))
+
+
+def _in_band(price: Any, over: int) -> Decimal:
+    if isinstance(price, Mapping):
+        price = next((p for s, p in reversed(price["tiers"]) if int(s) <= over), price["base"])
+    return Decimal(price)
+
+
+def _apiece(name: str, price: Any, over: int) -> Fraction:
+    """Return USD a unit."""
+    unit = VOCABULARY.get(UNIT_OF.get(name, name))
+    each = Fraction(_in_band(price, over)) / (unit.per if unit else 1)
+    if each < 0:
+        raise PriceBookError(f"price {price} of {name} is negative")
+    return each
 
 
 def _unit(price: Any, over: int, name: str) -> int:
-    if isinstance(price, Mapping):
-        price = next((p for s, p in reversed(price["tiers"]) if int(s) <= over), price["base"])
-    scaled = Decimal(price) * UNITS / (1000 if name == "request" else 1_000_000)
+    scaled = _in_band(price, over) * UNITS / (1000 if name == "request" else MTOK)
     whole = int(scaled)
     if whole != scaled or whole < 0:
         raise PriceBookError(f"price {price} of {name} is negative or finer than 1e-24 USD")

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import version
 from typing import Any
 
+from pipelines.decode import deployments
+from pipelines.decode.additions import added
 from pipelines.decode.book import FORMAT, PriceBook
+from pipelines.decode.vocabulary import BY_PRICE_KEY, COMPONENT, REQUESTS, VOCABULARY
 from schemas.errors import SettingsError
+from tailrace_emitter.event import UNIT_CHARS
 
-_RATES = {
-    "input_mtok": "input",
-    "output_mtok": "output",
-    "cache_read_mtok": "cache_read",
-    "cache_write_mtok": "cache_write",
-    "cache_write_1h_mtok": "cache_write_1h",
-    "output_reasoning_mtok": "reasoning",
-    "input_audio_mtok": "audio_in",
-    "output_audio_mtok": "audio_out",
-    "requests_kcount": "request",
-}
-"""What an event's token counts can be priced by; prices of searches, pages and hours have no count on the wire."""
+_COMPONENTS = {**COMPONENT, REQUESTS: "request"}
+"""Unit -> its name in a book, where that is not its own."""
 
 ALIASES = {
     "aws.bedrock": "aws",
@@ -45,6 +40,11 @@ ALIASES = {
 }
 """OpenTelemetry's and LiteLLM's provider names that genai-prices spells otherwise, or would take for another."""
 
+_MODERATION = "moderation"
+"""OpenAI's moderation models: free (guide "Moderation"); the packaged data have the entry without prices."""
+_ONE_HOUR = 2
+"""Anthropic's price of a cache entry with one hour to live, in multiples of the price of input."""
+
 _OVERRIDE = {
     "input_usd_per_mtok": "input",
     "output_usd_per_mtok": "output",
@@ -53,7 +53,7 @@ _OVERRIDE = {
     "cache_write_1h_usd_per_mtok": "cache_write_1h",
     "reasoning_usd_per_mtok": "reasoning",
 }
-_OVERRIDE_KEYS = {*_OVERRIDE, "provider", "model", "from"}
+_OVERRIDE_KEYS = {*_OVERRIDE, "provider", "model", "from", "units"}
 
 
 def default_book(overrides: Sequence[Mapping[str, object]] = (), *, effective_from: int = 0) -> PriceBook:
@@ -61,22 +61,37 @@ def default_book(overrides: Sequence[Mapping[str, object]] = (), *, effective_fr
 
     Args:
         overrides: rules that win over the data, the first match first: ``model`` (a glob, required), ``provider``,
-            ``from`` (ISO date) and prices such as ``input_usd_per_mtok`` (text or number, USD per million tokens).
+            ``from`` (ISO date), prices such as ``input_usd_per_mtok`` (text or number, USD per million tokens), and
+            ``units`` (a table of unit -> USD for one; also units that genai-prices does not have).
+            A rule with ``deployment`` names the ``model`` of an Azure deployment instead (see ``deployments``).
         effective_from: µs UTC of LogAppendTime.
 
     Raises:
-        SettingsError: an override is not understood.
+        SettingsError: an override is not understood, or a deployment's model is in no list.
     """
     from genai_prices import data
 
-    content = {
+    rules = [rule for rule in overrides if deployments.KEY not in rule]
+    content: dict[str, Any] = {
         "format": FORMAT,
         "source": f"genai-prices {version('genai-prices')}",
         "aliases": ALIASES,
-        "overrides": [_override(i, rule) for i, rule in enumerate(overrides)],
+        "overrides": [_override(i, rule) for i, rule in enumerate(rules)],
         "providers": [_provider(p) for p in data.providers],
     }
-    return PriceBook.build(content, effective_from)
+    if named := deployments.deployments_of([rule for rule in overrides if deployments.KEY in rule]):
+        content["deployments"] = named
+    book = PriceBook.build(content, effective_from)
+    for name, model in named.items():
+        if book.explain("azure", model) is None and not any(_overridden(rule, model) for rule in content["overrides"]):
+            raise SettingsError(
+                f"azure_deployments.{name}", f"no price list has {model}", "correct it, or add it to `prices`"
+            )
+    return book
+
+
+def _overridden(rule: Mapping[str, Any], model: str) -> bool:
+    return fnmatch.fnmatchcase(model, rule["model"])
 
 
 def _override(index: int, rule: Mapping[str, object]) -> dict[str, Any]:
@@ -85,18 +100,36 @@ def _override(index: int, rule: Mapping[str, object]) -> dict[str, Any]:
         raise SettingsError(name, f"unknown key {unknown[0]}", f"use {', '.join(sorted(_OVERRIDE_KEYS))}")
     rates = {}
     for key in _OVERRIDE.keys() & rule.keys():
-        try:
-            price = Decimal(str(rule[key]))
-        except InvalidOperation as error:
-            raise SettingsError(f"{name}.{key}", "not a number", "write USD per million tokens") from error
-        if not price.is_finite() or not 0 <= price < 1_000_000 or price != round(price, 18):
-            raise SettingsError(f"{name}.{key}", "not a price", "write USD per million tokens, at most 18 decimals")
-        rates[_OVERRIDE[key]] = _plain(price)
+        rates[_OVERRIDE[key]] = _plain(_price(f"{name}.{key}", rule[key], "USD per million tokens"))
+    rates |= _unit_rates(f"{name}.units", rule.get("units", {}))
     if not rule.get("model") or not rates:
         raise SettingsError(name, "needs model and a price", "see the docstring of default_book")
     when = {"from": date.fromisoformat(str(rule["from"])).isoformat()} if "from" in rule else None
     provider = str(rule["provider"]).lower() if rule.get("provider") else None
     return {"provider": provider, "model": str(rule["model"]).lower(), "when": when, "rates": rates}
+
+
+def _price(name: str, value: object, meaning: str) -> Decimal:
+    try:
+        price = Decimal(str(value))
+    except InvalidOperation as error:
+        raise SettingsError(name, "not a number", f"write {meaning}") from error
+    if not price.is_finite() or not 0 <= price < 1_000_000 or price != round(price, 18):
+        raise SettingsError(name, "not a price", f"write {meaning}, at most 18 decimals")
+    return price
+
+
+def _unit_rates(name: str, units: object) -> dict[str, str]:
+    """Return the stored prices of ``units = {web_searches = 0.01}``: USD for one of each."""
+    if not isinstance(units, Mapping):
+        raise SettingsError(name, "not a table", "write units = {web_searches = 0.01}, in USD for one")
+    rates: dict[str, str] = {}
+    for unit, value in units.items():
+        if unit in COMPONENT or not 0 < len(unit) <= UNIT_CHARS:
+            raise SettingsError(f"{name}.{unit}", "not a unit that an entry of units has", "see the docs of prices")
+        price = _price(f"{name}.{unit}", value, "USD for one")
+        rates[str(_COMPONENTS.get(unit, unit))] = _plain(price * (VOCABULARY[unit].per if unit in VOCABULARY else 1))
+    return rates
 
 
 def _provider(provider: Any) -> dict[str, Any]:
@@ -105,7 +138,7 @@ def _provider(provider: Any) -> dict[str, Any]:
         "match": _clause(provider.provider_match),
         "model_match": _clause(provider.model_match),
         "fallback": list(provider.fallback_model_providers or ()),
-        "models": [m for model in provider.models if (m := _model(model))],
+        "models": [*added(provider.id), *(m for model in provider.models if (m := _model(model)))],
     }
 
 
@@ -119,9 +152,26 @@ def _model(model: Any) -> dict[str, Any]:
     variants = [
         {"context": dict(v.when), "when": _when(v.constraint), "rates": _stored(v.prices)}
         for v in model.price_variants or ()
-        if set(v.when) <= {"service_tier", "processing"}
+        if set(v.when) <= {"service_tier", "processing", "speed"}
     ]
+    if model.id == _MODERATION:
+        stored = [{"when": None, "rates": {"input": "0", "output": "0"}}]
+    if "claude" in model.id:
+        for part in (*stored, *variants):
+            _add_one_hour(part["rates"])
     return {"id": model.id, "match": _clause(model.match), "prices": stored, "variants": variants}
+
+
+def _add_one_hour(rates: Any) -> None:
+    """Add Anthropic's rate of one-hour cache entries, where the data have the one of five minutes only."""
+    if "cache_write" not in rates or "cache_write_1h" in rates or "input" not in rates:
+        return
+    price = rates["input"]
+    if isinstance(price, Mapping):
+        steps = [[start, _plain(_ONE_HOUR * Decimal(each))] for start, each in price["tiers"]]
+        rates["cache_write_1h"] = {"base": _plain(_ONE_HOUR * Decimal(price["base"])), "tiers": steps}
+    else:
+        rates["cache_write_1h"] = _plain(_ONE_HOUR * Decimal(price))
 
 
 def _clause(clause: Any) -> dict[str, Any] | None:
@@ -146,17 +196,19 @@ def _utc(time: Any) -> str:
 
 
 def _stored(prices: Any) -> dict[str, Any]:
-    """Keep the prices that token counts can pay, as exact text."""
+    """Keep the prices of every unit that the vocabulary has, as exact text: USD per million, thousand or hour."""
     out: dict[str, Any] = {}
     for key, value in sorted(prices.__dict__.items()):
-        if value is None or key not in _RATES:
+        unit = BY_PRICE_KEY.get(key)
+        if value is None or unit is None:
             continue
+        name = _COMPONENTS.get(unit.name, unit.name)
         tiers = getattr(value, "tiers", None)
         if tiers is None:
-            out[_RATES[key]] = _plain(value)
+            out[name] = _plain(value)
         else:
             steps = [[int(t.start), _plain(t.price)] for t in tiers]
-            out[_RATES[key]] = {"base": _plain(value.base), "tiers": steps}
+            out[name] = {"base": _plain(value.base), "tiers": steps}
     return out
 
 

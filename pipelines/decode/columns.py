@@ -28,13 +28,23 @@ _DERIVED = (
     "CASE WHEN len(guardrails) > 0 THEN len(list_filter(guardrails, lambda x: x.action <> 'pass')) > 0 END"
     " AS guardrail_triggered",
     "list_filter(guardrails, lambda x: x.action = 'block')[1].name AS blocked_by",
+    "coalesce(length(output_text), 0) > 0 AS answered",
 )
 _METERED_NAMES = (
     *("id", "ts", "app"),
     *(d for d in DIMENSIONS if d not in ("tenant", "user")),
     *("tenant_id", "user_id", "service_tier", "input_tokens", "output_tokens", "cache_read_tokens"),
     *("cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens", "audio_in_tokens", "audio_out_tokens"),
-    *("cost_reported_usd", "status", "error_type", "refused", "finish_reason", "fallback_from", "answer_cache"),
+    *(
+        "units",
+        "cost_reported_usd",
+        "status",
+        "error_type",
+        "refused",
+        "finish_reason",
+        "fallback_from",
+        "answer_cache",
+    ),
     *("usage_reported", "latency_ms", "ttft_ms", "fingerprint", "tools_hash", "config_version"),
 )
 _METERED = (
@@ -53,7 +63,7 @@ def parse(lines: list[bytes], struct: type[Event]) -> pa.Table:
 
 
 def parse_metered(lines: list[bytes]) -> pa.Table:
-    """Return what meter needs of calls: no texts."""
+    """Return what meter needs of calls: no texts, and only whether there was an answer."""
     return _run(lines, _metered_sql())
 
 
@@ -135,12 +145,14 @@ def _metered_sql() -> str:
     lists = {
         "guardrails": [{"name": "VARCHAR", "action": "VARCHAR"}],
         "retrieval": {**retrieval, "docs": [{"rank": "INTEGER"}]},
+        "content": {"output": "VARCHAR"},
     }
     transform, select = _transformed(columns, lists)
     # one that says nothing leaves no trace in the lake, and what is counted can be counted there
     done = " OR ".join(f's.retrieval."{name}" IS NOT NULL' for name in retrieval)
     flat = (
-        f"SELECT {select}, s.guardrails, {done} AS retrieval, s.retrieval.docs AS retrieval_docs"
+        f"SELECT {select}, s.guardrails, {done} AS retrieval, s.retrieval.docs AS retrieval_docs,"
+        " coalesce(length(s.content.output), 0) > 0 AS answered"
         f" FROM (SELECT {transform} AS s FROM lines)"
     )
     return f"SELECT * EXCLUDE (status, retrieval, retrieval_docs, guardrails), {', '.join(_METERED)} FROM ({flat})"

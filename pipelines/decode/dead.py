@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from typing import Any
 
 import msgspec
@@ -14,10 +16,12 @@ from pipelines.decode.redact import Redaction
 from pipelines.decode.rules import clean_text
 from schemas.arrow import DEAD, DEAD_BYTES
 from schemas.records import Records
+from tailrace_emitter.people import People
 
 HEAD_CHARS = 200
 _HEAD_BYTES = 4096
 """Redaction sees this much, so that what the cut at 200 characters splits was replaced before."""
+_USER = re.compile(r'("user(?:_id)?"\s*:\s*")((?:[^"\\]|\\.)*)')
 _UNREADABLE = (BAD_UTF8, NOT_JSON, TOO_DEEP, TOO_LARGE)
 
 
@@ -37,7 +41,7 @@ def dead_tables(
             "_kafka_time": records.kafka_times[i],
             "day": records.kafka_times[i] // DAY_US,
         }
-        event_id, app = (name and rules.redactor().text(name) for name in _named(value, reject))
+        event_id, app = _named(value, reject)
         rows.append(
             place
             | {
@@ -46,8 +50,8 @@ def dead_tables(
                 "sha256": hashlib.sha256(value or b"").hexdigest(),
                 "size": len(value or b""),
                 "head": _head(value or b"", rules),
-                "event_id": event_id,
-                "app": app,
+                "event_id": event_id if _is_uuid(event_id) else _redacted(event_id, rules),
+                "app": _redacted(app, rules),
                 "_landed_at": landed_at,
             }
         )
@@ -57,7 +61,19 @@ def dead_tables(
 
 def _head(value: bytes, rules: Redaction) -> str:
     text = clean_text(value[:_HEAD_BYTES].decode("utf-8", "replace"))
+    if people := rules.people:
+        text = _USER.sub(lambda found: found[1] + _stored(found[2], people), text)
     return rules.redactor().text(text)[:HEAD_CHARS]
+
+
+def _stored(written: str, people: People) -> str:
+    """Return what is shown for a user as it is written in JSON: the pseudonym that would have landed."""
+    try:
+        user = str(json.loads(f'"{written}"'))
+    except ValueError:
+        user = written
+    stored = people.user(user)
+    return written if stored == user else stored
 
 
 def _named(value: bytes | None, reject: Reject) -> tuple[str | None, str | None]:
@@ -69,6 +85,17 @@ def _named(value: bytes | None, reject: Reject) -> tuple[str | None, str | None]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None, None
     return _short(read.get("id")), _short(read.get("app"))
+
+
+def _is_uuid(text: str | None) -> bool:
+    """Whether a name is a UUID: its digits may look like a phone number, and the event is found by all of them."""
+    return (
+        text is not None and re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text, re.IGNORECASE) is not None
+    )
+
+
+def _redacted(name: str | None, rules: Redaction) -> str | None:
+    return name and rules.redactor().text(name)
 
 
 def _short(value: Any) -> str | None:

@@ -1,7 +1,8 @@
 """The slow way: read one message exactly, mend what may be mended, and name what may not.
 
-Mended: unknown keys go to ``extra``, control characters and lone surrogates become U+FFFD. Everything else is a
-``Reject`` whose reason comes from the closed list. 20 to 60 µs an event, whatever it holds.
+Repaired: a field under an accepted other name is moved (``aliases``), unknown keys go to ``extra``, control characters
+and lone surrogates become U+FFFD. Everything else is a ``Reject`` whose reason comes from the closed list. 20 to 60 µs
+an event, whatever it holds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from pipelines.decode.aliases import TRIES, flags_of, place, withdraw
 from pipelines.decode.reasons import (
     BAD_UTF8,
     DUPLICATE_KEY,
@@ -116,16 +118,32 @@ def _judged(read: dict[str, Any], flags: tuple[str, ...] = (), *, finite: bool =
         return Reject(UNSUPPORTED_VERSION, f"this consumer reads version {SCHEMA_VERSION}")
     if not finite and (path := _not_finite(read, struct)) is not None:
         return Reject(f"not_finite:{path}", "expected a finite number")
-    unknown: dict[str, Any] = {}
-    if _sort_out(read, struct, "", unknown):
-        return Reject(RESERVED_KEY, "a key that begins with _ belongs to the server")
-    if unknown and type(read.get("extra", {})) in (dict, type(None)) and _put_aside(read, unknown):
-        flags = add(flags, EXTRA_CUT)
-    try:
-        event = decode_event(encode(read))
-    except UNREADABLE as error:
-        return _reason(str(error))
-    return finish(event, encode(event), flags)
+    return _typed(read, struct, flags)
+
+
+def _typed(read: dict[str, Any], struct: type[msgspec.Struct], flags: tuple[str, ...]) -> Admitted | Reject:
+    """Decode ``read`` as ``struct``; aliases whose value does not fit are withdrawn, so that they refuse no event."""
+    kind = read["type"]
+    names: list[str] = []
+    placed = place(read, kind)
+    for left in range(TRIES, -1, -1):
+        unknown: dict[str, Any] = {}
+        if _sort_out(read, struct, "", unknown):
+            break
+        names += unknown
+        if unknown and type(read.get("extra", {})) in (dict, type(None)) and _put_aside(read, unknown):
+            flags = add(flags, EXTRA_CUT)
+        try:
+            event = decode_event(encode(read))
+        except UNREADABLE as error:
+            reject = _reason(str(error))
+            if not withdraw(read, kind, placed, reject.reason.partition(":")[2] if left > 1 else None):
+                return reject
+            continue
+        for flag in flags_of(kind, names):
+            flags = add(flags, flag)
+        return finish(event, encode(event), flags)
+    return Reject(RESERVED_KEY, "a key that begins with _ belongs to the server")
 
 
 def _put_aside(event: dict[str, Any], unknown: dict[str, Any]) -> bool:

@@ -8,20 +8,21 @@ fits 64 bits (nearly always) numpy does it, else Python's integers do: the resul
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipelines.decode.book import COMPONENTS, DAY_US, PriceBook, PriceBooks, Rates, believed
-from schemas.arrow import MONEY
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from pipelines.decode.arrays import MAX_CALL_NANOUSD, Bools, Ints, equals, filled, micros, money, nano, one, valid
+from pipelines.decode.billed import bill
+from pipelines.decode.book import COMPONENTS, UNITS, PriceBook, PriceBooks, believed
+from pipelines.decode.reasons import USAGE_MISSING
+from pipelines.decode.tariff import Gathered, cost, distinct_keys, gather, moments, moments_of
+from pipelines.decode.unit_costs import Billed, Used, beyond, bills, rounded, tokens_of, unit_sums, used_units
 
 COMPUTED, REPORTED, UNPRICED, FREE = "computed", "reported", "unpriced", "free"
+PARTLY_PRICED = "partly_priced"
 COST_COLUMNS = (
     "cost_usd",
     "input_cost_usd",
@@ -29,83 +30,227 @@ COST_COLUMNS = (
     "cache_read_cost_usd",
     "cache_write_cost_usd",
 )
-MAX_CALL_NANOUSD = 10**15
-"""A call of more than a million dollars is a broken counter, not a cost: it stays unpriced."""
-
-_KEYS = ("provider", "model", "response_model", "service_tier")
-_FINE = 10**9
-"""1e-24 USD in 1e-15 USD."""
-_SAFE = 2.0e18
-"""Products below this add up within 64 bits."""
+_ROUNDING_NANOUSD = 5
+"""What rounding of the parts may add up to."""
 _GROUPS = {
-    "input": ("input", "audio_in", "request"),
+    "input": ("input", "audio_in"),
     "output": ("output", "reasoning", "audio_out"),
     "cache_read": ("cache_read",),
     "cache_write": ("cache_write", "cache_write_1h"),
 }
-_PLACE = {name: i for i, name in enumerate(COMPONENTS)}
 
 
 def price(table: pa.Table, books: PriceBooks) -> pa.Table:
-    """Return ``table`` with the cost columns, ``cost_status`` and ``price_version`` appended (or replaced).
+    """Return ``table`` with the cost columns, ``units``, ``cost_status`` and ``price_version`` set.
 
     Needs provider, model, response_model, service_tier, the token columns, answer_cache, status, cost_reported_usd,
-    ts and _kafka_time. cost_usd is NULL exactly where cost_status is ``unpriced``. ``free`` is a price of zero, a hit
-    in the app's own answer cache, or a failed or blocked call without usage. ``reported``: no price is known but the
-    gateway said one; then only cost_usd is set.
+    ts, _kafka_time, units where calls have some, and day where some were sent as history. cost_usd is NULL exactly
+    where cost_status is ``unpriced``; else it is the sum of the four components and of the costs in ``units``, except
+    where it is ``reported``.
+
+    - ``free``: a price of zero, whether usage is reported or not, a hit in the app's own answer cache, or a failed or
+      blocked call without usage.
+    - ``partly_priced``: some usage has no price, the price of the service tier is not known, or a call that ended early
+      has no count of its output; cost_usd is the rest.
+    - ``reported``: the gateway reported a cost above 0, and no whole price is known or ``books`` prefer it. The
+      components and ``units`` still have the computed one, where there is one.
+
+    Usage of 0 and 0 beside an answer is no usage.
     """
     counts, known = _counts(table)
-    rates, version = _gather(table, books)
+    contradicted = usage_missing(table)
+    known &= ~contradicted
+    rates, version = gather(table, books)
     band = (counts["total"][:, None] > rates.starts[rates.row]).sum(axis=1)
-    parts = {name: _cost(counts, rates, band, members) for name, members in _GROUPS.items()}
+    used = used_units(table)
+    billed = bills(table, used, rates, band, counts, known=known)
+    parts = {name: cost(counts, rates, band, members) for name, members in _GROUPS.items()}
     total = sum(parts.values())
     assert isinstance(total, np.ndarray)
+    verdict = _judge(table, rates, _Facts(total + billed.nano, known, contradicted, counts, used, billed), books.prefer)
 
-    priced = rates.found[rates.row] & known & (total <= MAX_CALL_NANOUSD)
-    gratis = _equals(table, "answer_cache", ("exact", "semantic"))
-    gratis |= ~known & _equals(table, "status", ("error", "blocked"))
-    gratis |= priced & rates.free[rates.row]
-    reported = _nano(table.column("cost_reported_usd"))
-    said = ~gratis & ~priced & (reported >= 0) & (reported <= MAX_CALL_NANOUSD)
-
-    status = np.full(table.num_rows, UNPRICED, dtype=object)
-    status[priced], status[said], status[gratis] = COMPUTED, REPORTED, FREE
-    total = np.where(gratis, 0, np.where(said, reported, total))
-    in_parts = priced | gratis
-    money = [_money(total, in_parts | said)]
-    money += [_money(np.where(gratis, 0, part), in_parts) for part in parts.values()]
-    columns = dict(zip(COST_COLUMNS, money, strict=True))
-    columns["cost_status"] = pa.array(status, pa.string())
+    in_parts = verdict.priced | verdict.gratis
+    costs = [money(verdict.nano, in_parts | verdict.said)]
+    costs += [money(np.where(verdict.gratis, 0, part), in_parts) for part in parts.values()]
+    columns = dict(zip(COST_COLUMNS, costs, strict=True))
+    columns["cost_status"] = pa.array(verdict.status, pa.string())
     columns["price_version"] = version
+    if "units" in table.column_names:
+        columns["units"] = billed.column(table.num_rows, verdict.priced, verdict.gratis)
     return put(table, columns)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    total: Ints
+    """nano-USD of everything that has a price."""
+    known: Bools
+    contradicted: Bools
+    counts: dict[str, Ints]
+    used: Used
+    billed: Billed
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    nano: Ints
+    status: Any
+    priced: Bools
+    said: Bools
+    gratis: Bools
+
+
+def _judge(table: pa.Table, rates: Gathered, facts: _Facts, prefer: str) -> _Verdict:
+    """Return which cost of each row counts, and why."""
+    used, billed, known = facts.used, facts.billed, facts.known
+    missing, rated = _coverage(facts.counts, rates, known)
+    missing |= _cut_off(table) & known
+    missing |= billed.missing | used.any & facts.contradicted | used.only_tools & ~known
+    priced = rates.found[rates.row] & (rated | billed.rated) & (facts.total <= MAX_CALL_NANOUSD)
+    gratis = equals(table, "answer_cache", ("exact", "semantic"))
+    gratis |= ~(known | used.any) & equals(table, "status", ("error", "blocked"))
+    gratis |= rates.found[rates.row] & ~missing & rates.free[rates.row]  # whatever the usage, reported or not
+    reported = nano(table.column("cost_reported_usd"))
+    # a gateway that has no price either reports 0: that is not a cost
+    said = ~gratis & (~priced | missing | (prefer == REPORTED)) & (reported > 0) & (reported <= MAX_CALL_NANOUSD)
+    status = np.full(table.num_rows, UNPRICED, dtype=object)
+    status[priced], status[priced & missing], status[said], status[gratis] = COMPUTED, PARTLY_PRICED, REPORTED, FREE
+    return _Verdict(np.where(gratis, 0, np.where(said, reported, facts.total)), status, priced, said, gratis)
+
+
+def _cut_off(table: pa.Table) -> Bools:
+    """Return the rows that ended early without a count of the output: it is not known how much of it is billed."""
+    return equals(table, "status", ("cancelled", "error")) & ~valid(table.column("output_tokens"))
+
+
+def _coverage(counts: dict[str, Ints], rates: Gathered, known: Bools) -> tuple[Bools, Bools]:
+    """Return the rows in which some tokens have no price, and those in which some have one, or none were used."""
+    inputs = (*_GROUPS["input"], *_GROUPS["cache_read"], *_GROUPS["cache_write"])
+    read, wrote = (
+        np.asarray(sum(counts[name] for name in names) > np.int64(0), np.bool_) for names in (inputs, _GROUPS["output"])
+    )
+    no_input, no_output = rates.lack_input[rates.row], rates.lack_output[rates.row]
+    missing = known & (read & no_input | wrote & no_output | (read | wrote) & rates.off_tier[rates.row])
+    rated = known & (read & ~no_input | wrote & ~no_output | ~read & ~wrote & ~(no_input & no_output))
+    return np.asarray(missing, np.bool_), np.asarray(rated, np.bool_)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one component of a call costs by a book."""
+
+    component: str
+    count: int | float
+    """Tokens; of ``request``, requests; of a unit, its quantity."""
+    rate_usd: Decimal
+    """USD a token, or one of the unit."""
+    unit_usd: Decimal | None = None
+    """What an entry of ``units`` adds; None: it is no entry of ``units``."""
+
+
+def shares(table: pa.Table, book: PriceBook) -> list[Share]:
+    """Return the components that the first row of ``table`` pays for by ``book``; [] where it has no price there."""
+    first = table.slice(0, 1)
+    counts, _ = _counts(first)
+    moment = believed(micros(first.column("ts")), micros(first.column("_kafka_time")))
+    _, names = distinct_keys(first)
+    rates = book.rates(names[0], *book.moment(int(moment[0])))
+    if rates is None:
+        return []
+    number = sum(int(counts["total"][0]) > start for start in rates.starts)
+    band, lines = rates.bands[number], []
+    if (entries := used_units(first).rows.get(0)) and rates.own:
+        found = bill(entries, tokens_of(first, 0), rates.own[number])
+        counts.update({name: np.array([count], np.int64) for name, count in found.counts.items()})
+        lines = [line for line in found.lines if line.unit and line.quantity and line.rate is not None]
+    units = Decimal(UNITS)
+    shares = [
+        Share(name, int(counts[name][0]), Decimal(rate) / units)
+        for name, rate in zip(COMPONENTS, band, strict=True)
+        if counts[name][0] and (rate or name != "request")
+    ]
+    return shares + [
+        Share(str(line.unit), float(line.quantity or 0), rounded(line.rate or 0, 18), rounded(line.usd or 0, 9))
+        for line in lines
+    ]
 
 
 def mismatched(table: pa.Table) -> Bools:
     """Return the rows whose token details exceed their totals (``schema.md`` 1.4): marked, never refused."""
 
     def tokens(name: str) -> Ints:
-        return _filled(table.column(f"{name}_tokens"))
+        return filled(table.column(f"{name}_tokens"))
 
-    said = {n: _valid(table.column(f"{n}_tokens")) for n in ("input", "output", "cache_write")}
+    said = {n: valid(table.column(f"{n}_tokens")) for n in ("input", "output", "cache_write")}
     wrong: Bools = said["input"] & (tokens("cache_read") + tokens("cache_write") > tokens("input"))
     wrong |= said["input"] & (tokens("audio_in") > tokens("input"))
     wrong |= said["output"] & (np.maximum(tokens("reasoning"), tokens("audio_out")) > tokens("output"))
     wrong |= said["cache_write"] & (tokens("cache_write_1h") > tokens("cache_write"))
-    return wrong
+    return wrong | beyond(table)
+
+
+def comparable(table: pa.Table) -> Bools:
+    """Return the priced rows that have a reported cost and a whole computed one.
+
+    A reported 0 is what a gateway without a price says, and a call that is only partly priced has no computed cost to
+    compare with.
+    """
+    reported = nano(table.column("cost_reported_usd")) > 0
+    if not reported.any():
+        return np.zeros(table.num_rows, np.bool_)
+    priced = nano(table.column(COST_COLUMNS[1])) >= 0
+    compared = reported & priced & unit_sums(table)[1] & ~equals(table, "cost_status", (PARTLY_PRICED,))
+    return np.asarray(compared & ~equals(table, "answer_cache", ("exact", "semantic")), np.bool_)
+
+
+def differing(table: pa.Table, compared: Bools | None = None) -> Bools:
+    """Return the comparable rows whose reported cost differs from the computed one by more than 1 %.
+
+    Amounts that the rounding of parts can make differ are equal. ``compared`` is `comparable`, where it is known.
+    """
+    compared = comparable(table) if compared is None else compared
+    if not compared.any():
+        return compared
+    parts = [np.maximum(nano(table.column(name)), 0) for name in COST_COLUMNS[1:]]
+    computed = np.asarray(sum(parts), np.int64) + unit_sums(table)[0]
+    apart = np.abs(nano(table.column("cost_reported_usd")) - computed)
+    return np.asarray(compared & (apart > computed // 100) & (apart > _ROUNDING_NANOUSD), np.bool_)
+
+
+def usage_missing(table: pa.Table) -> Bools:
+    """Return the rows whose usage of 0 and 0 is none: there is an answer, and no cache of the app gave it."""
+    served: Bools = ~equals(table, "answer_cache", ("exact", "semantic"))
+    return served & _contradicted(table)
+
+
+def _answered(table: pa.Table) -> Bools:
+    return np.asarray(one(table.column("answered")).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _contradicted(table: pa.Table) -> Bools:
+    """Return the rows whose usage is 0 and 0 although there is an answer: found now, or flagged earlier."""
+    read, wrote = table.column("input_tokens"), table.column("output_tokens")
+    nothing: Bools = (valid(read) | valid(wrote)) & (filled(read) == 0) & (filled(wrote) == 0)
+    if "answered" in table.column_names:
+        return nothing & _answered(table)
+    if "_flags" not in table.column_names or not nothing.any():
+        return np.zeros(table.num_rows, np.bool_)
+    flags = table.column("_flags").to_pylist()
+    return nothing & np.array([USAGE_MISSING in (f or ()) for f in flags], np.bool_)
 
 
 def dated(table: pa.Table, book: PriceBook) -> Bools:
     """Return the rows whose price ``book`` says to hold from some day on; needs what ``price`` needs of a row's key."""
-    moment = believed(_micros(table.column("ts")), _micros(table.column("_kafka_time")))
-    code, names = _distinct(table)
-    distinct, place = _moments(book, code, moment)
+    moment = moments_of(table)
+    code, names = distinct_keys(table)
+    distinct, place = moments(book, code, moment)
     flags = np.array([book.price(names[key], date, time).dated for key, date, time in distinct], np.bool_)
     return np.asarray(flags[place], np.bool_)
 
 
 def nanousd(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """Return money as int64 nano-USD, NULL where it is NULL."""
-    values = _nano(column)
+    values = nano(column)
     return pa.array(values, pa.int64(), mask=values < 0)
 
 
@@ -119,8 +264,8 @@ def put(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
 
 def _counts(table: pa.Table) -> tuple[dict[str, Ints], Bools]:
     """Return how many tokens each component pays for, and whether any usage was said at all."""
-    raw = {name: _filled(table.column(f"{name}_tokens")) for name in COMPONENTS if name != "request"}
-    known: Bools = _valid(table.column("input_tokens")) | _valid(table.column("output_tokens"))
+    raw = {name: filled(table.column(f"{name}_tokens")) for name in COMPONENTS if name != "request"}
+    known: Bools = valid(table.column("input_tokens")) | valid(table.column("output_tokens"))
     one_hour = np.minimum(raw["cache_write_1h"], raw["cache_write"])
     fresh = np.maximum(raw["input"] - raw["cache_read"] - raw["cache_write"], 0)
     audio_in = np.minimum(raw["audio_in"], fresh)
@@ -138,144 +283,3 @@ def _counts(table: pa.Table) -> tuple[dict[str, Ints], Bools]:
         "audio_out": audio_out,
         "request": np.ones(table.num_rows, np.int64),
     }, known
-
-
-@dataclass(frozen=True)
-class _Gathered:
-    """The distinct prices a batch needs, and which of them each row pays."""
-
-    row: Ints
-    """(rows,): index into the others."""
-    starts: Ints
-    """(entries, bands - 1): thresholds of input tokens; the greatest integer where there is none."""
-    exact: npt.NDArray[np.object_]
-    """(entries, bands, components): Python integers, 1e-24 USD."""
-    fine: Ints
-    """The same in 1e-15 USD, where ``whole``."""
-    whole: Bools
-    found: Bools
-    free: Bools
-
-
-def _gather(table: pa.Table, books: PriceBooks) -> tuple[_Gathered, pa.Array]:
-    """Return the prices of the rows, and the version of each row's book."""
-    kafka_time = _micros(table.column("_kafka_time"))
-    moment = believed(_micros(table.column("ts")), kafka_time)
-    code, names = _distinct(table)
-    book_at = np.maximum(np.searchsorted(np.asarray(books.starts), kafka_time, side="right") - 1, 0)
-    row = np.zeros(table.num_rows, np.int64)
-    entries: list[Rates | None] = []
-    for i in np.unique(book_at).tolist():
-        rows = np.flatnonzero(book_at == i)
-        row[rows] = len(entries) + _lookup(books.books[i], code[rows], moment[rows], names, entries)
-    versions = pa.array([b.version for b in books.books], pa.string()).take(pa.array(book_at))
-
-    width = max((len(e.bands) for e in entries if e), default=1)
-    exact = np.zeros((len(entries), width, len(COMPONENTS)), dtype=object)
-    starts = np.full((len(entries), width - 1), np.iinfo(np.int64).max, np.int64)
-    for i, entry in enumerate(entries):
-        if entry:
-            exact[i, : len(entry.bands)] = entry.bands
-            starts[i, : len(entry.starts)] = entry.starts
-    fits = (exact % _FINE == 0) & (exact // _FINE < 2**62)
-    fine = np.where(fits, exact // _FINE, 0).astype(np.int64)
-    found = np.array([e is not None for e in entries], np.bool_)
-    free = np.array([e is not None and e.free for e in entries], np.bool_)
-    return _Gathered(row, starts, exact, fine, fits.all(axis=(1, 2)).astype(np.bool_), found, free), versions
-
-
-def _lookup(
-    book: PriceBook, code: Ints, moment: Ints, names: list[tuple[Any, ...]], entries: list[Rates | None]
-) -> Ints:
-    """Append the distinct rates that the rows need to ``entries``; return each row's place among those."""
-    distinct, place = _moments(book, code, moment)
-    entries += [book.rates(names[key], date, time) for key, date, time in distinct]
-    return place
-
-
-def _moments(book: PriceBook, code: Ints, moment: Ints) -> tuple[list[tuple[int, int, int]], Ints]:
-    """Return the distinct (key, date index, time index) of the rows, and each row's place among those."""
-    dates = np.searchsorted(np.asarray(book.dates, np.int64), moment // DAY_US, side="right")
-    times = np.searchsorted(np.asarray(book.times, np.int64), moment % DAY_US, side="right")
-    combined = (code * (len(book.dates) + 1) + dates) * (len(book.times) + 1) + times
-    distinct, place = np.unique(combined, return_inverse=True)
-    found = []
-    for value in distinct.tolist():
-        rest, time_index = divmod(value, len(book.times) + 1)
-        found.append((*divmod(rest, len(book.dates) + 1), time_index))
-    return found, np.asarray(place, np.int64)
-
-
-def _distinct(table: pa.Table) -> tuple[Ints, list[tuple[Any, ...]]]:
-    """Return each row's number among the distinct keys, and the keys."""
-    code = np.zeros(table.num_rows, np.int64)
-    for name in _KEYS:
-        encoded = _one(table.column(name)).dictionary_encode(null_encoding="encode")
-        code = code * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy(zero_copy_only=False)
-        _, code = np.unique(code, return_inverse=True)  # keeps the product small
-        code = np.asarray(code, np.int64)
-    first = np.zeros(int(code.max()) + 1 if len(code) else 0, np.int64)
-    first[code[::-1]] = np.arange(len(code))[::-1]
-    keys = table.select(_KEYS).take(pa.array(first))
-    return code, list(zip(*(keys.column(name).to_pylist() for name in _KEYS), strict=True))
-
-
-def _cost(counts: dict[str, Ints], rates: _Gathered, band: Ints, members: tuple[str, ...]) -> Ints:
-    """Return one component in nano-USD: products summed exactly, rounded once, half to even."""
-    amounts = [(counts[name], rates.fine[rates.row, band, _PLACE[name]], _PLACE[name]) for name in members]
-    sizes = sum(amount.astype(np.float64) * rate.astype(np.float64) for amount, rate, _ in amounts)
-    safe: Bools = (np.asarray(sizes) < _SAFE) & rates.whole[rates.row]
-    total = sum(np.where(safe, amount, 0) * rate for amount, rate, _ in amounts)
-    nano = _half_even(np.asarray(total, np.int64), 10**6)
-    for i in np.flatnonzero(~safe).tolist():
-        exact = rates.exact[rates.row[i], band[i]]
-        whole = sum(int(amount[i]) * exact[place] for amount, _, place in amounts)
-        nano[i] = min(_half_even_int(whole, 10**15), MAX_CALL_NANOUSD + 1)
-    return nano
-
-
-def _half_even(value: Ints, unit: int) -> Ints:
-    quotient, rest = np.divmod(value, unit)
-    up = (rest * 2 > unit) | ((rest * 2 == unit) & (quotient % 2 == 1))
-    return np.asarray(np.minimum(quotient + up, MAX_CALL_NANOUSD + 1), np.int64)
-
-
-def _half_even_int(value: int, unit: int) -> int:
-    quotient, rest = divmod(value, unit)
-    return quotient + (rest * 2 > unit or (rest * 2 == unit and quotient % 2 == 1))
-
-
-def _money(nano: Ints, valid: Bools) -> pa.Array:
-    """Return int64 nano-USD as DECIMAL(18,9): the same integer, as the low word of 128 bits (never negative)."""
-    words = np.zeros((len(nano), 2), np.int64)
-    words[:, 0] = np.where(valid, nano, 0)
-    bitmap = pa.py_buffer(np.packbits(valid, bitorder="little"))
-    return pa.Array.from_buffers(MONEY, len(nano), [bitmap, pa.py_buffer(words)])
-
-
-def _nano(column: pa.ChunkedArray | pa.Array) -> Ints:
-    """Return DECIMAL(18,9) as int64 nano-USD, -1 where NULL."""
-    array = _one(column)
-    low = np.frombuffer(array.buffers()[1] or b"", np.int64)[2 * array.offset : 2 * (array.offset + len(array)) : 2]
-    return np.where(_valid(array), low, -1)
-
-
-def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _filled(column: pa.ChunkedArray) -> Ints:
-    return np.asarray(pc.fill_null(_one(column), 0).to_numpy(zero_copy_only=False), np.int64)
-
-
-def _micros(column: pa.ChunkedArray) -> Ints:
-    return np.asarray(_one(column).cast(pa.int64()).to_numpy(zero_copy_only=False), np.int64)
-
-
-def _valid(column: pa.ChunkedArray | pa.Array) -> Bools:
-    return np.asarray(_one(pc.is_valid(column)).to_numpy(zero_copy_only=False), np.bool_)
-
-
-def _equals(table: pa.Table, name: str, values: tuple[str, ...]) -> Bools:
-    inside = pc.is_in(table.column(name), value_set=pa.array(values, pa.string()))
-    return np.asarray(_one(inside).to_numpy(zero_copy_only=False), np.bool_)

@@ -40,7 +40,28 @@ CLAMPED = "clamped"
 CLOCK_SKEW = "clock_skew"
 TOKEN_MISMATCH = "token_mismatch"
 REDACTED = "redacted_at_ingest"
-FLAGS = (REPLACED_UTF8, EXTRA_CUT, CLAMPED, CLOCK_SKEW, TOKEN_MISMATCH, REDACTED)
+CREATE_TIME = "create_time"
+"""``_kafka_time`` is CreateTime, which the producer set: the topic did not promise LogAppendTime."""
+PSEUDONYMISED = "pseudonymised"
+"""An id of a user, a session or a tenant identified a person and was replaced at ingest."""
+USAGE_MISSING = "usage_missing"
+"""Usage is 0 and 0 although there is an answer: the cost is not known."""
+COST_DIFFERS = "cost_differs"
+"""The cost that provider or gateway reported differs from the computed one by more than 1 %."""
+FLAGS = (
+    REPLACED_UTF8,
+    EXTRA_CUT,
+    CLAMPED,
+    CLOCK_SKEW,
+    TOKEN_MISMATCH,
+    REDACTED,
+    CREATE_TIME,
+    PSEUDONYMISED,
+    USAGE_MISSING,
+    COST_DIFFERS,
+)
+UNKNOWN_FIELD = "unknown_field"
+"""Followed by ``:`` and the unknown name, cleaned and at most 64 characters long; at most 4 of them an event."""
 
 
 class Reject(NamedTuple):

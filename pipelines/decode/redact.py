@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from msgspec import UNSET
 
 from tailrace_emitter.event import AnyEvent, Call, Content, Eval
+from tailrace_emitter.people import People
 from tailrace_emitter.redact import Redactor, walk
 
 TRUSTED = ("full", "redacted", "hashed")
@@ -30,6 +31,8 @@ class Redaction:
     """Makes the redactor of one event."""
     everywhere: bool = False
     """A second pass over texts that the emitter already marked ``redacted`` (not over ``full`` or ``hashed``)."""
+    people: People | None = None
+    """How ids of people are replaced; None: they land as they came."""
 
 
 class _Pass:
@@ -46,6 +49,22 @@ class _Pass:
         if redacted != text:
             self.found = True
         return redacted
+
+
+def pseudonymise(event: AnyEvent, people: People) -> bool:
+    """Replace, in place, the ids of ``event`` that identify a person; return whether there was one."""
+    changed = False
+    if (extra := event.extra) and (kept := people.extra(extra)) is not extra:
+        event.extra, changed = kept, True
+    if isinstance(event, Eval):
+        return changed
+    if (user := event.user) and (stored := people.user(user)) != user:
+        event.user, changed = stored, True
+    if (session := event.session_id) and (stored := people.other(session)) != session:
+        event.session_id, changed = stored, True
+    if isinstance(event, Call) and (tenant := event.tenant) and (stored := people.other(tenant)) != tenant:
+        event.tenant, changed = stored, True
+    return changed
 
 
 def redact(event: AnyEvent, rules: Redaction) -> bool | None:

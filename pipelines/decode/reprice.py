@@ -10,19 +10,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.decode.book import DAY_US, Key, PriceBook, PriceBooks
-from pipelines.decode.price import REPORTED, UNPRICED, dated, price
+from pipelines.decode.price import PARTLY_PRICED, REPORTED, UNPRICED, dated, price
 from schemas.arrow import MONEY
 from schemas.tables import COST_ADJUSTMENTS
 
 PRICED_BY = (
     *("provider", "model", "response_model", "service_tier"),
     *(f"{n}_tokens" for n in ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")),
-    *("audio_in_tokens", "audio_out_tokens", "answer_cache", "status", "cost_reported_usd", "ts", "_kafka_time"),
+    *(
+        "units",
+        "audio_in_tokens",
+        "audio_out_tokens",
+        "answer_cache",
+        "status",
+        "cost_reported_usd",
+        "ts",
+        "_kafka_time",
+    ),
+    "_flags",
 )
 """Columns of raw_calls that a price is a function of."""
 _PLACE = ("id", "day", "_epoch", "_partition", "_offset")
 READ = (*_PLACE, *PRICED_BY)
-"""What ``adjustments`` reads of raw_calls, beside ``known_usd`` and ``cost_status``."""
+"""What ``adjustments`` reads of raw_calls, beside ``known_usd``, ``partly`` and ``cost_status``."""
 CORRECTED = "corrected"
 """Why a row of the ledger is there: it was priced by a book that is wrong as is known now. Else: UNPRICED."""
 
@@ -35,7 +45,7 @@ class Group:
     version: str
     """Of the book by which their cost is known: that of their landing, or of the last re-pricing."""
     unpriced: int
-    """Calls without a cost, as is known now."""
+    """Calls without a cost, or partly priced, as is known now."""
     priced: int
 
 
@@ -46,7 +56,7 @@ class Wanted:
     key: Key
     version: str
     also_priced: bool
-    """Not only its calls without a cost."""
+    """Not only its calls without a cost, or partly priced."""
 
 
 def wanted(
@@ -75,12 +85,14 @@ def wanted(
 def adjustments(calls: pa.Table, book: PriceBook, *, undated: bool = False) -> pa.Table:
     """Return the rows of ``cost_adjustments`` (without ``adjusted_at``) that bring ``calls`` to the prices of ``book``.
 
-    What was never priced gets whatever price ``book`` has. What was priced is touched only where ``book`` itself says
+    What was never priced gets whatever price ``book`` has; what was partly priced too, where ``book`` prices it whole.
+    What was priced is touched only where ``book`` itself says
     from which day on its price holds: a price without a date says what a call costs now, not what it cost then. A cost
     that is known never becomes unknown, and what a gateway reported stays. Doing it again finds nothing.
 
     Args:
-        calls: columns ``READ``, ``cost_status`` as landed, and ``known_usd``: the cost as known now, NULL = unknown.
+        calls: columns ``READ``, ``cost_status`` as landed, ``known_usd``: the cost as known now, NULL = unknown, and
+            ``partly``: it is that of a part.
         book: the book that is believed, whenever it takes effect; its prices by date follow event time.
         undated: correct by prices without a date too.
     """
@@ -88,20 +100,25 @@ def adjustments(calls: pa.Table, book: PriceBook, *, undated: bool = False) -> p
     cost, known = priced.column("cost_usd"), calls.column("known_usd")
     delta = pc.subtract(cost, pc.fill_null(known, pa.scalar(0, MONEY))).cast(MONEY)
     was_unpriced = pc.is_null(known)
+    partly, status = calls.column("partly"), priced.column("cost_status")
+    completed = pc.and_(partly, pc.not_equal(status, PARTLY_PRICED))
     corrected = pc.not_equal(delta, pa.scalar(0, MONEY))
     if not undated:
         corrected = pc.and_(corrected, pa.array(dated(calls, book)))
-    changed = pc.and_(pc.is_valid(cost), pc.or_(was_unpriced, corrected))
-    # a price that is only reported is no price of ours, before and now
-    for column in (calls.column("cost_status"), priced.column("cost_status")):
-        changed = pc.and_(changed, pc.not_equal(column, REPORTED))
-    reason = pc.if_else(was_unpriced, UNPRICED, CORRECTED)
+    changed = pc.and_(pc.is_valid(cost), pc.or_(pc.or_(was_unpriced, completed), corrected))
+    # a price that is only reported is no price of ours, before and now; a reported 0 never was one
+    changed = pc.and_(changed, pc.or_(was_unpriced, pc.not_equal(calls.column("cost_status"), REPORTED)))
+    changed = pc.and_(changed, pc.not_equal(status, REPORTED))
+    # half a price does not take the place of a whole one
+    changed = pc.and_(changed, pc.or_(pc.or_(was_unpriced, partly), pc.not_equal(status, PARTLY_PRICED)))
+    reason = pc.if_else(pc.or_(was_unpriced, completed), UNPRICED, CORRECTED)
     rows = priced.select(_PLACE)
     for name, column in (
         ("cost_usd", cost),
         ("delta_usd", delta),
         ("price_version", priced.column("price_version")),
         ("reason", reason),
+        ("cost_status", status),
     ):
         rows = rows.append_column(name, column)
     return rows.filter(changed).cast(_SCHEMA)

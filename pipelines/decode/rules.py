@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pipelines.decode.aliases import emitter_flags
 from pipelines.decode.reasons import (
     CLAMPED,
     EXTRA_CUT,
@@ -20,6 +21,7 @@ from pipelines.decode.reasons import (
     Reject,
 )
 from tailrace_emitter.event import EVAL_RESULTS, EVAL_TARGETS, FEEDBACK_TARGETS, AnyEvent, Call, Eval
+from tailrace_emitter.field_names import UNKNOWN
 
 decode_event = msgspec.json.Decoder(AnyEvent).decode
 encode = msgspec.json.Encoder().encode
@@ -61,6 +63,11 @@ def finish(event: AnyEvent, line: bytes, flags: tuple[str, ...]) -> Admitted | R
             return Reject(TOO_DEEP, f"prompt.variables: more than {MAX_DEPTH} levels")
     elif missing := _missing(event):
         return missing
+    if event.extra and UNKNOWN in event.extra:
+        for flag in emitter_flags(str(event.__struct_config__.tag), event.extra.pop(UNKNOWN)):
+            flags = add(flags, flag)
+        event.extra = event.extra or msgspec.UNSET
+        changed = True
     if event.extra:
         if too_deep(event.extra, 2):
             return Reject(TOO_DEEP, f"extra: more than {MAX_DEPTH} levels")

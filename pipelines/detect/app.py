@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pipelines.detect.detectors import configure
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
 from pipelines.faust_transport import App, build_app, resume_from, serve
-from pipelines.kafka import Admin, KafkaConfig, Source, read_times
+from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics, read_times
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
 from schemas.errors import UNREADABLE, FatalError
@@ -33,6 +33,8 @@ NAME = "detect"
 CHANGELOG = f"{NAME}-state-changelog"
 _HOSTILE = (*UNREADABLE, ArithmeticError, AttributeError, MemoryError)
 """What a record can do to the judge; anything else is a bug that must stop the stage."""
+_AFTER_ALERT_S = 1.0
+"""The same after an alert: what was sent and is not in a checkpoint is sent again, under the same id."""
 log = structlog.get_logger(NAME)
 
 Beat = Callable[[dict[str, Any]], None]
@@ -53,7 +55,7 @@ class DetectConfig:
     timing: Timing = field(default_factory=Timing)
     runbooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checkpoint_s: float = 15.0
-    """Of the ticks' wall time: how much is judged again after a crash."""
+    """How long judging goes on between two checkpoints: as much is judged again after a crash."""
     patience: Patience = field(default_factory=lambda: Patience(stuck_s=30.0))
 
 
@@ -105,7 +107,8 @@ def _topics(config: DetectConfig) -> int:
     admin = Admin(config.kafka)
     partitions = admin.partitions(ROLLUPS)
     settings = {"cleanup.policy": "compact", "retention.ms": "-1", "max.message.bytes": "2097152"}
-    admin.create_topics([Topic(CHANGELOG, partitions, settings)], partitions=partitions, replication=config.replication)
+    changelog = Topic(CHANGELOG, partitions, settings)
+    ensure_topics(admin, [changelog], partitions=partitions, replication=config.replication)
     found = admin.partitions(CHANGELOG)
     if found != partitions:
         raise PartitionMismatchError(ROLLUPS, partitions, CHANGELOG, found)
@@ -122,9 +125,14 @@ class _Stage:
         self.partitions = partitions
         self.judge = Judge(configure(config.rules), config.timing, config.runbooks)
         self.states: dict[int, PartitionState] = {}
-        self.saved: dict[int, int] = {}
-        """Partition -> wall time of the ticks at its last checkpoint."""
+        self.saved: dict[int, float] = {}
+        """Partition -> time.monotonic() of its last checkpoint."""
+        self.unsaved: set[int] = set()
+        """Partitions whose last alerts are sent, but not yet in a checkpoint."""
         self.moved = time.monotonic()
+        self.progress = 0
+        """Slices so far: it grows inside one record, too."""
+        self.event_times: dict[int, int | None] = {}
         self.poison = 0
         self.recovered = False
         self.topic_id = ""
@@ -147,7 +155,7 @@ class _Stage:
         async def recovered() -> None:
             try:
                 point("detect.recovered")
-                self._load(table)
+                await asyncio.to_thread(self._load, table)
             except Exception as error:
                 # Faust 0.15.3 lets nobody know what a callback of its recovery raised, and goes on
                 await app.crash(error)
@@ -169,24 +177,27 @@ class _Stage:
 
     def facts(self) -> dict[str, Any]:
         """What the supervisor and ``status`` see."""
-        states = list(self.states.items())
+        states, times = list(self.states.items()), list(self.event_times.values())
         return {
             "position": {str(p): s.position for p, s in states},
+            "event_time": min((t for t in times if t is not None), default=None),
+            "progress": self.progress,
             "crowded_out": sum(s.crowded_out for _, s in states),
             "poison": self.poison + sum(s.poison for _, s in states),
         }
 
     def _load(self, table: Any) -> None:
-        self.states, self.saved = {}, {}
+        states: dict[int, PartitionState] = {}
         for partition in range(self.partitions):
             data = checkpoint.read(table, partition)
             if data is None:
                 continue
             try:
-                self.states[partition] = load(data)
+                states[partition] = load(data)
             except ValueError as error:
                 # kept rollups are judged again; alerts come again under their ids and are recognised by them
                 log.warning("detect_state_rebuilt", partition=partition, cause=str(error))
+        self.states, self.saved, self.event_times, self.unsaved = states, {}, {}, set()
         self._mend_cut()
         log.info("detect_state_loaded", positions={p: s.position for p, s in self.states.items()})
 
@@ -214,10 +225,11 @@ class _Stage:
             known, state.topic = state.topic or self.topic_id, self.topic_id
             if known != self.topic_id or state.position > high or last != {state.position - 1: state.at}:
                 log.error("log_cut", partition=p, read=state.position, end=high, was=known, goes_on_from=low)
+                self.judge.learn(state)
                 state.begin_again(low)
 
     async def _step(self, app: App, table: Any, event: Any) -> None:
-        """One record: judge, send what is to be told, and only then save that it has been told. Never raises."""
+        """Judge one record, slice by slice: send its alerts, and only then write down that they were sent."""
         message = event.message
         point("detect.step")
         state = self.states.setdefault(message.partition, PartitionState(topic=self.topic_id))
@@ -230,19 +242,43 @@ class _Stage:
             event.value,
             tuple(message.headers or ()),
         )
+        slices = self.judge.slices(state, record)
+        while (alerts := self._next(slices, state, record)) is not None:
+            for alert in alerts:
+                await self._send(app, alert)
+            if not await self._pause(app, table, record.partition, state, alerts):
+                return  # the partitions were reassigned meanwhile: this record is read again
+        await self._pause(app, table, record.partition, state)
+
+    def _next(self, slices: Iterator[list[Alert]], state: PartitionState, record: Record) -> list[Alert] | None:
+        """Alerts of the next slice of a record; None after the last one, or where the record cannot be judged."""
         try:
-            state, alerts = self.judge.step(state, record)
+            return next(slices, None)
         except _HOSTILE as error:
             self.poison += 1
             log.error("detect_record_skipped", partition=record.partition, offset=record.offset, cause=repr(error))
-            return
-        self.moved = time.monotonic()
-        for alert in alerts:
-            await self._send(app, alert)
-        self.states[message.partition] = state
-        self._save(table, message.partition, state, at_once=bool(alerts))
-        # Faust's own fetcher and heartbeats need the loop, also while a backlog is read
+            state.position, state.pending = record.offset + 1, None
+            return None
+
+    async def _pause(
+        self, app: App, table: Any, partition: int, state: PartitionState, alerts: Sequence[Alert] = ()
+    ) -> bool:
+        """Between two slices: show progress, write a checkpoint where one is due, let the loop run.
+
+        Faust's own fetcher and heartbeats need the loop, also while a backlog is read.
+
+        Returns:
+            whether ``state`` is still the one of this partition.
+        """
+        self.moved, self.progress = time.monotonic(), self.progress + 1
+        if alerts:
+            self.unsaved.add(partition)
+        if self.states.get(partition) is state:
+            self.event_times[partition] = state.event_time()
+            await self._save(app, table, partition, state)
+        point("detect.slice")
         await asyncio.sleep(0)
+        return self.states.get(partition) is state
 
     async def _send(self, app: App, alert: Alert) -> None:
         """Send until acknowledged; the stage stands still meanwhile, which its watch will notice."""
@@ -261,12 +297,17 @@ class _Stage:
                 log.info("alert_sent", alert=alert.id, seq=alert.seq, state=alert.state, rule=alert.rule)
                 return
 
-    def _save(self, table: Any, partition: int, state: PartitionState, *, at_once: bool) -> None:
-        wall = state.clock.wall
-        due = wall - self.saved.setdefault(partition, wall) >= self.config.checkpoint_s * 1e6
-        if due or at_once:
-            checkpoint.write(table, partition, dump(state), state.position)
-            self.saved[partition] = wall
+    async def _save(self, app: App, table: Any, partition: int, state: PartitionState) -> None:
+        """Write a checkpoint every ``checkpoint_s``, and soon after an alert. It is encoded in a thread."""
+        waited = time.monotonic() - self.saved.setdefault(partition, time.monotonic())
+        if waited < (_AFTER_ALERT_S if partition in self.unsaved else self.config.checkpoint_s):
+            return
+        data = await asyncio.to_thread(dump, state)
+        if app.rebalancing or self.states.get(partition) is not state:
+            return  # the partition may have another owner by now, who writes under the same keys
+        checkpoint.write(table, partition, data, state.position)
+        self.saved[partition] = time.monotonic()
+        self.unsaved.discard(partition)
 
 
 def _kept(state: PartitionState, marks: tuple[int, int]) -> bool:

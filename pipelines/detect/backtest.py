@@ -1,7 +1,7 @@
 """The detectors over history: landed rollups and ticks, read back in the order in which detect heard them.
 
 What landed is what detect read, record by record, so the judgement is the same: the same alerts, in the same words,
-under the same ids. Only what came before the first record is missing; so some time is judged first and not told.
+under the same ids. Only what came before the first record is missing; so some time is judged first without alerts.
 """
 
 from __future__ import annotations
@@ -105,11 +105,12 @@ def judge(
     for stretch in stretches:
         if stretch.partition != partition:
             state, partition = PartitionState(), stretch.partition
+        judge.learn(state)
         state.begin_again(stretch.first)
         for first, upto in pages(query, stretch):
             for offset, item in items(query, stretch.partition, stretch.epoch, first, upto):
-                state.position = offset + 1
-                yield from judge.take(state, item)
+                for alerts in judge.apply(state, offset, item):
+                    yield from alerts
             progress(upto - first)
 
 

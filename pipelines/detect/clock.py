@@ -9,8 +9,6 @@ from pipelines.detect.items import TickAt
 SECOND = 1_000_000
 IDLE = 10 * SECOND
 SLACK = 3 * SECOND
-AHEAD = 60 * SECOND
-"""One event dated 9999 may move event time no farther than this beyond the broker's clock."""
 
 
 class Source(msgspec.Struct, array_like=True):
@@ -32,12 +30,15 @@ class Clock(msgspec.Struct, array_like=True):
     watermark: int = 0
 
     def hear(self, at: TickAt) -> None:
-        """Take in a tick: active partitions bound the watermark; when all are idle it follows the wall.
+        """Apply a tick: active partitions bound the watermark; when all are idle it follows the wall.
+
+        Neither a record dated ahead nor a meter whose clock is ahead moves the watermark beyond the time at which the
+        broker wrote the tick: records of other apps would be late, and their alerts would not be raised.
 
         Before the first event of all there is nothing to close: history that is written later must not be late.
         """
         tick = at.tick
-        self.wall = max(self.wall, tick.wall)
+        self.wall = max(self.wall, min(tick.wall, at.kafka_time))
         for partition, said in tick.sources.items():
             known = self.sources.get(partition)
             first = known.first_wall if known else tick.wall
@@ -49,4 +50,5 @@ class Clock(msgspec.Struct, array_like=True):
             if any(s.max_ts for s in self.sources.values()):
                 self.watermark = max(self.watermark, self.wall - SLACK)
         elif all(s.max_ts for s in active):
-            self.watermark = max(self.watermark, min(min(s.max_ts, s.kafka_time + AHEAD) for s in active))
+            reached = min(min(s.max_ts, s.kafka_time) for s in active)
+            self.watermark = max(self.watermark, min(reached, at.kafka_time))

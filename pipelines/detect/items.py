@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas.errors import UNREADABLE
@@ -21,6 +20,7 @@ from schemas.rollups import (
     SPAN_KEY,
     TOKENS,
     Tick,
+    completed,
 )
 
 COLUMNS = (*COUNTS, "tokens", "cost_nanousd")
@@ -32,7 +32,34 @@ GUARDRAIL = "guardrail:"
 
 SLOT = 10_000_000
 """µs of event time; the grain of all judgement."""
-_UNUSED = pa.array(["hash", "latency", "tokens"])
+_NUMBERS = (*COUNTS, *TOKENS[:2], "cost_nanousd")
+_UNUSED = ("hash", "latency", "tokens", None)
+
+
+@dataclass(frozen=True)
+class Exemplars:
+    """Calls that show the numbers of some rows. Few are ever asked for, so their ids stay in Arrow until then."""
+
+    rows: NDArray[np.int64]
+    """(n,) row of the batch, or place of the series."""
+    codes: NDArray[np.int64]
+    """(n,) index into ``measures``."""
+    measures: list[str]
+    values: NDArray[np.int64]
+    """(n,) nano-USD, or 0 where the measure has none."""
+    ids: pa.Array
+    """Call ids, of these and of others."""
+    at: NDArray[np.int64]
+    """(n,) index into ``ids``."""
+
+    def pick(self, rows: NDArray[np.int64], which: NDArray[np.int64]) -> Exemplars:
+        """Those at ``which``, with ``rows`` in place of theirs."""
+        return Exemplars(rows, self.codes[which], self.measures, self.values[which], self.ids, self.at[which])
+
+    def call_ids(self) -> list[str]:
+        """(n,) call ids."""
+        found: list[str] = self.ids.take(pa.array(self.at)).to_pylist()
+        return found
 
 
 @dataclass(frozen=True)
@@ -52,8 +79,7 @@ class Batch:
     """(rows, COLUMNS)."""
     triggers: list[tuple[int, str, str, int]]
     """(row, guardrail, action, calls)."""
-    exemplars: list[tuple[int, str, int, str]]
-    """(row, measure, value, call id)."""
+    exemplars: Exemplars | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +104,7 @@ def parse(record: Record) -> Batch | TickAt | None:
         if app == SPAN_KEY:
             return None
         with pa.ipc.open_stream(pa.py_buffer(record.value or b"")) as reader:
-            table = reader.read_all()
+            table = completed(reader.read_all())
         return batch(
             app,
             table,
@@ -97,46 +123,73 @@ def batch(app: str, table: pa.Table, *, source: int, next_offset: int, epoch: in
     Raises:
         KeyError: a column is missing.
     """
-    counts = [_ints(table, name) for name in COUNTS]
-    tokens = sum((_ints(table, name) for name in TOKENS[:2]), np.zeros(len(table), np.int64))
-    rows = np.column_stack([*counts, tokens, _ints(table, "cost_nanousd")])
-    starts = _ints(table, "second") * 1_000_000 // SLOT
-    coded = table.column("series").combine_chunks().dictionary_encode()
+    columns = _columns(table)
+    numbers = [_numbers(columns[name], 0) for name in _NUMBERS]
+    rows = np.array([*numbers[:-3], numbers[-3] + numbers[-2], numbers[-1]]).T
+    starts = _numbers(columns["second"], 0) * 1_000_000 // SLOT
+    coded = columns["series"].dictionary_encode()
     codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     low = int(starts.min()) if len(starts) else 0
     size = int(starts.max()) - low + 1 if len(starts) else 1
-    keys, first, row_of = np.unique(codes * size + (starts - low), return_index=True, return_inverse=True)
-    sums = np.zeros((len(keys), rows.shape[1]), np.int64)
-    np.add.at(sums, row_of, rows)
-    names = coded.dictionary.to_pylist()
+    first, row_of, sums = _merged(codes * size + (starts - low), rows)
+    names, shown = coded.dictionary.to_pylist(), _shown(columns["exemplars"])
     return Batch(
         app=app,
         source=source,
         next_offset=next_offset,
         epoch=epoch,
         kafka_time=kafka_time,
-        series=[names[codes[i]] for i in first],
+        series=[names[code] for code in codes[first].tolist()],
         starts=starts[first] * SLOT,
         sums=sums,
-        triggers=[(int(row_of[r]), t["name"], t["action"], t["calls"]) for r, t in _nested(table, "guardrails")],
-        exemplars=[(int(row_of[r]), e["measure"], e["value"] or 0, e["call_id"]) for r, e in _shown(table)],
+        triggers=[(int(row_of[r]), t["name"], t["action"], t["calls"]) for r, t in _nested(columns["guardrails"])],
+        exemplars=replace(shown, rows=row_of[shown.rows]),
     )
 
 
-def _shown(table: pa.Table) -> list[tuple[int, dict[str, Any]]]:
-    column = table.column("exemplars").combine_chunks()
-    rows = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
-    items = pc.list_flatten(column)
-    used = pc.invert(pc.is_in(pc.struct_field(items, "measure"), value_set=_UNUSED))
-    return list(zip(rows[used.to_numpy(zero_copy_only=False)].tolist(), items.filter(used).to_pylist(), strict=True))
+def _merged(keys: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    """Sum up rows of one key, in the order of keys: (first row of each, which of them a row went to, sums)."""
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    new = np.ones(len(keys), bool)
+    new[1:] = keys[1:] != keys[:-1]
+    begins = np.flatnonzero(new)
+    row_of = np.empty(len(keys), np.int64)
+    row_of[order] = np.cumsum(new) - 1
+    return order[begins], row_of, np.add.reduceat(rows[order], begins, axis=0) if len(keys) else rows
 
 
-def _ints(table: pa.Table, name: str) -> NDArray[np.int64]:
-    column: NDArray[np.int64] = table.column(name).combine_chunks().fill_null(0).to_numpy(zero_copy_only=False)
-    return column.astype(np.int64, copy=False)
+def _columns(table: pa.Table) -> dict[str, pa.Array]:
+    """Columns that are read, each in one piece.
+
+    Raises:
+        KeyError: a column is missing.
+    """
+    batches = table.to_batches()
+    if len(batches) != 1:
+        batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
+    found = batches[0]
+    return {name: found.column(name) for name in (*_NUMBERS, "second", "series", "exemplars", "guardrails")}
 
 
-def _nested(table: pa.Table, name: str) -> list[tuple[int, dict[str, Any]]]:
-    column = table.column(name).combine_chunks()
-    rows = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
-    return list(zip(rows.tolist(), pc.list_flatten(column).to_pylist(), strict=True))
+def _shown(column: pa.ListArray) -> Exemplars:
+    items = column.flatten()
+    parts = items.flatten()  # as pyarrow.compute.struct_field does, without the cost of a call for each
+    measures, numbers, ids = (parts[items.type.get_field_index(name)] for name in ("measure", "value", "call_id"))
+    coded = measures.dictionary_encode()
+    names = coded.dictionary.to_pylist()
+    codes = _numbers(coded.indices, -1)
+    used = np.flatnonzero(np.array([name not in _UNUSED for name in names] + [False])[codes])
+    rows = _numbers(column.value_parent_indices(), 0)
+    return Exemplars(rows[used], codes[used], names, _numbers(numbers, 0)[used], ids, used)
+
+
+def _numbers(column: pa.Array, null: int) -> NDArray[np.int64]:
+    column = column.fill_null(null) if column.null_count else column
+    numbers: NDArray[np.int64] = column.to_numpy(zero_copy_only=False)
+    return numbers.astype(np.int64, copy=False)
+
+
+def _nested(column: pa.ListArray) -> list[tuple[int, dict[str, Any]]]:
+    items = column.flatten()
+    return list(zip(column.value_parent_indices().to_pylist(), items.to_pylist(), strict=True)) if len(items) else []

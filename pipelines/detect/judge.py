@@ -1,6 +1,8 @@
 """The judgement of one partition of llm.rollups: records in offset order in, alerts out. No clock, no I/O.
 
-The live stage, the backtest and the tests all run ``step``: the same records give the same alerts under the same ids.
+The live stage, the backtest and the tests all run ``slices``: the same records give the same alerts under the same ids.
+One tick may close weeks of buckets. Its work is done in slices of bounded size; the state after every slice can be
+written and read back, and the same record goes on from there.
 """
 
 from __future__ import annotations
@@ -11,21 +13,31 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from pipelines.alerts.compose import compose
+from pipelines.alerts.finding import Finding
 from pipelines.alerts.lifecycle import Incident, Lifecycle, Timing, Transition, advance
+from pipelines.alerts.recovery import absorb, step
+from pipelines.detect import totals
+from pipelines.detect.bounds import MOST, Ahead, Guard, is_in_ring
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import DETECTORS, Detector, View
 from pipelines.detect.detectors.ceiling import CeilingState
 from pipelines.detect.detectors.spike import SpikeState
-from pipelines.detect.detectors.surge import SurgeState
-from pipelines.detect.items import Batch, TickAt, parse
-from pipelines.detect.windows import LATENESS, SLOT, Windows
+from pipelines.detect.detectors.surge_state import SurgeState
+from pipelines.detect.items import GUARDRAIL, Batch, TickAt, parse
+from pipelines.detect.stretch import ALIGNED, stretch
+from pipelines.detect.windows import LATENESS, MAX_SERIES, RING, SLOT, WIDE, Windows
 from schemas.alerts import Alert
 from schemas.records import Record
+from schemas.rollups import OTHER, series_pairs
 
 LIVE = 60_000_000
 """µs: slots older than this by the wall are history; they are judged as they close and not while they are open."""
 MAX_APPS = 1000
 """Per partition; an event may claim any app."""
+SLICE = 50_000
+"""Work of one slice: about 25 ms where nothing else runs. A bucket that closes by itself counts ALONE, in a stretch
+TOGETHER; and every series of it counts one."""
+ALONE, TOGETHER, DEFERRED = 5_000, 100, 100
 SILENT = 3_600_000_000
 """µs of event time after which an app gives its place to a new one, where all are taken."""
 
@@ -39,6 +51,26 @@ class AppState:
     surge: SurgeState
     ceiling: CeilingState
     life: Lifecycle = field(default_factory=Lifecycle)
+    deferred: int = 0
+    """Buckets that have closed last and are not learned yet: they are learned many at once."""
+
+    def __post_init__(self) -> None:
+        self.most = ALIGNED
+        """Buckets to judge together next: fewer where something was found. Nothing depends on it but time."""
+        self.guard: Guard | None = None
+        """By which a look at open buckets is spared. Nothing depends on it but time."""
+
+
+@dataclass
+class Pending:
+    """What is done of a tick that is not judged to its end."""
+
+    offset: int
+    """Of the tick."""
+    look: bool
+    """Whether open slots are judged too."""
+    done: str | None = None
+    """Last app, in the order of names, that is judged up to this tick."""
 
 
 @dataclass
@@ -59,6 +91,18 @@ class PartitionState:
     """Records that were neither rollup nor tick."""
     crowded_out: int = 0
     """Rollups of apps beyond MAX_APPS."""
+    pending: Pending | None = None
+    """The record at ``position``, where a part of it is in this state."""
+
+    def event_time(self) -> int | None:
+        """Event time up to which every app is judged, µs UTC; None before anything was closed."""
+        done = self.pending.done if self.pending else None
+        behind = [a.windows.closed for name, a in self.apps.items() if done is None or name > done]
+        return min([t for t in behind if t] if self.pending else [], default=self.clock.watermark) or None
+
+    def pass_over(self, offset: int, kafka_time: int) -> None:
+        """Note that the record at ``offset`` is judged to its end."""
+        self.position, self.at, self.pending = offset + 1, kafka_time, None
 
     def begin_again(self, position: int) -> None:
         """Go on at ``position`` of a topic that was made anew, or lost its end.
@@ -66,16 +110,12 @@ class PartitionState:
         Slots that have closed stay closed; the sums of the last minutes, which would be added to once more, are made
         again from what is there.
         """
-        self.position, self.at = position, 0
+        self.position, self.at, self.pending = position, 0, None
         for app in self.apps.values():
             windows = app.windows
-            for incident in app.life.open.values():
-                place = windows.index.get(incident.finding.target)
-                if place is not None:
-                    held = windows.total(incident.finding.start, windows.latest())[place]
-                    for column in incident.total:
-                        incident.total[column] -= int(held[column]) if column < len(held) else 0
-            windows.slots.clear()
+            totals.take_back(windows, app.life)
+            windows.begin_again()
+            app.deferred, app.guard = 0, None
 
 
 @dataclass(frozen=True)
@@ -85,38 +125,50 @@ class Judge:
     detectors: tuple[Detector, ...] = DETECTORS
     timing: Timing = field(default_factory=Timing)
     runbooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    together: bool = True
+    """Whether buckets without a finding are judged many at once: the alerts are the same."""
 
     def step(self, state: PartitionState, record: Record) -> tuple[PartitionState, list[Alert]]:
         """Move ``state`` over one record; a record it already covers changes nothing.
 
         The state handed in belongs to the judge from then on.
         """
+        return state, [alert for alerts in self.slices(state, record) for alert in alerts]
+
+    def slices(self, state: PartitionState, record: Record) -> Iterator[list[Alert]]:
+        """Move ``state`` over one record in slices of bounded work; yield the alerts of each.
+
+        At every yield ``state`` holds exactly what was yielded so far, and may be written down: the same record
+        handed to a copy of it goes on from there. The position moves with the last slice.
+        """
         if record.offset < state.position:
-            return state, []
-        state.position, state.at = record.offset + 1, record.kafka_time
+            return
         try:
             item = parse(record)
         except ValueError:
             state.poison += 1
-            return state, []
-        return state, self.take(state, item)
+            item = None
+        if item is None:
+            state.pass_over(record.offset, record.kafka_time)
+        else:
+            yield from self.apply(state, record.offset, item)
 
-    def take(self, state: PartitionState, item: Batch | TickAt | None) -> list[Alert]:
-        """Move ``state`` over what one record says; its position is the caller's."""
-        if isinstance(item, Batch):
-            self._hear(state, item)
-        elif item is not None:
-            return self._tick(state, item)
-        return []
+    def apply(self, state: PartitionState, offset: int, item: Batch | TickAt) -> Iterator[list[Alert]]:
+        """Move ``state`` over what one record holds; see ``slices``."""
+        if isinstance(item, TickAt):
+            yield from self._tick(state, offset, item)
+        else:
+            self._add(state, item)
+            state.pass_over(offset, item.kafka_time)
 
     def run(self, records: Iterable[Record], state: PartitionState | None = None) -> Iterator[Alert]:
         """Judge records of one partition in offset order."""
         state = state or PartitionState()
         for record in records:
-            state, alerts = self.step(state, record)
-            yield from alerts
+            for alerts in self.slices(state, record):
+                yield from alerts
 
-    def _hear(self, state: PartitionState, batch: Batch) -> None:
+    def _add(self, state: PartitionState, batch: Batch) -> None:
         if batch.app not in state.apps:
             if len(state.apps) >= MAX_APPS and not _make_room(state):
                 state.crowded_out += 1
@@ -125,85 +177,214 @@ class Judge:
             windows.place(windows.own, 0)
             state.apps[batch.app] = AppState(windows, SpikeState(), SurgeState(), CeilingState())
         app = state.apps[batch.app]
-        added = app.windows.add(batch)
-        for incident in app.life.open.values():
-            for name, start, sums in added:
-                if name == incident.finding.target and start >= incident.finding.start:
-                    for column in incident.total:
-                        incident.total[column] += int(sums[column]) if column < len(sums) else 0
+        if app.windows.closed and _disturbs(app.windows, batch):
+            self._learn(app)
+            app.guard = None
+        added = app.windows.add(batch, totals.watched(app.windows, app.life))
+        totals.add(app.windows, app.life, added)
 
-    def _tick(self, state: PartitionState, item: TickAt) -> list[Alert]:
-        state.clock.hear(item)
-        look = state.clock.wall - state.judged >= 900_000
-        alerts: list[Alert] = []
+    def _tick(self, state: PartitionState, offset: int, item: TickAt) -> Iterator[list[Alert]]:
+        if state.pending is None or state.pending.offset != offset:
+            state.clock.hear(item)
+            state.pending = Pending(offset, look=state.clock.wall - state.judged >= 900_000)
+        pending, alerts, work = state.pending, [], 0
         for name in sorted(state.apps):
-            app = state.apps[name]
-            told = self._close(app, state.clock)
-            if look and state.clock.wall - app.windows.latest() <= LIVE:
-                told += self._judge(app, state.clock.wall, View(app.windows, 0, app.windows.latest()))
-            alerts += [self._compose(app, t, item.kafka_time) for t in told]
-        if look:
-            state.judged = state.clock.wall
-        return alerts
-
-    def _close(self, app: AppState, clock: Clock) -> list[Transition]:
-        """Close every slot that the watermark has passed."""
-        windows = app.windows
-        told: list[Transition] = []
-        while windows.closed and windows.closed + SLOT + LATENESS <= clock.watermark:
-            if not app.life.open and (gap := windows.gap(clock.watermark)):
-                windows.closed += gap * SLOT
-                for detector in self.detectors:
-                    self._put(app, detector, detector.idle(self._get(app, detector), gap))
+            if pending.done is not None and name <= pending.done:
                 continue
-            slot = windows.closed
-            leaving = windows.close()
-            view = View(windows, 0, slot + SLOT, closed=slot, leaving=leaving)
-            told += self._judge(app, clock.wall, view, ring=clock.wall - slot - SLOT > LIVE)
-        return told
+            app = state.apps[name]
+            while app.windows.behind(state.clock.watermark):
+                late = _is_past(app.windows.closed, state.clock.wall)
+                transitions, cost = self._close(app, state.clock)
+                alerts += [self._compose(app, t, item.kafka_time, late=late) for t in transitions]
+                work += cost
+                if work >= SLICE:
+                    yield alerts
+                    alerts, work = [], 0
+            if pending.look:
+                alerts += [self._compose(app, t, item.kafka_time) for t in self._look(app, state.clock)]
+                work += ALONE + len(app.windows.series)
+            pending.done = name
+        if pending.look:
+            state.judged = state.clock.wall
+        state.pass_over(offset, item.kafka_time)
+        yield alerts
 
-    def _judge(self, app: AppState, wall: int, view: View, *, ring: bool = True) -> list[Transition]:
-        for family, incident in app.life.open.items():
-            view.open |= dict.fromkeys([family, *incident.followers], incident.finding.start)
+    def _close(self, app: AppState, clock: Clock) -> tuple[list[Transition], int]:
+        """Close the next slot, or as many as can be judged together; return the work it was, too."""
+        windows = app.windows
+        if self.together and self._defer(app, clock.wall):
+            return [], DEFERRED
+        self._learn(app)
+        if not app.life.open and (gap := windows.gap(clock.watermark)):
+            windows.closed, app.guard = windows.closed + gap * SLOT, None
+            for detector in self.detectors:
+                self._put(app, detector, detector.idle(self._get(app, detector), gap))
+            return [], ALONE
+        if app.life.open or windows.reused or not self.together:
+            return self._close_one(app, clock)
+        buckets = stretch(windows, 0, clock.watermark, app.most)
+        scans = [detector.scan(self._get(app, detector), buckets) for detector in self.detectors]
+        count = min(scan.quiet for scan in scans)
+        app.most = min(2 * app.most, ALIGNED) if count else 1
+        work = ALONE + buckets.count * (TOGETHER + len(windows.series))
+        if not count:
+            transitions, cost = self._close_one(app, clock)
+            return transitions, work + cost
+        for detector, scan in zip(self.detectors, scans, strict=True):
+            self._put(app, detector, scan.learn(count))
+        totals.count(windows, app.life, buckets.first, buckets.first + count * SLOT)
+        windows.close_all(count)
+        past = min(count, max(0, (clock.wall - LIVE - 1 - buckets.first) // SLOT))
+        if past:
+            at = buckets.first + past * SLOT
+            advance(app.life, [], wall=clock.wall, at=at, recovered={}, timing=self.timing)
+        return [], work
+
+    def _close_one(self, app: AppState, clock: Clock) -> tuple[list[Transition], int]:
+        windows = app.windows
+        slot = windows.closed
+        leaving = windows.close()
+        totals.count(windows, app.life, slot, slot + SLOT)
+        view = View(windows, 0, slot + SLOT, closed=slot, leaving=leaving)
+        transitions = self._judge(app, clock.wall, view, ring=_is_past(slot, clock.wall))
+        return transitions, ALONE + len(windows.series)
+
+    def _look(self, app: AppState, clock: Clock) -> list[Transition]:
+        """Judge the open slots of an app that is not in the past."""
+        until = app.windows.latest()
+        if clock.wall - until > LIVE:
+            return []
+        if self.together and self._is_quiet(app, until):
+            return self._advance(app, [], clock.wall, until, {}) if _has_alerts(app.life) else []
+        self._learn(app)
+        return self._judge(app, clock.wall, View(app.windows, 0, until))
+
+    def _is_quiet(self, app: AppState, until: int) -> bool:
+        """Whether a look cannot find anything, by the bounds of all detectors."""
+        if app.windows.reused:
+            return False
+        if app.guard is None or not app.guard.holds(until):
+            self._learn(app)
+            count = min(MOST, -(app.windows.closed // SLOT) % ALIGNED)  # then surge may learn
+            ahead = Ahead(app.windows, 0, until, count, _open(app.life))
+            app.guard = Guard([d.bound(self._get(app, d), ahead) for d in self.detectors], ahead)
+        return not app.guard.may_find(until)
+
+    def _defer(self, app: AppState, wall: int) -> bool:
+        """Close the next bucket of the present without learning: nothing that is found in it would be emitted."""
+        windows = app.windows
+        slot = windows.closed
+        if app.life.open or app.deferred >= MOST or _is_past(slot, wall) or windows.reused or not is_in_ring(windows):
+            return False
+        totals.count(windows, app.life, slot, slot + SLOT)
+        windows.closed += SLOT
+        app.deferred += 1
+        return True
+
+    def learn(self, state: PartitionState) -> None:
+        """Learn the buckets of all apps that have closed and are not learned yet."""
+        for app in state.apps.values():
+            self._learn(app)
+
+    def _learn(self, app: AppState) -> None:
+        windows, until = app.windows, app.windows.closed
+        while app.deferred:
+            windows.closed = until - app.deferred * SLOT
+            buckets = stretch(windows, 0, until + LATENESS, app.deferred)
+            scans = [detector.scan(self._get(app, detector), buckets) for detector in self.detectors]
+            count = min(scan.quiet for scan in scans)
+            if count:
+                for detector, scan in zip(self.detectors, scans, strict=True):
+                    self._put(app, detector, scan.learn(count))
+                windows.close_all(count)
+            else:  # it is known to be without consequence: only what is learned differs
+                slot = windows.closed
+                self._step(app, View(windows, 0, slot + SLOT, closed=slot, leaving=windows.close()))
+            app.deferred -= max(count, 1)
+            windows.closed = until
+
+    def _step(self, app: AppState, view: View) -> list[Finding]:
         findings = []
         for detector in self.detectors:
             state, found = detector.step(self._get(app, detector), view)
             self._put(app, detector, state)
             findings += found
         app.windows.reused.clear()
-        calm = self._calm(app, view) if view.closed is not None else {}
-        if not ring and not calm:
+        return findings
+
+    def _judge(self, app: AppState, wall: int, view: View, *, ring: bool = True) -> list[Transition]:
+        view.open |= _open(app.life)
+        findings = self._step(app, view)
+        recovered = self._recovered(app, view, view.closed) if view.closed is not None else {}
+        if not ring and not recovered:
             return []
         held = dict(app.life.held)
-        told = advance(app.life, findings if ring else [], wall=wall, at=view.until, calm=calm, timing=self.timing)
+        emitted = self._advance(app, findings if ring else [], wall, view.until, recovered)
         if not ring:
             app.life.held = held
-        for transition in told:
-            self._moved(app, transition)
-        return told
+        return emitted
 
-    def _calm(self, app: AppState, view: View) -> dict[str, int]:
+    def _advance(
+        self, app: AppState, findings: list[Finding], wall: int, at: int, recovered: dict[str, int]
+    ) -> list[Transition]:
+        emitted = advance(app.life, findings, wall=wall, at=at, recovered=recovered, timing=self.timing)
+        for transition in emitted:
+            self._moved(app, transition, at)
+            app.guard = None
+        return emitted
+
+    def _recovered(self, app: AppState, view: View, slot: int) -> dict[str, int]:
+        """Family -> end, of the open incidents that are over by what the slot that has just closed adds."""
         over = {}
         for family, incident in app.life.open.items():
             detector = self._by_name(incident.finding.detector)
-            if detector and (end := detector.calm(self._get(app, detector), view, incident.finding)):
+            if detector and (end := self._test(app, detector, view, incident, slot)):
                 over[family] = end
         return over
 
-    def _moved(self, app: AppState, transition: Transition) -> None:
-        """Begin to count what a new incident costs; let its detector forget one that is over."""
-        finding, windows = transition.finding, app.windows
-        if transition.state == "firing":
-            place = windows.index[finding.target]
-            sums = windows.total(finding.start, windows.latest())[place]
-            app.life.open[finding.family].total = {i: int(sums[i]) for i in range(len(sums))}
-        elif transition.state == "resolved" and (detector := self._by_name(finding.detector)):
-            for family in (finding.family, *transition.incident.followers):
-                over = replace(finding, family=family)
-                self._put(app, detector, detector.settle(self._get(app, detector), over, finding.end))
+    def _test(self, app: AppState, detector: Detector, view: View, incident: Incident, slot: int) -> int:
+        """Test ``slot``; slots that closed before the alarm, or before a reopening, belong to the incident."""
+        windows, recovery, finding = app.windows, incident.recovery, incident.finding
+        since = max(recovery.until or finding.start, windows.closed - RING * SLOT)
+        if since > slot:  # it began in a slot that is still open
+            return 0
+        terms, buckets = detector.observe(self._get(app, detector), view, finding, since, slot + SLOT)
+        for i, bucket in enumerate(buckets[:-1]):
+            absorb(recovery, terms, bucket, since + (i + 1) * SLOT)
+        incident.emitted_excess = incident.emitted_excess or recovery.excess
+        end = step(recovery, terms, buckets[-1], slot, slot + SLOT, self.timing.recovery)
+        place = windows.index.get(finding.target)
+        incident.count_after(windows.row(place, slot, slot + SLOT) if place is not None else (), slot)
+        if finding.target != windows.own and self._goes_on_in_app(app, detector, view, incident, since, over=bool(end)):
+            return 0
+        return end
 
-    def _compose(self, app: AppState, transition: Transition, kafka_time: int) -> Alert:
-        return compose(transition, app.windows, detected_at=kafka_time, runbooks=self.runbooks)
+    def _goes_on_in_app(
+        self, app: AppState, detector: Detector, view: View, incident: Incident, since: int, *, over: bool
+    ) -> bool:
+        """Tally the app's own series beside that of the incident; where only that is over, it is one of the app."""
+        state, whole, until = self._get(app, detector), incident.whole, incident.recovery.until
+        finding = detector.about_app(state, view, incident.finding)
+        terms, buckets = detector.observe(state, view, finding, since, until)
+        whole.absorb(terms, buckets, incident.recovery)
+        if not over or not whole.goes_on(terms, self.timing.recovery):
+            return False
+        incident.widen(finding, until)
+        return True
+
+    def _moved(self, app: AppState, transition: Transition, at: int) -> None:
+        """Begin to count what a new incident costs; let its detector forget one that is over."""
+        finding, incident = transition.finding, transition.incident
+        if transition.state == "firing" and not incident.seq:
+            totals.begin(app.windows, app.life.open[finding.family])
+        elif transition.state == "resolved" and (detector := self._by_name(finding.detector)):
+            for family in (finding.family, *incident.followers):
+                over = replace(finding, family=family)
+                state = detector.on_resolved(self._get(app, detector), over, finding.end, at)
+                self._put(app, detector, state)
+
+    def _compose(self, app: AppState, transition: Transition, kafka_time: int, *, late: bool = False) -> Alert:
+        return compose(transition, app.windows, detected_at=kafka_time, runbooks=self.runbooks, late=late)
 
     def _by_name(self, name: str) -> Detector | None:
         return next((d for d in self.detectors if d.name == name), None)
@@ -220,9 +401,35 @@ def judge(records: Iterable[Record], *, detectors: tuple[Detector, ...] = DETECT
     return Judge(detectors).run(records)
 
 
+def _open(life: Lifecycle) -> dict[str, int]:
+    """Family of every open incident, those that follow included -> its start."""
+    return {f: i.finding.start for family, i in life.open.items() for f in (family, *i.followers)}
+
+
+def _has_alerts(life: Lifecycle) -> bool:
+    """Whether time alone may change anything."""
+    return bool(life.open or life.closed or life.held)
+
+
+def _disturbs(windows: Windows, batch: Batch) -> bool:
+    """Whether a batch changes closed buckets, or what is judged: then what is not learned yet is learned before."""
+    known = {kind.removeprefix(GUARDRAIL) for kind in windows.kinds}
+    if bool((batch.starts < windows.closed).any()) or len(windows.series) + len(batch.series) > MAX_SERIES:
+        return True
+    if OTHER not in known and any(name not in known for _, name, _, _ in batch.triggers):
+        return True
+    new = set(batch.series) - windows.index.keys()
+    return any(not any(dimension in WIDE for dimension in series_pairs(name)) for name in new)
+
+
+def _is_past(slot: int, wall: int) -> bool:
+    """Whether a slot was history when it closed: what is found in it is late."""
+    return wall - slot - SLOT > LIVE
+
+
 def _make_room(state: PartitionState) -> bool:
     """Let go of the app that was silent for longest, if it was for long enough and nothing of it is open."""
-    quiet = [(app.windows.last[0], name) for name, app in state.apps.items() if not app.life.open]
+    quiet = [(int(app.windows.last[0]), name) for name, app in state.apps.items() if not app.life.open]
     last, name = min(quiet, default=(state.clock.watermark, ""))
     if last > state.clock.watermark - SILENT:
         return False

@@ -10,6 +10,8 @@ import msgspec
 import numpy as np
 
 from pipelines.detect.judge import PartitionState
+from pipelines.detect.snapshot_v1 import PartitionStateV1
+from pipelines.detect.snapshot_v3 import widened
 from schemas.errors import UNREADABLE
 
 
@@ -20,11 +22,15 @@ class Snapshot(msgspec.Struct, array_like=True):
     state: bytes
 
 
-VERSION = 1
+VERSION, READ = 4, (2, 3, 4)
+_SUMS_WIDENED = 4
 
 
 def dump(state: PartitionState) -> bytes:
     """Encode ``state``."""
+    for app in state.apps.values():
+        for slot in app.windows.slots.values():
+            slot.merge()
     body = msgspec.msgpack.encode(state, enc_hook=_encode)
     return msgspec.msgpack.encode(Snapshot(VERSION, zlib.compress(body, 1)))
 
@@ -37,9 +43,12 @@ def load(data: bytes) -> PartitionState:
     """
     try:
         snapshot = msgspec.msgpack.decode(data, type=Snapshot)
-        if snapshot.version != VERSION:
+        if snapshot.version == 1:
+            return widened(_decoder_v1().decode(zlib.decompress(snapshot.state)).now())
+        if snapshot.version not in READ:
             raise ValueError(f"state of version {snapshot.version}, this is version {VERSION}")
-        return _decoder().decode(zlib.decompress(snapshot.state))
+        state = _decoder().decode(zlib.decompress(snapshot.state))
+        return state if snapshot.version >= _SUMS_WIDENED else widened(state)
     except (*UNREADABLE, zlib.error) as error:
         raise ValueError(f"damaged state: {error}") from error
 
@@ -47,6 +56,11 @@ def load(data: bytes) -> PartitionState:
 @cache
 def _decoder() -> msgspec.msgpack.Decoder[PartitionState]:
     return msgspec.msgpack.Decoder(PartitionState, dec_hook=_decode)
+
+
+@cache
+def _decoder_v1() -> msgspec.msgpack.Decoder[PartitionStateV1]:
+    return msgspec.msgpack.Decoder(PartitionStateV1, dec_hook=_decode)
 
 
 def _encode(value: Any) -> Any:

@@ -6,12 +6,16 @@ has learned comes only from slots that left the ring five minutes later, so that
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.detect.items import COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch
+from pipelines.detect.slots import Matrix, Slot
 from schemas.rollups import OTHER, series_key, series_pairs
 
 RING = 30
@@ -25,49 +29,13 @@ MAX_SERIES = 4096
 """Per app; series beyond take the places of those silent for longest."""
 MAX_KINDS = 24
 """Guardrails counted apart; the rest share ``guardrail:other``."""
+MAX_MOVED = 1000
+"""Batches of rows noted between two looks: where more come at once they are history."""
 WIDE = ("user",)
 """Dimensions with many values: their series are judged against each other, not each by itself."""
-_EXEMPLARS = 3
-__all__ = ["LATENESS", "RING", "SLOT", "Slot", "Windows", "column"]
+__all__ = ["LATENESS", "RING", "SLOT", "Matrix", "Slot", "Windows", "column"]
 
-Matrix = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-
-@dataclass
-class Slot:
-    """What happened in ten seconds: series index -> sums over the columns; and the calls that show it."""
-
-    rows: dict[int, Matrix] = field(default_factory=dict)
-    exemplars: dict[tuple[int, str], list[tuple[int, str]]] = field(default_factory=dict)
-    """(series index, measure) -> [(value, call id)], dearest first."""
-    actions: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(guardrail, action) -> calls, over the whole app."""
-
-    def __post_init__(self) -> None:
-        self._dense: tuple[Matrix, Matrix] | None = None
-
-    def add(self, place: int, sums: Matrix) -> None:
-        """Add the sums of one rollup row."""
-        known = self.rows.get(place)
-        self.rows[place] = sums if known is None else _sum(known, sums)
-        self._dense = None
-
-    def dense(self) -> tuple[Matrix, Matrix]:
-        """(places, sums): the rows as arrays, kept until something is added."""
-        if self._dense is None:
-            places = np.fromiter(self.rows, np.int64, len(self.rows))
-            sums = np.zeros((len(places), max((len(r) for r in self.rows.values()), default=0)), np.int64)
-            for i, row in enumerate(self.rows.values()):
-                sums[i, : len(row)] = row
-            self._dense = places, sums
-        return self._dense
-
-    def drop(self, places: set[int]) -> None:
-        """Forget series whose places are given to others."""
-        self._dense = None
-        self.rows = {p: sums for p, sums in self.rows.items() if p not in places}
-        self.exemplars = {key: calls for key, calls in self.exemplars.items() if key[0] not in places}
 
 
 @dataclass
@@ -79,11 +47,11 @@ class Windows:
     index: dict[str, int] = field(default_factory=dict)
     groups: list[str] = field(default_factory=list)
     """Distinct dimension sets, such as ``app,user``."""
-    group: list[int] = field(default_factory=list)
+    group: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Group of every series."""
-    named: list[bool] = field(default_factory=list)
+    named: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     """False for the app itself and for the pool of what is not tracked."""
-    last: list[int] = field(default_factory=list)
+    last: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Slot in which a series was last heard."""
     kinds: list[str] = field(default_factory=list)
     slots: dict[int, Slot] = field(default_factory=dict)
@@ -105,38 +73,89 @@ class Windows:
     def __post_init__(self) -> None:
         self.own = series_key({"app": self.app})[1]
         """The series of the app itself."""
+        self._starts = sorted(self.slots)
+        self._top = self._starts[-1] if self._starts else 0
+        self._wide: NDArray[np.bool_] | None = None
+        self.moved: list[tuple[int, Matrix, Matrix]] | None = None
+        """(start, series, sums) of rows that came in open buckets; None where not all of them are noted."""
 
     @property
     def width(self) -> int:
         """Columns in use."""
         return len(COLUMNS) + len(self.kinds)
 
-    def add(self, batch: Batch) -> list[tuple[str, int, Matrix]]:
-        """Take in a batch; return (series, slot, sums) of what was added, for open incidents."""
+    def add(self, batch: Batch, watched: Collection[str] = ()) -> list[tuple[str, int, Matrix]]:
+        """Add the rows of a batch; return (series, slot, sums) of those whose series is ``watched``."""
         starts = batch.starts
         sane = (starts <= batch.kafka_time + AHEAD) & (starts >= batch.kafka_time - BEHIND)
         if not self.closed and sane.any():
             self.closed = self.first = int(starts[sane].min())
         oldest = self.closed - RING * SLOT
-        extra = self._triggers(batch, np.where(sane, starts, 0), oldest)
-        added = []
-        for row, name in enumerate(batch.series):
-            start = int(starts[row])
-            if name == self.own:
-                self.late += int(batch.sums[row, 0]) if sane[row] and start < self.closed else 0
-                self.refused += 0 if sane[row] else int(batch.sums[row, 0])
-            if start < oldest or not sane[row]:
+        kept, dated = sane & (starts >= oldest), starts if sane.all() else np.where(sane, starts, 0)
+        sums = self._widen(batch.sums, self._triggers(batch, dated, oldest))
+        places = np.full(len(starts), -1)
+        stored, added = 0, []
+        astray, whole = not (kept & (starts >= self.closed)).all(), bool(kept.all())
+        for name, first, upto in _stretches(batch.series):
+            if astray and name == self.own:
+                self._count_strays(starts[first:upto], sane[first:upto], batch.sums[first:upto, 0])
+            rows: range | list[int] = range(first, upto)
+            if not whole:
+                rows = (first + np.flatnonzero(kept[first:upto])).tolist()
+            if not rows:
                 continue
-            place = self.place(name, start)
-            sums = self._widen(batch.sums[row], extra.get(row, {}))
-            self.slots.setdefault(start, Slot()).add(place, sums)
-            added.append((name, start, sums))
-        self._keep(batch, np.where(sane, starts, 0), oldest)
+            if name not in self.index and len(self.series) >= MAX_SERIES and not self.free:
+                # making room drops rows of others, the ones of this batch included
+                self._store(places[stored:first], starts[stored:first], sums[stored:first])
+                stored = first
+            place = self.place(name, int(starts[rows[0]]))
+            if whole:
+                places[first:upto] = place
+            else:
+                places[rows] = place
+            if name in watched:
+                added += [(name, int(starts[row]), sums[row]) for row in rows]
+        self._store(places[stored:], starts[stored:], sums[stored:])
+        self._keep(batch, dated, oldest)
         if batch.epoch > self.epoch:  # the topic was made again: offsets of the old one mean nothing in it
             self.positions, self.epoch = {}, batch.epoch
         if batch.epoch == self.epoch:
             self.positions[batch.source] = max(self.positions.get(batch.source, 0), batch.next_offset)
         return added
+
+    def _count_strays(self, starts: Matrix, sane: NDArray[np.bool_], calls: Matrix) -> None:
+        self.late += int(calls[sane & (starts < self.closed)].sum())
+        self.refused += int(calls[~sane].sum())
+
+    def _store(self, places: Matrix, starts: Matrix, sums: Matrix) -> None:
+        """Put rows into their slots; those with place -1 are left out."""
+        if not (places >= 0).all():
+            kept = places >= 0
+            places, starts, sums = places[kept], starts[kept], sums[kept]
+        if not len(places):
+            return
+        np.maximum.at(self.last, places, starts)
+        if (starts[1:] < starts[:-1]).any():
+            order = np.argsort(starts, kind="stable")
+            starts, places, sums = starts[order], places[order], sums[order]
+        cuts = [0, *(np.flatnonzero(starts[1:] != starts[:-1]) + 1).tolist(), len(starts)]
+        for first, upto in pairwise(cuts):
+            start, rows = int(starts[first]), (places[first:upto], sums[first:upto])
+            self.slot(start).add(*rows)
+            if self.moved is not None:
+                if start < self.closed or len(self.moved) >= MAX_MOVED:
+                    self.moved = None
+                else:
+                    self.moved.append((start, *rows))
+
+    def slot(self, start: int) -> Slot:
+        """The slot that begins at ``start``, made where there is none."""
+        found = self.slots.get(start)
+        if found is None:
+            found = self.slots[start] = Slot()
+            heapq.heappush(self._starts, start)
+            self._top = max(self._top, start)
+        return found
 
     def place(self, name: str, slot: int) -> int:
         """Index of a series; the one silent for longest gives way when all are taken."""
@@ -147,16 +166,18 @@ class Windows:
                 known = self._evict()
             else:
                 self.series.append("")
-                self.group.append(0)
-                self.named.append(False)
-                self.last.append(slot)
-            self._settle(known, name, slot)
+                self.group = np.append(self.group, 0)
+                self.named = np.append(self.named, False)
+                self.last = np.append(self.last, slot)
+            self._settle(known, name)
         self.last[known] = max(self.last[known], slot)
         return known
 
     def wide(self) -> NDArray[np.bool_]:
         """(series,) which have a dimension of many values."""
-        return self.wide_groups()[self.group]
+        if self._wide is None:
+            self._wide = self.wide_groups()[self.group]
+        return self._wide
 
     def wide_groups(self) -> NDArray[np.bool_]:
         """(groups,) the same by group."""
@@ -165,20 +186,23 @@ class Windows:
     def _evict(self) -> int:
         """Make room: an eighth of all places at once, those silent for longest, so that a flood of names is cheap."""
         if not self.free:
-            oldest = np.argsort(np.array(self.last), kind="stable").tolist()
+            oldest = np.argsort(self.last, kind="stable").tolist()
             self.free = [p for p in oldest if self.series[p] != self.own][: max(1, MAX_SERIES // 8)][::-1]
-            gone = set(self.free)
+            gone = np.zeros(len(self.series), bool)
+            gone[self.free] = True
             for place in self.free:
                 del self.index[self.series[place]]
-                self.series[place], self.named[place], self.group[place] = "", False, 0
+                self.series[place] = ""
+            self.named[gone], self.group[gone], self._wide = False, 0, None
             for held in self.slots.values():
                 held.drop(gone)
             self.reused += self.free
+            self.moved = None
         place = self.free.pop()
         self.last[place] = 0
         return place
 
-    def _settle(self, known: int, name: str, slot: int) -> None:
+    def _settle(self, known: int, name: str) -> None:
         pairs = series_pairs(name)
         group = ",".join(pairs)
         if group not in self.groups:
@@ -187,35 +211,64 @@ class Windows:
         self.series[known] = name
         self.group[known] = self.groups.index(group)
         self.named[known] = len(pairs) > 1 and OTHER not in list(pairs.values())[1:]
+        self._wide = None
 
     def total(self, since: int, until: int) -> Matrix:
         """Sums over the slots that start in [since, until): (series, columns)."""
         out = np.zeros((len(self.series), self.width), np.int64)
-        for start in range(since, until, SLOT):
-            if slot := self.slots.get(start):
-                places, sums = slot.dense()
-                out[places, : sums.shape[1]] += sums
+        for start in self.held(since, until):
+            places, sums = self.slots[start].dense()
+            out[places, : sums.shape[1]] += sums
         return out
+
+    def held(self, since: int, until: int) -> list[int]:
+        """Starts in [since, until) of the slots that hold anything, ascending: as cheap for a year as for an hour."""
+        if (until - since) // SLOT > len(self.slots):
+            return sorted(start for start in self.slots if since <= start < until)
+        return [start for start in range(since, until, SLOT) if start in self.slots]
 
     def of(self, place: int, measure: int, since: int, until: int) -> Matrix:
         """One series and column, slot by slot."""
         out = np.zeros((until - since) // SLOT, np.int64)
-        for i, start in enumerate(range(since, until, SLOT)):
-            row = self.slots[start].rows.get(place) if start in self.slots else None
-            if row is not None and measure < len(row):
-                out[i] = row[measure]
+        for start in self.held(since, until):
+            out[(start - since) // SLOT] = self.slots[start].value(place, measure)
+        return out
+
+    def row(self, place: int, since: int, until: int) -> Matrix:
+        """Sums of one series over the slots that start in [since, until): (columns,)."""
+        out = np.zeros(self.width, np.int64)
+        for start in self.held(since, until):
+            if (sums := self.slots[start].row(place)) is not None:
+                out[: len(sums)] += sums
         return out
 
     def latest(self) -> int:
         """End of the youngest slot with anything in it."""
-        return max(self.slots, default=self.closed - SLOT) + SLOT
+        return (self._top if self.slots else self.closed - SLOT) + SLOT
+
+    def behind(self, watermark: int) -> int:
+        """How many open slots the watermark has passed."""
+        return max(0, (watermark - LATENESS - self.closed) // SLOT) if self.closed else 0
 
     def gap(self, until: int) -> int:
         """How many slots may be closed at once: nothing is in the ring, and nothing comes before the next one held."""
-        ahead = min(self.slots, default=until)
+        while self._starts and self._starts[0] not in self.slots:
+            heapq.heappop(self._starts)
+        ahead = self._starts[0] if self._starts else until
         if ahead <= self.closed:
             return 0
         return max(0, (min(ahead, until - LATENESS) - self.closed) // SLOT)
+
+    def close_all(self, count: int) -> None:
+        """Close the next ``count`` slots."""
+        for start in self.held(self.closed - RING * SLOT, self.closed + (count - RING) * SLOT):
+            del self.slots[start]
+        self.closed += count * SLOT
+
+    def begin_again(self) -> None:
+        """Forget the sums of the slots; what is closed stays closed."""
+        self.slots.clear()
+        self._starts, self._top, self.moved = [], 0, None
 
     def close(self) -> Matrix:
         """Close the oldest open slot; return the sums of the slot that thereby leaves the ring."""
@@ -230,8 +283,8 @@ class Windows:
         """Exemplar call ids of a series, dearest first."""
         found = [
             pair
-            for start in range(since, until, SLOT)
-            for (at, name), pairs in self.slots.get(start, Slot()).exemplars.items()
+            for start in self.held(since, until)
+            for (at, name), pairs in self.slots[start].shown().items()
             if at == place and (name == measure or name.startswith(measure + ":"))
             for pair in pairs
         ]
@@ -246,7 +299,7 @@ class Windows:
             if batch.series[row] == self.own:
                 start = int(starts[row])
                 if start >= max(oldest, 1):
-                    actions = self.slots.setdefault(start, Slot()).actions
+                    actions = self.slot(start).actions
                     kind = self.kinds[column - len(COLUMNS)].removeprefix(GUARDRAIL)  # bounded, as names are not
                     actions[kind, action] = actions.get((kind, action), 0) + calls
         return extra
@@ -260,40 +313,45 @@ class Windows:
                 self.kinds.append(kind)
         return len(COLUMNS) + self.kinds.index(kind)
 
-    def _widen(self, sums: Matrix, extra: dict[int, int]) -> Matrix:
+    def _widen(self, sums: Matrix, extra: dict[int, dict[int, int]]) -> Matrix:
+        """``sums`` with a column for every guardrail that is in ``extra``."""
         if not extra:
-            return sums.copy()
-        out = np.zeros(max(extra) + 1, np.int64)
-        out[: len(sums)] = sums
-        for column, calls in extra.items():
-            out[column] = calls
+            return sums
+        width = max((column for columns in extra.values() for column in columns), default=sums.shape[1] - 1) + 1
+        out = np.zeros((len(sums), width), np.int64)
+        out[:, : sums.shape[1]] = sums
+        for row, columns in extra.items():
+            for column, calls in columns.items():
+                out[row, column] = calls
         return out
 
     def _keep(self, batch: Batch, starts: Matrix, oldest: int) -> None:
-        for row, measure, value, call_id in batch.exemplars:
-            start = int(starts[row])
-            if start < max(oldest, 1):
-                continue
-            held = self.slots[start].exemplars
-            if (place := self.index.get(batch.series[row])) is None:  # gave way within this batch
-                continue
-            key = (place, measure)
-            known = held.get(key)
-            if known is None:
-                held[key] = [(value, call_id)]
-            elif len(known) < _EXEMPLARS or value >= known[-1][0]:
-                best = sorted({*known, (value, call_id)}, key=lambda p: (-p[0], p[1]))
-                held[key] = best[:_EXEMPLARS]
+        """Add the exemplars of a batch to their slots; not those of a series that gave way within it."""
+        shown = batch.exemplars
+        if shown is None or not len(shown.rows):
+            return
+        places = np.array([self.index.get(name, -1) for name in batch.series])
+        kept = np.flatnonzero((starts[shown.rows] >= max(oldest, 1)) & (places[shown.rows] >= 0))
+        begins = starts[shown.rows[kept]]
+        if (begins[1:] < begins[:-1]).any():
+            order = np.argsort(begins, kind="stable")
+            kept, begins = kept[order], begins[order]
+        cuts = [0, *(np.flatnonzero(begins[1:] != begins[:-1]) + 1).tolist(), len(kept)]
+        for first, upto in pairwise(cuts):
+            which = kept[first:upto]
+            if len(which):
+                self.slots[int(begins[first])].show(shown.pick(places[shown.rows[which]], which))
+
+
+def _stretches(names: list[str]) -> Iterator[tuple[str, int, int]]:
+    """Yield (name, first, upto) of the stretches of equal names."""
+    first = 0
+    for i in range(1, len(names) + 1):
+        if i == len(names) or names[i] != names[first]:
+            yield names[first], first, i
+            first = i
 
 
 def column(kinds: list[str], name: str) -> int:
     """Index of a column by name: a rollup column or a guardrail kind."""
     return COLUMN[name] if name in COLUMN else len(COLUMNS) + kinds.index(name)
-
-
-def _sum(a: Matrix, b: Matrix) -> Matrix:
-    if len(a) < len(b):
-        a, b = b, a
-    out = a.copy()
-    out[: len(b)] += b
-    return out

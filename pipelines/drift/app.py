@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pipelines.drift.points import EmbeddingUnreadableError, Message, Point, dec
 from pipelines.drift.vectors import Bytes, Floats
 from pipelines.drift.watch import WatchConfig
 from pipelines.faust_transport import App, build_app, resume_from, serve
-from pipelines.kafka import Admin, KafkaConfig, Source
+from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
 from schemas.errors import UNREADABLE
@@ -88,7 +89,7 @@ def run(
     admin = Admin(config.kafka)
     partitions = admin.partitions(SAMPLES)
     compacted = {"cleanup.policy": "compact", "retention.ms": "-1"}
-    admin.create_topics([Topic(f"{NAME}-{TABLE}-changelog", partitions, compacted)], partitions=partitions)
+    ensure_topics(admin, [Topic(f"{NAME}-{TABLE}-changelog", partitions, compacted)], partitions=partitions)
     model = embedder or ModelProcess(config.embed)
     stage, done = Stage(config, model), threading.Event()
     heart = threading.Thread(
@@ -133,7 +134,10 @@ def _build(stage: Stage, partitions: int) -> App:
         async with stage.saving:  # two at once would write into each other's keys
             last: list[Awaitable[Any]] = []
             try:
-                for key, value in partition.save():
+                saving = partition.save()
+                async with stage.judging:  # the first step encodes the whole state: in a thread, which takes a while
+                    first = await asyncio.to_thread(next, saving)
+                for key, value in chain([first], saving):
                     if key == str(partition.number).encode():  # the meta: only once the chunks are there
                         for sent in last:
                             await sent
@@ -176,8 +180,10 @@ def _build(stage: Stage, partitions: int) -> App:
         span = (fresh[0].offset, fresh[-1].offset + 1)
         samples = [(s, m) for m in fresh if (s := stage.sample(m)) is not None]
         if not samples:
-            partition.samples_next, stage.moved = span[1], time.monotonic()
+            partition.samples_next = span[1]
+            stage.move_on()
             return
+        partition.reach(samples[0][0].ts)
         vectors, scales = await stage.embed([s.text for s, _ in samples])
         if held != stage.generation:
             return  # the partitions were dealt anew meanwhile: what was not finished is read again
@@ -190,14 +196,17 @@ def _build(stage: Stage, partitions: int) -> App:
         fault_point("drift.before_embeddings")
         at = await send(embeddings, message.value, key=key, partition=number, headers=message.headers)
         fault_point("drift.after_embeddings")
-        await tell(partition.apply(points, span[1], at + 1))
+        await tell(await stage.judge(partition, points, span[1], at + 1))
         stage.texts += len(points)
-        stage.moved = time.monotonic()
+        if held != stage.generation:
+            return  # another owner may write this partition's checkpoints by now
         if partition.due or partition.texts_since >= config.checkpoint_texts:
             await checkpoint(partition)
 
     @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
     async def pulse() -> None:
+        if stage.resuming:
+            return
         for number in list(stage.untold):
             await tell(stage.untold.pop(number))
         for partition in list(stage.partitions.values()):
@@ -223,7 +232,13 @@ class Stage:
         self.recovered = False
         self.topic_id = ""
         """Of llm.samples."""
+        self.progress = 0
+        """Slices so far: it grows inside one batch, too."""
         self.saving = asyncio.Lock()
+        self.judging = asyncio.Lock()
+        """Held while a partition's state changes, and while it is encoded."""
+        self.resuming = False
+        """Whether the state is being brought back."""
         self.partitions: dict[int, Partition] = {}
         self.untold: dict[int, list[Alert]] = {}
         """Alerts of the last embeddings before a crash: perhaps written, perhaps not."""
@@ -273,6 +288,22 @@ class Stage:
                 self.trouble = ""
                 return found
 
+    async def judge(
+        self, partition: Partition, points: Sequence[Point], samples_next: int, embeddings_next: int
+    ) -> list[Alert]:
+        """Judge a batch in a thread, a few texts at a time: the loop is free, and progress shows."""
+        found: list[Alert] = []
+        async with self.judging:
+            slices = partition.slices(points, samples_next, embeddings_next)
+            while (alerts := await asyncio.to_thread(next, slices, None)) is not None:
+                found += alerts
+                self.move_on()
+        return found
+
+    def move_on(self) -> None:
+        """Show that there is progress."""
+        self.moved, self.progress = time.monotonic(), self.progress + 1
+
     def take_over(self, numbers: Sequence[int], table: Mapping[bytes, bytes]) -> None:
         """Bring back the state of the partitions ``numbers``: checkpoint, then the embeddings behind it."""
         self.generation += 1
@@ -280,9 +311,11 @@ class Stage:
         if not numbers:
             return
         source = Source(self.config.kafka, [SAMPLES, EMBEDDINGS], batch_wait_s=0.2)
+        self.resuming = True
         try:
             self._catch_up(source)
         finally:
+            self.resuming = False
             source.close()
 
     def _load(self, number: int, table: Mapping[bytes, bytes]) -> Partition:
@@ -316,6 +349,7 @@ class Stage:
                 partition.samples_next, partition.due = goes_on, True  # else offsets of two topics mix
             partition.samples_topic = ids[SAMPLES]
             partition.due |= not partition.generation  # which topics these are is known by a checkpoint alone
+            partition.due |= partition.texts_since >= self.config.checkpoint_texts  # or a kill repeats all of it
             # never the group's own offset: it knows nothing of what was written
             partition.samples_next = max(partition.samples_next, low)
         log.info("drift_resumed", positions={n: p.samples_next for n, p in self.partitions.items()})
@@ -335,22 +369,30 @@ class Stage:
         if span[0] < partition.samples_next:
             return
         self.untold[partition.number] = partition.apply(points, span[1], offset + 1)
-        self.moved = time.monotonic()
+        self.move_on()
 
     def position(self, number: int) -> int | None:
         """Next offset of partition ``number``."""
         partition = self.partitions.get(number)
         return partition.samples_next if partition else None
 
+    @property
+    def event_times(self) -> dict[int, int | None]:
+        """Partition -> event time up to which its texts are judged, µs UTC."""
+        return {n: p.event_time or None for n, p in list(self.partitions.items())}
+
     def facts(self) -> dict[str, Any]:
-        """What the supervisor and ``status`` see."""
-        standing = {key: w.standing for p in self.partitions.values() for key, w in p.watches.items()}
+        """What the supervisor and ``status`` see; the pulse adds lag and event time."""
+        partitions = list(self.partitions.values())
+        standing = {key: w.standing for p in partitions for key, w in list(p.watches.items())}
         return {
             "state": "unknown" if self.trouble else "ok",
             "error": self.trouble,
-            "positions": {n: p.samples_next for n, p in self.partitions.items()},
+            "positions": {p.number: p.samples_next for p in partitions},
+            "progress": self.progress,
             "texts": self.texts,
             "rejected": self.rejected,
-            "shed": sum(p.shed for p in self.partitions.values()),
+            "shed": sum(p.shed for p in partitions),
             "series": standing,
+            "evidence": [[w.app[:100], w.side, w.evidence] for p in partitions for w in list(p.watches.values())][:100],
         }

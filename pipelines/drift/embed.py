@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, ClassVar, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -68,6 +68,9 @@ class EmbedConfig:
 class ModelProcess:
     """The model in a process of its own (``worker``); begins to load at once, is killed when it is late."""
 
+    worker: ClassVar[str] = "pipelines.drift.worker"
+    """Module that the process runs: it reads ``Setup``, then other frames, and answers each with ``Answer``."""
+
     def __init__(self, config: EmbedConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.config = config
         self.model = os.path.basename(config.model.rstrip("/")) or MODEL
@@ -91,7 +94,7 @@ class ModelProcess:
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.drift.worker"],
+            [sys.executable, "-m", self.worker],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -110,14 +113,22 @@ class ModelProcess:
         Raises:
             EmbedderUnavailableError: missing, late or dead; the process is gone and the next call starts a new one.
         """
-        self._load()
         parts = []
         for start in range(0, len(texts), self.config.batch):
             part = list(texts[start : start + self.config.batch])
-            self._send(Texts(part))
-            answer = self._receive(self.config.deadline_s, f"{len(part)} texts")
+            answer = self.ask(Texts(part), f"{len(part)} texts")
             parts.append(np.frombuffer(answer.vectors, dtype=np.float32).reshape(len(part), answer.width))
         return np.concatenate(parts) if parts else np.empty((0, WIDTH), dtype=np.float32)
+
+    def ask(self, frame: msgspec.Struct, what: str) -> Answer:
+        """Send ``frame`` and return the answer; loads the model first.
+
+        Raises:
+            EmbedderUnavailableError: as ``encode``.
+        """
+        self._load()
+        self._send(frame)
+        return self._receive(self.config.deadline_s, what)
 
     def close(self) -> None:
         """Kill the process and reap it."""
@@ -139,7 +150,7 @@ class ModelProcess:
             self._ready = True
             log.info("model_loaded", model=self.model, took_s=round(self._clock() - started, 1))
 
-    def _send(self, frame: Setup | Texts) -> None:
+    def _send(self, frame: msgspec.Struct) -> None:
         assert self._process is not None
         try:
             write_frame(cast(BinaryIO, self._process.stdin), frame)

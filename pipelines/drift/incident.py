@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 
 from pipelines.alerts.evidence import literal
+from pipelines.alerts.recovery import Recovery
+from pipelines.alerts.runbook import filled
 from pipelines.drift.clusters import Ball, Topic, ball, matrix, mix_weights, short, topics
 from pipelines.drift.features import FEATURES, moved
 from pipelines.drift.points import Point
@@ -20,7 +22,7 @@ from schemas.alerts import Alert, Cause, Evidence, Impact, Window, alert_id, fin
 
 RULES = {"input": "input_drift", "output": "output_drift", "query": "query_drift"}
 _STEPS = (
-    "Read the texts below: a new use, a new client, a campaign, an attack, or a bug that repeats itself?",
+    "Read the texts (`tailrace alerts show ALERT_ID`): a new use, a campaign, an attack, or a bug that repeats?",
     "A new client or feature: check that prompt, retrieval and guardrails fit it; sample answers for quality.",
     "A release just before: compare the prompts that the app builds before and after; roll back if they are not meant.",
     "Meant to stay: do nothing; after a while the new mix becomes the reference and the alert closes.",
@@ -52,15 +54,27 @@ class Shift(msgspec.Struct, frozen=True):
 
 
 class Incident(msgspec.Struct):
-    """One open alert."""
+    """One open alert, or one that was resolved and may be reopened."""
 
     id: str
     series: dict[str, str]
     shift: Shift
     score: float
     seq: int = 0
-    last: list[bool] = []
-    """Of the last texts, which lie inside the topic that grew."""
+    start: int = 0
+    """Where it was reopened, the start of the first shift (us UTC); 0 = that of ``shift``."""
+    recovery: Recovery = msgspec.field(default_factory=Recovery)
+    wall: int = 0
+    """Wall time of the last text it was judged by, us UTC."""
+    emitted_wall: int = 0
+    """Wall time of the last message, us UTC."""
+    emitted_excess: float = 0.0
+    """``recovery.excess`` at the last message: texts beyond what is normal."""
+
+    @property
+    def began(self) -> int:
+        """Event time of its start, us UTC."""
+        return self.start or self.shift.start
 
 
 def describe(
@@ -125,7 +139,7 @@ def describe(
 
 def tell(
     incident: Incident,
-    state: Literal["firing", "resolved"],
+    state: Literal["firing", "update", "resolved"],
     *,
     side: str,
     observed: float,
@@ -137,9 +151,14 @@ def tell(
     shift = incident.shift
     rule = RULES[side]
     where = "/".join(v for k, v in incident.series.items() if k != "side")
-    topic = shift.causes[0].value if shift.causes else ""
-    words = f"{observed:.0%} are like “{topic}”, expected {shift.expected:.0%}"
-    title = {"firing": f"{where}: {side}s drifted, {words}", "resolved": f"{where}: {side}s {note}"}
+    # no excerpt of a text in the title: it goes wherever an alert is listed
+    words = f"{observed:.0%} are like the texts of one topic, expected {shift.expected:.0%}"
+    again = "again: " if state == "firing" and incident.seq else ""
+    title = {
+        "firing": f"{again}{where}: {side}s drifted, {words}",
+        "update": f"{where}: {side}s still drift, {words}",
+        "resolved": f"{where}: {side}s {note}",
+    }
     return Alert(
         id=incident.id,
         seq=incident.seq,
@@ -157,7 +176,7 @@ def tell(
         impact=Impact(calls=shift.calls, users=shift.users),
         cause=shift.causes,
         evidence=Evidence(shift.sql if state == "firing" else "", shift.call_ids),
-        runbook=_STEPS,
+        runbook=filled(_STEPS, alert_id=incident.id, call_ids=shift.call_ids),
         detected_at=iso(wall),
         title=title[state],
     )
@@ -169,6 +188,19 @@ def open_incident(app: str, side: str, shift: Shift, score: float) -> Incident:
     if shift.feature:
         series = {"app": app, "feature": shift.feature, "side": side}
     return Incident(alert_id(RULES[side], series, shift.start), series, shift, score)
+
+
+def reopen(closed: Incident, found: Incident) -> Incident:
+    """Go on with ``closed`` as what was ``found`` in the same series: same id and start, next seq."""
+    return Incident(
+        closed.id,
+        closed.series,
+        found.shift,
+        found.score,
+        seq=closed.seq + 1,
+        start=closed.began,
+        recovery=Recovery(reopened=True),
+    )
 
 
 def iso(microseconds: int) -> str:

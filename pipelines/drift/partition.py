@@ -10,13 +10,17 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from pipelines.drift.points import Point
-from pipelines.drift.watch import Watch, WatchConfig
+from pipelines.drift.watch import LIVE, Watch, WatchConfig
 from schemas.alerts import Alert
 
 CHUNK = 1_900
 """Bytes a changelog message: under 2 KiB, or Faust's producer is no longer the small talk it should be."""
+
+SLICE = 8
+"""Texts judged at a time: about 10 ms."""
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -50,6 +54,8 @@ class Partition:
         """Next offset of llm.embeddings whose texts are not in here yet."""
         self.samples_topic = self.embeddings_topic = ""
         """The brokers' ids of the topics that these offsets are of; empty where nobody asked."""
+        self.event_time = 0
+        """Event time up to which texts are judged, µs UTC; 0 = none was seen."""
         self.generation = 0
         self.texts_since = 0
         """Texts since the last checkpoint."""
@@ -59,20 +65,37 @@ class Partition:
         """Apps (with their side) let go of since the start, because all of them together kept too many texts."""
         self._held: dict[str, int] = {}
         self._texts = 0
+        self._open: set[str] = set()
+        """Watches with an open incident."""
+
+    def reach(self, ts: int) -> None:
+        """Note the event time of the text to judge next (µs UTC): behind before the first is judged is known by it."""
+        self.event_time = self.event_time or ts
 
     def apply(self, points: Sequence[Point], samples_next: int, embeddings_next: int) -> list[Alert]:
         """Judge one message of llm.embeddings and move on."""
-        told = []
-        for point in points:
-            key = msgspec.json.encode([point.app, point.side]).decode()
-            watch = self.watches.pop(key, None) or Watch(point.app, point.side, self.config)
-            self.watches[key] = watch  # the last ones have the latest texts
-            told += watch.step([point])
-            self._keep(key, watch.held)
+        return [alert for alerts in self.slices(points, samples_next, embeddings_next) for alert in alerts]
+
+    def slices(self, points: Sequence[Point], samples_next: int, embeddings_next: int) -> Iterator[list[Alert]]:
+        """The same a few texts at a time; the positions move after the last. No checkpoint may be made in between."""
+        for first in range(0, len(points), SLICE):
+            yield [alert for point in points[first : first + SLICE] for alert in self._judge(point)]
         self.texts_since += len(points)
         self.samples_next = max(self.samples_next, samples_next)
         self.embeddings_next = max(self.embeddings_next, embeddings_next)
-        return told
+
+    def _judge(self, point: Point) -> list[Alert]:
+        key = msgspec.json.encode([point.app, point.side]).decode()
+        watch = self.watches.pop(key, None) or Watch(point.app, point.side, self.config)
+        self.watches[key] = watch  # the last ones have the latest texts
+        late = point.wall - point.ts > LIVE
+        found = [replace(alert, late=late or alert.late) for alert in watch.step([point])]
+        self._keep(key, watch.held)
+        self._open = {k for k in (*self._open, key) if k in self.watches and self.watches[k].incident}
+        self.event_time = max(self.event_time, point.ts)
+        # an app that makes no texts is closed by the texts of the others
+        found += [a for k in sorted(self._open - {key}) if (a := self.watches[k].stopped(point.wall)) is not None]
+        return found
 
     def _keep(self, key: str, held: int) -> None:
         """Let go of apps where all of them together keep too many texts: learning ones first, oldest first.
@@ -130,6 +153,8 @@ class Partition:
         partition.watches = {key: Watch.restore(one, config) for key, one in saved.watches.items()}
         partition._held = {key: watch.held for key, watch in partition.watches.items()}
         partition._texts = sum(partition._held.values())
+        partition.event_time = max((watch.latest for watch in partition.watches.values()), default=0)
+        partition._open = {key for key, watch in partition.watches.items() if watch.incident}
         partition.generation = meta.generation
         partition.samples_next, partition.embeddings_next = meta.samples_next, meta.embeddings_next
         partition.samples_topic, partition.embeddings_topic = meta.samples_topic, meta.embeddings_topic

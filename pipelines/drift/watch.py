@@ -13,7 +13,9 @@ import msgspec
 import numpy as np
 import structlog
 
-from pipelines.drift.incident import Incident, Shift, describe, open_incident, tell
+from pipelines.alerts.lifecycle import Timing
+from pipelines.drift import follow
+from pipelines.drift.incident import Incident, Shift, describe, open_incident, reopen, tell
 from pipelines.drift.level import Level, Saved
 from pipelines.drift.points import Point
 from pipelines.drift.strata import OTHER, SECOND, ReferenceConfig, Stratum, combine, group_id, learn, ready, renew, wait
@@ -22,6 +24,8 @@ from schemas.alerts import Alert
 
 log = structlog.get_logger()
 VERSION = 1
+LIVE = 60_000_000
+"""µs: a text that was older when its sample was written is history, and what it brings about is late."""
 APP = ""
 """Key of the level that spans all features."""
 _OVERHEAD = 10
@@ -45,7 +49,9 @@ class WatchConfig:
     least_users: int = 3
     """Where users are known, as many must bring the new texts."""
     cooldown_s: float = 120.0
-    """After an incident the app stays quiet so long (event time)."""
+    """After an incident no other series of the app fires for so long (event time)."""
+    timing: Timing = field(default_factory=Timing)
+    """When an incident is over, how long a breach of the same series reopens it, when an update is emitted."""
     accept_s: float = 21_600.0
     """A shift that has lasted so long is the new normal: the incident closes and the reference starts over."""
     most_texts: int = 200_000
@@ -67,6 +73,8 @@ class State(msgspec.Struct):
     incident: Incident | None
     quiet_until: int
     users: list[str | None]
+    closed: Incident | None = None
+    reopens_until: int = 0
 
 
 class Watch:
@@ -83,6 +91,9 @@ class Watch:
         self.levels: dict[str, Level] = {}
         self.incident: Incident | None = None
         self.quiet_until = 0
+        self.closed: Incident | None = None
+        """The last incident, while a breach of the same series reopens it."""
+        self.reopens_until = 0
         self.users: list[str | None] = []
 
     def step(self, points: Sequence[Point]) -> list[Alert]:
@@ -93,6 +104,16 @@ class Watch:
     def standing(self) -> str:
         """``learning`` until there is a reference, then ``watching`` or ``firing``."""
         return "firing" if self.incident else "watching" if self.levels else "learning"
+
+    @property
+    def evidence(self) -> float:
+        """log10 of the strongest evidence that the texts have moved, over all levels; 0 while it is learning."""
+        return round(max((level.evidence for level in list(self.levels.values())), default=0.0), 3)
+
+    @property
+    def latest(self) -> int:
+        """Event time of the latest text in memory, µs UTC; 0 = there is none."""
+        return max((texts[-1][1].ts for texts in self.windows.values() if texts), default=0)
 
     @property
     def held(self) -> int:
@@ -106,8 +127,10 @@ class Watch:
         window = self.windows.get(stratum.name, [])
         self.windows[stratum.name] = [*window, (self.ordinal, point)][-self.config.window :]
         crowded = self._crowded(point.user)
+        if self.closed is not None and point.ts >= self.reopens_until:
+            self.closed = None
         if self.incident is not None:
-            return self._settle(self.incident, point)
+            return self._follow(self.incident, point)
         if stratum.name not in self.members:
             if not crowded and len(stratum.texts) < self.config.reference.size:
                 learn(stratum, point)
@@ -174,22 +197,39 @@ class Watch:
 
     def _fire(self, rung: Sequence[str], point: Point) -> Alert | None:
         """Word the alarm of the levels ``rung``, unless it is too small, too lonely or too soon."""
-        score = max(self.levels[key].evidence for key in rung)
+        score = round(max(self.levels[key].evidence for key in rung), 3)
         shift = self._shift(rung)
         lonely = shift.users is not None and shift.users < self.config.least_users
         small = shift.observed - shift.expected < self.config.test.min_growth
-        if lonely or small or point.ts < self.quiet_until:
+        incident = open_incident(self.app, self.side, shift, score)
+        again = self.closed is not None and self.closed.series == incident.series
+        if lonely or small or (point.ts < self.quiet_until and not again):
             log.info("drift_dismissed", app=self.app, side=self.side, evidence=score, lonely=lonely, small=small)
             for key in rung:
                 self.levels[key].forget()
             return None
-        self.incident = open_incident(self.app, self.side, shift, round(score, 3))
+        if self.closed is not None and again:
+            incident = reopen(self.closed, incident)
+        self.incident, self.closed = incident, None
         for level in self.levels.values():
             level.forget()
         for name in self.members:  # what waits to become normal may have come after the onset
             self.strata[name].waiting = []
+        self._begin(incident, point)
+        follow.emitted(incident, point.wall)
         window = (shift.start, shift.end)
-        return tell(self.incident, "firing", side=self.side, observed=shift.observed, window=window, wall=point.wall)
+        return tell(incident, "firing", side=self.side, observed=shift.observed, window=window, wall=point.wall)
+
+    def _begin(self, incident: Incident, point: Point) -> None:
+        """Let the texts since the onset be those of the incident."""
+        window = [p for _, p in sorted(pair for texts in self.windows.values() for pair in texts)]
+        follow.begin(incident, window, self._effect(incident), self.config.test.min_growth)
+        incident.wall = point.wall
+
+    def _effect(self, incident: Incident) -> float:
+        key = APP if incident.shift.feature is None else f"feature:{incident.shift.feature}"
+        level = self.levels.get(key) or self.levels.get(APP)
+        return level.effect if level else 1.0
 
     def _shift(self, rung: Sequence[str]) -> Shift:
         """Describe what moved: over the app where its own evidence says so too, else within the feature that rang."""
@@ -212,28 +252,52 @@ class Watch:
             within=None if wide else named[0],
         )
 
-    def _settle(self, incident: Incident, point: Point) -> Alert | None:
+    def stopped(self, wall: int) -> Alert | None:
+        """Close the incident of a series that makes no texts any more at ``wall``, the brokers' time (µs UTC).
+
+        The alert is late where its last texts were history: it stopped in the past, whatever text shows that.
+        """
+        incident = self.incident
+        if incident is None or not follow.stopped(incident, wall, self.config.timing.recovery):
+            return None
+        end = incident.recovery.since or incident.recovery.until
+        late = 0 < incident.recovery.until < incident.wall - LIVE
+        alert = self._close(incident, end, at=max(incident.recovery.until, end), wall=wall, note="have stopped")
+        return msgspec.structs.replace(alert, late=late)
+
+    def _follow(self, incident: Incident, point: Point) -> Alert | None:
         """Close ``incident`` when the texts are as before, or when the new ones have become normal."""
-        shift = incident.shift
-        if shift.feature is not None and point.feature != shift.feature:
+        if (alert := self.stopped(point.wall)) is not None:
+            return alert
+        if not follow.concerns(incident.shift, point):
             return None
-        gap = shift.observed - shift.expected
-        count = int(np.clip(np.ceil(32 / max(gap, 0.01)), 40, 400))
-        inside = bool(shift.ball.holds(np.frombuffer(point.vector, dtype=np.int8)[None, :])[0])
-        incident.last = [*incident.last, inside][-count:]
-        share = sum(incident.last) / len(incident.last)
-        over = len(incident.last) == count and share <= shift.expected + max(self.config.test.min_growth, 0.2 * gap)
-        accepted = point.ts - shift.start >= self.config.accept_s * SECOND
-        if not over and not accepted:
+        if not incident.recovery.until:  # of a version that kept no evidence
+            self._begin(incident, point)
+            follow.emitted(incident, point.wall)
             return None
-        self.incident = None
+        effect, least = self._effect(incident), self.config.test.min_growth
+        end = follow.apply(incident, point, effect=effect, least=least, config=self.config.timing.recovery)
+        if end:
+            return self._close(incident, end, at=point.ts, wall=point.wall, note="are as before")
+        if point.ts - incident.began >= self.config.accept_s * SECOND:
+            alert = self._close(incident, point.ts + 1, at=point.ts, wall=point.wall, note="have a new normal")
+            self.closed = None
+            self._accept(incident.shift.feature)
+            return alert
+        if not follow.grown(incident, point.wall, self.config.timing):
+            return None
         incident.seq += 1
-        self.quiet_until = point.ts + int(self.config.cooldown_s * SECOND)
-        if not over:
-            self._accept(shift.feature)
-        window = (shift.start, max(point.ts, shift.end) + 1)
-        note = "are as before" if over else "have a new normal"
-        return tell(incident, "resolved", side=self.side, observed=share, window=window, wall=point.wall, note=note)
+        follow.emitted(incident, point.wall)
+        window, now = (incident.began, point.ts + 1), follow.share(incident)
+        return tell(incident, "update", side=self.side, observed=now, window=window, wall=point.wall)
+
+    def _close(self, incident: Incident, end: int, *, at: int, wall: int, note: str) -> Alert:
+        incident.seq += 1
+        self.incident, self.closed = None, incident
+        self.quiet_until = at + int(self.config.cooldown_s * SECOND)
+        self.reopens_until = at + max(int(self.config.timing.cooldown_s * SECOND), at - end)
+        window, observed = (incident.began, max(end, incident.began + 1)), follow.share(incident)
+        return tell(incident, "resolved", side=self.side, observed=observed, window=window, wall=wall, note=note)
 
     def _accept(self, feature: str | None) -> None:
         """Let the last texts be the reference."""
@@ -258,6 +322,8 @@ class Watch:
             self.incident,
             self.quiet_until,
             self.users,
+            self.closed,
+            self.reopens_until,
         )
         return msgspec.msgpack.encode(state)
 
@@ -271,6 +337,7 @@ class Watch:
         watch.ordinal, watch.members, watch.windows = state.ordinal, state.members, state.windows
         watch.strata = {s.name: s for s in state.strata}
         watch.incident, watch.quiet_until, watch.users = state.incident, state.quiet_until, state.users
+        watch.closed, watch.reopens_until = state.closed, state.reopens_until
         scopes = watch._scopes()
         for key, saved in state.levels.items():
             reference, _ = combine([watch.strata[name] for name in scopes[key]])

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
+
+Model = TypeVar("Model")
+Request = TypeVar("Request", bound=msgspec.Struct)
 
 
 class Setup(msgspec.Struct):
@@ -56,7 +60,14 @@ def read_frame(stream: BinaryIO) -> bytes | None:
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve vectors of texts until the input ends."""
+    serve(_load, Texts, _vectors)
+
+
+def serve(
+    load: Callable[[Setup], Model], request: type[Request], answer: Callable[[Model, Request, Setup], Answer]
+) -> None:
+    """Load what the first frame asks for, then answer one ``request`` a frame until the input ends."""
     inbox = os.fdopen(os.dup(0), "rb")
     outbox = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever libraries print must not fall between our frames
@@ -65,7 +76,7 @@ def main() -> None:
         return
     setup = msgspec.msgpack.decode(first, type=Setup)
     try:
-        model = _load(setup)
+        model = load(setup)
     except Exception as error:  # noqa: BLE001 - a process boundary: whatever it is, the parent words it
         write_frame(outbox, Answer(error=f"{type(error).__name__}: {error}"))
         return
@@ -73,11 +84,12 @@ def main() -> None:
         os.nice(5)  # the warehouse and the alerts of other detectors come first
     write_frame(outbox, Answer())
     while (data := read_frame(inbox)) is not None:
-        request = msgspec.msgpack.decode(data, type=Texts)
-        vectors = model.encode(
-            request.texts, batch_size=setup.batch, normalize_embeddings=True, show_progress_bar=False
-        )
-        write_frame(outbox, Answer(vectors.astype("float32").tobytes(), int(vectors.shape[1])))
+        write_frame(outbox, answer(model, msgspec.msgpack.decode(data, type=request), setup))
+
+
+def _vectors(model: Any, request: Texts, setup: Setup) -> Answer:
+    vectors = model.encode(request.texts, batch_size=setup.batch, normalize_embeddings=True, show_progress_bar=False)
+    return Answer(vectors.astype("float32").tobytes(), int(vectors.shape[1]))
 
 
 def _load(setup: Setup) -> Any:

@@ -1,7 +1,7 @@
 """Kafka as the stages see it: a source, a producer, transactions, topics. Nothing else imports ``confluent_kafka``."""
 
 from pipelines.kafka.admin import Admin
-from pipelines.kafka.compacted import read_all
+from pipelines.kafka.compacted import read_all, read_each
 from pipelines.kafka.config import KafkaConfig
 from pipelines.kafka.errors import (
     FencedError,
@@ -9,26 +9,38 @@ from pipelines.kafka.errors import (
     PartitionStalledError,
     TopicMissingError,
     TopicReplacedError,
+    TopicSettingsError,
     TransactionAbortedError,
 )
+from pipelines.kafka.membership import Membership, Share, ShareMovedError
 from pipelines.kafka.producer import Producer, TransactionalProducer
 from pipelines.kafka.source import Source
 from pipelines.kafka.standstill import Standstill
 from pipelines.kafka.times import read_times
+from pipelines.kafka.topic_settings import Action, Finding, SettingsCheck, ensure_topics
 
 __all__ = [
+    "Action",
     "Admin",
     "FencedError",
+    "Finding",
     "KafkaConfig",
+    "Membership",
     "OffsetLostError",
     "PartitionStalledError",
     "Producer",
+    "SettingsCheck",
+    "Share",
+    "ShareMovedError",
     "Source",
     "Standstill",
     "TopicMissingError",
     "TopicReplacedError",
+    "TopicSettingsError",
     "TransactionAbortedError",
     "TransactionalProducer",
+    "ensure_topics",
     "read_all",
+    "read_each",
     "read_times",
 ]

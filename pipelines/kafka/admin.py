@@ -8,7 +8,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, and not in its __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from pipelines.kafka.config import TIMEOUT_S, KafkaConfig
@@ -88,6 +95,47 @@ class Admin:
             raise unified(error, self.config.bootstrap_servers, f"list {name}") from error
         return len(found.partitions)
 
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return partition -> offset of the next record of ``topic``.
+
+        Raises:
+            TopicMissingError: it does not exist.
+        """
+        name = self.config.on_wire(topic)
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked = {TopicPartition(name, p): latest for p in range(self.partitions(topic))}
+        futures = {f"{name}[{at.partition}]": future for at, future in self._client.list_offsets(asked).items()}
+        return dict(enumerate(found.offset for found in self._each(futures, "list the end of")))
+
+    def settings(self, topic: str) -> dict[str, str]:
+        """Every setting of ``topic`` in force, the brokers' defaults among them.
+
+        Raises:
+            TopicMissingError: it does not exist.
+            KafkaRefusedError: not allowed: the right is DescribeConfigs.
+        """
+        resource = ConfigResource(ResourceType.TOPIC, self.config.on_wire(topic))
+        (found,) = self._each(self._client.describe_configs([resource], request_timeout=TIMEOUT_S), "describe")
+        return {name: entry.value for name, entry in found.items() if entry.value is not None}
+
+    def alter_settings(self, topic: str, changes: Mapping[str, str]) -> None:
+        """Change these settings of ``topic``, all or none; the others stay.
+
+        Raises:
+            KafkaRefusedError: not allowed (the right is AlterConfigs), or a policy of the brokers is against it.
+        """
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in changes.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, self.config.on_wire(topic), incremental_configs=entries)
+        self._each(self._client.incremental_alter_configs([resource], request_timeout=TIMEOUT_S), "alter settings of")
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:  # the controller has it; the brokers follow
+            found = self.settings(topic)
+            if all(found.get(name) == value for name, value in changes.items()):
+                return
+            time.sleep(0.05)
+
     def add_partitions(self, topic: str, total: int) -> None:
         """Grow ``topic`` to ``total`` partitions."""
         self._each(self._client.create_partitions([NewPartitions(self.config.on_wire(topic), total)]), "grow")
@@ -112,14 +160,17 @@ class Admin:
         name = self.config.on_wire(topic)
         return {tp.partition: tp.offset for tp in found.topic_partitions if tp.topic == name and tp.offset >= 0}
 
-    def _each(self, futures: Mapping[Any, Future[Any]], verb: str) -> None:
-        for name, future in futures.items():
+    def _each(self, futures: Mapping[Any, Future[Any]], verb: str) -> list[Any]:
+        results = []
+        for key, future in futures.items():
+            name = key.name if isinstance(key, ConfigResource) else key
             try:
-                future.result(TIMEOUT_S)
+                results.append(future.result(TIMEOUT_S))
             except KafkaException as error:
                 raise unified(error, self.config.bootstrap_servers, f"{verb} {name}") from error
             except TimeoutError as error:
                 raise self._silent(f"{verb} {name}") from error
+        return results
 
     def _await_leaders(self, names: Sequence[str], partitions: int = 1) -> None:
         """A topic is made before every partition of it answers."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import compress
-from operator import itemgetter
 from typing import Any, cast
 
-from confluent_kafka import Message
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 
 from schemas.records import Records
 
@@ -15,7 +14,9 @@ from schemas.records import Records
 _PARTITION: Callable[[Message], int] = cast(Any, Message.partition)
 _OFFSET: Callable[[Message], int] = cast(Any, Message.offset)
 _HEADERS: Callable[[Message], list[tuple[str, bytes]] | None] = cast(Any, Message.headers)
-_MILLIS: Callable[[tuple[int, int]], int] = itemgetter(1)
+
+_LATEST_MS = 253_402_214_400_000
+"""The last day of 9999. A producer may set any 64-bit number as the time of a record; no column holds it in µs."""
 
 
 class Batch:
@@ -25,7 +26,8 @@ class Batch:
         self.topic = topic
         self.partitions: list[int] = []
         self.offsets: list[int] = []
-        self.millis: list[int] = []
+        self.times: list[tuple[int, int]] = []
+        """(type, ms UTC) of each record's timestamp."""
         self.keys: list[bytes | None] = []
         self.values: list[bytes | None] = []
         self.headers: list[list[tuple[str, bytes]] | None] = []
@@ -49,7 +51,7 @@ class Batch:
             partitions, offsets = list(compress(partitions, keep)), list(compress(offsets, keep))
         self.partitions += partitions
         self.offsets += offsets
-        self.millis += map(_MILLIS, map(Message.timestamp, messages))
+        self.times += map(Message.timestamp, messages)
         self.keys += map(Message.key, messages)
         self.values += map(Message.value, messages)
         self.headers += map(_HEADERS, messages)
@@ -66,13 +68,18 @@ class Batch:
 
     def records(self) -> Records:
         """The batch as it stands."""
+        created = [kind != TIMESTAMP_LOG_APPEND_TIME for kind, _ in self.times]
+        millis = [ms for _, ms in self.times]
+        if any(created):
+            millis = [min(max(ms, 0), _LATEST_MS) for ms in millis]
         return Records(
             topic=self.topic,
             partitions=self.partitions,
             offsets=self.offsets,
-            kafka_times=[ms * 1000 for ms in self.millis],
+            kafka_times=[ms * 1000 for ms in millis],
             keys=self.keys,
             values=self.values,
             headers=[tuple(h) if h else () for h in self.headers],
             positions=self.positions,
+            created=created if any(created) else [],
         )

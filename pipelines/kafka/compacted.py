@@ -20,9 +20,17 @@ def read_all(config: KafkaConfig, topic: str) -> list[Record]:
         TopicMissingError: there is no such topic.
         KafkaUnavailableError: the brokers do not answer in time.
     """
+    return list(read_each(config, topic))
+
+
+def read_each(config: KafkaConfig, topic: str) -> Iterator[Record]:
+    """Yield what `read_all` returns, with one batch in memory at a time.
+
+    A compacted topic holds every record since its last compaction: after a storm of alerts that is a million of them.
+    """
     source = Source(config, [topic], batch_wait_s=0.2)
     try:
-        return list(_read_to_end(source, topic))
+        yield from _read_to_end(source, topic)
     finally:
         source.close()
 
@@ -33,9 +41,8 @@ def _read_to_end(source: Source, topic: str) -> Iterator[Record]:
     deadline = time.monotonic() + TIMEOUT_S
     while any(source.positions()[topic, p] < high for p, (_, high) in marks.items()):
         batches = source.poll()
-        if batches:
-            deadline = time.monotonic() + TIMEOUT_S
-        elif time.monotonic() > deadline:
+        if not batches and time.monotonic() > deadline:
             raise KafkaUnavailableError(source.config.bootstrap_servers, f"read {topic} to its end", "no records")
         for batch in batches:
             yield from batch.rows()
+            deadline = time.monotonic() + TIMEOUT_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from confluent_kafka import KafkaError, KafkaException
 
 from schemas.errors import FatalError, KafkaRefusedError, KafkaUnavailableError, RetryableError, TailraceError
@@ -32,6 +34,10 @@ _REFUSED = frozenset(
         KafkaError.INVALID_REPLICATION_FACTOR,
         KafkaError.INVALID_CONFIG,
         KafkaError.POLICY_VIOLATION,
+        # brokers of other makers: what they do not have does not come by waiting
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError.INVALID_REQUEST,
+        KafkaError._UNSUPPORTED_FEATURE,
     }
 )
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
@@ -58,6 +64,14 @@ class TopicMissingError(RetryableError):
         self.bootstrap_servers = bootstrap_servers
         self.topic = topic
         super().__init__(f"no topic {topic} on kafka {bootstrap_servers}; make it with `tailrace topics create`")
+
+
+class TopicSettingsError(RetryableError):
+    """A topic loses records under its settings. The stage waits; it goes on once a person has changed them."""
+
+    def __init__(self, refused: Sequence[str]) -> None:
+        """``refused``: one line for each setting, with its remedy."""
+        super().__init__(f"cannot go on with these topic settings: {'; '.join(refused)}")
 
 
 class PartitionStalledError(RetryableError):

@@ -133,22 +133,28 @@ class TransactionalProducer(Producer):
         self._call(self._producer.begin_transaction, action="begin")
 
     def commit(
-        self, offsets: Mapping[tuple[str, int], int], source: Source, *, notes: Mapping[tuple[str, int], str] = {}
+        self,
+        offsets: Mapping[tuple[str, int], int],
+        source: Source,
+        *,
+        notes: Mapping[tuple[str, int], str] = {},
+        member: object = None,
     ) -> None:
         """Commit what was sent since ``begin`` together with the next ``offsets`` of ``source``'s group.
 
-        ``notes`` are kept beside the offsets, see `Source.committed`.
+        ``notes`` are kept beside the offsets, see `Source.committed`. ``member`` is the metadata of this copy's
+        `Share`: once the partitions were dealt anew the brokers refuse it, and nothing is committed (KIP-447).
 
         Raises:
             TransactionAbortedError: nothing was committed; start over from the committed offsets.
             FencedError: another process has this slot.
             KafkaUnavailableError: no answer; whether it was committed is unknown until the offsets are read again.
         """
-        self._send_offsets(offsets, source, notes)
+        self._send_offsets(offsets, member or source.group_metadata(), notes)
         self._call(self._producer.commit_transaction, _SLICE_S, action="commit")
 
     def _send_offsets(
-        self, offsets: Mapping[tuple[str, int], int], source: Source, notes: Mapping[tuple[str, int], str]
+        self, offsets: Mapping[tuple[str, int], int], group: object, notes: Mapping[tuple[str, int], str]
     ) -> None:
         if offsets:
             moves = [
@@ -158,7 +164,7 @@ class TransactionalProducer(Producer):
             self._call(
                 self._producer.send_offsets_to_transaction,
                 moves,
-                source.group_metadata(),
+                group,
                 _SLICE_S,
                 action="send offsets",
             )

@@ -3,5 +3,6 @@
 from pipelines.land.adopt import adopt
 from pipelines.land.config import LandConfig
 from pipelines.land.stage import run
+from pipelines.land.usage import Usage
 
-__all__ = ["LandConfig", "adopt", "run"]
+__all__ = ["LandConfig", "Usage", "adopt", "run"]

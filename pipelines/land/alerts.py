@@ -15,7 +15,7 @@ def gap_alert(move: Move, *, at: int) -> Alert:
     title = f"{lost:,} records of {move.topic}[{move.partition}] were lost: retention took them before land read them"
     runbook = (
         "look at `tailrace status`: for how long was land behind or stopped?",
-        f"SELECT * FROM gaps WHERE topic = '{move.topic}' names the positions",
+        f"`tailrace sql \"FROM gaps WHERE topic = '{move.topic}'\"` names the positions",
         "raise the topic's retention above the longest outage you expect",
     )
     return _alert("gap", series, lost, (title, "records"), runbook, at)

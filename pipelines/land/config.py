@@ -31,7 +31,12 @@ class LandConfig:
     """How often topic ids, new partitions and partitions that stand still are looked at."""
     stalled_s: float = PATIENCE_S
     """A partition that stands still for longer, with something to read, makes land start over."""
+    copy_name: str = ""
+    """Unique among the running copies, which share the partitions; they need a catalog on PostgreSQL. Empty: the only
+    one, which lands all of them."""
     rules: Redaction = field(default_factory=Redaction)
     price_overrides: Sequence[Mapping[str, object]] = ()
+    cost_preference: str = "computed"
+    """Which cost counts where a call has two: computed or reported."""
     alerts: bool = True
     """Whether gaps and an open breaker raise alerts on llm.alerts."""

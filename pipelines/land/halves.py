@@ -1,4 +1,4 @@
-"""Cut a batch that does not fit into memory in two, by positions. Pure."""
+"""Cut a batch that does not fit into one commit in two, by positions. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.land import no_record
 from schemas.records import Move
+from schemas.tables import NO_RECORD_RANGES
 from schemas.topics import ALERTS, DELIVERIES, EMBEDDINGS, EVENTS, LOG, ROLLUPS
 
 TOPIC_OF = {
@@ -21,6 +23,9 @@ TOPIC_OF = {
     "deliveries": DELIVERIES,
     "log_records": LOG,
 }
+MOST_DAYS = 200
+"""Days that one commit writes to, where the order of the events allows it: each is a file in every table, about 10 ms.
+History may span years."""
 Batch = tuple[dict[str, pa.Table], list[Move]]
 
 
@@ -39,11 +44,35 @@ def halves(tables: Mapping[str, pa.Table], moves: Sequence[Move]) -> tuple[Batch
     return (_within(tables, first), first), (_within(tables, second), second)
 
 
+def days(tables: Mapping[str, pa.Table]) -> int:
+    """Return the number of days of the table that has the most."""
+    counts = (pc.count_distinct(t.column("day")).as_py() for t in tables.values() if "day" in t.schema.names)
+    return max(counts, default=0)
+
+
+def by_days(tables: Mapping[str, pa.Table], moves: Sequence[Move]) -> tuple[Batch, Batch] | None:
+    """Return a batch of more than MOST_DAYS in two, where each has fewer days; None for any other batch.
+
+    Each partition is cut at its middle: history in the order of its time lands in transactions of seconds, so that a
+    kill repeats seconds. History in no order has all its days in each half, too: cut up, it would become a file for
+    every event.
+    """
+    whole = days(tables)
+    if whole <= MOST_DAYS:
+        return None
+    first, second = [], []
+    for m in moves:
+        cut = _median(tables, m) or (m.start + m.end) // 2
+        first += [Move(m.topic, m.partition, m.start, cut)] if cut > m.start else []
+        second += [Move(m.topic, m.partition, cut, m.end)] if m.end > cut else []
+    parts = (_within(tables, first), first), (_within(tables, second), second)
+    return parts if first and second and sum(days(part) for part, _ in parts) <= whole * 1.25 else None
+
+
 def _median(tables: Mapping[str, pa.Table], move: Move) -> int:
     """Return a cut with about as many rows before it as behind; 0 where rows say nothing."""
-    columns = [
-        t.column("_offset").combine_chunks() for t in tables.values() if t.num_rows and "_offset" in t.schema.names
-    ]
+    rows = [t for t in _within(tables, [move]).values() if "_offset" in t.schema.names]
+    columns = [t.column("_offset").combine_chunks() for t in rows]
     if not columns:
         return 0
     offsets = pc.sort_indices(joined := pa.concat_arrays([c.cast(pa.int64()) for c in columns]))
@@ -54,6 +83,10 @@ def _median(tables: Mapping[str, pa.Table], move: Move) -> int:
 def _within(tables: Mapping[str, pa.Table], moves: Sequence[Move]) -> dict[str, pa.Table]:
     kept = {}
     for name, table in tables.items():
+        if name == NO_RECORD_RANGES.name:
+            if (rows := no_record.within(table, moves)).num_rows:
+                kept[name] = rows
+            continue
         mask = pa.repeat(pa.scalar(False), table.num_rows)
         for move in moves:
             offset, partition = table.column("_offset"), table.column("_partition")

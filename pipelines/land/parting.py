@@ -19,6 +19,8 @@ from warehouse.landed import times
 log = structlog.get_logger(__name__)
 NEAR = 16
 """Positions below the ledger that every start looks at."""
+WINDOW = 65_536
+"""Positions that are compared at a time, of all partitions together, where nearer ones share nothing."""
 Spans = Mapping[int, tuple[int, int]]
 """Partition -> (from, to), to excluded."""
 Landed = Callable[[str, Spans], Mapping[int, Mapping[int, int]]]
@@ -51,25 +53,33 @@ def partings(
         KafkaUnavailableError: the brokers do not answer.
     """
     found: dict[Position, int] = {}
-    open_ = {at: upto for at, upto in stands.items() if at in marks and upto > marks[at][0]}
-    span = NEAR
-    while open_:
-        starts = {at: max(marks[at][0], upto - span) for at, upto in open_.items()}
-        read = read_times(source, starts, {at: min(upto, marks[at][1]) for at, upto in open_.items()}, alive=alive)
-        for topic in {t for t, _ in open_}:
-            lake = landed(topic, {p: (start, open_[t, p]) for (t, p), start in starts.items() if t == topic})
-            for at in [at for at in open_ if at[0] == topic]:
-                (low, high), upto = marks[at], open_[at]
-                end = shared_end(read[at], lake[at[1]], upto, high)
+    stops = {at: upto for at, upto in stands.items() if at in marks and upto > marks[at][0]}
+    ends = {at: marks[at][1] for at in stops}
+    """Partition -> end of what may be shared: of the log, or the lowest position known to hold another record."""
+    size = NEAR
+    while stops:  # one window after the other, so that memory is bounded where nothing is shared
+        starts = {at: max(marks[at][0], stop - size) for at, stop in stops.items()}
+        read = read_times(source, starts, {at: min(stop, marks[at][1]) for at, stop in stops.items()}, alive=alive)
+        for topic in {t for t, _ in stops}:
+            lake = landed(topic, {p: (start, stops[t, p]) for (t, p), start in starts.items() if t == topic})
+            for at in [at for at in stops if at[0] == topic]:
+                low, upto = marks[at][0], stands[at]
+                end = shared_end(read[at], lake[at[1]], upto, ends[at])
+                ends[at] = min([ends[at], *_differing(read[at], lake[at[1]])])
+                stops[at] = starts[at]
                 if end is None and starts[at] > low:
                     continue  # nothing of both here: look farther back
-                del open_[at]
+                del stops[at]
                 if end is None:
-                    end = _unknown(at, read[at], lake[at[1]], upto, low, high)
+                    end = _unknown(at, upto, low, ends[at])
                 if end < upto:
                     found[at] = end
-        span *= 16
+        size = min(size * 16, max(NEAR, WINDOW // max(1, len(stops))))
     return found
+
+
+def _differing(read: Mapping[int, int], lake: Mapping[int, int]) -> list[int]:
+    return [offset for offset in read.keys() & lake.keys() if read[offset] != lake[offset]]
 
 
 def shared_end(read: Mapping[int, int], lake: Mapping[int, int], upto: int, high: int) -> int | None:
@@ -79,19 +89,18 @@ def shared_end(read: Mapping[int, int], lake: Mapping[int, int], upto: int, high
         read: offset -> Kafka's time, of the log.
         lake: the same of the lake.
         upto: next offset of the ledger.
-        high: end of the log.
+        high: end of the log, or the lowest position known to hold another record.
     """
-    both = read.keys() & lake.keys()
-    least = min([upto, high, *(offset for offset in both if read[offset] != lake[offset])])
-    same = [offset for offset in both if offset < least]
+    least = min([upto, high, *_differing(read, lake)])
+    same = [offset for offset in read.keys() & lake.keys() if offset < least]
     if not same:
         return None
     return upto if least == upto else max(same) + 1
 
 
-def _unknown(at: Position, read: Mapping[int, int], lake: Mapping[int, int], upto: int, low: int, high: int) -> int:
+def _unknown(at: Position, upto: int, low: int, end: int) -> int:
     """Where the whole log shares no position with the lake: cut if anything says so, else taken for the same."""
-    if high < upto or any(read[offset] != lake[offset] for offset in read.keys() & lake.keys()):
+    if end < upto:
         return low
     log.warning("log_not_compared", topic=at[0], partition=at[1], stands=upto)
     return upto

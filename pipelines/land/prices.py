@@ -25,8 +25,10 @@ class LandedPrices:
         overrides: Sequence[Mapping[str, object]],
         lake: Lake,
         now: Callable[[], int],
+        *,
+        prefer: str = "computed",
     ) -> None:
-        self._feed = PriceFeed(kafka, overrides=overrides)
+        self._feed = PriceFeed(kafka, overrides=overrides, prefer=prefer)
         self._lake = lake
         self._now = now
         rows = lake.query("SELECT version, effective_from FROM prices").to_pylist()

@@ -25,6 +25,7 @@ from schemas.rollups import (
     H_TO,
     ROLLUP,
     Tick,
+    completed,
 )
 from schemas.topics import ALERTS, DELIVERIES, EMBEDDINGS, LOG, ROLLUPS
 
@@ -95,7 +96,7 @@ def _rollup(record: Record) -> tuple[lake.Table, pa.Table]:
         return lake.TICKS, _row(record, lake.TICKS, _tick(record))
     if kind != b"rollup":
         raise BadMessageError(record, "unknown_type", f"header {H_KIND} is {kind[:20]!r}")
-    rows = _ipc(record, ROLLUP)
+    rows = _ipc(record, ROLLUP, completed)
     try:
         source: Row = {
             "source_epoch": int(headers.get(H_EPOCH, b"0")),
@@ -175,12 +176,12 @@ def _json(record: Record, kind: Any) -> Any:
         raise BadMessageError(record, "not_json", str(error)[:200]) from error
 
 
-def _ipc(record: Record, schema: pa.Schema) -> pa.Table:
+def _ipc(record: Record, schema: pa.Schema, shaped: Callable[[pa.Table], pa.Table] | None = None) -> pa.Table:
     try:
         with pa.ipc.open_stream(record.value or b"") as reader:
             table = reader.read_all()
         table.validate(full=True)
-        return table.select(schema.names).cast(schema)
+        return shaped(table) if shaped else table.select(schema.names).cast(schema)
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise BadMessageError(record, "type:arrow", str(error).splitlines()[0][:200]) from error
 

@@ -10,22 +10,39 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import pyarrow as pa
 import structlog
 
+from pipelines.busy import busy
 from pipelines.decode import Seen, decode
-from pipelines.kafka import OffsetLostError, Producer, Source, Standstill, TopicMissingError
+from pipelines.kafka import (
+    Admin,
+    Membership,
+    OffsetLostError,
+    Producer,
+    SettingsCheck,
+    Share,
+    ShareMovedError,
+    Source,
+    Standstill,
+    TopicMissingError,
+)
+from pipelines.land import no_record
 from pipelines.land.alerts import breaker_alert, gap_alert
 from pipelines.land.breaker import Breaker
 from pipelines.land.config import LandConfig
 from pipelines.land.errors import LogCutError, ZombieError
-from pipelines.land.halves import halves
+from pipelines.land.halves import by_days, halves
 from pipelines.land.parting import landed_times, partings
 from pipelines.land.prices import LandedPrices
 from pipelines.land.rows import BadMessageError, dead_rows, land_rows
+from pipelines.land.usage import Usage
+from pipelines.reached import Reached
 from schemas import faults
 from schemas.alerts import Alert
 from schemas.errors import RetryableError
 from schemas.records import Move, Records
+from schemas.tables import NO_RECORD_RANGES
 from schemas.topics import ALERTS, EVENTS
 from schemas.topics import LANDED as TOPICS
+from schemas.topics import TOPICS as ALL_TOPICS
 from warehouse.errors import (
     LakeBusyError,
     LakeMemoryError,
@@ -40,6 +57,7 @@ Beat = Callable[[dict[str, object]], None]
 _BACK_OFF_S = 5.0
 _COMMIT_EVERY_S = 5.0
 _DESCRIBE_S = 10.0
+_DEALT = "the partitions are being dealt among the copies"
 
 
 def wall_time() -> int:
@@ -53,26 +71,74 @@ def run(
     stop: threading.Event,
     now: Callable[[], int] = wall_time,
     beat: Beat = lambda facts: None,
+    usage: Usage | None = None,
 ) -> None:
     """Land until ``stop``. What may pass (brokers away, disk full, catalog locked) is waited for.
+
+    Args:
+        config: what to land, and where.
+        stop: ends it.
+        now: wall clock, µs UTC.
+        beat: called with facts while it moves.
+        usage: totals of what has landed, to go on from.
 
     Raises:
         FatalError: a person has to look: another land, a topic made again, a newer lake.
     """
+    members = _members(config)
+    try:
+        _run(config, members, stop, now, beat, usage or Usage())
+    finally:
+        if members:
+            members.close()
+
+
+def _members(config: LandConfig) -> Membership | None:
+    """Join the other copies; a lake on SQLite has one land process, and a lock that keeps others out."""
+    if not config.copy_name or config.lake.on_sqlite or config.group is None:
+        return None
+    return Membership(config.kafka, TOPICS, group=config.group, copy_name=config.copy_name)
+
+
+def _run(
+    config: LandConfig,
+    members: Membership | None,
+    stop: threading.Event,
+    now: Callable[[], int],
+    beat: Beat,
+    usage: Usage,
+) -> None:
     tries = 0
+    share: Share | None = None
     while not stop.is_set():
         try:
-            with Lake.open(config.lake, now=now) as lake, Land(config, lake, stop, now=now, beat=beat) as land:
+            if members and (share := members.wait(stop, lambda: beat({"state": "waiting", "error": _DEALT}))) is None:
+                return
+            with (
+                _open(config, now, beat) as lake,
+                Land(config, lake, stop, now=now, beat=beat, members=members, share=share) as land,
+            ):
+                land.usage = usage
                 land.start()
                 while not stop.is_set():
                     land.step()
                     tries = 0
+        except ShareMovedError as error:
+            log.info("land_share_moved", cause=str(error))
         except LedgerMovedError as error:
-            raise ZombieError(str(error)) from error
+            if not members:
+                raise ZombieError(str(error)) from error
+            # the copy that had these partitions before, or has them by now, landed them: the ledger says how far
+            log.warning("land_overtaken", cause=str(error))
         except RetryableError as error:
             tries += 1
             log.warning("land_interrupted", cause=str(error), tries=tries)
             _wait(stop, beat, tries, str(error))
+
+
+def _open(config: LandConfig, now: Callable[[], int], beat: Beat) -> Lake:
+    with busy(beat, "opening"):  # columns of a newer version are added to a big lake
+        return Lake.open(config.lake, now=now)
 
 
 def _wait(stop: threading.Event, beat: Beat, tries: int, cause: str) -> None:
@@ -86,21 +152,38 @@ class Land:
     """One life of the stage: from what the ledger says until an error or the end."""
 
     def __init__(
-        self, config: LandConfig, lake: Lake, stop: threading.Event, *, now: Callable[[], int], beat: Beat
+        self,
+        config: LandConfig,
+        lake: Lake,
+        stop: threading.Event,
+        *,
+        now: Callable[[], int],
+        beat: Beat,
+        members: Membership | None = None,
+        share: Share | None = None,
     ) -> None:
         self.config = config
+        self._members, self._share = members, share
         self.lake = lake
         self._stop = stop
         self._now = now
         self._beat = beat
+        self.usage = Usage()
+        """Totals of what has landed."""
         self._seen = Seen()
         self._breaker = Breaker(limit=config.dead_ratio_limit, window=config.dead_window)
         self._checked = self._committed = 0.0
+        self._unknown_fields = 0
+        """Events since the start in which a name was not recognised as a field."""
         self._held: dict[str, str] = {}
         self._ids: dict[str, str] = {}
         self._marks: dict[tuple[str, int], tuple[int, int]] = {}
         """Low and high watermarks, as of the last look."""
         self._standstill = Standstill(config.stalled_s)
+        self._reached = Reached(now)
+        self._landed: dict[tuple[str, int], int] = {}
+        self._committed_at = 0
+        """Partition -> next offset, as the ledger has it."""
         self._source = Source(
             config.kafka,
             TOPICS,
@@ -111,23 +194,35 @@ class Land:
         )
         # asking on the reading connection waits behind its fetches: 80 ms a question instead of one
         self._probe = Source(config.kafka, TOPICS)
+        self._settings = SettingsCheck(Admin(config.kafka), ALL_TOPICS)
         self._prices: LandedPrices | None = None
         self._producer: Producer | None = None
         lake.session.on_wait = self._alive
 
     def start(self) -> None:
         """Read the ledger, check that the topics are the ones it knows, and go to where it stands."""
-        self._prices = LandedPrices(self.config.kafka, self.config.price_overrides, self.lake, self._now)
-        positions = self._check_topics()
+        config = self.config
+        self._prices = LandedPrices(
+            config.kafka, config.price_overrides, self.lake, self._now, prefer=config.cost_preference
+        )
+        positions = self._owned(self._check_topics())
         self._check_logs(positions)
         for (topic, partition), offset in positions.items():
             if topic == EVENTS:
                 self._remember(partition, offset)
         self._source.assign(positions)
+        self._landed = dict(positions)
         log.info("land_assigned", positions={f"{t}[{p}]": o for (t, p), o in positions.items()})
+        self._alive()  # before the first record: its position is then known if it ends the process
 
     def step(self) -> None:
-        """Move one batch: good rows, bad rows and the ledger commit together, or not at all."""
+        """Move one batch: good rows, bad rows and the ledger commit together, or not at all.
+
+        Raises:
+            ShareMovedError: other copies may have these partitions by now.
+        """
+        if self._members and self._share:
+            self._members.require(self._share)
         if time.monotonic() - self._checked >= self.config.check_every_s:
             self._recheck()
         try:
@@ -174,6 +269,9 @@ class Land:
         self._check_ids({records.topic for records in batch})
         whole = {name: pa.concat_tables(parts) for name, parts in tables.items()}
         self._append(whole, moves, {records.topic: records for records in batch})
+        for records in batch:
+            if records.topic not in self._held:
+                self._reached.work(records)
         self._commit(moves)
         rows = {name: table.num_rows for name, table in whole.items()}
         log.info("batch_landed", rows=rows, moved=sum(m.end - m.start for m in moves), took_s=_since(began))
@@ -187,18 +285,29 @@ class Land:
         decoded = decode(
             records, self._prices.books(), self._seen, epoch=epoch, landed_at=landed_at, rules=self.config.rules
         )
+        self._unknown_fields += decoded.unknown_fields
         dead = decoded.dead.num_rows
         if self._breaker.judge(len(records), dead):
             self._hold(decoded.dead)
             return None
-        return decoded.tables()
+        return {**decoded.tables(), **no_record.rows(records, epoch=epoch, landed_at=landed_at)}
 
     def _append(self, tables: dict[str, pa.Table], moves: Sequence[Move], origin: Mapping[str, Records]) -> None:
-        """Land the batch; a batch too big for memory in halves, a single row too big as a dead one."""
+        """Land the batch; in halves one of too many days or too big for memory, as dead a single row too big."""
+        if cut := by_days(tables, moves):
+            for part, its_moves in cut:
+                self._append(part, its_moves, origin)
+                self._alive()
+            return
         tries = 0
         while True:
             try:
-                self.lake.append(tables, moves)
+                with busy(self._beat, "committing"):  # an import writes a file a day, in one transaction
+                    self.lake.append(tables, moves)
+                self.usage.add(tables)
+                self._committed_at = self._now()
+                self._landed |= {(move.topic, move.partition): move.end for move in moves}
+                self._reached.progress += 1
                 return
             except LakeMemoryError as error:
                 log.warning("batch_halved", rows=error.rows, cause=str(error))
@@ -206,7 +315,7 @@ class Land:
                     for part, its_moves in cut:
                         self._append(part, its_moves, origin)
                     return
-                if set(tables) <= {"dead", "dead_bytes"}:
+                if set(tables) <= {"dead", "dead_bytes", NO_RECORD_RANGES.name}:
                     raise
                 tables = self._reject(moves[0], origin)
             except (LakeBusyError, LakeUnavailableError) as error:
@@ -235,10 +344,10 @@ class Land:
 
     def _skip(self, error: OffsetLostError) -> None:
         """Go on at the low mark after retention took what we had not read; say what is lost."""
-        stands = self._check_topics()
+        stands = self._owned(self._check_topics())
         self._check_logs(stands)  # a log that was cut says the same
-        for (topic, partition), (low, _) in self._marks.items():
-            offset = stands.get((topic, partition), low)
+        for (topic, partition), offset in stands.items():
+            low, _ = self._marks[topic, partition]
             if topic == error.topic and offset < low:
                 gap = Move(topic, partition, offset, low)
                 self.lake.add_gap(gap, "retention")
@@ -248,14 +357,15 @@ class Land:
 
     def _reassign(self) -> None:
         """Go to where the ledger stands; held topics stay paused."""
-        positions = {at: offset for at, offset in self.lake.ledger().items() if at[0] in TOPICS}
+        positions = self._owned({at: offset for at, offset in self.lake.ledger().items() if at[0] in TOPICS})
         self._source.assign(positions)
+        self._landed = dict(positions)
         if self._held:
             self._source.pause([at for at in positions if at[0] in self._held])
 
     def _recheck(self) -> None:
         known = set(self._source.positions())
-        positions = self._check_topics()
+        positions = self._owned(self._check_topics())
         ends = {at: high for at, (_, high) in self._marks.items()}
         if cut := {at: (upto, ends[at]) for at, upto in positions.items() if upto > ends[at]}:
             raise LogCutError(cut)
@@ -267,6 +377,11 @@ class Land:
                 if topic == EVENTS:
                     self._remember(partition, positions[topic, partition])
             self._reassign()
+
+    def _owned(self, positions: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+        """Return those of this copy's share."""
+        share = self._share
+        return {at: offset for at, offset in positions.items() if share is None or at in share.partitions}
 
     def _check_ids(self, topics: Collection[str]) -> None:
         """Refuse a batch of another topic: librdkafka reads on in a topic made again, where its log is long enough.
@@ -294,8 +409,10 @@ class Land:
 
         Raises:
             TopicReplacedError: a topic has another id than the one that was landed.
+            TopicSettingsError: a topic loses records under its settings.
         """
         self._checked = time.monotonic()
+        self._settings.require()
         known = self.lake.topic_ids()
         marks: dict[tuple[str, int], tuple[int, int]] = {}
         self._ids = self._probe.topic_ids(TOPICS)
@@ -316,7 +433,8 @@ class Land:
         """
         epochs = {topic: self.lake.epoch(topic) for topic in TOPICS}
         landed = landed_times(self.lake.connection, epochs)
-        ends = partings(self._probe, landed, stands, self._marks, alive=lambda: self._alive("comparing"))
+        with busy(self._beat, "comparing"):
+            ends = partings(self._probe, landed, stands, self._marks, alive=lambda: self._alive("comparing"))
         if ends:
             raise LogCutError({at: (stands[at], end) for at, end in ends.items()})
 
@@ -333,6 +451,7 @@ class Land:
             while source.positions()[EVENTS, partition] < offset and not self._stop.is_set():
                 for records in source.poll():
                     self._seen.feed(_before(records, offset))
+                    self._reached.progress += 1
                 self._alive("remembering")
         finally:
             source.close()
@@ -340,7 +459,8 @@ class Land:
     def _commit(self, moves: Sequence[Move]) -> None:
         if self.config.group and time.monotonic() - self._committed >= _COMMIT_EVERY_S:
             self._committed = time.monotonic()
-            self._source.commit({(m.topic, m.partition): m.end for m in moves})
+            target = self._members or self._source
+            target.commit({(m.topic, m.partition): m.end for m in moves})
 
     def _raise_alert(self, alert: Alert) -> None:
         if not self.config.alerts:
@@ -356,11 +476,16 @@ class Land:
     def _alive(self, state: str = "") -> None:
         facts: dict[str, object] = {
             "state": state or ("held" if self._held else "landing"),
-            "lag": sum(self._source.lag().values()),
+            **self._reached.facts(self._landed, self._source.lag()),
             "commits": self.lake.commits,
+            **({"committed_at": self._committed_at} if self._committed_at else {}),
             "retries": self.lake.session.retries,
             "dead_ratio": round(self._breaker.ratio, 4),
+            "unknown_fields": self._unknown_fields,
+            "usage": self.usage.facts(),
         }
+        if self._settings.repaired:
+            facts["repaired"] = [str(finding) for finding in self._settings.repaired.values()]
         if self._held:
             facts["error"] = "; ".join(f"{topic}: {why}" for topic, why in self._held.items())
         self._beat(facts)
@@ -368,16 +493,7 @@ class Land:
 
 def _before(records: Records, offset: int) -> Records:
     """Return the records below ``offset``; partitions of one batch are one here."""
-    count = sum(o < offset for o in records.offsets)
-    return Records(
-        records.topic,
-        records.partitions[:count],
-        records.offsets[:count],
-        records.kafka_times[:count],
-        records.keys[:count],
-        records.values[:count],
-        records.headers[:count],
-    )
+    return records.where(range(sum(o < offset for o in records.offsets)), {})
 
 
 def _since(began: float) -> float:

@@ -16,8 +16,9 @@ from pipelines.meter.rollup import encoded, roll_up
 from schemas.records import Records
 from schemas.rollups import SPAN_KEY, Sample, SourceTick, Tick
 
-SKEW_US = 60_000_000
-"""The watermark is at most LogAppendTime + 60 s: one event dated 9999 closes no window."""
+MOST_SPANS = 64
+"""Of a partition and batch. By the brokers' time a book is followed by another once; where producers set the time, the
+book may change with every record, and each span is a message for every app."""
 
 Array = np.ndarray
 
@@ -59,11 +60,11 @@ class Counting:
         self.sources[partition] = SourceTick(next_offset, 0, 0, 0)
         return self.seen.start(partition, learn), learn
 
-    def learn(self, records: Records, books: PriceBooks) -> None:
-        """Take records in that an earlier life counted: they move the state and nothing else."""
+    def learn(self, records: Records, books: PriceBooks, *, wall: int) -> None:
+        """Apply records that were counted before this process began: they move the state and nothing else."""
         table = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules).table
         self._judge(table)
-        self._advance(records, table, wall=0)
+        self._advance(records, table, wall=wall, busy=False)
 
     def count(self, records: Records, books: PriceBooks, *, wall: int) -> Counted:
         """Count one batch. The messages are a function of the log and of ``records.positions`` alone.
@@ -75,7 +76,7 @@ class Counting:
         """
         metered = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules)
         tracked, rates = self._judge(metered.table)
-        self._advance(records, metered.table, wall=wall)
+        self._advance(records, metered.table, wall=wall, busy=True)
         spans, of = self._spans(records, metered.table, books)
         tables = roll_up(metered.table, self.plan, spans=of, tracked=tracked)
         rollups: list[wire.Message] = []
@@ -111,25 +112,38 @@ class Counting:
                 tracked[name][rows] = self._heavy.track(name, p, offsets[rows], codes[rows], hashes)
         return tracked, rates
 
-    def _advance(self, records: Records, table: pa.Table, *, wall: int) -> None:
-        kafka_time = dict(zip(records.partitions, records.kafka_times, strict=True))
+    def _advance(self, records: Records, table: pa.Table, *, wall: int, busy: bool) -> None:
+        """Move the ticks' facts; a time ahead of the broker's clock, or of ``wall`` where that is unknown, is capped.
+
+        An event time ahead of its record's append time closes windows in which other apps' calls are still to come.
+        """
+        last = dict(zip(records.partitions, records.kafka_times, strict=True))
+        created = dict(zip(records.partitions, records.created, strict=True)) if records.created else {}
         partitions = measures.integers(table["_partition"])
-        capped = np.minimum(measures.integers(table["ts"]), measures.integers(table["_kafka_time"]) + SKEW_US)
+        capped = np.minimum(measures.integers(table["ts"]), measures.integers(table["_kafka_time"]))
+        if created:
+            capped = np.minimum(capped, wall)
         for p, (_, end) in records.positions.items():
             old = self.sources.get(p, SourceTick(0, 0, 0, 0))
             greatest = int(capped[partitions == p].max(initial=old.max_ts))
-            busy = wall if p in kafka_time else old.busy_wall
-            self.sources[p] = SourceTick(end, greatest, kafka_time.get(p, old.kafka_time), busy)
+            appended = last.get(p, old.kafka_time)
+            if created.get(p):  # its clock may be behind, too
+                appended = max(old.kafka_time, min(appended, wall))
+            busy_wall = wall if busy and p in last else old.busy_wall
+            self.sources[p] = SourceTick(end, greatest, appended, busy_wall)
 
     def _spans(self, records: Records, table: pa.Table, books: PriceBooks) -> tuple[list[wire.Span], Array]:
-        """Cut each partition's positions where the price book changes; return the spans, and (n,) span of each call."""
+        """Cut each partition's positions where the price book changes; return the spans, and (n,) span of each call.
+
+        The last of MOST_SPANS names the book of its first call; the cost of each call is that of its own book.
+        """
         partitions, offsets = measures.integers(table["_partition"]), measures.integers(table["_offset"])
         codes, versions = encoded(table["price_version"])
         of = np.zeros(table.num_rows, dtype=np.int64)
         spans: list[wire.Span] = []
         for p, (start, end) in sorted(records.positions.items()):
             rows = np.flatnonzero(partitions == p)
-            cuts = np.flatnonzero(np.diff(codes[rows])) + 1
+            cuts = (np.flatnonzero(np.diff(codes[rows])) + 1)[: MOST_SPANS - 1]
             if len(rows) == 0:
                 spans.append(wire.Span(p, start, end, books.at(self.sources[p].kafka_time).version))
                 continue

@@ -10,8 +10,8 @@ import pyarrow as pa
 from pipelines.meter import measures
 
 Array = np.ndarray
-ONE_EACH = ("guardrail:", "error:")
-"""Measures that keep a single call, the first."""
+ONE_EACH = ("guardrail:", "error:", "cost_differs")
+"""Prefixes of measures that keep a single call, the first."""
 _FEW = 64
 """Labels."""
 
@@ -101,10 +101,11 @@ def choose(among: Candidates, inverse: Array, *, limit: int) -> Chosen:
 
 
 def _occasions(calls: pa.Table) -> dict[str, Array]:
-    """Label -> rows of every guardrail trigger and error type."""
-    found: dict[str, Array] = {}
+    """Label -> rows of every guardrail trigger and error type, and of reported costs that differ."""
+    differing = np.flatnonzero(calls["cost_differs"].fill_null(False).to_numpy())
+    found: dict[str, Array] = {"cost_differs": differing} if len(differing) else {}
     for prefix, (rows, names, codes) in zip(
-        ONE_EACH, (measures.triggers(calls), measures.error_types(calls)), strict=True
+        ONE_EACH[:2], (measures.triggers(calls), measures.error_types(calls)), strict=True
     ):
         order = np.argsort(codes, kind="stable")
         cuts = np.searchsorted(codes[order], np.arange(1, len(names)))

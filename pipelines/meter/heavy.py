@@ -18,6 +18,8 @@ BLOCK = 65_536
 """Offsets of one partition."""
 HEAVY = 1_000
 FRESH = 1_000
+_BATCHES = 64
+"""A slow stream makes a batch of every call, and a block of 65,536 of them."""
 
 Array = np.ndarray
 
@@ -30,7 +32,7 @@ class _Block:
     heavy: Array = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
     fresh: Array = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
     seen: list[tuple[Array, Array]] = field(default_factory=list)
-    """(hashes, counts) per batch."""
+    """(hashes, counts) per batch; combined when there are many, for a batch may be a single call."""
 
 
 class HeavyHitters:
@@ -67,7 +69,10 @@ class HeavyHitters:
     def _judge(self, block: _Block, codes: Array, hashes: Array) -> Array:
         counts = np.bincount(codes[codes >= 0], minlength=len(hashes))
         present = np.flatnonzero(counts)
-        block.seen.append((hashes[present], counts[present]))
+        if len(present):
+            block.seen.append((hashes[present], counts[present]))
+        if len(block.seen) > _BATCHES:
+            block.seen = [_combined(block.seen)]
         known = np.isin(hashes[present], block.heavy) | np.isin(hashes[present], block.fresh)
         new, room = present[~known], self.fresh - len(block.fresh)
         if len(new) > room:
@@ -91,9 +96,13 @@ def hash_values(values: list[Any]) -> Array:
 def _heaviest(seen: list[tuple[Array, Array]], limit: int) -> Array:
     if not seen:
         return np.zeros(0, dtype=np.uint64)
-    hashes, inverse = np.unique(np.concatenate([h for h, _ in seen]), return_inverse=True)
-    counts = np.bincount(inverse, weights=np.concatenate([c for _, c in seen]))
+    hashes, counts = _combined(seen)
     return np.asarray(hashes[np.lexsort((hashes, -counts))[:limit]])
+
+
+def _combined(seen: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    hashes, inverse = np.unique(np.concatenate([h for h, _ in seen]), return_inverse=True)
+    return hashes, np.bincount(inverse, weights=np.concatenate([c for _, c in seen]))
 
 
 def _runs(values: Array) -> list[tuple[int, int]]:

@@ -45,10 +45,12 @@ def counts(calls: pa.Table) -> dict[str, Ints]:
         "fallbacks": _true(pc.is_valid(calls["fallback_from"])),
         "retrievals": _true(calls["retrieval"]),
         "empty_retrievals": _true(calls["retrieval"]) & _true(pc.equal(docs, 0)),
-        "unpriced": _true(pc.is_null(calls["cost_nanousd"])),
+        "unpriced": _true(pc.is_null(calls["cost_nanousd"])) | _true(pc.equal(calls["cost_status"], "partly_priced")),
         "cache_exact": _true(pc.equal(cache, "exact")),
         "cache_semantic": _true(pc.equal(cache, "semantic")),
         "usage_missing": _true(pc.is_null(calls["input_tokens"])),
+        "costs_compared": _true(calls["cost_compared"]),
+        "cost_differs": _true(calls["cost_differs"]),
     }
     return {name: found[name] for name in COUNTS}
 

@@ -11,10 +11,15 @@ from typing import Any
 import msgspec
 import structlog
 
+from pipelines.decode import Redaction
 from pipelines.kafka import (
     Admin,
     FencedError,
     KafkaConfig,
+    Membership,
+    SettingsCheck,
+    Share,
+    ShareMovedError,
     Source,
     Standstill,
     TopicReplacedError,
@@ -27,9 +32,10 @@ from pipelines.meter.counting import Counted, Counting
 from pipelines.meter.plan import DEFAULT, Plan
 from pipelines.meter.warmup import warm_up
 from pipelines.prices import PriceFeed
+from pipelines.reached import Reached
 from schemas.errors import RetryableError
 from schemas.faults import point
-from schemas.topics import EVENTS, ROLLUPS, SAMPLES
+from schemas.topics import EVENTS, ROLLUPS, SAMPLES, TOPICS
 
 log = structlog.get_logger()
 
@@ -39,18 +45,21 @@ process that fences us so soon after is ourselves. Once; a real one fences again
 GROUP = "meter"
 _LOOK_S = 10.0
 """Between two looks at the topics: partitions added, or another topic of this name?"""
+_SETTINGS_S = 60.0
+"""Between two comparisons of the topics' settings."""
 _NOTE_AT = (ROLLUPS, 0)
 """Where the group keeps the id of llm.events: with a topic, Kafka forgets every offset committed on it."""
 _LONGEST_PAUSE_S = 5.0
+_DEALT = "the partitions are being dealt among the copies"
 
 
 @dataclass(frozen=True)
 class MeterConfig:
-    """What one copy of meter needs. Copy ``slot`` of ``slots`` counts the partitions p with p % slots == slot."""
+    """What one copy of meter needs."""
 
     kafka: KafkaConfig
-    slot: int = 0
-    slots: int = 1
+    copy_name: str = ""
+    """Unique among the running copies, which share the partitions. Empty: the only one, which counts all of them."""
     epoch: int = 0
     """Of llm.events, as the lake's ledger has it; grows with ``tailrace topics adopt``."""
     landed_id: str = ""
@@ -59,8 +68,12 @@ class MeterConfig:
     """Partition -> first offset of that epoch; others begin at the low watermark."""
     plan: Plan = DEFAULT
     price_overrides: tuple[Mapping[str, object], ...] = ()
+    cost_preference: str = "computed"
+    """As land has it."""
     samples_per_s: float = 20.0
     """Calls a second whose texts go to drift, over all partitions; all of them when there are fewer."""
+    rules: Redaction = field(default_factory=Redaction)
+    """The same as land's, so that a user has one id in rollups and in the lake."""
     batch_rows: int = 20_000
     batch_bytes: int = 32 << 20
     batch_wait_s: float = 0.3
@@ -81,22 +94,44 @@ def run(
     Args:
         config: plain arguments.
         stop: ends the loop within a batch.
-        now: µs UTC; only ticks carry it.
+        now: wall time, µs UTC; it only reaches ticks.
         beat: called at least once a second with positions and lag while the stage is alive.
 
     Raises:
         FatalError: fenced by another copy, refused by the brokers, or llm.events is another topic now.
     """
+    members = Membership(config.kafka, [EVENTS], group=GROUP, copy_name=config.copy_name) if config.copy_name else None
+    try:
+        _run(config, members, stop, now, beat)
+    finally:
+        if members:
+            members.close()
+
+
+def _run(
+    config: MeterConfig,
+    members: Membership | None,
+    stop: threading.Event,
+    now: Callable[[], int],
+    beat: Callable[[dict[str, Any]], None],
+) -> None:
     failures = 0
     given_up = -_AFTERMATH_S
+    share: Share | None = None
     while not stop.is_set():
         session = None
         try:
-            session = _Session(config, stop, now, beat)
+            if members and (share := members.wait(stop, lambda: beat({"state": "waiting", "error": _DEALT}))) is None:
+                return
+            session = _Session(config, share, stop, now, beat)
             config = replace(config, landed_id=session.topic_id)
             while not stop.is_set():
+                if members and share:
+                    members.require(share)
                 session.step()
                 failures = 0
+        except ShareMovedError as error:
+            log.info("meter_share_moved", cause=str(error))
         except (RetryableError, OSError, FencedError) as error:
             fenced = isinstance(error, FencedError)
             if fenced and time.monotonic() - given_up > _AFTERMATH_S:
@@ -116,12 +151,18 @@ class _Session:
     """From the committed offsets to the first failure; a new one begins with nothing in memory."""
 
     def __init__(
-        self, config: MeterConfig, stop: threading.Event, now: Callable[[], int], beat: Callable[..., None]
+        self,
+        config: MeterConfig,
+        share: Share | None,
+        stop: threading.Event,
+        now: Callable[[], int],
+        beat: Callable[..., None],
     ) -> None:
-        self.config, self._now, self._beat = config, now, beat
+        self.config, self._share, self._now, self._beat = config, share, now, beat
+        name = config.copy_name or "0"
         # first of all: undo what a predecessor left open, and shut it out
-        self._producer = TransactionalProducer(config.kafka, f"tailrace-meter-{config.slot}", stopping=stop.is_set)
-        self._feed = PriceFeed(config.kafka, overrides=config.price_overrides)
+        self._producer = TransactionalProducer(config.kafka, f"tailrace-meter-{name}", stopping=stop.is_set)
+        self._feed = PriceFeed(config.kafka, overrides=config.price_overrides, prefer=config.cost_preference)
         self._source = Source(
             config.kafka,
             [EVENTS],
@@ -132,23 +173,29 @@ class _Session:
         )
         self.topic_id = self._source.topic_id(EVENTS)
         self._admin = Admin(config.kafka)
+        self._settings = SettingsCheck(self._admin, [t for t in TOPICS if t.name in (EVENTS, ROLLUPS, SAMPLES)])
+        self._settings.require()
+        self._compared = time.monotonic()
         self._targets = self._admin.partitions(ROLLUPS)
         partitions = self._source.partitions(EVENTS)
         self._counting = Counting(
             config.plan,
             epoch=config.epoch,
             samples_per_s=config.samples_per_s / max(len(partitions), 1),
-            slot=str(config.slot),
+            slot=name,
+            rules=config.rules,
         )
+        self._reached = Reached(now)
         self._last: dict[int, int] = {}
         """Partition -> Kafka's time of the last record read: kept beside its offset, it tells a log that was cut."""
         positions = self._resume({p: marks for p, marks in partitions.items() if self._mine(p)})
         # the first transaction commits every position: beside the note, none may stay that another epoch left
         self._committed: dict[tuple[str, int], int] = {}
-        warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive)
+        warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive, now=now)
         self._ticked = self._looked = 0.0
         self._standstill = Standstill(config.stalled_s)
-        log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=config.slot, topic_id=self.topic_id)
+        log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=name, topic_id=self.topic_id)
+        self._alive()  # before the first record: its position is then known if it ends the process
 
     def step(self) -> None:
         """Move one batch, and tick when it is time. Messages and offsets commit together, or not at all."""
@@ -158,6 +205,7 @@ class _Session:
         if batches:
             self._last |= dict(zip(batches[0].partitions, batches[0].kafka_times, strict=True))
             counted = self._counting.count(batches[0], self._feed.books(), wall=self._now())
+            self._reached.work(batches[0])
         due = started - self._ticked >= self.config.tick_s
         if counted or due:
             self._send(counted, tick=due)
@@ -193,7 +241,7 @@ class _Session:
         epoch = self.config.epoch
         notes = {at: f"{epoch} {self._last[at[1]]}" for at in moved if at[1] in self._last}
         notes[_NOTE_AT] = f"{epoch} {self.topic_id}"
-        self._producer.commit(moved, self._source, notes=notes)
+        self._producer.commit(moved, self._source, notes=notes, member=self._share and self._share.metadata)
         self._committed |= moved
         point("meter.after_commit")
 
@@ -257,6 +305,9 @@ class _Session:
             return
         self._looked = at
         self._check_id()
+        if at - self._compared >= _SETTINGS_S:
+            self._compared = at
+            self._settings.require()
         known = self._source.positions()
         marks = self._source.partitions(EVENTS)
         self._standstill.look(known, {(EVENTS, p): high for p, (_, high) in marks.items()}, at)
@@ -274,12 +325,12 @@ class _Session:
             raise TopicReplacedError(EVENTS, f"its id is {now}, it was {self.topic_id}")
 
     def _mine(self, partition: int) -> bool:
-        return partition % self.config.slots == self.config.slot
+        return self._share is None or (EVENTS, partition) in self._share.partitions
 
     def _alive(self) -> None:
-        lag = sum(self._source.lag().values())
-        positions = {p: offset for (_, p), offset in self._source.positions().items()}
-        self._beat({"state": "running", "lag": lag, "positions": positions})
+        repaired = [str(finding) for finding in self._settings.repaired.values()]
+        reached = self._reached.facts(self._source.positions(), self._source.lag())
+        self._beat({"state": "running", **reached, "repaired": repaired})
 
     def _log(self, counted: Counted, took_s: float) -> None:
         log.info(

@@ -24,6 +24,7 @@ def warm_up(
     *,
     stop: threading.Event,
     alive: Callable[[], None],
+    now: Callable[[], int],
 ) -> None:
     """Bring ``counting`` to where it stood at ``positions``, then assign ``source`` there.
 
@@ -41,7 +42,7 @@ def warm_up(
         for batch in source.poll(0.2):
             counting.seen.feed(between(batch, feed_from, learn_from))
             known = between(batch, learn_from, positions)
-            counting.learn(known, books)
+            counting.learn(known, books, wall=now())
             rows += len(batch)
         # what lies behind is read once more, from its true start
         left = {at: offset for at, offset in source.positions().items() if offset < positions[at[1]]}
@@ -67,13 +68,4 @@ def between(records: Records, start: Mapping[int, int], end: Mapping[int, int]) 
         for p, (a, b) in records.positions.items()
         if max(a, start.get(p, 0)) < min(b, end.get(p, 0))
     }
-    return Records(
-        topic=records.topic,
-        partitions=[records.partitions[i] for i in keep],
-        offsets=[records.offsets[i] for i in keep],
-        kafka_times=[records.kafka_times[i] for i in keep],
-        keys=[records.keys[i] for i in keep],
-        values=[records.values[i] for i in keep],
-        headers=[records.headers[i] for i in keep],
-        positions=spans,
-    )
+    return records.where(keep, spans)

@@ -9,16 +9,25 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from schemas.alerts import Alert
+from pipelines.notify import times
+from pipelines.notify.content import show
+from schemas.alerts import LATE_DIGEST, Alert
 
-ICONS = {"critical": "🔴", "warning": "🟠", "info": "🔵", "resolved": "✅"}
-COLOURS = {"critical": "#d92d20", "warning": "#f79009", "info": "#2e90fa", "resolved": "#12b76a"}
+ICONS = {"critical": "🔴", "warning": "🟠", "info": "🔵", "resolved": "✅", "digest": "🕓"}
+COLOURS = {"critical": "#d92d20", "warning": "#f79009", "info": "#2e90fa", "resolved": "#12b76a", "digest": "#667085"}
 _SHARES = frozenset({"share", "ratio", "proportion", "rate"})
 _ENTITY_CUT = re.compile(r"&[a-z]{0,3}$")
 
 
+def is_digest(alert: Alert) -> bool:
+    """Whether it is the digest of a backlog."""
+    return alert.rule == LATE_DIGEST
+
+
 def look(alert: Alert) -> str:
-    """The key into ICONS and COLOURS: the severity, or that it is over."""
+    """The key into ICONS and COLOURS: the severity, that it is over, or that it is a digest."""
+    if is_digest(alert):
+        return "digest"
     return "resolved" if alert.state == "resolved" else alert.severity
 
 
@@ -50,11 +59,20 @@ def unmentioned(text: str) -> str:
     return text.replace("@", "@\u200b").replace("<", "‹").replace(">", "›")
 
 
-def headline(alert: Alert) -> str:
-    """One line: what, how bad, whether it is over."""
+def headline(alert: Alert, at: int | None = None) -> str:
+    """One line that is enough on a phone: state, severity, what, and since when or how long.
+
+    Args:
+        alert: to be shown.
+        at: time of the delivery, µs UTC; None leaves out how long ago it began.
+    """
     title = alert.title or f"{alert.detector} on {series(alert)}"
+    if is_digest(alert):
+        return f"DIGEST · {alert.severity} · {clean(title, 200)} · {when(alert, at)}"
     state = {"firing": "FIRING", "update": "UPDATE", "resolved": "RESOLVED"}[alert.state]
-    return f"{state} · {alert.severity} · {clean(title, 200)}"
+    if alert.state == "resolved":
+        title = title.removeprefix("over: ")
+    return f"{state} · {alert.severity} · {clean(title, 200)} · {when(alert, at)}"
 
 
 def series(alert: Alert) -> str:
@@ -73,50 +91,89 @@ def amount(value: float, unit: str) -> str:
 
 
 def comparison(alert: Alert) -> str:
-    """``observed $12.40, expected $3.10 (×4.0)``."""
-    times = f" (×{alert.observed / alert.expected:.3g})" if alert.expected > 0 and alert.observed > 0 else ""
-    return f"observed {amount(alert.observed, alert.unit)}, expected {amount(alert.expected, alert.unit)}{times}"
+    """``observed $12.40, expected $3.10 (×4.0)``; of one that is over, in all."""
+    if is_digest(alert):
+        return f"{alert.observed:,.0f} incidents, all over"
+    times_ = f" (×{alert.observed / alert.expected:.3g})" if alert.expected > 0 and alert.observed > 0 else ""
+    verb = "in all" if alert.state == "resolved" else "observed"
+    return f"{verb} {amount(alert.observed, alert.unit)}, expected {amount(alert.expected, alert.unit)}{times_}"
 
 
-def window(alert: Alert) -> str:
-    """Event time of the window, to the second."""
-    return f"{clean(alert.window.start, 19).replace('T', ' ')} to {clean(alert.window.end, 19).replace('T', ' ')} UTC"
+def when(alert: Alert, at: int | None = None) -> str:
+    """``since 14:53:10 UTC, 2 min ago``; of one that is over ``lasted 12 min, 14:53:10 to 15:05:30 UTC``."""
+    start, end = times.parsed(alert.window.start), times.parsed(alert.window.end)
+    now = times.from_micros(at)
+    late = ", found late" if alert.late else ""
+    if start is None or end is None:
+        return f"{clean(alert.window.start, 40)} to {clean(alert.window.end, 40)}{late}"
+    if is_digest(alert):
+        return times.between(start, end, now)
+    if alert.state == "resolved":
+        ended = times.ago(end, now).removeprefix(", ")
+        over = f", over for {ended.removesuffix(' ago')}" if alert.late and ended else ""
+        return f"lasted {times.span(end - start)}, {times.between(start, end, now)}{over}{late}"
+    return f"since {times.clock(start, now)}{times.ago(start, now)}{late}"
 
 
 def impact(alert: Alert) -> str:
     """Who and what it touches; "" where nothing is known."""
     found = alert.impact
-    counts = [(found.calls, "calls"), (found.users, "users"), (found.sessions, "sessions")]
-    parts = [f"{count:,} {word}" for count, word in counts if count is not None]
-    if found.usd_per_hour is not None:
+    counts = [(found.calls, "call"), (found.users, "user"), (found.sessions, "session")]
+    parts = [f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in counts if count is not None]
+    over = alert.state == "resolved"
+    if found.usd_per_hour is not None and not over:
         parts.append(f"{amount(found.usd_per_hour, 'usd')} an hour")
     if found.usd_so_far is not None:
-        parts.append(f"{amount(found.usd_so_far, 'usd')} so far")
+        parts.append(f"{amount(found.usd_so_far, 'usd')} above the expected {'in all' if over else 'so far'}")
     return ", ".join(parts)
 
 
 def causes(alert: Alert) -> list[str]:
     """What explains how much of the change, ranked."""
     return [
-        clean(c.text) if c.text else f"{clean(c.dimension, 40)} {clean(c.value, 120)}: {c.share * 100:.0f} %"
-        for c in alert.cause[:5]
+        clean(c.text, 400 if is_digest(alert) else 300)
+        if c.text
+        else f"{clean(c.dimension, 40)} {clean(c.value, 120)}: {c.share * 100:.0f} %"
+        for c in alert.cause[: 12 if is_digest(alert) else 5]
     ]
+
+
+def cause_title(alert: Alert) -> str:
+    """Over the causes."""
+    return "By app and detector" if is_digest(alert) else "Cause"
 
 
 def changes(alert: Alert) -> list[str]:
     """What was released or first seen nearby."""
-    return [f"{clean(c.at, 19).replace('T', ' ')} {clean(c.text or c.kind)}" for c in alert.changes[:5]]
+    return [f"{_moment(c.at)} {clean(c.text or c.kind)}" for c in alert.changes[:5]]
+
+
+def _moment(text: str) -> str:
+    moment = times.parsed(text)
+    return clean(text, 40) if moment is None else times.clock(moment, None)
 
 
 def steps(alert: Alert) -> list[str]:
-    """The runbook."""
-    return [clean(step) for step in alert.runbook[:8]]
+    """The runbook; of one that is over there is nothing to do."""
+    over = alert.state == "resolved" and not is_digest(alert)
+    return [] if over else [clean(step) for step in alert.runbook[:8]]
 
 
-def plain(alert: Alert) -> tuple[str, str]:
-    """Title and body as plain text, disarmed."""
-    lists = [("Cause", causes(alert)), ("Changes", changes(alert)), ("What to do", steps(alert))]
-    lines = [f"Series: {series(alert)}", comparison(alert).capitalize(), f"Window: {window(alert)}"]
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def source(alert: Alert) -> str:
+    """Where to see the rest: the command, as plain text."""
+    if is_digest(alert):
+        return f"tailrace alerts list --digest {clean(alert.id, 64)[:8]}"
+    return clean(show(alert), 120)
+
+
+def plain(alert: Alert, at: int | None = None) -> tuple[str, str]:
+    """Title and body as plain text, disarmed. ``at``: time of the delivery, µs UTC."""
+    lists = [(cause_title(alert), causes(alert)), ("Changes", changes(alert)), ("What to do", steps(alert))]
+    lines = [f"Series: {series(alert)}", _sentence(comparison(alert)), _sentence(when(alert, at))]
     if touched := impact(alert):
         lines.append(f"Impact: {touched}")
     for name, entries in lists:
@@ -126,5 +183,6 @@ def plain(alert: Alert) -> tuple[str, str]:
         lines.append("Calls: " + ", ".join(clean(i, 64) for i in alert.evidence.call_ids[:5]))
     if alert.evidence.sql:
         lines += ["SQL:", clean(alert.evidence.sql, 1200, lines=True)]
+    lines.append(f"All of it: {source(alert)}")
     lines.append(f"Alert {clean(alert.id, 64)} seq {alert.seq}")
-    return unmentioned(f"{ICONS[look(alert)]} {headline(alert)}"), unmentioned("\n".join(lines))
+    return unmentioned(f"{ICONS[look(alert)]} {headline(alert, at)}"), unmentioned("\n".join(lines))

@@ -41,15 +41,17 @@ def judge(status: int, retry_after: str | None, now: int) -> Outcome:
 
 
 def _seconds(retry_after: str | None, now: int) -> float | None:
+    """Read the header; None where it is absent or neither seconds nor a date, and then our own pause applies."""
     text = (retry_after or "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)
+        return max(0.0, (until - datetime.fromtimestamp(now / _S, UTC)).total_seconds())
+    # OverflowError: a zone of more than 24 hours, or a date that its zone moves out of the years 1 to 9999
+    except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.fromtimestamp(now / _S, UTC)).total_seconds())
 
 
 @dataclass(frozen=True)

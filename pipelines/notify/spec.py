@@ -33,7 +33,8 @@ class ChannelSpec:
     kind: str
     url: str = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Standard Webhooks secrets (``whsec_`` and base64); every one signs, so that they can be rotated."""
+    """Standard Webhooks secrets (``whsec_`` and base64); every one signs, so that they can be rotated. Of a Slack app
+    its one bot token."""
     min_severity: str = "info"
     route: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Dimension of the series -> the values that are wanted; all must hold. Empty: everything."""
@@ -94,6 +95,8 @@ def _spec(index: int, entry: Mapping[str, Any], fallback: str) -> ChannelSpec:
 
 def _secrets(at: str, kind: str, entry: Mapping[str, Any], fallback: str) -> tuple[str, ...]:
     given = entry.get("secrets") or entry.get("secret") or _content(at, entry.get("secret_file"))
+    if kind == "slack_app":
+        return (str(given).strip(),) if given else ()
     if kind != "webhook":
         return ()
     texts = re.split(r"[\s,]+", str(given or fallback)) if not isinstance(given, list | tuple) else map(str, given)

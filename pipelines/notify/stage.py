@@ -10,19 +10,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import msgspec
 import structlog
 
-from pipelines.kafka import KafkaConfig, OffsetLostError, Producer, Source, TopicMissingError, read_all
+from pipelines.busy import busy
+from pipelines.kafka import KafkaConfig, OffsetLostError, Producer, Source, TopicMissingError, read_each
+from pipelines.notify.backlog import Lateness
 from pipelines.notify.channels import Channel, Message, build
 from pipelines.notify.channels.post import Poster
+from pipelines.notify.content import outgoing
+from pipelines.notify.decision_log import DecisionLog
+from pipelines.notify.decisions import Decisions
 from pipelines.notify.guard import Guard
 from pipelines.notify.outcome import Outcome, Patience
 from pipelines.notify.spec import ChannelSpec
 from pipelines.notify.state import Book, ChannelRules, Item
+from pipelines.reached import Reached
 from schemas import faults
 from schemas.alerts import Alert, Delivery
 from schemas.errors import UNREADABLE, RetryableError
@@ -36,6 +42,8 @@ Beat = Callable[[dict[str, object]], None]
 _POLL_S = 0.1
 _POLL_BUSY_S = 0.02
 """Answers are looked for between polls: 10 times a second would send 40 messages a second, in a storm too few."""
+_BATCH_ROWS = 1_000
+"""Alerts of one step: what is owed for them is written to the brokers before the next report of the stage."""
 _BACK_OFF_S = 1.0
 _FLUSH_S = 5.0
 _CLOCK_SET = 5_000_000
@@ -54,12 +62,14 @@ class NotifyConfig:
     """Hosts (or host:port) that may be private, loopback, plain http."""
     ca_file: str | None = None
     """More certificate authorities, PEM: for receivers inside the house."""
+    texts: bool = False
+    """Excerpts of prompts and answers may leave with an alert."""
     deadline_s: float = 10.0
     retry_base_s: float = 1.0
     retry_cap_s: float = 120.0
     give_up_after_s: float = 86_400.0
-    silence: Callable[[Alert], str] | None = None
-    """Why an alert must not be sent now; "" where it may. For silences and quiet hours."""
+    late: Lateness = field(default_factory=Lateness)
+    """What happens to alerts of the past."""
 
 
 def wall() -> int:
@@ -77,10 +87,11 @@ def run(config: NotifyConfig, *, stop: threading.Event, now: Now = wall, beat: B
     channels = _channels(config)
     while not stop.is_set():
         try:
-            notifier = Notifier(config, channels, now)
+            with busy(beat, "reading"):  # what is owed, and what was decided, to the ends of their topics
+                notifier = Notifier(config, channels, now)
         except RetryableError as error:
             log.warning("notify_waited", cause=str(error))
-            beat({"positions": {}, "lag": 0})
+            beat({"state": "waiting", "error": str(error)})
             stop.wait(_BACK_OFF_S)
             continue
         try:
@@ -91,11 +102,12 @@ def run(config: NotifyConfig, *, stop: threading.Event, now: Now = wall, beat: B
 
 def send_once(config: NotifyConfig, alert: Alert) -> dict[str, Outcome]:
     """Attempt ``alert`` once on every channel, past Kafka and all routing: for ``tailrace alerts test``."""
-    message = Message(alert, alert.to_json(), wall())
+    message = Message(*outgoing(alert, alert.to_json(), texts=config.texts), wall())
     return {name: channel.send(message) for name, channel in _channels(config).items()}
 
 
 def _serve(notifier: Notifier, stop: threading.Event, beat: Beat) -> None:
+    beat(notifier.facts())  # before the first record: its position is then known if it ends the process
     while not stop.is_set():
         try:
             notifier.step()
@@ -112,16 +124,27 @@ class Notifier:
     def __init__(self, config: NotifyConfig, channels: Mapping[str, Channel], now: Now) -> None:
         self._now = now
         self._channels = channels
+        self._texts = config.texts
         self._outcomes: SimpleQueue[tuple[Item, Outcome]] = SimpleQueue()
         self._unsaved: list[Delivery] = []
         self._ready: list[Item] = []
         self._clock = now(), time.monotonic()
         """Wall and monotonic time of one look: where they part, somebody has set the wall clock."""
-        self._book = Book(_rules(config, channels), _patience(config), _known(config.kafka))
-        self._source = Source(config.kafka, [ALERTS], batch_wait_s=_POLL_S)
+        decisions = Decisions()
+        self._decision_log = DecisionLog(config.kafka, decisions)
+        try:
+            known = _known(config.kafka)
+        except RetryableError:
+            self._decision_log.close()
+            raise
+        self._decisions = decisions
+        self._book = Book(_rules(config, channels), _patience(config), known, decisions=decisions, lateness=config.late)
+        self._reached = Reached(now)
+        self._source = Source(config.kafka, [ALERTS], batch_rows=_BATCH_ROWS, batch_wait_s=_POLL_S)
         try:
             self._rewind()
         except RetryableError:
+            self._decision_log.close()
             self._source.close()
             raise
         self._producer = Producer(config.kafka)
@@ -130,6 +153,7 @@ class Notifier:
     def step(self) -> None:
         """Take in, settle, write down, send. Nothing is sent before it is written that it is owed."""
         now = self._time()
+        self._decision_log.poll()  # before alerts are read: a decision counts for what comes after it
         self._take_in(now)
         self._settle(now)
         jobs, ended = self._book.due(now)
@@ -152,8 +176,9 @@ class Notifier:
 
     def facts(self) -> dict[str, object]:
         """Where it stands, for the supervisor and status."""
-        positions = {f"{topic}[{p}]": offset for (topic, p), offset in self._source.positions().items()}
-        return {"positions": positions, "lag": sum(self._source.lag().values()), **self._book.facts()}
+        reached = self._reached.facts(self._source.positions(), self._source.lag())
+        silences = self._decisions.in_force(self._now())
+        return {"state": "running", **reached, "silences": silences, **self._book.facts()}
 
     def close(self) -> None:
         """Wait a little for what is under way, write what came of it, leave."""
@@ -165,6 +190,7 @@ class Notifier:
         except RetryableError as error:
             log.warning("notify_records_lost", records=len(self._unsaved), cause=str(error))
         self._producer.close(1.0)
+        self._decision_log.close()
         self._source.close()
 
     def _take_in(self, now: int) -> None:
@@ -177,6 +203,7 @@ class Notifier:
         for batch in batches:
             for record in batch.rows():
                 self._admit(record, now)
+            self._reached.work(batch)
 
     def _admit(self, record: Record, now: int) -> None:
         try:
@@ -192,6 +219,7 @@ class Notifier:
             while True:
                 item, outcome = self._outcomes.get(timeout=wait_s) if wait_s else self._outcomes.get_nowait()
                 self._unsaved += self._book.settle(item, outcome, now)
+                self._reached.progress += 1
                 log.info(
                     "alert_attempted",
                     alert=item.alert.id,
@@ -217,7 +245,7 @@ class Notifier:
 
     def _attempt(self, item: Item) -> None:
         """Send one message; in a thread of its own, so that a slow receiver delays nobody."""
-        message = Message(item.alert, item.body, self._now())
+        message = Message(*outgoing(item.alert, item.body, texts=self._texts), self._now())
         try:
             faults.point("notify.before_post")
             outcome = self._channels[item.delivery.channel].send(message)
@@ -239,13 +267,9 @@ def _channels(config: NotifyConfig) -> dict[str, Channel]:
 def _rules(config: NotifyConfig, channels: Mapping[str, Channel]) -> dict[str, ChannelRules]:
     specs = {spec.name: spec for spec in config.channels}
     return {
-        name: ChannelRules(_refusal(specs[name], config.silence), channel.parallel, channel.coalesces)
+        name: ChannelRules(specs[name].refusal, channel.parallel, channel.coalesces)
         for name, channel in channels.items()
     }
-
-
-def _refusal(spec: ChannelSpec, silence: Callable[[Alert], str] | None) -> Callable[[Alert], str]:
-    return lambda alert: spec.refusal(alert) or (silence(alert) if silence else "")
 
 
 def _patience(config: NotifyConfig) -> Patience:
@@ -255,7 +279,7 @@ def _patience(config: NotifyConfig) -> Patience:
 def _known(kafka: KafkaConfig) -> Sequence[Delivery]:
     """The last record of every key of llm.deliveries."""
     last: dict[bytes, Delivery] = {}
-    for record in read_all(kafka, DELIVERIES):
+    for record in read_each(kafka, DELIVERIES):
         try:
             last[record.key or b""] = msgspec.json.decode(record.value or b"", type=Delivery)
         except UNREADABLE as error:

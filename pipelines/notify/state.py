@@ -1,32 +1,37 @@
 """What is owed to whom, and what to do next: decisions only, no clock, no I/O.
 
 One item is owed per (alert, seq, channel). Within one alert and channel ``seq`` 0 goes before 1; nothing else waits
-for anything else, so an alert that one receiver chokes on holds up neither its neighbours nor other channels.
+for anything else, so an alert that one receiver chokes on holds up neither its neighbours nor other channels. Alerts
+of the past are gathered first (`late`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
+from pipelines.notify.backlog import Lateness
+from pipelines.notify.decisions import SILENCED, Decisions
+from pipelines.notify.item import FINAL, Item, Key, Lane
+from pipelines.notify.late import LateStates, member
 from pipelines.notify.outcome import Outcome, Patience
 from schemas.alerts import Alert, Delivery
 
-FINAL = frozenset({"delivered", "failed", "silenced"})
+__all__ = ["FINAL", "NO_CHANNEL", "Book", "ChannelRules", "Item"]
+
 NO_CHANNEL = "(none)"
 """Whom an alert is owed to where no channel is set: it shows in the deliveries as silenced."""
+NOT_SENT_LATE = "found late, over, and alert_late_digest is off"
+ENDED_BEFORE = "found late: it ended before this could be sent, and its end is sent"
+LONGEST_HOLD_S = 3600.0
+"""The longest Retry-After that is kept: one wrong header (or a date in the year 9999) must not mute a channel."""
 _S = 1_000_000
 _AHEAD = 60 * _S
 _REMEMBER = 31 * 86_400 * _S
 """How long a settled item is remembered: longer than llm.alerts keeps its records, 30 days."""
-
-Key = tuple[str, int, str]
-"""(alert id, seq, channel)."""
-Lane = tuple[str, str]
-"""(alert id, channel): what goes in order."""
 
 
 @dataclass(frozen=True)
@@ -41,33 +46,42 @@ class ChannelRules:
     """People read it: of several updates that wait, only the newest is worth sending."""
 
 
-@dataclass(slots=True)
-class Item:
-    """One thing owed. ``body`` is the alert exactly as it stands on llm.alerts."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One state of one alert, as it is offered to one channel."""
 
     alert: Alert
-    body: bytes = field(repr=False)
+    body: bytes
     since: int
-    """LogAppendTime of the alert, µs UTC."""
-    delivery: Delivery
-
-    @property
-    def lane(self) -> Lane:
-        """What it goes in order with."""
-        return self.delivery.alert_id, self.delivery.channel
+    channel: str
 
 
 class Book:
     """All that is owed. Rebuilt from llm.deliveries; every method returns the records to be written there."""
 
     def __init__(
-        self, channels: Mapping[str, ChannelRules], patience: Patience, known: Iterable[Delivery] = ()
+        self,
+        channels: Mapping[str, ChannelRules],
+        patience: Patience,
+        known: Iterable[Delivery] = (),
+        *,
+        decisions: Decisions | None = None,
+        lateness: Lateness | None = None,
     ) -> None:
         self._channels = channels
         self._patience = patience
+        self._decisions = decisions or Decisions()
+        self._lateness = lateness or Lateness()
         self._known: dict[Key, Delivery] = {(d.alert_id, d.seq, d.channel): d for d in known}
         self._told = {(alert_id, seq) for alert_id, seq, _ in self._known}
         self._added = set(channels) - {channel for _, _, channel in self._known}
+        self._sent: set[Lane] = set()
+        """Alerts of which a state was sent by itself, or failed to be."""
+        self._muted: set[Lane] = set()
+        """Alerts of which a state was kept back by a silence."""
+        for delivery in self._known.values():
+            self._mark(delivery)
+        self._late = LateStates(channels, self._lateness, self._known)
         self._waiting: dict[Lane, dict[int, Item]] = {}
         self._busy: set[Lane] = set()
         self._held: dict[str, int] = {}
@@ -79,24 +93,70 @@ class Book:
         """Take ``alert`` in, once per channel: what is settled, or waits already, is passed over."""
         if not self._channels:
             return self._unheard(alert, now)
-        written = []
+        return [d for channel in self._channels for d in self._admit(Offer(alert, body, since, channel), now)]
+
+    def _admit(self, offer: Offer, now: int) -> list[Delivery]:
+        alert, channel = offer.alert, offer.channel
+        known = self._known.get((alert.id, alert.seq, channel))
+        if known and known.digest and known.state not in FINAL:
+            own = self._known.get((known.digest, 0, channel))
+            if own is not None:
+                return self._to_digest(offer, known, own, now)
+            known = None  # a crash before its digest was owed: it is gathered again
+        if known and (known.state in FINAL or alert.seq in self._waiting.get((alert.id, channel), {})):
+            return []
+        if self._late.holds(alert, channel):
+            return []
+        if known and known.at > now + _AHEAD:  # written by a clock that was ahead: its time is unusable
+            known = msgspec.structs.replace(known, at=now, retry_at=now if known.retry_at else None)
+        item = Item(alert, offer.body, offer.since, known or self._first(alert, channel, now))
+        if known is None and item.delivery.state not in FINAL:
+            if self._late.gathers(alert, channel, sent=item.lane in self._sent or item.lane in self._waiting):
+                self._late.add(item, now)
+                return []
+            return [self._owe(i) for i in (*self._late.of_the_present(alert, channel), item)]
+        if item.delivery.state not in FINAL:
+            self._waiting.setdefault(item.lane, {})[alert.seq] = item
+        return [] if known else [self._keep(item.delivery)]
+
+    def _owe(self, item: Item) -> Delivery:
+        self._waiting.setdefault(item.lane, {})[item.delivery.seq] = item
+        return self._keep(item.delivery)
+
+    def _to_digest(self, offer: Offer, known: Delivery, own: Delivery, now: int) -> list[Delivery]:
+        """Give a member back to its digest, after a restart."""
+        if own.state in FINAL:  # a crash between the digest's last record and those of its members
+            return [self._keep(member(known, own, now))]
+        item = self._late.resume(Item(offer.alert, offer.body, offer.since, known), own, now)
+        if item is not None:
+            self._waiting[item.lane] = {0: item}
+        return []
+
+    def _close_backlogs(self, now: int) -> list[Delivery]:
+        """Turn what was gathered into digests and, where it is still open, into what is owed."""
+        written: list[Delivery] = []
         for channel in self._channels:
-            known = self._known.get((alert.id, alert.seq, channel))
-            if known and (known.state in FINAL or alert.seq in self._waiting.get((alert.id, channel), {})):
+            over, recent, still = self._late.close(channel, now)
+            written += [self._owe(item) for item in still]
+            if not self._lateness.send:
+                written += [self._keep(_kept_back(item, NOT_SENT_LATE, now)) for item in (*over, *recent)]
                 continue
-            if known and known.at > now + _AHEAD:  # written by a clock that was ahead: it says nothing of when
-                known = msgspec.structs.replace(known, at=now, retry_at=now if known.retry_at else None)
-            item = Item(alert, body, since, known or self._first(alert, channel, now))
-            if known is None:
-                written.append(self._keep(item.delivery))
-            if item.delivery.state not in FINAL:
-                self._waiting.setdefault(item.lane, {})[alert.seq] = item
+            for item in recent:
+                sent = item.alert.state == "resolved" or not self._channels[channel].coalesces
+                written.append(self._owe(item) if sent else self._keep(_kept_back(item, ENDED_BEFORE, now)))
+            if over:
+                item = self._late.launch(over, now)
+                # its own record is the last: where it is there, those of all members are
+                written += [*(self._keep(i.delivery) for i in over), self._owe(item)]
+        for lane in self._late.incomplete(now):
+            item = self._late.launch_incomplete(lane, self._known[lane[0], 0, lane[1]])
+            self._waiting[item.lane] = {0: item}
         return written
 
     def due(self, now: int) -> tuple[list[Item], list[Delivery]]:
         """Return what to attempt now (from here on under way) and what was given up or overtaken instead."""
         jobs: list[Item] = []
-        written: list[Delivery] = []
+        written = self._close_backlogs(now)
         room = {name: rules.parallel for name, rules in self._channels.items()}
         for _, channel in self._busy:
             room[channel] -= 1
@@ -112,7 +172,7 @@ class Book:
                 self._busy.add(lane)
                 jobs.append(head)
         self._sweep(now)
-        return jobs, written
+        return jobs, self._with_members(written)
 
     def shift(self, by: int) -> None:
         """The wall clock was set ``by`` µs ahead (or behind): what waits goes on waiting as long as before."""
@@ -121,20 +181,33 @@ class Book:
             item.since += by
             if item.delivery.retry_at is not None:
                 item.delivery = msgspec.structs.replace(item.delivery, retry_at=item.delivery.retry_at + by)
+        self._late.shift(by)
 
     def settle(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
         """Note what an attempt came to."""
+        return self._with_members(self._settle(item, outcome, now))
+
+    def _with_members(self, written: list[Delivery]) -> list[Delivery]:
+        """Add what became of the members of the digests that have come to an end."""
+        ends = [end for d in written if d.state in FINAL for end in self._late.ended(d)]
+        return written + [self._keep(end) for end in ends]
+
+    def _settle(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
         self._busy.discard(item.lane)
         channel = item.delivery.channel
         attempts = item.delivery.attempts + 1
         if outcome.kind == "gone":
             self._gone[channel] = outcome.detail
             rest = [i for lane, items in self._waiting.items() if lane[1] == channel for i in items.values()]
+            gathered = [
+                msgspec.structs.replace(i.delivery, state="failed", detail=self._disabled(channel), at=now)
+                for i in self._late.give_back(channel)
+            ]
             return [
                 self._end(i, "failed", now, self._disabled(channel), attempts if i is item else i.delivery.attempts)
                 for i in rest
                 if i is item or i.lane not in self._busy
-            ]
+            ] + [self._keep(d) for d in gathered]
         if outcome.kind == "retry" and channel not in self._gone:
             return [self._again(item, outcome, now, attempts)]
         state: Literal["delivered", "failed"] = "delivered" if outcome.kind == "delivered" else "failed"
@@ -144,7 +217,9 @@ class Book:
         """Counts for status: since the start, but for what waits now."""
         items = [i for lane in self._waiting.values() for i in lane.values()]
         retrying = sum(i.delivery.state == "retry" for i in items)
-        return {"waiting": len(items), "retrying": retrying, **self._counts, "disabled": sorted(self._gone)}
+        late = len(self._late)
+        counts = {"waiting": len(items) + late, "retrying": retrying, "late": late, **self._counts}
+        return {**counts, "disabled": sorted(self._gone)}
 
     @property
     def busy(self) -> int:
@@ -161,6 +236,11 @@ class Book:
             return _record(alert, channel, "silenced", now, "the channel was added later")
         if reason := self._channels[channel].refusal(alert):
             return _record(alert, channel, "silenced", now, reason)
+        if reason := self._decisions.reason(alert, now):
+            return _record(alert, channel, "silenced", now, reason)
+        lane = alert.id, channel
+        if alert.state == "resolved" and lane in self._muted and lane not in self._sent and lane not in self._waiting:
+            return _record(alert, channel, "silenced", now, f"{SILENCED}of its firing: nothing of it was sent")
         if channel in self._gone:
             return _record(alert, channel, "failed", now, self._disabled(channel))
         return _record(alert, channel, "pending", now, "")
@@ -175,6 +255,8 @@ class Book:
                 hours = self._patience.give_up_after_s / 3600
                 last = f"; last: {head.delivery.detail}" if head.delivery.detail else ""
                 written.append(self._end(head, "failed", now, f"not delivered within {hours:g} h{last}"))
+            elif reason := self._decisions.reason(head.alert, now):
+                written.append(self._end(head, "silenced", now, reason))
             elif overtaken:
                 written.append(self._end(head, "silenced", now, "a later state of the alert waits"))
             else:
@@ -184,14 +266,17 @@ class Book:
     def _again(self, item: Item, outcome: Outcome, now: int, attempts: int) -> Delivery:
         salt = f"{item.delivery.alert_id}/{item.delivery.seq}/{item.delivery.channel}"
         wait_s = self._patience.wait_s(attempts, salt)
-        if outcome.retry_after_s is not None:
-            asked_s = min(outcome.retry_after_s, self._patience.give_up_after_s)
+        detail = outcome.detail
+        if (asked_s := outcome.retry_after_s) is not None:
+            if asked_s > LONGEST_HOLD_S:
+                detail = f"{detail}; Retry-After {asked_s:.0f} s is cut to {LONGEST_HOLD_S:.0f} s"
+                asked_s = LONGEST_HOLD_S
             wait_s = max(wait_s, asked_s)
             # a rate limit is the receiver's, not the message's: everything for it waits
             self._held[item.delivery.channel] = now + int(asked_s * _S)
         retry_at = now + int(wait_s * _S)
         item.delivery = msgspec.structs.replace(
-            item.delivery, state="retry", at=now, detail=outcome.detail, attempts=attempts, retry_at=retry_at
+            item.delivery, state="retry", at=now, detail=detail, attempts=attempts, retry_at=retry_at
         )
         return self._keep(item.delivery)
 
@@ -215,9 +300,18 @@ class Book:
 
     def _keep(self, delivery: Delivery) -> Delivery:
         self._known[delivery.alert_id, delivery.seq, delivery.channel] = delivery
+        self._mark(delivery)
         if delivery.state in self._counts:
             self._counts[delivery.state] += 1
         return delivery
+
+    def _mark(self, delivery: Delivery) -> None:
+        lane = delivery.alert_id, delivery.channel
+        if delivery.state == "silenced":
+            if delivery.detail.startswith(SILENCED):
+                self._muted.add(lane)
+        elif delivery.state in FINAL and not delivery.digest:
+            self._sent.add(lane)
 
     def _disabled(self, channel: str) -> str:
         return f"channel disabled until restart: {self._gone[channel]}"
@@ -231,6 +325,12 @@ class Book:
         for key in old:
             del self._known[key]
             self._told.discard(key[:2])
+            self._sent.discard((key[0], key[2]))
+            self._muted.discard((key[0], key[2]))
+
+
+def _kept_back(item: Item, reason: str, now: int) -> Delivery:
+    return msgspec.structs.replace(item.delivery, state="silenced", detail=reason, at=now)
 
 
 def _record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tailrace.broker import Broker, default_cache, ensure_jars, serve
 
 def main() -> int:
     """Run, or with ``--fetch`` only bring the jars into the cache."""
+    os.umask(0o077)
     parser = argparse.ArgumentParser(prog="tailrace.broker", description="the embedded Kafka, in the foreground")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--home", type=Path, help="folder that keeps data, port and log")

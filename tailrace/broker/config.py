@@ -8,10 +8,11 @@ import socket
 import uuid
 from typing import TYPE_CHECKING
 
+from schemas.errors import SettingsError
 from tailrace.broker.errors import ClusterMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 # Below Linux' ephemeral range (32768 to 60999): no outgoing connection can sit on the port while the broker
@@ -40,6 +41,35 @@ def properties(port: int, controller_port: int, extra: Mapping[str, str]) -> dic
     for key, value in extra.items():
         result[key] = f"{result[key]},{value}" if key in _APPENDED else value
     return result
+
+
+def external_listeners(addresses: Sequence[str]) -> dict[str, str]:
+    """Return ``extra`` for a broker that clients elsewhere reach under ``addresses`` (``host:port``).
+
+    One listener an address, on its port of every network interface: a client goes on with the address that the listener
+    it came by advertises, and that of one network is unknown in another.
+
+    Raises:
+        SettingsError: an address is not ``host:port``, or two have one port.
+    """
+    ports = [_port_of(address) for address in addresses]
+    if len(set(ports)) < len(ports):
+        raise SettingsError("kafka.listen", "two addresses have one port", "give every address a port of its own")
+    names = [f"EXTERNAL{number}" for number in range(len(ports))]
+    if not names:
+        return {}
+    return {
+        "listeners": ",".join(f"{name}://0.0.0.0:{port}" for name, port in zip(names, ports, strict=True)),
+        "advertised.listeners": ",".join(f"{name}://{at}" for name, at in zip(names, addresses, strict=True)),
+        "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in names),
+    }
+
+
+def _port_of(address: str) -> int:
+    host, _, port = address.rpartition(":")
+    if not host or any(each in host for each in ",/ ") or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise SettingsError("kafka.listen", f"{address[:80]!r} is not host:port", "write it like kafka:9092")
+    return int(port)
 
 
 _SETTINGS = {

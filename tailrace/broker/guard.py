@@ -9,7 +9,8 @@ A child of the owner and the parent of the JVM, run as a bare script (standard l
 - the lock of the home folder is an inherited descriptor that the JVM keeps open on purpose: the folder
   is free exactly when nobody can write to it any more.
 
-Usage: guard.py LOCK_FD COMMAND... Prints the JVM's pid; the JVM's own words go to stderr.
+Usage: guard.py OWNER_PID LOCK_FD COMMAND... Prints the JVM's pid; the JVM's own words go to stderr. The owner hands in
+its own pid: that of process 1, in a container without an init, does not mark an orphan.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ STOP_GRACE_S = 8.0
 LOOK_EVERY_S = 0.25
 
 
-def main(lock_fd: int, command: list[str]) -> int:
-    """Run ``command`` until it ends or the owner is gone; return its exit code."""
-    owner, me = os.getppid(), os.getpid()
+def main(owner: int, lock_fd: int, command: list[str]) -> int:
+    """Run ``command`` until it ends or the process ``owner`` has ended; return its exit code."""
+    me = os.getpid()
     # a Ctrl-C in the terminal is for the owner, which then stops us in its own time
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os.close(0))
@@ -74,4 +75,4 @@ def _stop(jvm: subprocess.Popen[bytes]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(abs(main(int(sys.argv[1]), sys.argv[2:])))
+    sys.exit(abs(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])))

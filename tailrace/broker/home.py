@@ -24,6 +24,8 @@ class Running:
     pid: int
     owner_pid: int
     port: int
+    owner_born: int | None = None
+    """When the owner began, by `warehouse.locks.born_at`: its pid may be another process's by now."""
 
 
 def write_running(folder: Path, running: Running) -> None:
@@ -63,7 +65,7 @@ def lock(folder: Path) -> int:
             return _try_lock(folder)
         except BlockingIOError as error:
             running = read_running(folder)
-            if running is None or alive(running.owner_pid) or time.monotonic() > deadline:
+            if running is None or alive(running.owner_pid, running.owner_born) or time.monotonic() > deadline:
                 owner = f"kafka with pid {running.pid}, of process {running.owner_pid}," if running else "a kafka"
                 raise BrokerRunningError(folder, owner) from error
         time.sleep(0.05)

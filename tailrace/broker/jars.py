@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tailrace.broker.errors import JarDamagedError, JarFetchError
+from tailrace.broker.errors import JarDamagedError, JarFetchError, NoCacheError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +24,22 @@ _T = TypeVar("_T")
 LOCK_FILE = Path(__file__).parent.parent / "broker.lock"
 
 
-def default_cache() -> Path:
-    """Where downloads are kept: ``TAILRACE_CACHE``, else ``tailrace`` under the user's cache folder."""
+def default_cache(home: Path | None = None) -> Path:
+    """Where downloads are kept: ``TAILRACE_CACHE``, else ``tailrace`` under the user's cache folder, else in ``home``.
+
+    Raises:
+        NoCacheError: this user has no cache folder, and no home is given.
+    """
     if named := os.environ.get("TAILRACE_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailrace"
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named) / "tailrace"
+    try:
+        return Path.home() / ".cache" / "tailrace"
+    except RuntimeError:  # no HOME, and a user that the system has no entry of
+        if home is None:
+            raise NoCacheError from None
+        return home / "cache"
 
 
 def read_lock(lock_file: Path = LOCK_FILE) -> dict[str, str]:

@@ -42,6 +42,7 @@ def command(java: Path, heap_mb: int) -> list[str]:
         "-XX:-UsePerfData",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
+        "-Djava.io.tmpdir=tmp",  # in its own folder: codecs unpack libraries there, and /tmp may be read-only
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",

@@ -16,6 +16,7 @@ from tailrace.broker import config, home, jvm, wire
 from tailrace.broker.errors import BrokerStartError, PortTakenError
 from tailrace.broker.jars import default_cache, ensure_jars
 from tailrace.broker.java import child_environment, find_java
+from warehouse.locks import born_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +35,8 @@ class Broker:
 
     Args:
         home: Folder that holds everything of one Tailrace; made if missing.
-        cache: Where the jars are kept; default ``TAILRACE_CACHE``, else the user's cache folder.
-        java_home: A Java to use instead of JAVA_HOME's or the packaged one.
+        cache: Where the jars are kept; default ``TAILRACE_CACHE``, else the user's cache folder, else in the home.
+        java_home: A Java to use instead of the packaged one.
         heap_mb: The JVM's heap.
         extra: Further broker properties; of the listener lists, entries to add.
     """
@@ -52,7 +53,7 @@ class Broker:
         # absolute: the JVM runs in its own folder
         self.folder = home.absolute() / "kafka"
         self.log_file = self.folder / "broker.log"
-        self._cache = (cache or default_cache()).absolute()
+        self._cache = (cache or default_cache(home)).absolute()
         self._java_home = java_home
         self._heap_mb = heap_mb
         self._extra = dict(extra or {})
@@ -74,6 +75,11 @@ class Broker:
     def pid(self) -> int:
         """The JVM's process id; 0 while stopped."""
         return self._pid
+
+    @property
+    def guard_pid(self) -> int | None:
+        """The process between us and the JVM, a child of ours; None while stopped."""
+        return self._guard.pid if self._guard is not None else None
 
     @property
     def alive(self) -> bool:
@@ -101,6 +107,7 @@ class Broker:
         class_path = os.pathsep.join(map(str, ensure_jars(self._cache)))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.chmod(0o700)
+        (self.folder / "tmp").mkdir(mode=0o700, exist_ok=True)
         lock_fd = home.lock(self.folder)
         launch = jvm.Launch(java, child_environment() | {"CLASSPATH": class_path}, lock_fd)
         try:
@@ -112,13 +119,20 @@ class Broker:
         self._await_ready(timeout_s)
         log.info("broker_started", bootstrap=self.bootstrap_servers, pid=self._pid, took_s=_since(began))
 
-    def stop(self) -> None:
-        """Shut down in order; whatever is left after 8 s is killed. Does nothing while stopped."""
+    def stop(self, within_s: float | None = None) -> None:
+        """Shut down in order; what still runs after 8 s, or ``within_s``, is killed. Does nothing while stopped.
+
+        A kill loses nothing that was acknowledged; the next start recovers the log.
+        """
         if self._guard is not None:
             began = time.monotonic()
             assert self._guard.stdin is not None
             self._guard.stdin.close()
-            self._guard.wait()
+            try:
+                self._guard.wait(within_s)
+            except subprocess.TimeoutExpired:
+                self._signal(signal.SIGKILL)
+                self._guard.wait()
             log.info("broker_stopped", bootstrap=self.bootstrap_servers, took_s=_since(began))
         self._forget()
 
@@ -158,7 +172,7 @@ class Broker:
         kafka = [*jvm.command(launch.java, self._heap_mb), "kafka.Kafka", "server.properties"]
         with open(self.log_file, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as log_stream:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), str(launch.lock_fd), *kafka],
+                [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), str(launch.lock_fd), *kafka],
                 cwd=self.folder,
                 env=launch.environment,
                 pass_fds=(launch.lock_fd,),
@@ -169,7 +183,9 @@ class Broker:
             )
         assert self._guard.stdout is not None
         self._pid = int(self._guard.stdout.readline() or 0)
-        home.write_running(self.folder, home.Running(pid=self._pid, owner_pid=os.getpid(), port=self._port))
+        me = os.getpid()
+        running = home.Running(pid=self._pid, owner_pid=me, port=self._port, owner_born=born_at(me))
+        home.write_running(self.folder, running)
 
     def _await_ready(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

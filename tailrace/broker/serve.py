@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from tailrace.broker import home as folders
 from tailrace.broker.errors import BrokerStopError
 from tailrace.broker.process import Broker
+from tailrace.signals import SignalEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 
-def serve(home: Path, *, on_ready: Callable[[Broker], None] | None = None) -> int:
+def serve(
+    home: Path, *, on_ready: Callable[[Broker], None] | None = None, heap_mb: int = 512, java_home: Path | None = None
+) -> int:
     """Run a broker until SIGTERM, SIGINT or its own end.
 
     Args:
         home: As for ``Broker``.
         on_ready: Called once clients are served.
+        heap_mb: As for ``Broker``.
+        java_home: As for ``Broker``.
 
     Returns:
         0 if told to stop, 1 if Kafka ended by itself.
@@ -30,10 +34,10 @@ def serve(home: Path, *, on_ready: Callable[[Broker], None] | None = None) -> in
     Raises:
         BrokerError: It cannot start.
     """
-    told = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    told = SignalEvent()
+    previous = {number: signal.signal(number, told.receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with Broker(home) as broker:
+        with Broker(home, heap_mb=heap_mb, java_home=java_home) as broker:
             if on_ready:
                 on_ready(broker)
             while broker.alive and not told.wait(0.2):

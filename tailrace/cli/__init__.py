@@ -2,46 +2,66 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from tailrace import logs
-from tailrace.cli import (
-    backtest,
-    dead,
-    demo,
-    doctor,
-    events,
-    golden,
-    infrastructure,
-    jobs,
-    lake,
-    operate,
-    people,
-    prices,
-)
+from tailrace.cli.commands import COMMANDS
 from tailrace.cli.context import Context
+from tailrace.cli.everywhere import CommonOptionsGroup, Level
+
+
+class LazyGroup(CommonOptionsGroup):
+    """A group whose commands are imported when they are called; its own help needs none of them."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
+        self._loaded: dict[str, Any] = {}
+        self._listing = False
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, imported; only its line of help while the help of this group is printed."""
+        if self._listing or cmd_name not in COMMANDS:
+            return self.commands.get(cmd_name)
+        if cmd_name not in self._loaded:
+            part = typer.Typer(callback=lambda: None, pretty_exceptions_enable=False)
+            import_module(f"tailrace.cli.{COMMANDS[cmd_name].module}").add_to(part)
+            self._loaded |= getattr(typer.main.get_command(part), "commands", {})
+        return self._loaded[cmd_name]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help without importing the commands."""
+        self._listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._listing = False
+
 
 app = typer.Typer(
     name="tailrace",
+    cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help=__doc__.split(";")[0],
 )
 
 
 @app.callback(help="Streaming analytics for LLM applications: Kafka in, live alerts and a DuckDB lake out.")
 def _root(
     context: typer.Context,
-    home: Annotated[Path | None, typer.Option(help="Folder that holds everything (TAILRACE_HOME).")] = None,
-    log_level: Annotated[str, typer.Option(envvar="TAILRACE_LOG_LEVEL", help="DEBUG, INFO, WARNING, ERROR.")] = "INFO",
+    home: Annotated[
+        Path | None, typer.Option(readable=False, help="Folder that holds everything (TAILRACE_HOME).")
+    ] = None,
+    log_level: Annotated[
+        Level, typer.Option(envvar="TAILRACE_LOG_LEVEL", case_sensitive=False, help="Least level that is logged.")
+    ] = Level.INFO,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, where the command can.")] = False,
 ) -> None:
     logs.configure(stage=context.invoked_subcommand or "", level=log_level)
-    context.obj = Context(home, log_level)
-
-
-for group in (demo, operate, events, lake, backtest, dead, doctor, infrastructure, jobs, prices, golden, people):
-    group.add_to(app)
+    context.obj = Context(home, log_level, as_json=as_json)

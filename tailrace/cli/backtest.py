@@ -20,7 +20,7 @@ from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.rows import shown
+from tailrace.cli.shown import shown
 from tailrace.stages import wall
 from tailrace.times import moment, span
 from warehouse.readonly import ReadOnlyLake
@@ -57,21 +57,23 @@ def _backtest(
     context: typer.Context,
     since: Annotated[str, typer.Option("--from", help="Since then: 2h, 7d (ago), or a time.")] = "24h",
     until: Annotated[str | None, typer.Option("--to", help="Until then; without it: now.")] = None,
-    warm_up: Annotated[str, typer.Option(help="Judged before it, to learn what is usual; not told.")] = "1d",
+    warm_up: Annotated[str, typer.Option(help="Judged before it, to learn what is usual; emits nothing.")] = "1d",
     app: Annotated[str | None, typer.Option(help="Only alerts of this app.")] = None,
     to_set: Annotated[
         list[str] | None, typer.Option("--set", help="DETECTOR.FIELD=NUMBER, beside the rules of the settings.")
     ] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="Say how it differs from what was told live.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Show how it differs from the alerts that were emitted live.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The alerts, one JSON object a line.")] = False,
 ) -> None:
     """Judge what has landed again: the same rollups give the same alerts under the same ids.
 
-    They do from the first landed rollup on; later beginnings know less of the past. Rollups are kept for 90 days,
-    ticks, which close the windows, for 14. With --compare the exit code is 1 where something differs; what is told
-    while this runs may not have landed yet.
+    They do from the first landed rollup on; later beginnings have less history. Rollups are kept for 90 days,
+    ticks, which close the windows, for 14. With --compare the exit code is 1 where something differs; what is
+    emitted while this runs may not have landed yet.
     """
-    from pipelines.detect import backtest  # numpy and its kin: no other command should pay for them
+    from pipelines.detect import backtest  # imports numpy: no other command should pay for it
     from pipelines.detect.detectors import configure
     from pipelines.detect.judge import Judge
 
@@ -119,7 +121,7 @@ def _print(alerts: Sequence[Alert], difference: Difference | None, *, as_json: b
         else:
             typer.echo(shown(f"{alert.detected_at}  {alert.state:8} {alert.severity:8} {alert.rule}: {alert.title}"))
     if not as_json:
-        fired = sum(alert.state == "firing" for alert in alerts)
+        fired = len({alert.id for alert in alerts})
         typer.echo(f"{fired} alerts, {len(alerts)} state changes", err=True)
     if difference:
         typer.echo(

@@ -12,9 +12,9 @@ import typer
 from pydantic import SecretStr
 
 from pipelines.notify.spec import parse_channels, secret_values
-from schemas.errors import FatalError
+from schemas.errors import FatalError, SettingsError
 from tailrace import logs
-from tailrace.cli.rows import json_line
+from tailrace.cli.shown import json_line
 from tailrace.home import Home
 from tailrace.settings import Settings, load
 from warehouse.errors import passwords, without_password
@@ -33,14 +33,22 @@ class NotRunningError(FatalError):
 class Context:
     """Settings and home of this call."""
 
-    def __init__(self, home: Path | None, log_level: str) -> None:
-        self._home, self._log_level = home, log_level
+    def __init__(self, home: Path | None, log_level: str, *, as_json: bool = False) -> None:
+        self.home_option, self.log_level, self.as_json = home, log_level, as_json
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings. Raises SettingsError."""
-        settings = load(self._home)
-        logs.configure(stage="", secrets=secrets(settings), level=self._log_level)
+        """The settings.
+
+        Raises:
+            SettingsError: one of them is wrong, or the home is something else than a folder.
+        """
+        settings = load(self.home_option)
+        if settings.home.exists() and not settings.home.is_dir():
+            raise SettingsError(
+                "home", f"{settings.home} is no folder", "name a folder, or one that does not exist yet"
+            )
+        logs.configure(stage="", secrets=secrets(settings), level=self.log_level)
         return settings
 
     @property

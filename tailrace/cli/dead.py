@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tailrace import dead as letters
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
 from tailrace.cli.rows import json_lines, shown, table
+from tailrace.files import check_new_file, new_file
 from tailrace.replay import read_json_lines
 from tailrace.stages import wall
 from tailrace.times import moment
@@ -88,7 +88,7 @@ def _explain(
     position: Annotated[str, typer.Argument(help="Such as llm.events[3]@1807, or 3@1807.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say why a record is dead, where in it the reason stands, and what can be done."""
+    """Show why a record is dead, where in it the reason is, and what can be done."""
     choice = letters.position(position)
     with _lake(get(context)) as lake:
         found = next(letters.letters(lake, choice), None)
@@ -138,7 +138,7 @@ def _told(letter: letters.Letter) -> dict[str, Any]:
 def _repair(
     context: typer.Context,
     out: Annotated[
-        Path | None, typer.Option(help="Where the mended events go, JSON lines; must not exist. Else: a pipe.")
+        Path | None, typer.Option(help="Where the repaired events go, JSON lines; must not exist. Else: a pipe.")
     ] = None,
     position: Annotated[str | None, typer.Option(help="Only the record at this position.")] = None,
     reason: Reason = None,
@@ -158,6 +158,8 @@ def _repair(
         raise SettingsError(
             "--out", "not given: whole events, unredacted, would go to this terminal", "name a file, or pipe stdout on"
         )
+    if out is not None:
+        check_new_file(out)
     here = get(context)
     edits = [*(Edit("drop", p) for p in drop or []), *_pairs("rename", rename or []), *_pairs("set", to_set or [])]
     choice = _choice(position, reason, only_app, since, limit)
@@ -208,11 +210,12 @@ def _replay(
     since: Since = None,
     limit: Limit = 100_000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, send nothing.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Their times are true, however old.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send mended events, or originals that are fit by now, to llm.events again, under their own ids.
+    """Send repaired events, or originals that are valid by now, to llm.events again, under their own ids.
 
-    What is still dead is skipped and told. Doing it twice is harmless: an id that has landed is skipped, and if the
+    What is still dead is skipped and reported. Doing it twice is harmless: an id that has landed is skipped, and if the
     same id lands twice after all, the second is marked as a duplicate and no view counts it.
     """
     here = get(context)
@@ -224,7 +227,8 @@ def _replay(
         found = letters.letters(lake, choice)
         source = letters.from_lines(read_json_lines(file)) if file else letters.from_letters(found)
         told = f"file {file.name}" if file else f"lake: reason {reason}, app {only_app}, since {since}"
-        done = letters.replay(lake, kafka, source, actor=audit.actor(), source=told, now=wall(), dry_run=dry_run)
+        actor, now = audit.actor(), wall()
+        done = letters.replay(lake, kafka, source, actor=actor, source=told, now=now, dry_run=dry_run, history=history)
     if as_json:
         print_json({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]})
         return
@@ -272,9 +276,5 @@ def _writer(out: Path | None) -> Iterator[Any]:
         yield sys.stdout.buffer.write
         sys.stdout.buffer.flush()
         return
-    try:
-        # whole texts of people may stand in it
-        with open(out, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            yield file.write
-    except FileExistsError:
-        raise SettingsError("--out", f"{out} exists", "name a new file") from None
+    with new_file(out) as file:  # it may hold texts of users
+        yield file.write

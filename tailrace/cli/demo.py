@@ -18,9 +18,11 @@ from rich.panel import Panel
 from schemas.alerts import Alert
 from schemas.errors import SettingsError
 from tailrace import logs, wiring
-from tailrace.cli.context import print_json
+from tailrace.cli.context import get, print_json
+from tailrace.demo import here as here_demo
 from tailrace.demo.run import Outcome, play
-from tailrace.settings import FILE_NAME, Settings, load
+from tailrace.settings import Settings, load
+from tailrace.settings_file import FILE_NAME
 from warehouse.readonly import ReadOnlyLake
 from warehouse.verify import verify
 
@@ -28,6 +30,7 @@ _COST = (
     "SELECT app, model, sum(calls) AS calls, sum(cost_usd) AS cost_usd FROM cost_daily "
     "GROUP BY ALL ORDER BY cost_usd DESC LIMIT 6"
 )
+_EVIDENCE = "SELECT id, sql FROM alerts WHERE state = 'firing'"
 _SHOWN_SQL = 1500
 _TRY = (
     "SELECT app, model, sum(calls) AS calls, sum(cost_usd) AS cost FROM cost_daily GROUP BY ALL ORDER BY cost DESC",
@@ -50,9 +53,18 @@ def _demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Only one JSON object, at the end.")] = False,
     leave: Annotated[bool, typer.Option("--exit", help="Delete the temporary folder at the end.")] = False,
+    here: Annotated[
+        bool,
+        typer.Option(
+            "--here", help="Send the traffic to the Kafka of the settings, whose stages run; its invented calls stay."
+        ),
+    ] = False,
     _no_web: Annotated[bool, typer.Option("--no-web", hidden=True, help="For scripts; nothing is served.")] = False,
 ) -> None:
     """Broker, stages, traffic with three incidents, alerts on the screen, a summary; fails if any other alert comes."""
+    if here:
+        _demo_here(context, seed, as_json=as_json)
+        return
     began = time.monotonic()
     settings = _alone(keep)
     home, kept = settings.home, keep is not None or not leave
@@ -75,6 +87,25 @@ def _demo(
         if not kept:
             shutil.rmtree(home, ignore_errors=True)
     if report["problems"] or not report["verified"]:
+        sys.exit(1)
+
+
+def _demo_here(context: typer.Context, seed: int, *, as_json: bool) -> None:
+    """Show the alerts that running stages raise on the demo's traffic; exit code 1 where an incident has none."""
+    running = get(context)
+    screen = Console(stderr=as_json, highlight=False)
+    outcome = here_demo.play(
+        wiring.kafka(running.settings, running.bootstrap_servers),
+        seed=seed,
+        say=lambda text: screen.print(escape(text)),
+        on_alert=lambda alert: screen.print(_panel(alert)),
+    )
+    for line in here_demo.judged(outcome):
+        screen.print(escape(line))
+    if as_json:
+        found = [{"state": a.state, "detector": a.detector, "series": a.series, "id": a.id} for a in outcome.alerts]
+        print_json({"sent": outcome.sent, "alerts": found, "missing": [i.kind for i in outcome.missing]})
+    if outcome.missing:
         sys.exit(1)
 
 
@@ -113,8 +144,10 @@ def _report(settings: Settings, outcome: Outcome) -> dict[str, Any]:
     try:
         cost = lake.query(_COST).to_pylist()
         total = lake.query("SELECT count(*) AS calls, sum(cost_usd) AS cost_usd FROM calls").to_pylist()[0]
+        landed = {row["id"]: row["sql"] for row in lake.query(_EVIDENCE).to_pylist()}
         evidence = [
-            {"id": a.id, "state": a.state, "sql": a.evidence.sql, "observed": a.observed}
+            # from the lake: SQL with a vector reaches no channel
+            {"id": a.id, "state": a.state, "sql": landed.get(a.id) or a.evidence.sql, "observed": a.observed}
             for a in outcome.alerts
             if a.state == "firing"
         ]
@@ -131,12 +164,16 @@ def _report(settings: Settings, outcome: Outcome) -> dict[str, Any]:
         "cost_usd": str(total["cost_usd"]),
         "cost_by_model": [{k: str(v) for k, v in row.items()} for row in cost],
         "evidence": evidence,
+        "quality_report": str(outcome.weekly.report or ""),
+        "golden_cases": outcome.weekly.cases,
+        "golden_case": {k: outcome.weekly.case.get(k) for k in ("app", "feature", "reasons", "call_id", "input_text")},
+        "gate": outcome.weekly.verdicts,
         "verified": checked.ok,
     }
 
 
 def _summary(screen: Console, report: dict[str, Any], home: Path, *, kept: bool) -> None:
-    screen.rule("what came of it")
+    screen.rule("summary")
     screen.print(
         f"{report['calls']:,} calls landed exactly once, {report['cost_usd']} USD; verify: {report['verified']}"
     )
@@ -153,9 +190,24 @@ def _summary(screen: Console, report: dict[str, Any], home: Path, *, kept: bool)
         # the one of drift carries vectors: pages of numbers
         shown = alert["sql"] if len(alert["sql"]) <= _SHOWN_SQL else f"see `tailrace alerts show {alert['id']}`"
         screen.print(escape(f"  observed {alert['observed']:.6g}: {shown}"), soft_wrap=True)
+    _weekly(screen, report, kept=kept)
     where = home if kept else "DIR"
     screen.print("look further:" if kept else "look further: `tailrace demo --keep DIR`, then")
     for query in _TRY:
         screen.print(escape(f'  tailrace --home {where} sql "{query}"'), soft_wrap=True)
     if kept:
         screen.print(escape(f"  tailrace --home {home} alerts list; everything is in {home}"), soft_wrap=True)
+
+
+def _weekly(screen: Console, report: dict[str, Any], *, kept: bool) -> None:
+    screen.print("the weekly loop, over this hour:")
+    if kept:
+        screen.print(escape(f"  quality report: {report['quality_report']}"), soft_wrap=True)
+    case = report["golden_case"]
+    if case.get("app"):
+        text = " ".join(str(case["input_text"] or "").split())[:70]
+        reasons = ", ".join(map(str, case["reasons"] or ()))
+        screen.print(escape(f"  golden set: {report['golden_cases']} cases; one of {case['app']} ({reasons}): {text}"))
+    for name, verdict in report["gate"].items():
+        colour = {"pass": "green", "regress": "red"}.get(verdict, "yellow")
+        screen.print(f"  gate: candidate {escape(name)}: [{colour}]{escape(verdict)}[/{colour}]")

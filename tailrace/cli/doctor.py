@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from tailrace.cli.context import get, print_json
-from tailrace.doctor import examine
+from tailrace.cli.shown import shown
+from tailrace.doctor import Hop, examine
+
+_INDENT = " " * 19
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,8 +37,26 @@ def _doctor(
         if as_json:
             print_json(asdict(hop))
         else:
-            typer.echo(f"{'ok    ' if hop.ok else 'FAILED'}  {hop.name:10} {hop.detail}")
-            if not hop.ok and hop.remedy:
-                typer.echo(f"        {hop.remedy}")
+            for line in lines(hop, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
+                typer.echo(line)
     if failed:
         sys.exit(1)
+
+
+def lines(hop: Hop, width: int | None) -> Iterator[str]:
+    """Yield the lines of a hop, wrapped between words at ``width``; not wrapped where it is None, as in a pipe."""
+    head = f"{'ok    ' if hop.ok else 'FAILED'}  {hop.name:10} "
+    for part in hop.detail.split("\n"):
+        yield from _wrapped(part, width, head, _INDENT)
+        head = _INDENT
+    if not hop.ok and hop.remedy:
+        yield from _wrapped(hop.remedy, width, " " * 8, " " * 8)
+
+
+def _wrapped(text: str, width: int | None, head: str, indent: str) -> list[str]:
+    clean = shown(text)
+    if width is None:
+        return [head + clean]
+    return textwrap.wrap(
+        clean, max(width, 40), initial_indent=head, subsequent_indent=indent, break_on_hyphens=False
+    ) or [head.rstrip()]

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tailrace import landed, replay, wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.publish import Published, in_real_time, keyed, publish
+from tailrace.publish import Old, Published, in_real_time, keyed, publish
 from tailrace.stages import wall
 
 STDIN = Path("-")
@@ -34,11 +34,18 @@ def _emit(
         bool, typer.Option("--wait", help="Wait until they have landed; print what became of each.")
     ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 60,
+    history: Annotated[
+        bool,
+        typer.Option("--history", help="Their times are true, however old: each counts on the day of its `ts`."),
+    ] = False,
 ) -> None:
-    """Send events as they stand."""
+    """Send events as they are."""
     here = get(context)
+    old = Old(wall())
     lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer) if file == STDIN else replay.read_json_lines(file)
-    sent = _send(here, keyed(line for line in lines if line), None)
+    sent = _send(here, keyed(old.counted(line for line in lines if line)), None, history=history)
+    if old.events and not history:
+        typer.echo(f"tailrace: {old}", err=True)
     if not wait:
         typer.echo(f"{len(sent.positions)} events acknowledged")
         _told(sent)
@@ -77,7 +84,7 @@ def _replay(
     """Play a file of events or of traffic, at any speed."""
     here = get(context)
     timed = _traffic(file, texts, seed, limit, speed) if replay.is_traffic(file) else _events(file, keep_times, limit)
-    sent = _send(here, in_real_time(timed, speed), limit)
+    sent = _send(here, in_real_time(timed, speed), limit, history=True)
     typer.echo(f"{len(sent.positions)} events acknowledged")
     _told(sent)
 
@@ -104,7 +111,7 @@ def _events(file: Path, keep: bool, limit: int | None) -> Iterator[tuple[int, by
         yield (time_us or first) - first, key, replay.rebased(line, shift) if shift else line
 
 
-def _send(here: Context, values: Iterator[tuple[bytes, bytes]], total: int | None) -> Published:
+def _send(here: Context, values: Iterator[tuple[bytes, bytes]], total: int | None, *, history: bool) -> Published:
     columns = (
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -113,7 +120,7 @@ def _send(here: Context, values: Iterator[tuple[bytes, bytes]], total: int | Non
     with Progress(*columns, TimeElapsedColumn(), disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("sending", total=total)
         config = wiring.kafka(here.settings, here.bootstrap_servers)
-        return publish(config, values, progress=lambda n: bar.update(task, completed=n))
+        return publish(config, values, history=history, progress=lambda n: bar.update(task, completed=n))
 
 
 def _tail(

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Callable, Mapping
-from enum import StrEnum
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import typer
 
-from jobs.golden import PRODUCTION, openai, promptfoo, refresh
+from jobs.golden import PRODUCTION, imported, refresh
+from jobs.golden.bring_in import bring_in
+from jobs.golden.difference import difference, facts
 from schemas.errors import SettingsError
 from tailrace import audit, wiring
 from tailrace import golden as sets
-from tailrace.cli.context import Context, get
+from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.rows import json_line, json_lines, shown
+from tailrace.cli.rows import json_lines, shown
+from tailrace.files import check_new_file, new_file, refused
+from tailrace.golden_files import Part, Target, exported
 from tailrace.stages import wall
 from warehouse.readonly import ReadOnlyLake
 
@@ -38,42 +38,30 @@ SELECT set_name, version, parent, cases, added, kept, dropped, candidates, near_
 FROM golden_versions ORDER BY set_name, version
 """
 _CASES = """
-SELECT * FROM golden_cases WHERE set_name = $1 AND version = $2 AND input_text IS NOT NULL ORDER BY case_id
+SELECT c.*, r.verdict AS review, r.actor AS reviewed_by, r.expected AS review_expected
+FROM golden_cases AS c
+LEFT JOIN golden_verdicts AS r ON r.case_id = c.case_id
+WHERE c.set_name = $1 AND c.version = $2 AND c.input_text IS NOT NULL AND r.verdict IS DISTINCT FROM 'rejected'
+ORDER BY c.case_id
 """
 _SHOWN = """
-SELECT c.*, r.verdict AS review, r.note AS review_note
+SELECT c.*, r.verdict AS review, r.note AS review_note, r.expected AS review_expected
 FROM golden_cases AS c
 LEFT JOIN golden_verdicts AS r ON r.case_id = c.case_id
 WHERE c.set_name = $1 AND c.version = $2 ORDER BY c.stratum, c.case_id
 """
+_VERSION = "SELECT * FROM golden_cases WHERE set_name = $1 AND version = $2 ORDER BY case_id"
 _SHORT = 100
 """Characters of a text on a terminal."""
-_KNOWN = "SELECT * FROM golden_cases WHERE case_id = $1 ORDER BY input_text IS NULL, version DESC LIMIT 1"
-_REJECTED = "SELECT case_id FROM golden_rejected WHERE case_id = $1"
-
-
-class Target(StrEnum):
-    """Who reads an export."""
-
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-    PROMPTFOO = "promptfoo"
-    OPENAI = "openai"
-
-
-def _plain(case: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(case)
-
-
-_SHAPES: Mapping[Target, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    Target.JSONL: _plain,
-    Target.PROMPTFOO: promptfoo,
-    Target.OPENAI: openai,
-}
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
+    """Add the commands of this file, ``golden review`` and ``golden labels``."""
+    from tailrace.cli.golden_labels import write_labels
+    from tailrace.cli.golden_review import review
+
+    golden.command("review")(review)
+    golden.command("labels")(write_labels)
     app.add_typer(golden, name="golden")
 
 
@@ -91,15 +79,19 @@ def _refresh(
     Cases of the version before stay, but for rejected ones and for some that give room. Where nothing changed no
     version is written. Doing it twice is harmless.
     """
+    from jobs.evals.scorers import Embedding
+
     here = get(context)
-    report = refresh(
-        wiring.lake(here.settings),
-        now=wall,
-        settings=wiring.golden(here.settings, days=days, size=size),
-        set_name=sets.set_name(name),
-        owner=audit.actor(),
-        dry_run=dry_run,
-    )
+    with closing(Embedding(wiring.embed(here.settings))) as embedding:
+        report = refresh(
+            wiring.lake(here.settings),
+            now=wall,
+            settings=wiring.golden(here.settings, days=days, size=size),
+            set_name=sets.set_name(name),
+            owner=audit.actor(),
+            dry_run=dry_run,
+            vectors=embedding.vectors,
+        )
     typer.echo(report.to_json() if as_json else shown(report.text()))
 
 
@@ -111,6 +103,8 @@ def _versions(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json_lines(rows), nl=False)
         return
+    if not rows.num_rows:
+        typer.echo("no golden set has a version yet: `tailrace golden refresh` makes one out of what failed")
     for row in rows.to_pylist():
         said = (
             f"{row['set_name']} {row['version']}  {row['cases']} cases: {row['added']} new, {row['kept']} kept, "
@@ -123,10 +117,10 @@ def _versions(context: typer.Context, as_json: AsJson = False) -> None:
 
 @golden.command("show")
 def _show(context: typer.Context, name: SetName = PRODUCTION, version: Version = None, as_json: AsJson = False) -> None:
-    """Show the cases of a set, and what was said of them."""
+    """Show the cases of a set, and their verdicts."""
     here = get(context)
     with open_lake(here) as lake:
-        rows = _read(here, lake, _SHOWN, name, version)
+        rows = sets.with_reviews(read_cases(here, lake, _SHOWN, name, version))
     if as_json:
         typer.echo(json_lines(rows), nl=False)
         return
@@ -145,37 +139,56 @@ def _short(text: str) -> str:
     return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
 
 
-@golden.command("review")
-def _review(
+@golden.command("diff")
+def _diff(
     context: typer.Context,
-    case_id: Annotated[str, typer.Argument(help="Of `tailrace golden show`.")],
-    accept: Annotated[bool, typer.Option("--accept", help="It stays, or comes back, whatever else comes.")] = False,
-    reject: Annotated[bool, typer.Option("--reject", help="It leaves; what says nearly the same stays out.")] = False,
-    expected: Annotated[str | None, typer.Option(help="What the answer should be; '' withdraws it.")] = None,
-    note: Annotated[str | None, typer.Option(help="Why, in words.")] = None,
+    old: Annotated[int, typer.Argument(min=1, help="Version.")],
+    new: Annotated[int, typer.Argument(min=1, help="Another one.")],
+    name: SetName = PRODUCTION,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
 ) -> None:
-    """Say what you think of a case; the next refresh goes by it. The newest word counts.
-
-    The texts of a rejected case are removed from all versions then: it cannot be accepted any more.
-    """
-    if accept == reject:
-        told = "both --accept and --reject were given" if accept else "neither --accept nor --reject was given"
-        raise SettingsError("golden review", f"case {case_id[:80]}: {told}", "give one of them")
-    if expected is not None and reject:
-        raise SettingsError("--expected", "a rejected case leaves the set", "leave it out, or --accept the case")
+    """Show what changed from version OLD of a set to version NEW: cases that came, left, or are another one now."""
     here = get(context)
     with open_lake(here) as lake:
-        found = lake.query(_KNOWN, [case_id]).to_pylist()
-        gone = found[0]["input_text"] is None if found else lake.query(_REJECTED, [case_id]).num_rows > 0
-    if accept and gone:
-        raise sets.GoldenCaseGoneError(case_id)
-    if not found:
-        raise sets.NoGoldenCaseError(case_id, wiring.lake(here.settings).name)
-    kafka = wiring.kafka(here.settings, here.bootstrap_servers)
-    verdict: sets.Verdict = "accepted" if accept else "rejected"
-    expected = expected if expected is None or expected.strip() else ""
-    sets.review(kafka, found[0], verdict, actor=audit.actor(), now=wall(), expected=expected, note=note)
-    typer.echo(shown(f"{case_id} {verdict}; the next refresh goes by it"))
+        sides = [read_cases(here, lake, _VERSION, name, version).to_pylist() for version in (old, new)]
+    found = facts(difference(*sides))
+    if as_json:
+        print_json({"set_name": name, "from": old, "to": new, **found})
+        return
+    typer.echo(
+        f"{len(found['added'])} added, {len(found['removed'])} removed, {len(found['changed'])} changed, "
+        f"{found['same']} the same"
+    )
+    for sign, key in (("+", "added"), ("-", "removed")):
+        for case in found[key]:
+            typer.echo(f"{sign} {shown(case['case_id'])}  {_short(case['asked'])}")
+    for case in found["changed"]:
+        typer.echo(shown(f"~ {case['case_id']}  {', '.join(case['what'])}"))
+
+
+@golden.command("import")
+def _import(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="JSON lines, CSV, or a promptfoo configuration (YAML).")],
+    name: Annotated[str, typer.Option("--set", help="Name of the golden set; not the one that the job refreshes.")],
+) -> None:
+    """Add the cases of an existing test set to a golden set of its own, as its next version.
+
+    A case that the set has already is not added again, so that an import may be repeated. Texts are redacted.
+    """
+    here = get(context)
+    if sets.set_name(name) == PRODUCTION:
+        problem = f"{PRODUCTION} is made out of failures, and a refresh would drop imported cases"
+        raise SettingsError("--set", problem, "name another set")
+    with refused("read", file):
+        text = file.read_bytes().decode("utf-8-sig", "replace")
+    found = imported.read(text, file.name, set_name=name)
+    done = bring_in(wiring.lake(here.settings), found.cases, set_name=name, owner=audit.actor(), now=wall)
+    typer.echo(
+        shown(f"golden set {name}, version {done.version}: {done.added} cases added, {done.known} were there already")
+    )
+    for kind, count in found.left_out.items():
+        typer.echo(shown(f"left out: {count} assertions of type {kind}, which golden cases do not have"), err=True)
 
 
 @golden.command("export")
@@ -185,23 +198,27 @@ def _export(
     out: Annotated[Path, typer.Option(help="File to write; must not exist.")],
     name: SetName = PRODUCTION,
     version: Version = None,
+    part: Annotated[
+        Part, typer.Option("--split", help="Only this part: dev, heldout, or shadow (unreviewed).")
+    ] = Part.ALL,
 ) -> None:
-    """Write the cases of a set into a new file that only you can read."""
+    """Write the cases of a set into a new file that only you can read.
+
+    Reviews count at once: what they expect is in the file, what they rejected is not. No refresh is needed. The forms
+    chat and preferences are for fine-tuning: they hold answers that a person wanted, and no case that is held out.
+    """
+    check_new_file(out)
     here = get(context)
     with open_lake(here) as lake:
-        rows = _read(here, lake, _CASES, name, version)
-    if target is Target.PARQUET:
-        buffer = io.BytesIO()
-        pq.write_table(rows, buffer, compression="zstd")
-        content = buffer.getvalue()
-    else:
-        content = "".join(json_line(_SHAPES[target](case)) + "\n" for case in rows.to_pylist()).encode()
-    _write_new(out, content)
+        rows = sets.with_reviews(read_cases(here, lake, _CASES, name, version))
     found = rows["version"][0].as_py() if rows.num_rows else version
-    typer.echo(shown(f"{rows.num_rows} cases of golden set {name}, version {found}, written to {out}"))
+    count, content = exported(target, part, rows)
+    with new_file(out) as file:
+        file.write(content)
+    typer.echo(shown(f"{count} cases of golden set {name}, version {found}, written to {out}"))
 
 
-def _read(here: Context, lake: ReadOnlyLake, sql: str, name: str, version: int | None) -> pa.Table:
+def read_cases(here: Context, lake: ReadOnlyLake, sql: str, name: str, version: int | None) -> pa.Table:
     """Ask for the cases of a version; the newest where ``version`` is None.
 
     Raises:
@@ -211,20 +228,3 @@ def _read(here: Context, lake: ReadOnlyLake, sql: str, name: str, version: int |
     if not newest:
         raise sets.NoGoldenSetError(name, version, wiring.lake(here.settings).name)
     return lake.query(sql, [name, newest[0]["version"]])
-
-
-def _write_new(out: Path, content: bytes) -> None:
-    """Write ``out``, which must not exist: what people wrote stands in it."""
-    try:
-        with open(out, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            try:
-                file.write(content)
-                file.flush()
-            except OSError:
-                out.unlink()
-                raise
-    except FileExistsError:
-        raise SettingsError("--out", f"{out} exists", "name a new file") from None
-    except OSError as error:
-        problem = f"cannot write {out}: {error.strerror}"
-        raise SettingsError("--out", problem, "name a file in a folder of yours, with space on its disk") from None

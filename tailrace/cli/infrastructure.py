@@ -35,10 +35,21 @@ def add_to(app: typer.Typer) -> None:
 
 @topics.command("create")
 def _create(context: typer.Context) -> None:
-    """Make every topic that is missing; change none that exists."""
+    """Make every topic that is missing; change settings of the others that a promise rests on.
+
+    Prints the topics it made and the settings it changed. What it may not change goes to stderr with the command that
+    does; exit code 1 where records would be lost.
+    """
+    from pipelines.kafka import Action
+
     here = get(context)
-    for name in wiring.make_topics(here.settings, here.bootstrap_servers):
+    created, findings = wiring.make_topics(here.settings, here.bootstrap_servers)
+    for name in created:
         typer.echo(name)
+    for finding in findings:
+        typer.echo(finding, err=finding.action is not Action.REPAIR)
+    if any(finding.action is Action.REFUSE for finding in findings):
+        raise typer.Exit(1)
 
 
 @topics.command("adopt")
@@ -76,7 +87,8 @@ def _adopt(
 @kafka.command("start")
 def _start(context: typer.Context) -> None:
     """Run the broker in the foreground until SIGTERM."""
-    broker.serve(get(context).settings.home)
+    settings = get(context).settings
+    broker.serve(settings.home, heap_mb=settings.kafka.heap_mb, java_home=settings.kafka.java)
 
 
 @kafka.command("stop")
@@ -88,6 +100,6 @@ def _stop(context: typer.Context) -> None:
 @kafka.command("fetch")
 def _fetch(context: typer.Context, quiet: Annotated[bool, typer.Option(help="Print nothing.")] = False) -> None:
     """Download and check the broker's jars, so that the first start does not wait."""
-    broker.ensure_jars(broker.default_cache())
+    broker.ensure_jars(broker.default_cache(get(context).settings.home))
     if not quiet:
         typer.echo("jars present and checked")

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
-from types import FrameType
 from typing import Annotated, Protocol
 
 import typer
 
 from jobs.duplicates import DuplicatesReport, duplicates
+from jobs.evals.job import week_before
 from jobs.golden import GoldenReport, refresh
 from jobs.maintain import MaintainReport, maintain
 from jobs.prices import PricesReport, prices
-from jobs.schedule import COMPACT, DUPLICATES, GOLDEN, JOBS, MAINTAIN, PRICES
+from jobs.schedule import COMPACT, DATA_QUALITY, DUPLICATES, EVALS, GOLDEN, JOBS, MAINTAIN, PRICES
 from schemas import faults
 from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.stages import die_with_parent, wall
+from tailrace.processes import end_with
+from tailrace.signals import on_stop_signals
+from tailrace.stages import wall
 
 job = typer.Typer(no_args_is_help=True, help="Batch jobs.")
 Stop = Callable[[], bool]
@@ -62,17 +63,11 @@ def _run(
 ) -> None:
     """Run one job now, while everything else goes on. Exit 1 where it found something wrong."""
     if parent:
-        die_with_parent(parent)
+        end_with(parent)
     if name not in RUNS:
         raise typer.BadParameter(f"no job is called {name}; there are: {', '.join(RUNS)}")
     here = get(context)
-    stop = threading.Event()
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        stop.set()  # between two slices the lake is whole
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    stop = on_stop_signals()  # heeded between two slices: there the lake is whole
     faults.point("job.before_run")
     report, text = RUNS[name](here, stop.is_set)
     typer.echo(report.to_json() if as_json else text)
@@ -104,7 +99,7 @@ def _duplicates(here: Context, stop: Stop) -> tuple[DuplicatesReport, str]:
 
 def _prices(here: Context, stop: Stop) -> tuple[PricesReport, str]:
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
-    report = prices(wiring.lake(here.settings), kafka, here.settings.prices, now=wall, stop=stop)
+    report = prices(wiring.lake(here.settings), kafka, here.settings.price_rules, now=wall, stop=stop)
     did = report.repriced
     text = (
         f"ok in {did.took_s:.1f} s{'' if did.done else ', stopped early'}: book {report.book}"
@@ -115,7 +110,30 @@ def _prices(here: Context, stop: Stop) -> tuple[PricesReport, str]:
 
 
 def _golden(here: Context, stop: Stop) -> tuple[GoldenReport, str]:
-    report = refresh(wiring.lake(here.settings), now=wall, settings=wiring.golden(here.settings), stop=stop)
+    from jobs.evals.scorers import Embedding
+
+    with closing(Embedding(wiring.embed(here.settings))) as embedding:
+        report = refresh(
+            wiring.lake(here.settings),
+            now=wall,
+            settings=wiring.golden(here.settings),
+            stop=stop,
+            vectors=embedding.vectors,
+        )
+    return report, report.text()
+
+
+def _evals(here: Context, stop: Stop) -> tuple[Report, str]:
+    from tailrace.quality import weekly
+
+    report = weekly(here, week_before(wall()), stop=stop)
+    return report, report.text()
+
+
+def _data_quality(here: Context, stop: Stop) -> tuple[Report, str]:
+    from tailrace.data_quality import judge
+
+    report = judge(here, None, stop=stop)
     return report, report.text()
 
 
@@ -125,5 +143,7 @@ RUNS: Mapping[str, Callable[[Context, Stop], tuple[Report, str]]] = {
     DUPLICATES.name: _duplicates,
     PRICES.name: _prices,
     GOLDEN.name: _golden,
+    EVALS.name: _evals,
+    DATA_QUALITY.name: _data_quality,
 }
 """Every job of the timetable: from what the call was told and ``stop`` to its report, and the same in words."""

@@ -3,62 +3,88 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from tailrace import up as supervisor
-from tailrace.cli.context import get, masked, print_json
-from tailrace.stages import STAGES, Stage, die_with_parent, run_stage
+from tailrace.cli.context import get, print_json
+from tailrace.cli.status import lines
+from tailrace.processes import end_with
+from tailrace.stages import STAGES, Stage, run_stage
 from tailrace.status import status
+
+
+class StageName(StrEnum):
+    """The stages, as choices of an option."""
+
+    LAND = "land"
+    METER = "meter"
+    DETECT = "detect"
+    DRIFT = "drift"
+    NOTIFY = "notify"
+    SCHEDULE = "schedule"
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command("up")(_up)
     app.command("status")(_status)
-    app.command("settings")(_settings)
     for stage in STAGES:
         app.command(stage.name, help=f"One stage: {stage.doc}.")(_stage_command(stage))
 
 
-def _stage_command(stage: Stage) -> Callable[[typer.Context, bool], None]:
-    def command(context: typer.Context, supervised: Annotated[bool, typer.Option(hidden=True)] = False) -> None:
-        if supervised:
-            die_with_parent()
+def _stage_command(stage: Stage) -> Callable[[typer.Context, int], None]:
+    def command(context: typer.Context, parent: Annotated[int, typer.Option(hidden=True)] = 0) -> None:
+        if parent:
+            end_with(parent)
         here = get(context)
         settings = here.settings
         if not settings.kafka.bootstrap_servers:
             os.environ["TAILRACE_KAFKA__BOOTSTRAP_SERVERS"] = here.bootstrap_servers
             settings = type(here)(settings.home, "INFO").settings
         run_stage(stage, settings)
+        if parent:
+            _end_at_once()
 
     return command
+
+
+def _end_at_once() -> None:
+    """Exit without the interpreter's own teardown: a stage has closed all it had, and freeing it takes seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _up(
     context: typer.Context,
     no_web: Annotated[bool, typer.Option("--no-web", help="Without metrics and pages.")] = False,
+    only: Annotated[
+        list[StageName] | None, typer.Option(help="Only this stage, on a Kafka that the others share; repeatable.")
+    ] = None,
+    echo: Annotated[
+        bool, typer.Option("--echo", help="Copy the logs of the stages to stdout, for a container's log.")
+    ] = False,
 ) -> None:
-    """Run everything on this machine: broker (unless Kafka is given), topics, every stage; restart what dies."""
-    supervisor.up(get(context).settings, announce=partial(print, flush=True), web=not no_web)
-
-
-def _settings(context: typer.Context) -> None:
-    """Print every setting as it holds, from file, environment and defaults; secrets as ***."""
-    print_json(masked(get(context).settings))
+    """Run everything on this machine: broker (unless Kafka is given), topics, every stage; restart what ends."""
+    stages = tuple(stage for stage in STAGES if not only or StageName(stage.name) in only)
+    announce = partial(print, flush=True)
+    supervisor.up(get(context).settings, stages=stages, announce=announce, web=not no_web, echo=echo)
 
 
 def _status(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
-    wait: Annotated[float, typer.Option(help="Wait so many seconds for ready; exit 1 if it does not come.")] = 0,
+    wait: Annotated[float, typer.Option(help="Wait so many seconds for ready.")] = 0,
 ) -> None:
-    """What runs, where it is, how far behind it is."""
+    """What runs, where it is, how far behind it is, when it will be done. Exit 1 where it is not ready."""
     settings = get(context).settings
     deadline = time.monotonic() + wait
     found = status(settings)
@@ -68,10 +94,7 @@ def _status(
     if as_json:
         print_json(found)
     else:
-        typer.echo(f"{'ready' if found['ready'] else 'not ready'}  kafka {found['kafka']['bootstrap_servers']}")
-        for name, stage in found["stages"].items():
-            lag = "?" if stage["lag"] is None else stage["lag"]
-            error = f"  {stage['error']}" if stage["error"] else ""
-            typer.echo(f"  {name:8} {stage['state']:9} lag {lag}  restarts {stage['restarts']}{error}")
-    if wait and not found["ready"]:
+        for line in lines(found, width=shutil.get_terminal_size((80, 24)).columns):
+            typer.echo(line)
+    if not found["ready"]:
         sys.exit(1)

@@ -8,8 +8,7 @@ import typer
 
 from schemas.errors import SettingsError
 from tailrace.cli.context import get
-from tailrace.settings import user_key
-from tailrace_emitter.redact import pseudonym
+from tailrace.people import people
 
 user = typer.Typer(no_args_is_help=True, help="Pseudonyms of users.")
 
@@ -25,13 +24,18 @@ def _group() -> None:
 
 
 @user.command("id")
-def _id(context: typer.Context, name: Annotated[str, typer.Argument(help="As the app knows the user.")]) -> None:
-    """Print the pseudonym under which the emitters publish this user.
+def _id(context: typer.Context, name: Annotated[str, typer.Argument(help="As the app names the user.")]) -> None:
+    """Print the id under which this user lands.
 
-    A keyed HMAC; the key is TAILRACE_USER_KEY, or the content of TAILRACE_USER_KEY_FILE.
+    Users become a keyed HMAC: all of them under TAILRACE_USER_KEY or TAILRACE_USER_KEY_FILE; without a key of yours
+    those that look like a mail address, a phone number or a name, under the home's own.
     """
-    key = user_key(get(context).settings)
-    if key is None:
+    settings = get(context).settings
+    if settings.user_mode == "plain":
+        typer.echo(name)
+        return
+    rule = people(settings, make=False)
+    if rule is None:
         remedy = "set TAILRACE_USER_KEY or TAILRACE_USER_KEY_FILE to the key that the emitters use"
-        raise SettingsError("user_key", "not set", remedy)
-    typer.echo(pseudonym(name, key))
+        raise SettingsError("user_key", "not set, and this home has not made one yet", remedy)
+    typer.echo(rule.user(name))

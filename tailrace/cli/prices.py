@@ -22,7 +22,7 @@ from schemas.errors import SettingsError
 from schemas.topics import PRICES
 from tailrace import audit, wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.cli.rows import shown
+from tailrace.cli.shown import shown
 from tailrace.stages import wall
 from tailrace.times import day, moment
 from warehouse.adjust import Choice
@@ -90,6 +90,49 @@ def _show(
             typer.echo(f"    {name:15} {band[name]}")
 
 
+@prices.command("explain")
+def _explain(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="As calls name it, such as bedrock/us.anthropic.claude-sonnet-4-5.")],
+    provider: Annotated[
+        str | None, typer.Option(help="As calls name it; without it, it is derived from MODEL.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="When: 2h (ago), or a time. Without it: now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print how the price of MODEL is found: which list, which entry, by which spelling. Exit 1 where it is not."""
+    time = moment(at, wall()) if at else wall()
+    book = _books(get(context)).at(time)
+    deployed = book.deployed(provider, model)
+    override = book.override(provider, deployed, *book.moment(time))
+    found = book.explain(provider, deployed)
+    facts = {
+        "book": book.version,
+        "at": _text(time),
+        "model": model,
+        "provider": provider,
+        "deployed": deployed if deployed != model else None,
+        "override": override,
+        "list": found.provider if found else None,
+        "entry": found.entry["id"] if found else None,
+        "spelling": found.name if found else None,
+        "how": found.how if found else None,
+    }
+    if not as_json and deployed != model:
+        typer.echo(shown(f"{model}: the setting azure_deployments names its model, {deployed}"))
+        model = deployed
+    if as_json:
+        print_json(facts)
+    elif override is not None:
+        typer.echo(shown(f"{model}: the setting prices[{override}] holds, before every list"))
+    elif found:
+        typer.echo(shown(f"{model}: entry {facts['entry']} of {facts['list']}, found as {found.name}; {found.how}"))
+    else:
+        typer.echo(shown(f"{model}: no list of book {book.version} has it; calls land unpriced"), err=True)
+    if override is None and found is None:
+        sys.exit(1)
+
+
 @prices.command("publish")
 def _publish(context: typer.Context, as_json: AsJson = False) -> None:
     """Publish the book that the installed prices and the settings give, where it differs from the last one.
@@ -98,7 +141,7 @@ def _publish(context: typer.Context, as_json: AsJson = False) -> None:
     """
     here = get(context)
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
-    book = default_book(here.settings.prices)
+    book = default_book(here.settings.price_rules)
     if published(kafka)[-1:] and published(kafka)[-1].version == book.version:
         said: dict[str, Any] = {"version": book.version, "published": False, "effective_from": None}
     else:
@@ -144,7 +187,7 @@ def _reprice(
     last = day(until) if until else datetime.fromtimestamp(wall() / 1e6, UTC).date()
     if last < first:
         raise SettingsError("--to", f"{last} is before {first}", "name the first day with --from")
-    book = [default_book(here.settings.prices), *published(kafka)][-1]
+    book = [default_book(here.settings.price_rules), *published(kafka)][-1]
     if not dry_run:
         days = f"{first}/{last}"
         said = {"version": book.version, "days": days, "app": app, "model": model, "undated": undated}
@@ -178,7 +221,7 @@ def _progress(span: timedelta, first: date) -> Iterator[Callable[[date, int], No
 
 def _books(here: Context) -> PriceBooks:
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
-    return PriceBooks([default_book(here.settings.prices), *published(kafka)])
+    return PriceBooks([default_book(here.settings.price_rules), *published(kafka)])
 
 
 def _told(rates: Rates) -> list[dict[str, Any]]:

@@ -1,24 +1,35 @@
-"""Rows as people read them: a table, CSV, JSON lines, Parquet. Every cell may be a stranger's text."""
+"""Rows as people and programs read them: CSV, JSON lines, Parquet, a table. Every cell may be a stranger's text.
+
+The rows go from DuckDB to the text in Arrow, batch by batch: Python looks only at cells that need it.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-import sys
 import unicodedata
-from decimal import Decimal
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import pyarrow.compute as pc
+
+from tailrace.cli.grid import table
+from tailrace.cli.shown import json_line, shown, shown_lines
+from warehouse.answer import Answer, answer_of
+
+__all__ = [
+    "Format",
+    "csv_bytes",
+    "json_bytes",
+    "json_line",
+    "json_lines",
+    "shown",
+    "shown_lines",
+    "table",
+    "to_csv",
+]
 
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet takes for the start of a formula, full-width forms included (OWASP, CSV injection)."""
@@ -27,6 +38,12 @@ _SEPARATES = re.compile(r"([;,\t|\r\n])")
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 """Categories of what a spreadsheet may skip in front of a formula: controls, formats (U+200B, U+FEFF), blanks."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+_MAY_RUN = r"(^|[;,\t|\r\n])[\pC\pZ]*[" + re.escape("".join(_FORMULA)) + r"]|^[\t\r\n]"
+"""Cells that ``_guarded`` has to look at, for RE2."""
+_NOT_JSON = r"NaN|Infinity"
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)')
+"""A string of JSON, or a number that JSON does not have."""
+_NOT_ASCII = re.compile(r"[^\n -~]")
 
 
 class Format(StrEnum):
@@ -35,58 +52,113 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    JSONL = "jsonl"
     PARQUET = "parquet"
 
 
-def print_rows(rows: pa.Table, as_format: Format, out: Path | None) -> None:
-    """Print ``rows``, or write them to ``out``. Parquet and JSON hold every value as it is.
+def json_bytes(answer: Answer, on_not_finite: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:
+    """Yield one JSON object a line, ASCII: no control character reaches a terminal.
 
-    CSV goes byte for byte into a file or a pipe; a terminal gets it without what a terminal would act on.
+    Args:
+        answer: its rows are read.
+        on_not_finite: called with the number of values of a batch that are NaN or infinite, and null in the JSON.
     """
-    if as_format is Format.PARQUET:
-        if out is None:
-            raise typer.BadParameter("parquet needs --out FILE")
-        pq.write_table(rows, out, compression="zstd")
-        return
-    if as_format is Format.TABLE and out is None:
-        table(rows)
-        return
-    text = to_csv(rows) if as_format is Format.CSV else json_lines(rows)
-    if out is not None:
-        out.write_bytes(text.encode())
-    elif sys.stdout.isatty():
-        typer.echo(shown_lines(text), nl=False)
-    else:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())  # typer.echo would take colours out of a pipe
-        sys.stdout.buffer.flush()
+    for lines in answer.json():
+        repaired, count = _finite(lines)
+        if count:
+            on_not_finite(count)
+        yield _ascii(_joined([repaired], "\n"))
+
+
+def csv_bytes(answer: Answer) -> Iterator[bytes]:
+    """Yield CSV for people: a text cell that a spreadsheet would run as a formula gets a leading apostrophe."""
+    lone = len(answer.names) == 1  # an empty line would be no row
+    yield _header(answer.names)
+    for batch in answer.cells(rfc3339=True):
+        columns = zip(batch.columns, answer.numeric, answer.nested, strict=True)
+        yield _joined([_quoted(_csv(column, *kind), lone=lone) for column, *kind in columns], "\r\n")
 
 
 def json_lines(rows: pa.Table) -> str:
-    """One JSON object a line, ASCII: no control character reaches a terminal."""
-    return "".join(json_line(row) + "\n" for row in rows.to_pylist())
-
-
-def json_line(value: Any) -> str:
-    """Encode ``value`` as one line of printable ASCII; DEL is ASCII that json leaves as it is."""
-    return json.dumps(value, default=str).replace("\x7f", "\\u007f")
+    """``json_bytes`` of a table."""
+    return b"".join(json_bytes(answer_of(rows))).decode("ascii")
 
 
 def to_csv(rows: pa.Table) -> str:
-    """CSV for people: a text cell that a spreadsheet would run as a formula gets a leading apostrophe."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow([_guarded(name) for name in rows.column_names])
-    for row in rows.to_pylist():
-        writer.writerow([_cell(value) for value in row.values()])
-    return out.getvalue()
+    """``csv_bytes`` of a table."""
+    return b"".join(csv_bytes(answer_of(rows))).decode()
 
 
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
+def _header(names: list[str]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line).writerow(map(_guarded, names))
+    return line.getvalue().encode()
+
+
+def _csv(column: pa.Array, numeric: bool, nested: bool) -> pa.Array:
+    if numeric:
+        return column
+    if nested:
+        column, _ = _finite(column)
     # a list or a struct is text as well by then, and a stranger's words stand in it
-    return value if isinstance(value, int | float | Decimal) else _guarded(str(value))
+    return _patched(column, _MAY_RUN, _guarded)
+
+
+def _finite(column: pa.Array) -> tuple[pa.Array, int]:
+    """Return JSON with null in place of NaN and infinity, and how many there were."""
+    count = 0
+
+    def null(match: re.Match[str]) -> str:
+        nonlocal count
+        if match[0].startswith('"'):
+            return match[0]
+        count += 1
+        return "null"
+
+    return _patched(column, _NOT_JSON, lambda text: _TOKEN.sub(null, text)), count
+
+
+def _patched(column: pa.Array, pattern: str, patch: Callable[[str], str]) -> pa.Array:
+    """Return ``column`` with ``patch`` of the cells that match ``pattern``; the others never become Python strings."""
+    mask = pc.fill_null(pc.match_substring_regex(column, pattern), False)
+    if not mask.true_count:
+        return column
+    patched = pa.array([patch(text) for text in column.filter(mask).to_pylist()], column.type)
+    return pc.replace_with_mask(column, mask, patched)
+
+
+def _quoted(column: pa.Array, *, lone: bool) -> pa.Array:
+    """Quote the cells that need it, by RFC 4180; NULL is empty."""
+    column = pc.fill_null(column, "")
+    needs = pc.match_substring_regex(column, '^$|[",\r\n]' if lone else '[",\r\n]')
+    if not needs.true_count:
+        return column
+    doubled = pc.replace_substring(column, '"', '""')
+    return pc.if_else(needs, pc.binary_join_element_wise('"', doubled, '"', ""), column)
+
+
+def _joined(columns: list[pa.Array], end: str) -> bytes:
+    """Return the rows as lines: the cells joined by commas, each line ended by ``end``."""
+    lines = pc.binary_join_element_wise(*columns, ",") if len(columns) > 1 else columns[0]
+    return _content(pc.binary_join_element_wise(lines, "", end))
+
+
+def _content(texts: pa.Array) -> bytes:
+    """Return all ``texts`` behind one another, as they lie in Arrow's buffer (https://arrow.apache.org/docs/format)."""
+    _, ends, data = texts.buffers()
+    end = memoryview(ends).cast("q" if pa.types.is_large_string(texts.type) else "i")
+    return bytes(data[end[texts.offset] : end[texts.offset + len(texts)]])
+
+
+def _ascii(text: bytes) -> bytes:
+    if text.isascii() and b"\x7f" not in text:
+        return text
+    return _NOT_ASCII.sub(_escaped, text.decode()).encode("ascii")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _guarded(text: str) -> str:
@@ -102,24 +174,3 @@ def _runs(part: str) -> bool:
     if _NUMBER.fullmatch(part.strip(" []")):  # of a list as well
         return False
     return next((c for c in part if unicodedata.category(c) not in _UNSEEN), "") in _FORMULA
-
-
-def table(rows: pa.Table) -> None:
-    """At most 1,000 rows for a terminal."""
-    grid = Table(*(escape(shown(name)) for name in rows.column_names))  # PIVOT makes names of values
-    for row in rows.slice(0, 1000).to_pylist():
-        grid.add_row(*(escape(shown(value)) for value in row.values()))
-    Console().print(grid)
-    if rows.num_rows > 1000:
-        typer.echo(f"... and {rows.num_rows - 1000} more rows; --format csv prints all", err=True)
-
-
-def shown(value: Any) -> str:
-    """One cell, or one line, without control, direction or invisible characters."""
-    text = "NULL" if value is None else str(value)
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-def shown_lines(value: Any) -> str:
-    """``shown`` for what has lines and tabs of its own, such as a message of DuckDB or CSV."""
-    return "".join(c if c in "\n\t" else shown(c) for c in str(value).replace("\r\n", "\n"))

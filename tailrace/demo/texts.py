@@ -22,6 +22,8 @@ class Topic:
         return rng.choice(self.questions).format(**slots), rng.choice(self.answers).format(**slots)
 
 
+REFUSAL = "I'm sorry, but I can't help with that request."
+
 BICYCLES = Topic(
     (
         "My {a} makes a grinding noise when I ride uphill, what should I check on the {b}?",

@@ -77,6 +77,8 @@ APPS = (
 TENANTS = ("acme", "globex", "initech", "umbrella", "hooli", "wayne")
 TRIGGER_SHARE = 0.012
 ERROR_SHARE = 0.006
+REFUSED_SHARE = {"support-bot": 0.03, "code-helper": 0.02, "doc-search": 0.12}
+"""App -> share of the answers that refuse; the weekly report of the demo shows them."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ def _call(
     cached = int(tokens_in * 0.4) if rng.random() < 0.5 else 0
     call["tokens"] = {"input": tokens_in, "output": 0 if status == "blocked" else tokens_out, "cache_read": cached}
     call["finish_reason"] = "stop"
+    answer = texts.REFUSAL if _refuses(call["id"], app.name) else answer
     if rng.random() < content_share:
         call["content"] = {
             "mode": "redacted",
@@ -238,6 +241,11 @@ def _call(
             "output": "" if status == "blocked" else answer,
         }
     return call
+
+
+def _refuses(call_id: str, app: str) -> bool:
+    """Whether the answer refuses; drawn from the id, so that the other draws of a seed stay as they are."""
+    return int(call_id[-6:], 16) / 0x1000000 < REFUSED_SHARE[app]
 
 
 def _check(rng: random.Random, name: str, active: Sequence[Incident]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pipelines.notify.channels import CHANNELS, Channel, Message, build
+from pipelines.notify.channels import CHANNELS, Channel, Message, Report, build
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.guard import Guard
 from pipelines.notify.spec import parse_channels
@@ -25,6 +25,7 @@ ALERT = Alert(
     observed=1.0, expected=0.0, score=1.0, unit="usd", evidence=Evidence("SELECT 1", (HOSTILE,)), title=HOSTILE,
     runbook=(HOSTILE,), links={HOSTILE: HOSTILE}, detected_at="2026-07-01T10:01:00Z",
 )  # fmt: skip
+SECRET = "whsec_Y2FuYXJ5LXRva2VuLXRoYXQtaXMtYS1zZWNyZXQ="
 MESSAGE = Message(ALERT, ALERT.to_json(), 1_760_000_000_000_000)
 
 
@@ -43,8 +44,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.bodies.append(self.rfile.read(int(self.headers["content-length"])))
         self.send_response(self.server.status)
-        self.send_header("content-length", "0")
+        self.send_header("content-length", "11")
         self.end_headers()
+        self.wfile.write(b'{"ok":true}')
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing on stderr."""
@@ -65,7 +67,9 @@ def url(channel: type[Channel], port: int) -> str:
 
 
 def made(channel: type[Channel], port: int, deadline_s: float = 5.0) -> Channel:
-    (spec,) = parse_channels([{"name": "it", "kind": channel.kind, "url": url(channel, port)}])
+    app = channel.kind == "slack_app"
+    entry = {"url": f"{url(channel, port)}#C1", "secret": SECRET} if app else {"url": url(channel, port)}
+    (spec,) = parse_channels([{"name": "it", "kind": channel.kind, **entry}])
     return build(spec, Poster(Guard.allowing(["127.0.0.1"]), deadline_s=deadline_s))
 
 
@@ -84,6 +88,17 @@ def test_a_message_full_of_hostile_text_arrives_once_for_one_send(channel: type[
         text = body.decode()
         assert "<!channel>" not in text
         assert "<@U1>" not in text
+
+
+@pytest.mark.parametrize("channel", CHANNELS, ids=lambda c: c.kind)
+def test_a_report_full_of_hostile_text_arrives_once_for_one_send(channel: type[Channel], stub: Stub) -> None:
+    report = Report("evals-1", HOSTILE, (HOSTILE, "groundedness fell by 7.6 points"), b'{"type":"evals"}', MESSAGE.at)
+    assert made(channel, stub.server_port).send_report(report).kind == "delivered"
+    (body,) = stub.bodies
+    text = body.decode()
+    assert ("7.6 points" in text) == (channel.kind != "webhook")
+    assert "<!channel>" not in text
+    assert "<@U1>" not in text
 
 
 @pytest.mark.parametrize("channel", CHANNELS, ids=lambda c: c.kind)
@@ -114,7 +129,7 @@ def test_nobody_there_is_tried_again(channel: type[Channel], caplog: pytest.LogC
 
 @pytest.mark.parametrize("channel", CHANNELS, ids=lambda c: c.kind)
 def test_a_url_of_another_world_is_refused_at_the_start_without_being_shown(channel: type[Channel]) -> None:
-    (spec,) = parse_channels([{"name": "it", "kind": channel.kind, "url": "file:///etc/canary"}])
+    (spec,) = parse_channels([{"name": "it", "kind": channel.kind, "url": "file:///etc/canary#C1", "secret": SECRET}])
     with pytest.raises(SettingsError) as caught:
         build(spec, Poster(Guard()))
     assert "canary" not in str(caught.value)

@@ -461,7 +461,13 @@ odd("an unknown key in a list item", call(tools=[{"name": "a"}, {"name": "b", "c
 odd("an unknown key with an empty name", raw(call(), '"":1'), extra='{"":1}')
 odd("an unknown key beside a null extra", call(new_field=3, extra=None), extra='{"new_field":3}')
 odd("a key of another event type", call(kind="thumbs"), extra='{"kind":"thumbs"}')
-odd("a key in capitals is another key", call(USER="u"), extra='{"USER":"u"}', user_id=None)
+odd(
+    "a key in capitals is another key",
+    call(USER="u"),
+    ["unknown_field:USER"],
+    extra='{"USER":"u"}',
+    user_id=None,
+)
 odd("unknown objects stay whole", call(new={"a": [1, {"b": None}]}), extra='{"new":{"a":[1,{"b":null}]}}')
 odd(
     "65 keys in extra",
@@ -485,6 +491,7 @@ odd("an unknown key over 8 KiB", call(new="x" * 9000), ["extra_cut"], extra="{}"
 odd(
     "OpenTelemetry's names on the top level",
     call(**{"gen_ai.request.model": "gpt-4o"}),
+    ["unknown_field:gen_ai.request.model"],
     extra='{"gen_ai.request.model":"gpt-4o"}',
 )
 odd("an unknown key in feedback", feedback(stars=5), extra='{"stars":5}')
@@ -671,6 +678,87 @@ odd("feedback thumbs down", feedback(score=-1), score=-1.0)
 odd("eval with a label only", without(evaluation(label="good"), "score"), label="good", score=None)
 odd("eval whose judge failed", without(evaluation(error="timeout"), "score"), error="timeout")
 odd("eval with score zero", evaluation(score=0), score=0.0)
+
+# --- fields under another name ------------------------------------------------------------------------------------
+odd(
+    "the lake's flat names",
+    call(input_tokens=420, output_tokens=97, cache_read_tokens=10, latency_ms=812.4, ttft_ms=120, user_id="u1")
+    | {"tenant_id": "t1", "error_type": "E", "prompt_name": "p", "temperature": 0.2},
+    input_tokens=420,
+    output_tokens=97,
+    cache_read_tokens=10,
+    latency_ms=812.4,
+    ttft_ms=120.0,
+    user_id="u1",
+    tenant_id="t1",
+    error_type="E",
+    prompt_name="p",
+    temperature=0.2,
+    extra=None,
+    cost_usd="0.002007500",
+)
+odd("a field's path as one key", call(**{"tokens.input": 8, "content.output": "ho"}), input_tokens=8, output_text="ho")
+odd(
+    "messages of a chat API at the top",
+    call(
+        messages=[{"role": "system", "content": "kind"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
+    ),
+    system_text="kind",
+    input_text="hi",
+    messages=[{"role": "user", "text": "hi"}],
+)
+odd("content.messages", call(content={"messages": [{"role": "user", "content": "hi"}]}), input_text="hi", extra=None)
+odd("turns with content", call(content={"input": [{"role": "user", "content": "hi"}]}), input_text="hi", extra=None)
+odd("input and output as texts at the top", call(input="hi", output="ho"), input_text="hi", output_text="ho")
+odd("an input that is no conversation", call(input={"q": 1}), ["unknown_field:input"], extra='{"input":{"q":1}}')
+odd("user_id in feedback", feedback(user_id="u1"), user_id="u1")
+odd("evaluator_kind in an eval", evaluation(evaluator_kind="llm"), evaluator_kind="llm")
+odd("an alias with a null", call(input_tokens=None), input_tokens=None, extra=None)
+odd(
+    "the field wins over its alias",
+    call(tokens={"input": 5}, input_tokens=8),
+    ["unknown_field:input_tokens"],
+    input_tokens=5,
+    extra='{"input_tokens":8}',
+)
+odd(
+    "an alias whose value does not fit stays in extra and takes no other along",
+    call(input_tokens="8", output_tokens=3, images=["a.png"], latency_ms=-1),
+    ["unknown_field:input_tokens", "unknown_field:images", "unknown_field:latency_ms"],
+    input_tokens=None,
+    output_tokens=3,
+    extra='{"input_tokens":"8","images":["a.png"],"latency_ms":-1}',
+)
+odd(
+    "seven aliases whose values do not fit",
+    call(
+        **dict.fromkeys(("input_tokens", "output_tokens", "latency_ms", "ttft_ms", "seed", "top_p", "max_tokens"), "x")
+    ),
+    ["unknown_field:input_tokens", "unknown_field:output_tokens", "unknown_field:latency_ms", "unknown_field:ttft_ms"],
+    input_tokens=None,
+)
+odd("a typing error", call(input_token=8), ["unknown_field:input_token"], extra='{"input_token":8}', input_tokens=None)
+odd("a typing error in tokens", call(tokens={"inptu": 8}), ["unknown_field:tokens.inptu"], extra='{"tokens.inptu":8}')
+odd(
+    "names of OpenAI, LiteLLM, Langfuse, OpenInference",
+    call(**{"prompt_tokens": 1, "response_cost": 2, "sessionId": "s", "llm.token_count.prompt": 3}),
+    [f"unknown_field:{n}" for n in ("prompt_tokens", "response_cost", "sessionId", "llm.token_count.prompt")],
+    input_tokens=None,
+)
+odd(
+    "nine typing errors, four flags",
+    call(**{f"input_token{c}": 1 for c in "abcdefghi"}),
+    [f"unknown_field:input_token{c}" for c in "abcd"],
+)
+odd("a hostile name", call(**{"input tokens\u202e'": 1}), ["unknown_field:input?tokens??"], input_tokens=None)
+odd("Langfuse's names in feedback", feedback(value=1), ["unknown_field:value"], extra='{"value":1}', score=None)
+odd(
+    "what an emitter names",
+    call(extra={"tailrace_unknown_fields": ["input_token", "mine", 5], "input_token": 8}),
+    ["unknown_field:input_token"],
+    extra='{"input_token":8}',
+)
+odd("what an emitter names, alone", call(extra={"tailrace_unknown_fields": "x"}), extra=None)
 
 if __name__ == "__main__":
     names = [case["name"] for case in CASES]

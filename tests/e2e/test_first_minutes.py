@@ -1,21 +1,21 @@
-"""The first ten minutes as a new user has them: a wheel in a fresh environment, five lines, the call in ``tail``."""
+"""The README's own commands as a new user copies them: a wheel in a fresh environment, an empty HOME, 80 columns."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO
 
 import pytest
+
+from tailrace.broker.jars import default_cache
 
 REPO = Path(__file__).parents[2]
 ANSWER = {
@@ -59,109 +59,109 @@ def provider() -> Iterator[str]:
 
 
 @pytest.fixture
-def app_python(tmp_path: Path) -> Path:
-    """The Python of a fresh environment with the emitter's wheel and the OpenAI SDK, and nothing of ours beside it."""
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "build",
-            "--quiet",
-            "--wheel",
-            "--no-isolation",
-            "--outdir",
-            tmp_path / "dist",
-            "emitter",
-        ],
-        cwd=REPO,
-        check=True,
-    )
+def checkout(tmp_path: Path) -> Path:
+    """A folder that looks like a fresh checkout after `make setup`; the first set-up itself fetches 3.7 GB."""
+    folder = tmp_path / "checkout"
+    (folder / "bin").mkdir(parents=True)
+    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent, target_is_directory=True)
+    build = f"{sys.executable} -m build --quiet --wheel --no-isolation --outdir '{folder}/dist' emitter"
+    make = folder / "bin" / "make"
+    make.write_text(f'#!/bin/sh\n[ "$1" = setup ] || {{ cd "{REPO}" && {build}; }}\n')
+    make.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def user(checkout: Path, provider: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a new user: an empty HOME, 80 columns, nothing of ours."""
     pins = tmp_path / "pins.txt"
-    lock = (REPO / "requirements.lock").read_text()
-    pins.write_text("\n".join(re.findall(r"^([a-z0-9._-]+==[^ \\;]+)", lock, flags=re.MULTILINE)))
-    environment = tmp_path / "app-env"
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    python = environment / "bin" / "python"
-    wheel = next((tmp_path / "dist").glob("*.whl"))
-    numpy_twice = "\n".join(line for line in pins.read_text().splitlines() if not line.startswith("numpy"))
-    pins.write_text(numpy_twice)
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", pins, wheel, "openai"],
-        check=True,
-    )
-    return python
+    lock = re.findall(r"^([a-z0-9._-]+==[^ \\;]+)", (REPO / "requirements.lock").read_text(), flags=re.MULTILINE)
+    pins.write_text("\n".join(line for line in lock if not line.startswith("numpy")))  # it is there twice
+    home = tmp_path / "empty"
+    home.mkdir()
+    return {
+        "PATH": f"{checkout / 'bin'}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "COLUMNS": "80",
+        "LANG": "C.UTF-8",
+        **{name: value for name, value in os.environ.items() if _OF_THE_NETWORK.match(name)},
+        "TAILRACE_CACHE": str(default_cache()),  # what `make setup` has fetched
+        "PIP_CONSTRAINT": str(pins),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "OPENAI_API_KEY": "sk-stub",
+        "OPENAI_BASE_URL": provider,
+        "TAILRACE_EXIT_S": "60",  # six stages run beside it
+    }
 
 
-def _tailrace(home: Path, *words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tailrace", "--home", str(home), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+_OF_THE_NETWORK = re.compile(r"(?i)PIP_|SSL_CERT|REQUESTS_CA_BUNDLE|https?_proxy|no_proxy")
 
 
-@contextlib.contextmanager
-def _tail(home: Path) -> Iterator[IO[str]]:
-    """What ``tail`` prints, of what landed since a while ago on: whichever of the two is faster, the call is in it."""
-    command = [sys.executable, "-m", "tailrace", "--home", str(home), "tail", "--json", "--since", "600"]
-    with subprocess.Popen([*command, "--seconds", "240"], stdout=subprocess.PIPE, text=True) as tail:
-        assert tail.stdout is not None
-        try:
-            yield tail.stdout
-        finally:
-            tail.kill()
+def _section(page: Path, heading: str) -> str:
+    text = page.read_text(encoding="utf-8")
+    return text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def _five_lines() -> str:
-    """The README's own lines: what it shows is what is tried."""
-    readme = (REPO / "README.md").read_text()
-    return next(
-        block for block in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL) if "tailrace_emitter" in block
-    )
+def _blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def _examples(file: Path) -> None:
+    """The five events of docs/events.md, and one of a user whose id is a mail address."""
+    page = (REPO / "docs" / "events.md").read_text(encoding="utf-8")
+    now = {"ts": time.time_ns() // 1_000_000}  # the page's own day is past, and its clock would be distrusted
+    events = [json.loads(block) | now for block in _blocks(page, "json")]
+    mine = {**events[0], "id": "0199f3a4-0000-7000-8000-000000000006", "user": MAIL, "app": "mail"}
+    file.write_text("".join(json.dumps(event) + "\n" for event in [*events, mine]))
 
 
 @pytest.mark.required
-@pytest.mark.timeout(600)
-def test_a_new_user_sees_the_first_call_land(tmp_path: Path, app_python: Path, provider: str) -> None:
-    home = tmp_path / "home"
-    up = subprocess.Popen(
-        [sys.executable, "-m", "tailrace", "--home", str(home), "up", "--no-web"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+@pytest.mark.timeout(900)
+def test_the_readme_from_top_to_bottom_as_a_new_user_copies_it(checkout: Path, user: dict[str, str]) -> None:
+    section = _section(REPO / "README.md", "Record your first call")
+    start, prepare, look = _blocks(section, "sh")
+    first, by_hand = _blocks(section, "python")
+    targets = re.findall(r"^make (\w+)", start, flags=re.MULTILINE)
+    assert set(targets) <= set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(), flags=re.MULTILINE))
+    (checkout / "app.py").write_text(first)
+    (checkout / "by_hand.py").write_text(by_hand)
+    _examples(checkout / "examples.jsonl")
+    script = "\n".join(
+        [
+            "set -e; trap 'kill %1 2>/dev/null; wait' EXIT",
+            f"{start}{prepare}{look}",
+            "app-env/bin/python by_hand.py",
+            "echo ==next; .venv/bin/tailrace emit examples.jsonl --wait --timeout 120",
+            f"echo ==next; .venv/bin/tailrace user id {MAIL}",
+            f"echo ==next; {_SQL}",
+            "echo ==next; .venv/bin/tailrace verify >&2",
+            "trap - EXIT; kill %1; wait %1; echo stopped $?; .venv/bin/tailrace status --json || true",
+        ]
     )
-    try:
-        ready = _tailrace(home, "status", "--json", "--wait", "180", timeout=240)
-        assert ready.returncode == 0, ready.stdout + ready.stderr
-        assert up.stdout is not None
-        assert up.stdout.readline().strip() == f"export $(cat {home / 'env'})"
-        exported = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
-        script = tmp_path / "elsewhere" / "app.py"
-        script.parent.mkdir()
-        script.write_text(_five_lines())
-        environment = {"PATH": os.environ["PATH"], **exported, "OPENAI_API_KEY": "sk-stub", "OPENAI_BASE_URL": provider}
-        environment["TAILRACE_EXIT_S"] = "60"  # six stages are starting beside it
-        ran = subprocess.run(
-            [app_python, script], cwd=script.parent, env=environment, capture_output=True, text=True, check=False
-        )
-        assert (ran.returncode, ran.stderr) == (0, "")
-        with _tail(home) as shown:
-            row = json.loads(shown.readline())
-        assert (row["table"], row["model"], row["input_tokens"], row["output_tokens"]) == (
-            "raw_calls",
-            "gpt-4o-mini",
-            11,
-            3,
-        )
-        assert row["cost_usd"] == "0.000003450"  # 11 x 0.15 + 3 x 0.60 USD a million tokens
-        examined = _tailrace(home, "doctor", "--json")
-        hops = [json.loads(line) for line in examined.stdout.splitlines()]
-        assert examined.returncode == 0, examined.stdout + examined.stderr
-        assert [hop["name"] for hop in hops] == ["stages", "published", "landed", "priced", "queryable"]
-        assert _tailrace(home, "verify").returncode == 0
-    finally:
-        up.send_signal(signal.SIGTERM)
-        code = up.wait(90)
-        if up.stdout:
-            up.stdout.close()
-    assert code == 0
-    stopped = json.loads(_tailrace(home, "status", "--json").stdout)
-    assert stopped["ready"] is False
-    assert {stage["state"] for stage in stopped["stages"].values()} == {"stopped"}
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=checkout, env=user, capture_output=True, text=True, timeout=840, check=False
+    )
+    log = (checkout / "tailrace.log").read_text() if (checkout / "tailrace.log").exists() else ""
+    assert done.returncode == 0, done.stdout + done.stderr + log[-2000:]
+    readme, emitted, pseudonym, rows, end = done.stdout.split("==next\n")
+    assert all(len(line) <= 80 for line in readme.splitlines() if "─" in line or "│" in line), readme
+    assert "FAILED" not in readme
+    assert "no unknown field" in readme
+    landed = [json.loads(line) for line in emitted.splitlines()]
+    assert [(row["table"], row["flags"]) for row in landed] == [("raw_calls", None)] * 5 + [
+        ("raw_calls", ["pseudonymised"])
+    ]
+    calls = [json.loads(row) for row in rows.splitlines()]
+    assert {"app": "app", "input_tokens": 11, "cost_usd": 0.00000345, "user_id": None} in calls
+    assert {"app": "mail", "input_tokens": 420, "cost_usd": 0.00202, "user_id": pseudonym.strip()} in calls
+    assert pseudonym.startswith("u_")
+    assert [row["input_tokens"] for row in calls if row["app"] == "by_hand"] == [8]
+    stopped, _, status = end.partition("\n")
+    assert stopped == "stopped 0"
+    assert {stage["state"] for stage in json.loads(status)["stages"].values()} == {"stopped"}
+    assert "set -a; . " in log
+    assert ".tailrace/user.key" in log
+
+
+_SQL = ".venv/bin/tailrace sql --format json 'SELECT app, input_tokens, cost_usd, user_id FROM calls ORDER BY app'"
+MAIL = "bob@example.org"

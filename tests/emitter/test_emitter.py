@@ -252,6 +252,19 @@ def test_spans_time_the_call_and_take_tokens_output_and_errors(kept: Any) -> Non
     assert bad["error"] == {"type": "ZeroDivisionError", "message": "division by zero"}
 
 
+def test_a_wrong_name_is_logged_once_counted_and_sent(kept: Any, caplog: pytest.LogCaptureFixture) -> None:
+    emitter, events = kept
+    with caplog.at_level("WARNING", "tailrace_emitter"):
+        for number in range(3):
+            emitter.call("m", input_token=number)
+        sent = events()
+    assert sorted(event["extra"]["input_token"] for event in sent) == [0, 1, 2]
+    assert [record.getMessage() for record in caplog.records] == [
+        "tailrace: unknown field input_token: did you mean tokens.input?"
+    ]
+    assert emitter.stats()["unknown_fields"] == 3
+
+
 def test_observed_functions_of_every_kind_are_recorded_and_unchanged(kept: Any) -> None:
     emitter, events = kept
 

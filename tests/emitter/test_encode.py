@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tailrace_emitter import event as ev
 from tailrace_emitter import limits
+from tailrace_emitter.emitter import Emitter
 from tailrace_emitter.encode import InvalidError, Policy, encode
 from tailrace_emitter.fields import FLAT
 from tailrace_emitter.ids import new_id
@@ -267,3 +268,16 @@ def test_any_fields_at_all_make_an_event_that_keeps_its_declaration(fields: dict
     assert event.app
     assert event.model
     assert not any(key.startswith("_") for key in json.loads(message.value).get("extra", {}))
+
+
+def test_a_call_that_may_be_seen_twice_keeps_the_id_that_its_adapter_gives() -> None:
+    class Kept(Emitter):
+        def _put(self, kind: str, fields: dict[str, Any], lazy: Any = None) -> str:
+            fields = lazy(fields) if lazy else fields
+            return str(json.loads(self._encode(kind, other, 0, fields, True).value)["id"])
+
+    own, other = new_id(), new_id()
+    emitter = Kept("test", sigterm=False)
+    emitter._prepare()
+    assert emitter.record({"model": "m"}, lambda given: {**given}, event_id=own) == own
+    assert emitter.record({"model": "m"}, lambda given: {**given}) == other

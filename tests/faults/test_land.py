@@ -7,6 +7,9 @@ import pytest
 from fault_harness.process import killer
 from fault_harness.scene import Scene
 
+from pipelines.kafka import TransactionalProducer
+from schemas.topics import EVENTS
+
 KILL_POINTS = {
     1: "land.after_poll:kill:3",
     2: "land.after_insert:kill:3",
@@ -47,6 +50,29 @@ def test_row_02_a_lander_killed_after_the_insert_leaves_an_orphan_and_lands_once
 @pytest.mark.row(4)
 def test_row_04_a_lander_killed_after_its_commit_goes_on_from_the_lake(scene: Scene) -> None:
     assert killed_at(scene, KILL_POINTS[4]) == 0
+
+
+@pytest.mark.parametrize("fault", [pytest.param(KILL_POINTS[n], marks=pytest.mark.row(n)) for n in (2, 4)])
+def test_positions_without_a_record_land_once_wherever_the_lander_is_killed(scene: Scene, fault: str) -> None:
+    app = TransactionalProducer(scene.kafka, "an-app")
+    land = scene.start("land", fault=fault)
+    land.says("land_assigned")
+    for n in range(200):
+        if not land.alive:
+            break
+        scene.traffic.good(20)
+        scene.traffic.flush()
+        app.begin()
+        app.send(EVENTS, b"aborted, and never seen", partition=n % 2)
+        app.flush()
+        app.abort()
+    scene.killed(land, 5)
+    scene.land_until_settled().terminate()
+    app.close()
+    assert scene.lake.rows("no_record_ranges", "1"), "the aborted records are nowhere"
+    assert not scene.lake.rows("dead", "1")
+    assert not scene.lake.rows("gaps", "1")
+    scene.check(kills=1)
 
 
 @pytest.mark.row(3)

@@ -113,6 +113,7 @@ def test_a_meter_that_comes_back_reads_on_in_every_partition_without_pausing_one
         feed.books(),
         stop=threading.Event(),
         alive=lambda: None,
+        now=lambda: time.time_ns() // 1000,
     )
     read: dict[int, list[int]] = {0: [], 1: []}
     until = time.monotonic() + 30

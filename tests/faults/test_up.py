@@ -51,8 +51,11 @@ def test_row_10_11_and_39_the_supervisor_restarts_what_stands_still_and_leaves_n
     up.process.kill()
     up.process.wait()
     wait_until(lambda: gone(pids), 20, "no child outlives the supervisor")
+    left = up.status()["stages"]["land"]
+    assert (left["state"], "with its supervisor" in str(left["error"])) == ("stopped", True), left
     up.again()
     up.ready()
+    assert "ended without a word" in Home(up.home).log_file("land").read_text(), "its log says so as well"
     scene.traffic.good(200)
     scene.settle(90)
     # 10: everything is told to end, while calls come

@@ -360,7 +360,7 @@ def test_bad_input_is_told_with_its_place_and_a_remedy(home: Home, command: Tail
         ((*reviewing, "--accept"), "no Tailrace runs in .*: start one"),
         (
             ("export", "--format", "jsonl", "--out", str(tmp_path / "no" / "x")),
-            "No such file or directory; name a file",
+            "its folder does not exist; name one whose folder exists",
         ),
         (("export", "--format", "jsonl", "--out", str(tmp_path)), "exists; name a new file"),
     ):

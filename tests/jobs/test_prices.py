@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,8 +19,8 @@ import pytest
 
 from jobs import prices as job
 from jobs.prices import reprice
-from pipelines.decode import PriceBook, PriceBooks, default_book, price
-from schemas.records import Move
+from pipelines.decode import PriceBook, PriceBooks, Seen, decode, default_book, price
+from schemas.records import Move, Records
 from schemas.tables import LATE_DUPLICATES, PRICES, RAW_CALLS
 from warehouse import adjust, claims
 from warehouse.adjust import Adjuster, Choice, RepricingLostError, RepricingRunsError
@@ -314,3 +315,100 @@ def test_killed_anywhere_every_call_is_priced_once(config: LakeConfig, land: Lan
     assert done == {"before_commit": 0, "before_commit:kill:2": 2048, "after_commit": 2048}.get(point, 4096)
     assert reprice(config, KNOWN, ALL, now=now).priced == 5000 - done
     assert known(config) == {"usd": reference(rows, RULE), "n": 5000}
+
+
+def events(*calls: dict[str, Any]) -> Records:
+    """Events of a model that is not in the book, as they stand in the topic."""
+    fixed = {"v": 1, "type": "call", "ts": NOW // 1000, "app": "bot", "model": "inhouse-7b"}
+    values = [
+        json.dumps({**fixed, "id": f"00000000-0000-4000-8000-{i:012d}", **call}).encode()
+        for i, call in enumerate(calls)
+    ]
+    count = len(values)
+    offsets = list(range(count))
+    return Records(EVENTS, [0] * count, offsets, [NOW] * count, [None] * count, values, [()] * count, {0: (0, count)})
+
+
+KINDS: list[tuple[str, dict[str, Any], str, str | None, str]] = [
+    # kind, event, status as landed, cost after, status after
+    (
+        "a gateway without a price reports 0",
+        {"tokens": {"input": 120_000, "output": 4000}, "cost_reported": 0.0},
+        "unpriced",
+        "0.42",
+        "repriced",
+    ),
+    ("nothing is reported", {"tokens": {}, "output": "Hi."}, "unpriced", None, "unpriced"),
+    ("0 and 0 beside an answer", {"tokens": {"input": 0, "output": 0}, "output": "Hi."}, "unpriced", None, "unpriced"),
+    (
+        "a unit and tokens",
+        {"tokens": {"input": 1000, "output": 100}, "units": [{"unit": "web_searches", "quantity": 3}]},
+        "unpriced",
+        "0.0345",
+        "repriced",
+    ),
+    (
+        "an hour's cache write",
+        {"tokens": {"input": 1000, "output": 0, "cache_write": 1000, "cache_write_1h": 1000}},
+        "unpriced",
+        "0.006",
+        "repriced",
+    ),
+    ("a reported cost", {"tokens": {"input": 1000}, "cost_reported": 0.5}, "reported", "0.5", "reported"),
+]
+WHOLE: dict[str, object] = {
+    "model": "inhouse-7b",
+    "input_usd_per_mtok": "3",
+    "output_usd_per_mtok": "15",
+    "cache_write_usd_per_mtok": "3.75",
+    "cache_write_1h_usd_per_mtok": "6",
+    "units": {"web_searches": "0.01"},
+}
+PART = {name: price for name, price in WHOLE.items() if name != "units"}
+
+
+def landed_events(config: LakeConfig, records: Records, book: PriceBook) -> None:
+    """Land events as land does, the book beside them."""
+    seen = Seen()
+    seen.start(0, 0)
+    tables = decode(records, PriceBooks([book]), seen, epoch=0, landed_at=NOW).tables()
+    said = {
+        "version": book.version,
+        "effective_from": datetime(1970, 1, 1, tzinfo=UTC),
+        "book": book.to_json().decode(),
+        "_landed_at": datetime(2026, 11, 1, tzinfo=UTC),
+    }
+    with Lake.open(config, now=now) as lake:
+        lake.ensure_partitions(EVENTS, "topic-1", {0: 0})
+        lake.append(tables, [Move(EVENTS, 0, *records.positions[0])])
+        lake.insert({"prices": pa.Table.from_pylist([said], schema=PRICES.schema)})
+
+
+def costs(config: LakeConfig) -> list[tuple[Decimal | None, str]]:
+    rows = known(config, "SELECT cost_usd, cost_status FROM calls ORDER BY id")
+    return [(row["cost_usd"], row["cost_status"]) for row in rows]
+
+
+def test_every_kind_of_unknown_cost_comes_to_its_right_cost_once_there_is_a_price(config: LakeConfig) -> None:
+    landed_events(config, events(*(event for _, event, *_ in KINDS)), UNKNOWN)
+    assert [status for _, status in costs(config)] == [status for _, _, status, *_ in KINDS]
+    reprice(config, default_book([WHOLE]), ALL, now=now)
+    expected = [(None if cost is None else Decimal(cost), status) for *_, cost, status in KINDS]
+    assert costs(config) == expected
+    assert reprice(config, default_book([WHOLE]), ALL, now=now).priced == 0, "a second run finds nothing"
+
+
+def test_a_part_that_had_no_price_is_added_to_a_partly_priced_call(config: LakeConfig) -> None:
+    """Its tokens had a price, its searches had none."""
+    part, whole = default_book([PART]), default_book([WHOLE])
+    landed_events(config, events(KINDS[3][1]), part)
+    (before,) = [known(config, "SELECT cost_usd, cost_status FROM calls")]
+    assert (before["cost_usd"], before["cost_status"]) == (Decimal("0.0045"), "partly_priced")
+    report = reprice(config, whole, ALL, now=now)
+    assert (report.priced, report.delta_usd) == (1, Decimal("0.03"))
+    after = known(config, "SELECT cost_usd, cost_status, cost_landed_usd FROM calls")
+    assert after == {
+        "cost_usd": Decimal("0.0345"),
+        "cost_status": "repriced",
+        "cost_landed_usd": Decimal("0.0045"),
+    }

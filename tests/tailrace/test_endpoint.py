@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from schemas.errors import SettingsError
-from tailrace.endpoint import AddressTakenError, Endpoint, check, serving
+from tailrace.endpoint import NEXT_PORTS, AddressTakenError, Endpoint, check, serving
 from tailrace.settings import WebSettings
 
 TOKEN = "a-token-of-this-test"
@@ -48,7 +48,7 @@ def test_loopback_is_served_without_a_token(on_loopback):
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert ask(on_loopback, "/healthz")[:2] == (200, b'{"healthy": true, "stages": {"land": "running"}}')
-    assert ask(on_loopback, "/")[0] == 404
+    assert ask(on_loopback, "/nothing")[0] == 404
     assert ask(on_loopback, method="HEAD")[:2] == (200, b"")
     assert ask(on_loopback, method="POST")[0] == 501
 
@@ -120,3 +120,30 @@ def test_a_taken_port_is_named():
         taken = WebSettings(port=urlsplit(url).port)
         with pytest.raises(AddressTakenError, match="--no-web"), serving(endpoint(), taken):
             pass
+
+
+def test_the_default_port_is_fixed_and_the_next_free_one_is_used_where_it_is_taken(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        first = probe.getsockname()[1]
+        monkeypatch.setattr("tailrace.endpoint.DEFAULT_PORT", first)
+        with serving(endpoint(), WebSettings()) as url:
+            assert first < urlsplit(url).port <= first + NEXT_PORTS
+
+
+def test_where_all_of_those_ports_are_taken_they_are_named(monkeypatch):
+    monkeypatch.setattr("tailrace.endpoint.NEXT_PORTS", 0)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        monkeypatch.setattr("tailrace.endpoint.DEFAULT_PORT", probe.getsockname()[1])
+        with pytest.raises(AddressTakenError, match=str(probe.getsockname()[1])), serving(endpoint(), WebSettings()):
+            pass
+
+
+def test_the_front_page_lists_what_there_is_for_people_and_for_browsers(on_loopback):
+    status, body, headers = ask(on_loopback, "/")
+    assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert b"/metrics" in body
+    assert b"/healthz" in body
+    status, body, headers = ask(on_loopback, "/", Accept="text/html,application/xhtml+xml")
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b'<a href="/metrics">' in body
+    assert b'<a href="/metrics">' in ask(on_loopback, "/nothing", Accept="text/html")[1]

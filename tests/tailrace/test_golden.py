@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -45,7 +51,7 @@ class Shop:
     def __init__(self, kafka: KafkaConfig, lake: LakeConfig) -> None:
         self.kafka, self.lake = kafka, lake
 
-    def tailrace(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def command(self, *words: str) -> tuple[list[str], dict[str, str]]:
         env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_")},
             "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
@@ -53,7 +59,10 @@ class Shop:
             "TAILRACE_LAKE__CATALOG": self.lake.catalog,
             "TAILRACE_LAKE__DATA_PATH": self.lake.data_path,
         }
-        command = [sys.executable, "-m", "tailrace", "--home", str(Path(self.lake.catalog).parent), *words]
+        return [sys.executable, "-m", "tailrace", "--home", str(Path(self.lake.catalog).parent), *words], env
+
+    def tailrace(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command, env = self.command(*words)
         done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == code, done.stderr
         return done
@@ -85,7 +94,7 @@ def shop(broker, prefix, tmp_path):
         thread.join(30)
 
 
-def test_a_review_reaches_the_lake_and_the_next_refresh_goes_by_it(shop):
+def test_a_review_reaches_the_lake_and_the_next_refresh_goes_by_it(shop, tmp_path):
     producer = Producer(shop.kafka)
     for number in range(3):
         producer.send(EVENTS, event(number))
@@ -118,5 +127,72 @@ def test_a_review_reaches_the_lake_and_the_next_refresh_goes_by_it(shop):
     assert {(case["expected"], case["review"], case["review_note"]) for case in shown if case["review"]} == {
         (None, "accepted", None)
     }
+    sheet = tmp_path / "open.csv"
+    assert "1 open cases" in shop.tailrace("golden", "review", "--to", str(sheet)).stdout
+    assert ids[2] in sheet.read_text(encoding="utf-8-sig")
+    sheet.write_text(f"case_id,expected,verdict\n{ids[2]},because,accept\n")
+    assert "1 accepted, 0 rejected, 0 still open" in shop.tailrace("golden", "review", "--from", str(sheet)).stdout
+    again = shop.tailrace("golden", "review", "--from", str(sheet), code=2)
+    assert f"open.csv, line 2: '{ids[2]}' is no open case" in again.stderr
     refused = shop.tailrace("golden", "review", ids[1], "--accept", code=2)
     assert f"golden case {ids[1]} cannot come back: a review rejected it, and the refresh after that" in refused.stderr
+
+
+def test_an_export_sees_a_review_at_once_and_many_are_reviewed_on_a_terminal(shop, tmp_path):
+    producer = Producer(shop.kafka)
+    for number in range(4):
+        producer.send(EVENTS, event(number))
+    producer.flush(15)
+    producer.close()
+    shop.until("SELECT id FROM calls", 4)
+    shop.tailrace("golden", "refresh")
+    ids = [json.loads(line)["case_id"] for line in shop.tailrace("golden", "show", "--json").stdout.splitlines()]
+    shop.tailrace("golden", "review", ids[0], "--accept", "--expected", "try again")
+    shop.tailrace("golden", "review", ids[1], "--reject")
+    shop.tailrace("golden", "export", "--format", "promptfoo", "--out", str(tmp_path / "first.jsonl"))
+    tests = {t["metadata"]["case_id"]: t for t in map(json.loads, (tmp_path / "first.jsonl").read_text().splitlines())}
+    assert set(tests) == set(ids) - {ids[1]}
+    assert tests[ids[0]]["assert"][0] == {"type": "similar", "value": "try again", "threshold": 0.8}
+    assert tests[ids[0]]["metadata"]["expected_from"] == "review"
+
+    refused = shop.tailrace("golden", "review", code=2)
+    assert "which needs a terminal" in refused.stderr
+    first = press(shop, "aq")
+    assert "1 of 2" in first
+    assert "1 accepted, 0 rejected, 1 still open" in first
+    second = press(shop, "r")
+    assert "1 of 1" in second
+    assert "0 accepted, 1 rejected, 0 still open" in second
+    shop.tailrace("golden", "export", "--format", "jsonl", "--out", str(tmp_path / "second.jsonl"))
+    left = [json.loads(line)["case_id"] for line in (tmp_path / "second.jsonl").read_text().splitlines()]
+    assert set(left) == {ids[0], ids[2]}
+
+
+def press(shop: Shop, keys: str) -> str:
+    """Run ``golden review`` on a terminal of 80 columns, press a key for each screen; return all that it printed."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command, env = shop.command("golden", "review")
+    process = subprocess.Popen(command, cwd=REPO, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    printed, pressed = "", 0
+    with contextlib.suppress(OSError):  # the terminal ends with the command
+        while select.select([ours], [], [], 60)[0] and (chunk := os.read(ours, 65536)):
+            printed += chunk.decode(errors="replace")
+            if pressed < len(keys) and printed.count("q quit") > pressed:
+                while termios.tcgetattr(ours)[3] & termios.ICANON:  # what is typed before it reads keys is dropped
+                    time.sleep(0.01)
+                os.write(ours, keys[pressed].encode())
+                pressed += 1
+    os.close(ours)
+    assert process.wait(60) == 0, printed
+    return printed
+
+
+def test_a_lake_without_a_golden_set_says_so_and_how_to_make_one(tmp_path):
+    home = tmp_path / "home"
+    Lake.open(LakeConfig(str(home / "lake" / "catalog.sqlite"), str(home / "lake" / "data")), now=lambda: 0).close()
+    env = {key: value for key, value in os.environ.items() if not key.startswith("TAILRACE_")}
+    command = [sys.executable, "-m", "tailrace", "golden", "versions", "--home", str(home)]
+    done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("no golden set has a version yet: `tailrace golden refresh`")

@@ -7,7 +7,6 @@ import pytest
 
 from tailrace import home as module
 from tailrace.home import Heartbeat, Home
-from tailrace.up import write_env
 
 
 def test_a_stage_that_still_imports_is_heard_until_it_speaks_itself(tmp_path):
@@ -60,13 +59,3 @@ def test_a_full_disk_silences_no_beat_and_stops_nobody(tmp_path):
     assert Home(tmp_path).read_run("land") == {"pid": 1, "at": 1}
     assert Home(tmp_path).beaten("land") > before
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["land.json"]
-
-
-def test_the_line_for_apps_is_written_into_a_home_that_is_not_there_yet(tmp_path):
-    write_env(Home(tmp_path / "new"), "kafka-1:9092", "p.")
-    said = (tmp_path / "new" / "env").read_text().split()
-    assert said == [
-        "TAILRACE_BOOTSTRAP_SERVERS=kafka-1:9092",
-        f"TAILRACE_HOME={tmp_path / 'new'}",
-        "TAILRACE_TOPIC_PREFIX=p.",
-    ]

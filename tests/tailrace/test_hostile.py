@@ -332,6 +332,26 @@ def test_alerts_as_json_are_printable_ascii_and_the_same_alerts(lake, command):
     assert sorted(map(json.dumps, map(json.loads, lines))) == sorted(map(json.dumps, kept))
 
 
+def test_pages_of_alerts_and_calls_reach_the_terminal_without_controls(lake, command):
+    escape = "contains(title, chr(27)) OR contains(title, chr(8238))"
+    ids = rows(lake, f"SELECT id FROM alerts WHERE {escape}").column(0).to_pylist()
+    calls = (
+        rows(lake, "SELECT id::VARCHAR FROM raw_calls WHERE contains(output_text, '[31mred') LIMIT 1")
+        .column(0)
+        .to_pylist()
+    )
+    assert (len(ids), len(calls)) == (2, 1)
+    pages = [("alerts", "list", "--limit", "1000"), *(("alerts", "show", i) for i in ids), ("call", calls[0])]
+    for words_ in pages:
+        code, got = command.on_a_terminal(*words_)
+        assert code == 0, got
+        assert "red" in got or "gnp.exe" in got
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", got)  # colours of ours: the hostile ones lost their escape
+        assert "\ufffd[31mred" in plain or "[31mred" in plain or "gnp.exe" in plain
+        assert not any(c in plain.replace("\r\n", "\n") for c in CONTROLS), repr(plain)
+        assert "\x1b[31m" not in got
+
+
 def test_csv_is_cleaned_for_a_terminal_and_exact_in_a_pipe_and_a_file(lake, command, tmp_path):
     sql = "SELECT title FROM alerts ORDER BY title"
     exact = to_csv(rows(lake, sql)).encode()

@@ -1,11 +1,18 @@
 """``user id`` names a person as the emitters do: the real command, the emitter's own function."""
 
 import os
+import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from schemas.errors import SettingsError
+from tailrace import wiring
+from tailrace.people import key_file, people
+from tailrace.settings import Settings
+from tailrace_emitter.people import People
 from tailrace_emitter.redact import pseudonym
 
 ALICE = "alice@example.org"
@@ -46,3 +53,39 @@ def test_a_file_that_is_not_there_is_named(user_id, tmp_path):
     done = user_id(TAILRACE_USER_KEY_FILE=str(tmp_path / "lost"))
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{tmp_path / 'lost'}: No such file or directory" in done.stderr
+
+
+def test_the_home_makes_one_key_that_only_its_owner_reads_and_keeps_it(user_id, tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    assert people(settings, make=False) is None
+    with ThreadPoolExecutor(8) as pool:
+        made = {rule.key for rule in pool.map(lambda _: people(settings), range(8)) if rule}
+    assert len(made) == 1
+    assert stat.S_IMODE(key_file(settings).stat().st_mode) == 0o600
+    assert [path.name for path in settings.home.iterdir()] == ["user.key"]
+    assert people(settings) == People(made.pop())
+    assert user_id().stdout == pseudonym(ALICE, key_file(settings).read_text().strip()) + "\n"
+    assert user_id(TAILRACE_USER_MODE="plain").stdout == ALICE + "\n"
+
+
+def test_a_key_that_was_set_goes_first_and_mode_plain_asks_for_none(tmp_path, monkeypatch):
+    settings = Settings(home=tmp_path)
+    assert people(Settings(home=tmp_path, user_mode="plain")) is None
+    monkeypatch.setenv("TAILRACE_USER_KEY", "k")
+    assert people(settings) == People("k", every=True)
+    assert not key_file(settings).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", None], ids=["empty", "not UTF-8", "a folder"])
+def test_a_key_of_the_home_that_cannot_be_read_stops_land_with_its_path(tmp_path, content):
+    path = tmp_path / "user.key"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(SettingsError, match=str(path)):
+        wiring.land(Settings(home=tmp_path))
+
+
+def test_land_and_meter_replace_ids_by_the_same_rule(tmp_path):
+    settings = Settings(home=tmp_path)
+    land = wiring.land(settings).rules.people
+    assert land is not None
+    assert land == wiring.people(settings)

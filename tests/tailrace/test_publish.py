@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from pipelines.kafka import Admin, KafkaConfig
-from schemas.topics import EVENTS, TOPICS
+from pipelines.kafka import Admin, KafkaConfig, Source
+from schemas.topics import EVENTS, HISTORY_HEADER, TOPICS
 from tailrace.dead import from_lines
 from tailrace.publish import keyed, publish
 
@@ -76,3 +77,35 @@ def test_emit_sends_a_deeply_nested_line_like_any_other_bad_one(broker, prefix, 
     command = [sys.executable, "-m", "tailrace", "emit", str(file)]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (ran.returncode, "2 events acknowledged" in ran.stdout) == (0, True), ran.stdout + ran.stderr
+
+
+OLD = '{"v":1,"type":"call","id":"%s","ts":"2020-05-05T10:00:00Z","app":"a","model":"gpt-4o","tokens":{"input":1}}'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "marked", "warned"),
+    [(["emit"], False, True), (["emit", "--history"], True, False), (["replay", "--speed", "0"], True, False)],
+    ids=["emit", "emit --history", "replay"],
+)
+def test_history_is_marked_and_old_events_without_the_mark_are_pointed_out(
+    broker, prefix, tmp_path, arguments, marked, warned
+):
+    kafka = KafkaConfig(broker.bootstrap, prefix)
+    Admin(kafka).create_topics(TOPICS, partitions=1)
+    (tmp_path / "old.jsonl").write_text("".join(OLD % uuid.uuid4() + "\n" for _ in range(3)))
+    environment = {
+        **os.environ,
+        "TAILRACE_HOME": str(tmp_path / "home"),
+        "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "TAILRACE_KAFKA__PREFIX": kafka.prefix,
+    }
+    command = [sys.executable, "-m", "tailrace", *arguments, str(tmp_path / "old.jsonl")]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert ("3 events are more than 7 days old, the oldest" in ran.stderr) is warned
+    source = Source(kafka, [EVENTS])
+    source.assign({(EVENTS, 0): 0})
+    headers = []
+    while len(headers) < 3:
+        headers += [each for records in source.poll() for each in records.headers]
+    source.close()
+    assert [HISTORY_HEADER in each for each in headers] == [marked] * 3

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from tailrace.times import NotATimeError, day, moment, span
+from tailrace.times import NotATimeError, day, distance, moment, span
 
 NOW = 1_795_244_400_000_000  # 2026-11-21T07:00:00Z
 
@@ -35,3 +35,11 @@ def test_a_time_is_no_span_and_a_span_no_day():
     for read, text in ((span, "2026-11-21"), (day, "7d")):
         with pytest.raises(NotATimeError):
             read(text)
+
+
+def test_a_distance_is_given_in_the_largest_unit_that_it_holds_twice():
+    assert distance(89 * 86_400_000_000 + 5) == "89 days"
+    assert distance(-3 * 3_600_000_000) == "3 hours"
+    assert distance(86_400_000_000) == "24 hours"
+    assert distance(119_000_000) == "119 seconds"
+    assert distance(130_000_000_000_000_000) == "1,504,629 days"

@@ -122,6 +122,7 @@ def test_a_stage_that_stands_still_is_restarted_seen_and_keeps_the_dead_man_sile
         assert before['tailrace_stage_up{stage="notify"}'] == 1
         assert before['tailrace_stage_restarts_total{stage="notify"}'] == 0
         assert before['tailrace_stage_lag_records{stage="notify"}'] == 0
+        assert before['tailrace_stage_behind_seconds{stage="notify"}'] == 0
         assert before['tailrace_stage_resident_memory_bytes{stage="notify"}'] > 10e6
         assert before["tailrace_deadman_called"] >= 1
 

@@ -75,7 +75,14 @@ def test_a_home_of_an_earlier_release_is_opened_and_goes_on(packed: Path, tmp_pa
         assert sent.returncode == 0, sent.stdout + sent.stderr
         assert json.loads(sent.stdout)["cost_usd"] == "0.000150000"
         assert _tailrace(home, "verify").returncode == 0
+        repriced = _tailrace(home, "prices", "reprice", "--from", "2026-11-01", "--json")
+        assert repriced.returncode == 0, repriced.stdout + repriced.stderr
+        assert json.loads(repriced.stdout)["done"], "calls without the columns of this version are looked at"
     finally:
         up.send_signal(signal.SIGTERM)
         assert up.wait(30) == 0
     assert int(_counts(home)["calls"]) == int(expected["calls"]) + 1
+    ended = _tailrace(home, "sql", "--format", "json", "SELECT count(*) AS n FROM calls WHERE status IS NULL")
+    assert json.loads(ended.stdout) == {"n": 0}, "the views are those of this version"
+    added = "SELECT count(units) AS units, (SELECT count(*) > 0 FROM cost_checks) AS checked FROM calls"
+    assert json.loads(_tailrace(home, "sql", "--format", "json", added).stdout) == {"units": 0, "checked": True}

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import time
 from contextlib import contextmanager
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import pytest
 
 from schemas.records import Move
 from warehouse.connect import connect
+from warehouse.day_slices import day_slices
 from warehouse.errors import (
     LakeBusyError,
     LakeLockedError,
@@ -157,6 +159,28 @@ def test_a_lock_that_never_ends_is_said_and_nothing_landed(lake, config, rows):
     assert count(lake) == 0
     lake.append({"raw_calls": rows.calls(range(2))}, [Move(EVENTS, 0, 0, 2)])
     assert count(lake) == 2
+
+
+@pytest.mark.parametrize("lander", [True, False])
+def test_a_lake_opens_although_another_program_holds_its_catalog(config, lander):
+    """An option that is missing is set at the opening. A lock met there is no corruption; it is waited for."""
+    with sqlite(config, ["DELETE FROM ducklake_metadata WHERE key = 'data_inlining_row_limit'"]) as other:
+        assert other.wait() == 0
+    with lock_holder(config, 7.0), Lake.open(config, now=lambda: NOW, lander=lander) as opened:
+        assert opened.session.retries > 0
+        options = opened.query(
+            "SELECT value FROM ducklake_options('lake') WHERE option_name = 'data_inlining_row_limit'"
+        )
+        assert options.num_rows > 1
+
+
+def test_a_catalog_that_another_program_keeps_is_unavailable_and_not_refused(config, monkeypatch):
+    def locked(connection):
+        raise duckdb.Error("Failed to query most recent snapshot for DuckLake: database is locked")
+
+    monkeypatch.setattr("warehouse.ledger.dead_rows", locked)
+    with pytest.raises(LakeUnavailableError, match="database is locked"):
+        Lake.open(config, now=lambda: NOW)
 
 
 def test_a_disk_that_fails_while_folders_are_watched_is_waited_for(lake, rows, monkeypatch):
@@ -408,3 +432,19 @@ def test_a_landing_reads_no_statistics_of_files(lake, rows):
     asked = [" ".join(sql.split()) for (sql,) in lake.connection.execute("SELECT message FROM duckdb_logs").fetchall()]
     assert any("ducklake_inlined_data" in sql for sql in asked)
     assert [sql for sql in asked if "ducklake_file_column_stats WHERE column_id" in sql] == []
+
+
+def test_rows_of_many_days_land_a_few_days_at_a_time_in_one_transaction(lake, config, rows):
+    days = [date(2024, 1, 1) + timedelta(days=n * 37 % 100) for n in range(300)]
+    table = rows.table("raw_calls", [rows.call(n, day=day) for n, day in enumerate(days)])
+    assert [len(set(part["day"].to_pylist())) for part in day_slices(table)] == [32, 32, 32, 4]
+    beats = []
+    lake.session.on_wait = lambda: beats.append(1)
+    before = lake.query("SELECT max(snapshot_id) AS n FROM ducklake_snapshots('lake')")["n"][0].as_py()
+    lake.append({"raw_calls": table}, [Move(EVENTS, 0, 0, 300)])
+    assert len(beats) >= 4, "a heartbeat between two statements"
+    after = lake.query("SELECT max(snapshot_id) AS n FROM ducklake_snapshots('lake')")["n"][0].as_py()
+    assert after == before + 1
+    landed = lake.query("SELECT _offset, day FROM raw_calls ORDER BY 1").to_pydict()
+    assert landed == {"_offset": list(range(300)), "day": days}
+    assert len(list(Path(config.data_path).rglob("raw_calls/**/*.parquet"))) == 100, "one file a day"

@@ -10,7 +10,13 @@ import pytest
 
 from schemas.records import Move
 from warehouse.connect import LakeConfig
-from warehouse.errors import LakeMissingError, LakeUnavailableError, QueryFailedError, QueryRefusedError
+from warehouse.errors import (
+    LakeDamagedError,
+    LakeMissingError,
+    LakeUnavailableError,
+    QueryFailedError,
+    QueryRefusedError,
+)
 from warehouse.lake import Lake
 from warehouse.readonly import ReadOnlyLake
 
@@ -71,6 +77,10 @@ REFUSED = [
     "SELECT count(*) FROM calls, dead_bytes",
     "EXPLAIN ANALYZE DELETE FROM ledger",
     "EXPLAIN COPY (SELECT 1) TO 'x'",
+    "-- explain \nEXPLAIN ANALYZE FROM dead_bytes",
+    "/* explain */ EXPLAIN ANALYZE FROM dead_bytes",
+    "-- explain \nEXPLAIN ANALYZE COPY (SELECT 1) TO '{data}/x.parquet'",
+    "-- explain \nEXPLAIN SELECT 1",
     "FROM duckdb_databases()",
     "FROM duckdb_databases",
     "FROM duckdb_settings()",
@@ -93,6 +103,8 @@ REFUSED = [
     'WITH "/etc/passwd" AS (SELECT 1) FROM "/etc/passwd"',
     "WITH csv AS (SELECT 1) FROM main.csv",
     "SELECT " + "+".join(["1"] * 5_000),
+    "SELECT 1 -- \0",
+    "SELECT '\ud800'",
 ]
 ALLOWED = [
     "SELECT count(*) FROM calls",
@@ -224,3 +236,23 @@ def test_no_lake_is_said_and_none_is_made(tmp_path):
     with pytest.raises(LakeMissingError):
         ReadOnlyLake.open(LakeConfig(str(tmp_path / "none.sqlite"), str(tmp_path / "data")))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["cut", "emptied", "overwritten", "footer"])
+def test_a_damaged_file_of_the_lake_is_named_and_no_column_is_blamed(how, shared, tmp_path):
+    shutil.copytree(Path(shared.catalog).parent, tmp_path / "home")
+    config = LakeConfig(str(tmp_path / "home" / "catalog.sqlite"), str(tmp_path / "home" / "data"))
+    (file,) = Path(config.data_path).rglob("*raw_calls/**/*.parquet")
+    whole = file.read_bytes()
+    file.write_bytes(
+        {
+            "cut": whole[: len(whole) // 2],
+            "emptied": b"",
+            "overwritten": b"x" * len(whole),
+            "footer": whole[:-40] + b"\xff" * 32 + whole[-8:],
+        }[how]
+    )
+    with ReadOnlyLake.open(config) as lake, pytest.raises(LakeDamagedError) as damaged:
+        lake.query("SELECT * FROM calls")
+    assert file.name in str(damaged.value) or how == "footer"
+    assert "`tailrace verify`" in str(damaged.value)

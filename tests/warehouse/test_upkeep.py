@@ -308,6 +308,18 @@ def test_days_of_calls_and_dead_letters_that_are_dropped_stay_accounted_for(lake
     assert [p.check for p in verify(config).problems] == ["positions"]
 
 
+def test_days_of_positions_without_a_record_that_are_dropped_stay_accounted_for(lake, config, rows):
+    place = {"topic": EVENTS, "_epoch": 0, "_partition": 0}
+    spans = [(0, 3, date(2026, 11, 1)), (5, 9, date(2026, 11, 1)), (9, 11, date(2026, 11, 17))]
+    ranges = [{**place, "from_offset": a, "to_offset": b, "day": day} for a, b, day in spans]
+    tables = {"raw_calls": rows.calls(range(3, 5)), "no_record_ranges": rows.table("no_record_ranges", ranges)}
+    lake.append(tables, [Move(EVENTS, 0, 0, 11)])
+    assert drop_old_days(pace(lake), "no_record_ranges", before=date(2026, 11, 11), at=AT) == 2
+    report = verify(config)
+    assert report.ok, report.problems
+    assert (report.partitions[0].landed, report.partitions[0].no_record, report.partitions[0].retired) == (2, 2, 7)
+
+
 ROUND = """
 import sys
 from datetime import UTC, datetime, timedelta

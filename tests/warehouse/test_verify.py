@@ -11,7 +11,7 @@ import pytest
 
 from schemas.records import Move
 from warehouse.connect import connect
-from warehouse.errors import LakeUnavailableError, QueryFailedError
+from warehouse.errors import LakeDamagedError, LakeUnavailableError, QueryFailedError
 from warehouse.readonly import ReadOnlyLake
 from warehouse.verify import verify
 
@@ -122,7 +122,7 @@ def test_a_harmed_file_is_named_by_who_reads_it_and_the_other_days_stay_readable
         assert reader.query("SELECT app FROM calls WHERE day = '2026-11-20'")["app"].to_pylist() == ["app-20"]
         assert reader.query("SELECT count(*) AS n FROM calls WHERE day = '2026-11-18'")["n"].to_pylist() == [13]
         for file in harmed:
-            with pytest.raises((QueryFailedError, LakeUnavailableError), match=file.name):
+            with pytest.raises((QueryFailedError, LakeUnavailableError, LakeDamagedError), match=file.name):
                 reader.query(f"SELECT app FROM calls WHERE day = '{file.parent.name.removeprefix('day=')}'")
         assert reader.query("SELECT app FROM calls WHERE day = '2026-11-20'")["app"].to_pylist() == ["app-20"]
     assert {Path(p.where) for p in verify(config).problems} == set(harmed)
@@ -133,6 +133,53 @@ def test_gaps_are_accounted_for(landed, config):
     report = verify(config)
     assert report.ok, report.problems
     assert next(p for p in report.partitions if p.partition == 1 and p.topic == EVENTS).lost == 46
+
+
+def ranges(rows, *spans, partition=1):
+    day = rows.call(0)["day"]
+    said = [
+        {"topic": EVENTS, "_epoch": 0, "_partition": partition, "from_offset": a, "to_offset": b, "day": day}
+        for a, b in spans
+    ]
+    return {"no_record_ranges": rows.table("no_record_ranges", said)}
+
+
+def marked(landed, rows):
+    """Land rows at 4 and 6 of partition 1; the log has no record at 5, 7 and 8."""
+    calls = {"raw_calls": rows.calls(range(4, 7, 2), 1)}
+    landed.append({**calls, **ranges(rows, (5, 6), (7, 9))}, [Move(EVENTS, 1, 4, 9)])
+
+
+def test_positions_without_a_record_are_counted_and_are_no_gaps(landed, config, rows):
+    marked(landed, rows)
+    report = verify(config)
+    assert report.ok, report.problems
+    found = next(p for p in report.partitions if p.partition == 1 and p.topic == EVENTS)
+    assert (found.landed, found.no_record, found.lost) == (6, 3, 0)
+
+
+def test_a_row_lost_between_positions_without_a_record_is_named(landed, config, rows):
+    marked(landed, rows)
+    execute(config, "DELETE FROM raw_calls WHERE _partition = 1 AND _offset = 6")
+    (problem,) = verify(config).problems
+    assert (problem.check, problem.where) == ("positions", "llm.events[1] epoch 0")
+    assert "3 without a record = 8; without a row: ['6..6']" in problem.detail
+
+
+def test_a_range_that_goes_missing_is_named(landed, config, rows):
+    marked(landed, rows)
+    execute(config, "DELETE FROM no_record_ranges WHERE from_offset = 7")
+    (problem,) = verify(config).problems
+    assert "without a row: ['7..8']" in problem.detail
+
+
+def test_a_range_over_a_landed_row_does_not_make_up_for_a_lost_one(landed, config, rows):
+    marked(landed, rows)
+    execute(config, "DELETE FROM raw_calls WHERE _partition = 1 AND _offset = 6")
+    landed.append(ranges(rows, (4, 5)), [])
+    assert problems(config) == {("doubles", "llm.events[1]@4..4 epoch 0")}
+    execute(config, "UPDATE no_record_ranges SET from_offset = 8, to_offset = 9 WHERE from_offset = 4")
+    assert problems(config) == {("doubles", "llm.events[1]@8..8 epoch 0")}
 
 
 def rollups(rows, *spans):

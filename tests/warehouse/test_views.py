@@ -30,9 +30,9 @@ def ask(fresh_home, rows, tmp_path_factory):
     usd = Decimal
     call = rows.call
     calls = [
-        call(0, cost_usd=usd("1.5"), input_tokens=100, cache_read_tokens=50, latency_ms=100.0, session_id="s1",
-             trace_id="t1", user_id="u1", prompt_name="answer", prompt_version="1", guardrail_triggered=True,
-             guardrails=[{"name": "pii", "action": "block", "stage": "output", "score": 0.9},
+        call(0, cost_usd=usd("1.5"), status=None, input_tokens=100, cache_read_tokens=50, latency_ms=100.0,
+             session_id="s1", trace_id="t1", user_id="u1", prompt_name="answer", prompt_version="1",
+             guardrail_triggered=True, guardrails=[{"name": "pii", "action": "block", "stage": "output", "score": 0.9},
                          {"name": "tox", "action": "pass"}, {"name": "inj", "action": "flag"}]),
         call(1, cost_usd=None, cost_status="unpriced", latency_ms=300.0, session_id="s1", trace_id="t1", retries=2,
              fallback_from="gpt-5", model="mini",
@@ -89,6 +89,27 @@ def test_calls_as_known_at_leaves_out_what_came_later(ask):
     assert before_late == [{"n": 5}]
     now = ask("SELECT sum(cost_usd) AS usd FROM calls_as_known_at(?)", AT + timedelta(days=1))
     assert now == ask("SELECT sum(cost_usd) AS usd FROM calls")
+
+
+RAW = {"calls": "raw_calls", "calls_as_known_at(now())": "raw_calls", "feedback": "raw_feedback", "evals": "raw_evals"}
+
+
+@pytest.mark.parametrize("view", RAW)
+def test_a_default_of_the_wire_is_filled_in_and_what_was_not_reported_stays_null(ask, view):
+    raw = next(table for table in TABLES if table.name == RAW[view])
+    declared = {c.name: c.default for c in raw.columns if c.default}
+    (first,) = ask(f"SELECT * FROM {view} ORDER BY _offset LIMIT 1")
+    (landed,) = ask(f"SELECT * FROM {raw.name} ORDER BY _offset LIMIT 1")
+    assert {name: first[name] for name in declared} == declared
+    assert {landed[name] for name in declared} <= {None}, "the raw table keeps what was sent"
+    unfilled = {"stream", "retries", "attempt", "answer_cache", "content_mode", "refused", "usage_reported", "env"}
+    assert {first[name] for name in unfilled & set(first)} <= {None}
+
+
+def test_ok_calls_are_found_by_their_status_and_chat_by_its_operation(ask):
+    assert ask("SELECT count(*) AS n FROM calls WHERE status = 'ok'") == [{"n": 3}]
+    assert ask("SELECT count(*) AS n FROM calls WHERE op = 'chat'") == [{"n": 4}]
+    assert ask("SELECT status FROM expensive_calls WHERE cost_usd = 1.5") == [{"status": "ok"}]
 
 
 def test_cost_daily_sums_exactly_and_counts_what_has_no_price(ask):

@@ -4,6 +4,7 @@ from warehouse.upkeep.duplicates import Look, find_duplicates
 from warehouse.upkeep.expire import Cleaned, OrphansRefusedError, clean_old_files, expire_snapshots, remove_orphans
 from warehouse.upkeep.merge import Merged, merge
 from warehouse.upkeep.pace import Pace
+from warehouse.upkeep.plan import OldDays, old_days
 from warehouse.upkeep.retention import RETAINED, drop_old_days, unkeepable
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Cleaned",
     "Look",
     "Merged",
+    "OldDays",
     "OrphansRefusedError",
     "Pace",
     "clean_old_files",
@@ -18,6 +20,7 @@ __all__ = [
     "expire_snapshots",
     "find_duplicates",
     "merge",
+    "old_days",
     "remove_orphans",
     "unkeepable",
 ]

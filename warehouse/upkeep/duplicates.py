@@ -1,8 +1,9 @@
 """Events whose id stands more than once, where land could not see it: farther apart, or in another partition.
 
 Land and meter mark what occurred among the 65,536 positions before (``_dup``). Here every id that landed since the
-last look is compared with all ids of the lake. What is found becomes a row of ``late_duplicates``, which the public
-views leave out; no row of an event is ever changed.
+last look is compared with all ids of the lake, and every answer of a provider with those of the days around it
+(``answers``). What is found becomes a row of ``late_duplicates``, which the public views leave out; no row of an event
+is ever changed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from schemas.tables import DUPLICATE_CHECKS, EVENT_TABLES, LATE_DUPLICATES, Tabl
 from schemas.topics import EVENTS
 from warehouse.connect import quoted
 from warehouse.lake import Lake
+from warehouse.upkeep.answers import found_answers
 
 Place = tuple[int, int]
 """(epoch, partition)."""
@@ -68,7 +70,7 @@ class Look:
     positions: int
     """Compared with everything; 0 = nothing had landed since the last look."""
     late: int = 0
-    """Events that no longer count, because their id stood earlier."""
+    """Events that no longer count, because their id or their answer's id stood earlier."""
     conflicts: int = 0
     """Of all duplicates, near ones too: those whose content is not that of the event that counts."""
 
@@ -145,4 +147,6 @@ def _found(connection: duckdb.DuckDBPyConnection, spans: Mapping[Place, tuple[in
     days = ", ".join(f"DATE {quoted(str(day))}" for (day,) in connection.execute(_DAYS).fetchall()) or "NULL"
     rows = " UNION ALL ".join(_rows(table, days) for table in EVENT_TABLES)
     connection.execute(f"CREATE OR REPLACE TEMP TABLE rows AS {rows}")
-    return connection.execute(_FOUND).to_arrow_table()
+    by_id = connection.execute(_FOUND).to_arrow_table()
+    answers = found_answers(connection, spans, by_id)
+    return pa.concat_tables([by_id, answers.cast(by_id.schema)])

@@ -8,12 +8,25 @@ from datetime import date, datetime
 import duckdb
 import structlog
 
-from schemas.tables import DEAD, DEAD_BYTES, EMBEDDINGS, EVENT_TABLES, RAW_CALLS, ROLLUPS, TICKS
+from schemas.tables import (
+    DEAD,
+    DEAD_BYTES,
+    EMBEDDINGS,
+    EVENT_TABLES,
+    NO_RECORD_RANGES,
+    RAW_CALLS,
+    ROLLUPS,
+    TICKS,
+)
 from schemas.topics import EVENTS
 from warehouse.upkeep.pace import Pace
 
 log = structlog.get_logger(__name__)
-_TOPIC_OF = {**{table.name: f"'{EVENTS}'" for table in EVENT_TABLES}, DEAD.name: "topic"}
+_TOPIC_OF = {
+    **{table.name: f"'{EVENTS}'" for table in EVENT_TABLES},
+    DEAD.name: "topic",
+    NO_RECORD_RANGES.name: "topic",
+}
 """Tables whose rows prove positions -> SQL for the topic of a row."""
 RETAINED = (*(table.name for table in (ROLLUPS, TICKS, EMBEDDINGS, DEAD_BYTES)), *_TOPIC_OF)
 """Tables that may lose old days."""
@@ -58,6 +71,13 @@ def _drop(connection: duckdb.DuckDBPyConnection, table: str, which: str, day: da
     connection.execute(f"DELETE FROM {table} WHERE {which}", [day]).fetchall()
 
 
+def _counted(table: str) -> str:
+    """Return SQL for how many positions the rows of ``table`` stand for, the first, and the one after the last."""
+    if table == NO_RECORD_RANGES.name:
+        return "sum(to_offset - from_offset)::BIGINT, min(from_offset), max(to_offset)"
+    return "count(*), min(_offset), max(_offset) + 1"
+
+
 class _Day:
     """One day of one table as the body of a slice."""
 
@@ -69,7 +89,7 @@ class _Day:
             connection.execute(
                 'INSERT INTO retired_days (topic, "table", day, _epoch, _partition, positions, from_offset, to_offset, '
                 "retired_at) "
-                f"SELECT {topic}, $1, day, _epoch, _partition, count(*), min(_offset), max(_offset) + 1, $3 "
+                f"SELECT {topic}, $1, day, _epoch, _partition, {_counted(self._table)}, $3 "
                 f"FROM {self._table} WHERE day = $2 GROUP BY ALL",
                 [self._table, self._day, self._at],
             )

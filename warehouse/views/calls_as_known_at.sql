@@ -11,6 +11,7 @@ WITH adjusted AS (
 SELECT
     c.* EXCLUDE (_dup)
         REPLACE (
+            /* defaults of raw_calls AS c */
             CASE WHEN a.delta_usd IS NULL THEN c.cost_usd
                 ELSE (coalesce(c.cost_usd, 0) + a.delta_usd)::DECIMAL(18,9) END AS cost_usd
         ),

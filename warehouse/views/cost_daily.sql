@@ -1,8 +1,9 @@
--- What each app, feature, team, tenant and model cost per day.
+-- What each app, feature, team, tenant and model cost per day; shadow and canary calls are paid for and counted.
 -- day: day of the call, UTC
 -- calls: calls
 -- cost_usd: sum of known costs
 -- unpriced_calls: calls whose cost is not known and is in no sum
+-- partly_priced_calls: calls of whose usage a part has no price: the sum has the rest
 -- answer_cache_saved_usd: what the app's own answer cache saved, as the app said
 SELECT day, app, feature, team, tenant_id, provider, coalesce(response_model, model) AS model,
     count(*) AS calls,
@@ -11,6 +12,7 @@ SELECT day, app, feature, team, tenant_id, provider, coalesce(response_model, mo
     sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
     sum(cost_usd) AS cost_usd,
     count(*) FILTER (cost_usd IS NULL) AS unpriced_calls,
+    count(*) FILTER (cost_status = 'partly_priced') AS partly_priced_calls,
     sum(answer_cache_saved_usd) AS answer_cache_saved_usd
 FROM calls
 GROUP BY ALL

@@ -1,4 +1,4 @@
--- How calls ended per hour, app and model.
+-- How calls ended per hour, app and model; shadow and canary calls are left out.
 -- hour: hour of the call, UTC
 -- calls: calls
 -- errors: calls that ended in an error
@@ -16,4 +16,5 @@ SELECT date_trunc('hour', ts) AS hour, app, provider, coalesce(response_model, m
     count(*) FILTER (status = 'error') / count(*) AS error_rate,
     mode(error_type) AS top_error
 FROM calls
+WHERE user_facing
 GROUP BY ALL

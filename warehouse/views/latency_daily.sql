@@ -1,4 +1,4 @@
--- How long calls took per day, app and model: exact percentiles of what the callers saw.
+-- How long calls took per day, app and model: exact percentiles of what the callers saw, without shadow and canary calls.
 -- day: day of the call, UTC
 -- calls: calls that reported a latency
 -- latency_p50_ms: half were faster
@@ -16,4 +16,5 @@ SELECT day, app, provider, coalesce(response_model, model) AS model,
     quantile_cont(ttft_ms, 0.95) AS ttft_p95_ms,
     quantile_cont(ttft_ms, 0.99) AS ttft_p99_ms
 FROM calls
+WHERE user_facing
 GROUP BY ALL

@@ -8,6 +8,9 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from pipelines.alerts.finding import Finding
+from pipelines.alerts.recovery import Bucket, Terms
+from pipelines.detect.bounds import Ahead, Bound
+from pipelines.detect.stretch import Scan, Stretch
 from pipelines.detect.windows import SLOT, Matrix, Windows
 
 State = Any
@@ -55,14 +58,23 @@ class Detector(Protocol):
     def step(self, state: State, view: View) -> tuple[State, list[Finding]]:
         """Learn what left the ring; return what is out of the ordinary now, at most one finding a family."""
 
+    def scan(self, state: State, stretch: Stretch) -> Scan:
+        """Go through buckets that close while nothing is open; ``scan.learn`` moves the state as ``step`` would."""
+
+    def bound(self, state: State, ahead: Ahead) -> Bound:
+        """Return what open buckets must hold before ``step`` may find anything in a look at them."""
+
     def idle(self, state: State, slots: int) -> State:
         """Take in a stretch of slots without a call at once."""
 
-    def calm(self, state: State, view: View, finding: Finding) -> int:
-        """When the incident of ``finding`` ended (event time, µs), asked after every closed slot; 0 = goes on."""
+    def observe(self, state: State, view: View, finding: Finding, since: int, until: int) -> tuple[Terms, list[Bucket]]:
+        """Terms of now and closed slots in [since, until), by which recovery of the incident is tested."""
 
-    def settle(self, state: State, finding: Finding, end: int) -> State:
-        """Take note that the incident is over at ``end``: none of it may ring or be learned."""
+    def about_app(self, state: State, view: View, finding: Finding) -> Finding:
+        """``finding`` as one of the app's own series, with what is expected of that."""
+
+    def on_resolved(self, state: State, finding: Finding, end: int, proven: int) -> State:
+        """End the incident at ``end``, as proven at ``proven`` (µs UTC): none of it may fire again or be learned."""
 
 
 def fit(array: np.ndarray[Any, Any], rows: int, columns: int | None = None) -> np.ndarray[Any, Any]:

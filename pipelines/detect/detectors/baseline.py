@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.detect.detectors.base import fit
 from pipelines.detect.windows import SLOT, Floats
@@ -130,14 +131,17 @@ class Records:
 
     def learn(self, ratios: Floats, slot: int) -> None:
         """Take in the windows that ended with ``slot``."""
-        rows = len(ratios)
+        self.raise_to(slice(None), ratios, slot, len(ratios))
+
+    def raise_to(self, places: NDArray[np.int64] | slice, ratios: Floats, slot: int, rows: int) -> None:
+        """The same for the series ``places`` out of ``rows``; no window of the others held anything."""
         self.old, self.previous, self.new = (fit(a, rows) for a in (self.old, self.previous, self.new))
         if slot // BUCKET != self.bucket:
             decay = 0.5 ** (min(slot // BUCKET - self.bucket, 10_000) * BUCKET / (2 * DAY)) if self.bucket else 1.0
             self.old = np.maximum(self.old * decay, self.previous)
             self.previous, self.new = self.new, np.zeros_like(self.new)
             self.bucket = slot // BUCKET
-        np.maximum(self.new, ratios, out=self.new)
+        self.new[places] = np.maximum(self.new[places], ratios)
 
     def held(self, rows: int) -> Floats:
         """The records that count now."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
 from pipelines.alerts.finding import Finding
+from pipelines.alerts.recovery import Bucket, Terms
+from pipelines.detect.bounds import Ahead
 from pipelines.detect.detectors.base import View
-from pipelines.detect.windows import RING, SLOT, Slot
+from pipelines.detect.stretch import Stretch
+from pipelines.detect.windows import RING, SLOT, Matrix
 from schemas.rollups import series_pairs
 
 
@@ -20,13 +24,48 @@ class CeilingState:
 
 
 @dataclass(frozen=True)
+class CeilingScan:
+    """One stretch: there is nothing to learn."""
+
+    state: CeilingState
+    quiet: int
+
+    def learn(self, count: int) -> CeilingState:
+        """The state as it was."""
+        return self.state
+
+
+class CeilingBound:
+    """The last bucket with a call over the limit."""
+
+    def __init__(self, limit_usd: float, cut: int, ahead: Ahead) -> None:
+        self.limit_usd, self.cut, self.windows, self.app = limit_usd, cut, ahead.windows, ahead.app
+        self.last, self.never = 0, "single_call" in ahead.open
+        self.moved = set(ahead.windows.held(max(ahead.until - RING * SLOT, cut), ahead.until))
+
+    def add(self, start: int, places: Matrix, sums: Matrix) -> None:
+        """Look at that bucket again."""
+        self.moved.add(start)
+
+    def close(self, start: int) -> None:
+        """Nothing changes."""
+
+    def may_find(self, until: int) -> bool:
+        """Whether the last one is in the ring."""
+        slots = self.windows.slots
+        for start in self.moved:
+            if start in slots and slots[start].most_expensive(self.app) * 1e-9 >= self.limit_usd:
+                self.last = max(self.last, start)
+        self.moved.clear()
+        return bool(self.last) and not self.never and self.last >= max(until - RING * SLOT, self.cut)
+
+
+@dataclass(frozen=True)
 class Ceiling:
     """One call over ``limit_usd``."""
 
     name: ClassVar[str] = "ceiling"
     limit_usd: float = 10.0
-    calm_slots: int = 6
-    """Slots without such a call before it is over."""
 
     def fresh(self) -> CeilingState:
         """State of an app never seen."""
@@ -62,25 +101,46 @@ class Ceiling:
             )
         ]
 
+    def scan(self, state: CeilingState, stretch: Stretch) -> CeilingScan:
+        """The same over many buckets, while nothing is open."""
+        windows, first, quiet = stretch.windows, stretch.first, stretch.count
+        for start in windows.held(max(first - RING * SLOT, state.cut), first + stretch.count * SLOT):
+            seen = max(0, (start - first) // SLOT)
+            top = windows.slots[start].most_expensive(stretch.app)
+            if start >= first + (seen + 1 - RING) * SLOT and top * 1e-9 >= self.limit_usd:
+                quiet = min(quiet, seen)
+        return CeilingScan(state, quiet)
+
+    def bound(self, state: CeilingState, ahead: Ahead) -> CeilingBound:
+        """Whether a call over the limit is in the ring."""
+        return CeilingBound(self.limit_usd, state.cut, ahead)
+
     def idle(self, state: CeilingState, slots: int) -> CeilingState:
         """Nothing to see."""
         return state
 
-    def calm(self, state: CeilingState, view: View, finding: Finding) -> int:
-        """No such call for ``calm_slots``."""
-        until = view.windows.closed
-        since = until - self.calm_slots * SLOT
-        return 0 if since <= finding.start or self._dear(view, since, until) else since
+    def observe(
+        self, state: CeilingState, view: View, finding: Finding, since: int, until: int
+    ) -> tuple[Terms, list[Bucket]]:
+        """Calls over the limit per slot, where none is normal; at most as many as a slot keeps."""
+        over = Counter(slot for slot, _, _ in self._dear(view, since, until))
+        buckets = [Bucket(float(over[slot]), 1.0, float(over[slot])) for slot in range(since, until, SLOT)]
+        return Terms(normal=0.0, limit=0.0), buckets
 
-    def settle(self, state: CeilingState, finding: Finding, end: int) -> CeilingState:
-        """Calls before ``end`` have been told."""
+    def about_app(self, state: CeilingState, view: View, finding: Finding) -> Finding:
+        """It always is."""
+        return finding
+
+    def on_resolved(self, state: CeilingState, finding: Finding, end: int, proven: int) -> CeilingState:
+        """Calls before ``end`` have been emitted."""
         state.cut = end
         return state
 
     def _dear(self, view: View, since: int, until: int) -> list[tuple[int, float, str]]:
         return [
             (start, value * 1e-9, call)
-            for start in range(since, until, SLOT)
-            for value, call in view.windows.slots.get(start, Slot()).exemplars.get((view.app, "cost"), ())
+            for start in view.windows.held(since, until)
+            if view.windows.slots[start].most_expensive(view.app) * 1e-9 >= self.limit_usd
+            for value, call in view.windows.slots[start].shown().get((view.app, "cost"), ())
             if value * 1e-9 >= self.limit_usd
         ]

@@ -6,26 +6,27 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from pipelines.alerts.cause import explain
 from pipelines.alerts.finding import Finding
+from pipelines.alerts.recovery import Bucket, Terms
+from pipelines.detect.bounds import Ahead, Bound, Never
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR, Level, Records
-from pipelines.detect.items import COLUMN
+from pipelines.detect.detectors.spike_bound import SpikeBound
+from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS, SpikeScan
+from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats
 from schemas.rollups import series_pairs
 
 MEASURES = ("cost", "tokens", "calls", "cost_per_call", "tokens_per_call")
 UNITS = ("USD", "tokens", "calls", "USD/call", "tokens/call")
-WINDOWS = (6, 30)
-"""Slots: one minute, five minutes."""
-_COLUMNS = [COLUMN["cost_nanousd"], COLUMN["tokens"], COLUMN["calls"]]
-_DIVISOR = np.array([1e9, 1.0, 1.0])
-"""Divided by, not multiplied: a sum of nano-USD over 1e9 is the double next to the exact decimal."""
 _BASE = (0, 1, 2, 0, 1)
 """Which total stands behind a measure."""
-_CALM_SLOTS = 3
+_PRIOR_DISPERSION = 4.0
+"""Variance over mean, in calls, assumed of an incident that has just begun."""
 
 
 @dataclass
@@ -49,7 +50,6 @@ class _Now:
     expected: Floats  # (series, 3) per slot
     ratios: Floats  # (series, 5, 2)
     shares: Floats  # (series, 3, 2) of the app's normal volume
-    limits: Floats  # (series, 5, 2) of ratios
     ringing: Floats  # (series, 5, 2) by how much above the limit; 0 = quiet
     pooled: NDArray[np.bool_]  # (series,) judged against each other: users, and whatever seldom calls
 
@@ -102,78 +102,95 @@ class Spike:
         if view.leaving is not None and view.closed is not None:
             slot = view.closed - RING * SLOT
             if not (since and slot >= since) and not any(a <= slot < b for a, b in state.muted):
-                state.level.learn(view.leaving[:, _COLUMNS] / _DIVISOR, view.app, slot, self.half_life_s)
-        if not state.level.den:
+                state.level.learn(view.leaving[:, COLUMNS] / DIVISOR, view.app, slot, self.half_life_s)
+        if not state.level.den or since:  # a family that is open has no other incident
             return state, []
         now = self._look(state, view)
         warm = view.until - view.windows.first >= self.warm_up_s * 1e6
         quiet = not (now.ringing.any() and warm)
         mature = state.level.den >= self.mature_slots
-        if view.closed is not None and not since and quiet and mature:
+        if view.closed is not None and quiet and mature:
             self._remember(state, view, now)
         return state, ([] if quiet else [self._finding(state, view, now)])
+
+    def scan(self, state: SpikeState, stretch: Stretch) -> SpikeScan:
+        """The same over many buckets, while nothing is open."""
+        return SpikeScan(self, state, stretch)
+
+    def bound(self, state: SpikeState, ahead: Ahead) -> Bound:
+        """What windows must hold before one may breach; nothing while the family is open."""
+        cold = ahead.last - ahead.windows.first < self.warm_up_s * 1e6
+        return Never() if cold or "spend" in ahead.open else SpikeBound(self, state, ahead)
 
     def idle(self, state: SpikeState, slots: int) -> SpikeState:
         """Nobody called."""
         state.level.idle(slots, self.half_life_s)
         return state
 
-    def calm(self, state: SpikeState, view: View, finding: Finding) -> int:
-        """Three closed slots in a row below two thirds of what would ring, or under a tenth of the peak."""
-        until = view.windows.closed
-        since = until - _CALM_SLOTS * SLOT
-        place = view.windows.index.get(finding.target)
-        if since < finding.start:
-            return 0
-        if place is None:
-            return since
-        now = self._look(state, view)
+    def observe(
+        self, state: SpikeState, view: View, finding: Finding, since: int, until: int
+    ) -> tuple[Terms, list[Bucket]]:
+        """Sums per slot, or per call for costs per call; normal rate and least alarming rate of the target."""
+        expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT)
         measure = MEASURES.index(finding.measure)
         base = _BASE[measure]
-        seen = view.windows.of(place, _COLUMNS[base], since, until) / _DIVISOR[base]
-        limit = self._rate_limit(now, view, place, base, state)
-        over = seen.max() <= max(0.67 * limit, 0.1 * finding.peak)
-        if not over and measure >= 3:
-            calls = view.windows.of(place, _COLUMNS[2], since, until).sum()
-            normal = now.expected[place, base] / max(now.expected[place, 2], 1e-12)
-            over = calls < 5 or seen.sum() / calls <= 0.75 * now.limits[place, measure, 0] * normal
-        return since if over else 0
+        place = view.windows.index.get(finding.target)
+        sums = np.zeros((2, (until - since) // SLOT))
+        if place is not None:
+            sums[0] = view.windows.of(place, COLUMNS[base], since, until) / DIVISOR[base]
+            sums[1] = view.windows.of(place, COLUMNS[2], since, until)
+        buckets = [Bucket(v, n if measure >= 3 else 1.0, n) for v, n in sums.T.tolist()]
+        known = place if place is not None else view.app
+        if measure >= 3:
+            known = known if expected[known, 2] > 0 else view.app
+            normal = float(expected[known, base] / max(expected[known, 2], 1e-12))
+            limit = float(self._limits(state, view, known)[0, measure].min()) * normal
+            return Terms(normal, limit, normal, _PRIOR_DISPERSION), buckets
+        size = finding.observed / max(finding.calls, 1) if base < 2 else 1.0
+        normal = float(expected[known, base])
+        return Terms(normal, self._rate_limit(expected, view, known, base, state), size, _PRIOR_DISPERSION), buckets
 
-    def settle(self, state: SpikeState, finding: Finding, end: int) -> SpikeState:
-        """Windows start anew at ``end``; the incident is not learned."""
+    def about_app(self, state: SpikeState, view: View, finding: Finding) -> Finding:
+        """The same measure, as expected of the whole app."""
+        target, measure = view.windows.own, MEASURES.index(finding.measure)
+        rates = state.level.expected(len(view.windows.series), view.app, view.until - SLOT)[view.app].tolist()
+        app = replace(
+            finding, target=target, series=series_pairs(target), usd_rate=rates[0], causes=(), users=None, excess=0.0
+        )
+        if measure >= 3:
+            return replace(app, expected=rates[_BASE[measure]] / max(rates[2], 1e-12))
+        return replace(app, expected_rate=rates[measure])
+
+    def on_resolved(self, state: SpikeState, finding: Finding, end: int, proven: int) -> SpikeState:
+        """Start windows at ``end``; neither the incident nor the time until its end was proven enters the baseline."""
         state.cut = end
-        state.muted = [*(m for m in state.muted if m[1] > finding.start - 2 * RING * SLOT), (finding.start, end)]
+        state.muted = [*(m for m in state.muted if m[1] > finding.start - 2 * RING * SLOT), (finding.start, proven)]
         state.records.discard()
         state.pool.discard()
         return state
 
     @property
-    def _floor(self) -> Floats:
+    def floor(self) -> Floats:
+        """USD, tokens and calls per slot that count as nothing."""
         hourly = [self.floor_usd_per_hour, self.floor_tokens_per_hour, self.floor_calls_per_hour]
         return np.array(hourly) / SLOTS_AN_HOUR
 
     def _look(self, state: SpikeState, view: View) -> _Now:
         rows = len(view.windows.series)
-        floor, app = self._floor, view.app
+        floor, app = self.floor, view.app
         expected = state.level.expected(rows, app, view.until - SLOT)
         own = expected[app] + floor
         ratios, shares = np.zeros((rows, 5, 2)), np.zeros((rows, 3, 2))
         ringing = np.zeros((rows, 5, 2))
-        limits = np.maximum(
-            np.array([self.ratio] * 3 + [self.ratio_per_call] * 2)[None, :, None],
-            np.array([self.margin] * 3 + [self.margin**0.5 + 0.1] * 2)[None, :, None]
-            * self._young(view)
-            * state.records.held(rows),
-        )
-        named = np.array(view.windows.named)
+        limits = self._limits(state, view)
+        named = view.windows.named.copy()
         named[app] = True
         # of a series that seldom calls the next burst is always a record: such series share theirs
-        wide = view.windows.wide() | (expected[:, 2] * WINDOWS[1] < self.sparse_calls)
-        wide[app] = False
+        wide = self._is_pooled(expected, view)
         apart = (np.arange(rows) != app)[:, None]
         known = state.level.num[:rows, 2] >= 100  # calls learned: below, no cost per call is normal
         for i, slots in enumerate(WINDOWS):
-            seen = view.total(slots, state.cut)[:, _COLUMNS] / _DIVISOR
+            seen = view.total(slots, state.cut)[:, COLUMNS] / DIVISOR
             excess = seen - slots * expected
             least = np.maximum(slots * floor, self.least)
             big = excess >= np.maximum(least, self.part[i] * slots * own * apart)
@@ -195,7 +212,24 @@ class Spike:
                 ratios[:, 3 + m, i] = ratio
                 over_m = ratio / limits[:, 3 + m, i]
                 ringing[:, 3 + m, i] = np.where((over_m > 1) & more, over_m, 0)
-        return _Now(expected, ratios, shares, limits, ringing, wide)
+        return _Now(expected, ratios, shares, ringing, wide)
+
+    def _limits(self, state: SpikeState, view: View, place: int | None = None) -> Floats:
+        """(series, 5, 2): least ratios that ring; of one series only where ``place`` is given."""
+        held = state.records.held(len(view.windows.series))
+        limits: Floats = np.maximum(
+            np.array([self.ratio] * 3 + [self.ratio_per_call] * 2)[None, :, None],
+            np.array([self.margin] * 3 + [self.margin**0.5 + 0.1] * 2)[None, :, None]
+            * self._young(view)
+            * (held if place is None else held[place : place + 1]),
+        )
+        return limits
+
+    def _is_pooled(self, expected: Floats, view: View) -> NDArray[np.bool_]:
+        """(series,): judged against each other, users and whatever seldom calls."""
+        pooled = view.windows.wide() | (expected[:, 2] * WINDOWS[1] < self.sparse_calls)
+        pooled[view.app] = False
+        return pooled
 
     def _young(self, view: View) -> float:
         return 1.0 + self.young * 3.6e9 / max(view.until - view.windows.first, 1)
@@ -208,19 +242,20 @@ class Spike:
 
     def _remember(self, state: SpikeState, view: View, now: _Now) -> None:
         assert view.closed is not None
-        counted = now.pooled & np.array(view.windows.named)
+        counted = now.pooled & view.windows.named
         state.records.learn(np.where(view.windows.wide()[:, None, None], 0.0, now.ratios), view.closed)
         tops = np.zeros((len(view.windows.groups), 3, 2))
-        np.maximum.at(tops, np.array(view.windows.group)[counted], now.shares[counted])
+        np.maximum.at(tops, view.windows.group[counted], now.shares[counted])
         state.pool.learn(tops, view.closed)
 
-    def _rate_limit(self, now: _Now, view: View, place: int, measure: int, state: SpikeState) -> float:
-        """Per slot, what would ring in a window of one minute."""
-        own = now.expected[view.app] + self._floor
-        if now.pooled[place]:
-            pooled = self._pooled(state, view, 0)[place, measure] * own[measure]
-            return float(max(self.ratio * now.expected[place, measure] + self._floor[measure], pooled))
-        return float(now.limits[place, measure, 0] * (now.expected[place, measure] + self._floor[measure]))
+    def _rate_limit(self, expected: Floats, view: View, place: int, measure: int, state: SpikeState) -> float:
+        """Per slot, what would ring in a window of one minute or of five, whichever is less."""
+        own = expected[view.app] + self.floor
+        if self._is_pooled(expected, view)[place]:
+            share = min(self._pooled(state, view, i)[place, measure] for i in range(len(WINDOWS)))
+            return float(max(self.ratio * expected[place, measure] + self.floor[measure], share * own[measure]))
+        least = self._limits(state, view, place)[0, measure].min()
+        return float(least * (expected[place, measure] + self.floor[measure]))
 
     def _finding(self, state: SpikeState, view: View, now: _Now) -> Finding:
         ringing = now.ringing.max(axis=2)
@@ -231,7 +266,7 @@ class Spike:
             measure = base = 0
         start = self._onset(state, view, now, trigger, base)
         slots = (view.until - start) // SLOT
-        seen = view.windows.total(start, view.until)[:, _COLUMNS] / _DIVISOR
+        seen = view.windows.total(start, view.until)[:, COLUMNS] / DIVISOR
         excess = seen[:, base] - slots * now.expected[:, base]
         normal = now.expected[:, base] / max(now.expected[view.app, base], 1e-12)
         told = explain(view.windows.series, excess, normal, app=view.app, trigger=trigger)
@@ -243,7 +278,7 @@ class Spike:
             expected = float(now.expected[known, base] / max(now.expected[known, 2], 1e-12))
         hourly = float((seen[place, 0] - slots * now.expected[place, 0]) / slots * SLOTS_AN_HOUR)
         target = view.windows.series[place]
-        by_slot = view.windows.of(place, _COLUMNS[base], start, view.until) / _DIVISOR[base]
+        by_slot = view.windows.of(place, COLUMNS[base], start, view.until) / DIVISOR[base]
         return Finding(
             detector=self.name,
             rule=f"spike_{MEASURES[measure]}",
@@ -270,14 +305,14 @@ class Spike:
 
     def _costs_too(self, view: View, now: _Now, place: int, state: SpikeState) -> bool:
         """Whether the money rose as well, if not yet by enough to ring: then the alert is about money."""
-        seen = view.total(WINDOWS[0], state.cut)[place, _COLUMNS[0]] / _DIVISOR[0]
+        seen = view.total(WINDOWS[0], state.cut)[place, COLUMNS[0]] / DIVISOR[0]
         normal = WINDOWS[0] * now.expected[place, 0]
-        return bool(seen >= 2 * normal and seen - normal >= 0.3 * WINDOWS[0] * self._floor[0])
+        return bool(seen >= 2 * normal and seen - normal >= 0.3 * WINDOWS[0] * self.floor[0])
 
     def _onset(self, state: SpikeState, view: View, now: _Now, place: int, base: int) -> int:
         """Start of the run of raised slots around the highest one; one low slot inside does not end it."""
         oldest = max(view.until - RING * SLOT, state.cut)
-        above = view.windows.of(place, _COLUMNS[base], oldest, view.until) / _DIVISOR[base] - now.expected[place, base]
+        above = view.windows.of(place, COLUMNS[base], oldest, view.until) / DIVISOR[base] - now.expected[place, base]
         first = top = int(above.argmax())
         raised = above > 0.25 * above[top]
         for i in range(top, -1, -1):

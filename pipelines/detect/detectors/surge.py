@@ -5,56 +5,37 @@ each of a few lifts the likelihood ratio of "share = lift x baseline" against "s
 while nothing is wrong; restarted at one like a CUSUM and averaged over the lifts, it exceeds 1/alpha on average not
 before 1/alpha slots. Calls of one session fail together, so the log ratio is divided by the overdispersion that the
 series has shown (quasi-likelihood; McCullagh & Nelder 1989, 4.5).
+
+A bucket that leaves the ring is held back first. Every ten minutes what is held of a series and kind is added to its
+baseline, unless there is evidence against the baseline: then it is held until the evidence is zero again (learned), or
+an incident begins (discarded). So a share that rises does not become the baseline that it is tested against.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from pipelines.alerts.cause import explain
 from pipelines.alerts.finding import Finding
-from pipelines.detect.detectors.base import View, fit
+from pipelines.alerts.recovery import Bucket, Terms
+from pipelines.detect.bounds import Ahead
+from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.surge_bound import SurgeBound
+from pipelines.detect.detectors.surge_scan import SurgeScan
+from pipelines.detect.detectors.surge_state import BASES, KINDS, LIFTS, SurgeState
 from pipelines.detect.items import COLUMN, COLUMNS, GUARDRAIL
-from pipelines.detect.windows import RING, SLOT, Floats, Matrix, column
+from pipelines.detect.stretch import ALIGNED, Stretch
+from pipelines.detect.windows import RING, SLOT, Floats, Matrix, Windows, column
 from schemas.rollups import series_pairs
 
-KINDS = (
-    "errors",
-    "blocked",
-    "refused",
-    "truncated",
-    "fallbacks",
-    "usage_missing",
-    "unpriced",
-    "empty_retrievals",
-)
-"""Beside the guardrails, which come first: the order in which two surges of one cause are named."""
-LIFTS = (2.0, 4.0, 10.0, 30.0)
 MAX_ROWS = 512
 """Series tested per app."""
-_CALM_SLOTS = 3
-
-
-@dataclass
-class SurgeState:
-    """Baselines and evidence; arrays are (tested series, kinds[, lifts]), kinds = KINDS, then guardrails as met."""
-
-    version: int = 1
-    places: list[int] = field(default_factory=list)
-    """Which series are tested: the app's own, and those below it without a wide dimension."""
-    hits: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
-    calls: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
-    spread: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
-    spread_slots: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
-    log: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS), len(LIFTS))))
-    onset: Matrix = field(default_factory=lambda: np.zeros((0, len(KINDS), len(LIFTS)), np.int64))
-    run_hits: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS), len(LIFTS))))
-    run_calls: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS), len(LIFTS))))
-    muted: list[tuple[str, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,6 +59,11 @@ class Surge:
     warm_up_s: float = 1800.0
     half_life_s: float = 21_600.0
     max_spread: float = 20.0
+    certainty: float = 2.5
+    """Standard deviations by which the learned share must be below the limit of what is not worth an alert, before
+    evidence keeps anything out of the baseline: a baseline of few calls may be wrong itself."""
+    hold_most_s: float = 86_400.0
+    """Event time after which what is held back becomes part of the baseline, whatever the evidence."""
 
     def fresh(self) -> SurgeState:
         """State of an app never seen."""
@@ -85,129 +71,199 @@ class Surge:
 
     def step(self, state: SurgeState, view: View) -> tuple[SurgeState, list[Finding]]:
         """Learn the slot that left the ring, weigh the one that closed, judge with the open ones."""
-        self._fit(state, view)
+        self._fit(state, view.windows, view.app)
         kinds = self._kinds(view)
-        if view.leaving is not None and view.closed is not None:
-            self._learn(state, view, kinds)
         share, bar = self._bars(state)
         if view.closed is not None:
-            hits, calls = self._counts(state, view.windows.total(view.closed, view.closed + SLOT), kinds)
+            hits, calls = self.counts(view.windows.total(view.closed, view.closed + SLOT)[state.places], kinds)
             self._weigh(state, hits, calls, bar, view.closed)
             for i, kind in enumerate(kinds):
                 if kind in view.open:
                     self._restart(state, i)
         trial = self._tentative(state, view, kinds, bar)
-        if view.until - view.windows.first < self.warm_up_s * 1e6:
-            return state, []
-        return state, self._findings(trial, view, kinds, share)
+        warm = view.until - view.windows.first >= self.warm_up_s * 1e6
+        findings = self._findings(trial, view, kinds, share) if warm else []
+        if view.leaving is not None and view.closed is not None:
+            self._hold(state, view, kinds)
+            if view.closed // SLOT % ALIGNED == 0:
+                self.learn(state)
+        return state, findings
+
+    def scan(self, state: SurgeState, stretch: Stretch) -> SurgeScan:
+        """The same over many buckets, while nothing is open."""
+        self._fit(state, stretch.windows, stretch.app)
+        return SurgeScan(self, state, stretch, [*KINDS, *stretch.windows.kinds])
+
+    def bound(self, state: SurgeState, ahead: Ahead) -> SurgeBound:
+        """How many hits open buckets must hold before there may be evidence enough."""
+        self._fit(state, ahead.windows, ahead.app)
+        return SurgeBound(self, state, ahead, [*KINDS, *ahead.windows.kinds])
 
     def idle(self, state: SurgeState, slots: int) -> SurgeState:
-        """No calls, no proportion."""
+        """No calls, no proportion; what is held back is learned as at the end of ten minutes."""
+        self.learn(state)
         return state
 
-    def calm(self, state: SurgeState, view: View, finding: Finding) -> int:
-        """Three closed slots whose share is back near the baseline: under a third of the way to the peak, together."""
-        until = view.windows.closed
-        since = until - _CALM_SLOTS * SLOT
-        place = view.windows.index.get(finding.target)
-        if since < finding.start:
-            return 0
-        if place is None or place not in state.places:
-            return since
+    def observe(
+        self, state: SurgeState, view: View, finding: Finding, since: int, until: int
+    ) -> tuple[Terms, list[Bucket]]:
+        """Hits and calls per slot; the learned share, and the least share that raises an alarm."""
         kind = self._kinds(view).index(finding.family)
+        place = view.windows.index.get(finding.target)
+        # a user is not tested alone: what is normal for the app is normal for him
+        row = state.places.index(place if place in state.places else view.app)
+        share, bar = (float(a[row, kind]) for a in self._bars(state))
+        limit = min(max(bar, self.lift * share, share + self.rise), 0.97)
+        slots = state.spread_slots[row, kind]
+        spread = state.spread[row, kind] / slots if slots >= 30 else 1.0
+        terms = Terms(share, limit, dispersion=float(np.clip(spread, 1.0, self.max_spread)), share=True)
+        if place is None:
+            return terms, [Bucket(0.0, 0.0, 0.0)] * ((until - since) // SLOT)
         top, base = self._columns(view, finding.family)
-        hits = view.windows.of(place, top, since, until)
-        calls = view.windows.of(place, base, since, until)
-        share, bar = (a[state.places.index(place), kind] for a in self._bars(state))
-        limit = max(2 * bar, share + 0.3 * (finding.peak - share))
-        # a slot alone holds few calls: two hits in it are chance, half the way to the peak is not
-        slack = max(2 * bar, share + 0.5 * (finding.peak - share))
-        each = (hits <= 2) | (hits <= slack * calls)
-        return since if each.all() and (hits.sum() <= 2 or hits.sum() <= limit * calls.sum()) else 0
+        calls = view.windows.of(place, base, since, until).astype(float)
+        hits = np.minimum(view.windows.of(place, top, since, until), calls)
+        return terms, [Bucket(h, n, n) for h, n in zip(hits.tolist(), calls.tolist(), strict=True)]
 
-    def settle(self, state: SurgeState, finding: Finding, end: int) -> SurgeState:
-        """Start the evidence anew; the incident is not learned."""
+    def about_app(self, state: SurgeState, view: View, finding: Finding) -> Finding:
+        """The same share, as learned of the whole app."""
+        kind, target = self._kinds(view).index(finding.family), view.windows.own
+        guardrail = {k: v for k, v in finding.series.items() if k == "guardrail"}
+        expected = float(self._bars(state)[0][state.places.index(view.app), kind])
+        return replace(
+            finding,
+            target=target,
+            series={**series_pairs(target), **guardrail},
+            expected=expected,
+            causes=(),
+            users=None,
+        )
+
+    def on_resolved(self, state: SurgeState, finding: Finding, end: int, proven: int) -> SurgeState:
+        """Reset the evidence; neither the incident nor the time until its end was proven enters the baseline."""
         kept = [m for m in state.muted if m[2] > finding.start - 2 * RING * SLOT]
-        state.muted = [*kept, (finding.family, finding.start, end)]
+        state.muted = [*kept, (finding.family, finding.start, proven)]
         return state
 
     def _kinds(self, view: View) -> list[str]:
         return [*KINDS, *view.windows.kinds]
 
     def _columns(self, view: View, kind: str) -> tuple[int, int]:
-        base = "retrievals" if kind == "empty_retrievals" else "calls"
-        return column(view.windows.kinds, kind), COLUMN[base]
+        return column(view.windows.kinds, kind), COLUMN[BASES.get(kind, "calls")]
 
-    def _fit(self, state: SurgeState, view: View) -> None:
-        for place in view.windows.reused:
-            if place in state.places:
-                row = state.places.index(place)
-                for array in self._arrays(state):
-                    array[row] = 0
+    def _fit(self, state: SurgeState, windows: Windows, app: int) -> None:
+        state.forget(windows.reused)
         known = set(state.places)
-        for place in np.flatnonzero(self._tested(view)).tolist():
+        for place in np.flatnonzero(self.tested(windows, app)).tolist():
             if place not in known and len(state.places) < MAX_ROWS:
                 state.places.append(place)
-        rows, width = len(state.places), len(KINDS) + len(view.windows.kinds)
-        before = state.calls.shape[1]
-        for name in ("hits", "calls", "spread", "spread_slots", "log", "onset", "run_hits", "run_calls"):
-            setattr(state, name, fit(getattr(state, name), rows, width))
-        # a guardrail never seen before had no hit in all the calls that were learned
-        state.calls[:, before:] = state.calls[:, :1]
+        state.fit(len(KINDS) + len(windows.kinds))
 
-    def _tested(self, view: View) -> NDArray[np.bool_]:
-        tested = np.array(view.windows.named) & ~view.windows.wide()
-        tested[view.app] = True
+    def tested(self, windows: Windows, app: int) -> NDArray[np.bool_]:
+        """(series,): the app's own, and those below it without a wide dimension."""
+        tested = windows.named & ~windows.wide()
+        tested[app] = True
         return tested
 
-    def _arrays(self, state: SurgeState) -> list[Floats]:
-        return [state.hits, state.calls, state.spread, state.spread_slots, state.log, state.run_hits, state.run_calls]
-
-    def _counts(self, state: SurgeState, sums: Matrix, kinds: list[str]) -> tuple[Floats, Floats]:
-        rows = sums[state.places].astype(float)
-        hits = rows[:, [COLUMN[k] for k in KINDS] + list(range(len(COLUMNS), len(COLUMNS) + len(kinds) - len(KINDS)))]
-        calls = np.repeat(rows[:, [COLUMN["calls"]]], len(kinds), axis=1)
-        calls[:, KINDS.index("empty_retrievals")] = rows[:, COLUMN["retrievals"]]
+    def counts(self, sums: Matrix, kinds: list[str]) -> tuple[Floats, Floats]:
+        """Hits and calls (..., series, kinds) out of sums (..., series, columns)."""
+        rows = sums.astype(float)
+        more = range(len(COLUMNS), len(COLUMNS) + len(kinds) - len(KINDS))
+        hits = rows[..., [*(COLUMN[k] for k in KINDS), *more]]
+        calls = np.repeat(rows[..., [COLUMN["calls"]]], len(kinds), axis=-1)
+        for kind, base in BASES.items():
+            calls[..., KINDS.index(kind)] = rows[..., COLUMN[base]]
         return np.minimum(hits, calls), calls
 
-    def _learn(self, state: SurgeState, view: View, kinds: list[str]) -> None:
+    @property
+    def decay(self) -> float:
+        """Decay factor of a share per bucket."""
+        return float(0.5 ** (SLOT / 1e6 / self.half_life_s))
+
+    def dispersion(
+        self, hits: Floats, calls: Floats, known_hits: Floats, known_calls: Floats, live: NDArray[np.bool_]
+    ) -> tuple[Floats, Floats]:
+        """Squared distance of a slot from what is known, in variances; and 1 where it says something, else 0."""
+        share = np.clip((known_hits + 0.5) / (known_calls + 50), 1e-4, 0.5)
+        chi = (hits - calls * share) ** 2 / np.maximum(calls * share * (1 - share), 1e-9)
+        counted = (calls * share >= 0.05) & live  # below, one hit alone would look like a crowd
+        return np.where(counted, np.minimum(chi, 50.0), 0.0), counted.astype(float)
+
+    def held_back(self, state: SurgeState, hits: Floats, calls: Floats, live: NDArray[np.bool_]) -> Floats:
+        """(..., series, kinds, HELD): what buckets that leave the ring add to ``held``."""
+        chi, counted = self.dispersion(hits, calls, state.hits, state.calls, live)
+        live = np.broadcast_to(live, hits.shape)
+        return np.stack([hits * live, calls * live, chi, counted, live.astype(float)], axis=-1)
+
+    def _hold(self, state: SurgeState, view: View, kinds: list[str]) -> None:
+        """Hold back the bucket that left the ring; discard what was held of a kind that is an incident now."""
         assert view.leaving is not None
         assert view.closed is not None
         slot = view.closed - RING * SLOT
         sums = np.zeros((len(view.windows.series), view.windows.width), np.int64)
         sums[: view.leaving.shape[0], : view.leaving.shape[1]] = view.leaving
-        hits, calls = self._counts(state, sums, kinds)
-        live = np.array([not self._muted(state, view, k, slot) for k in kinds])
-        share = np.clip((state.hits + 0.5) / (state.calls + 50), 1e-4, 0.5)
-        chi = (hits - calls * share) ** 2 / np.maximum(calls * share * (1 - share), 1e-9)
-        told = (calls * share >= 0.05) & live  # below, one hit alone would look like a crowd
-        decay = np.where(live, 0.5 ** (SLOT / 1e6 / self.half_life_s), 1.0)
-        state.spread = state.spread * decay + np.where(told, np.minimum(chi, 50.0), 0.0)
-        state.spread_slots = state.spread_slots * decay + told
-        state.hits = state.hits * decay + hits * live
-        state.calls = state.calls * decay + calls * live
+        hits, calls = self.counts(sums[state.places], kinds)
+        live = np.array([not self.is_muted(state, view.open, k, slot) for k in kinds])
+        state.held[:, [kind in view.open for kind in kinds]] = 0.0
+        state.held = state.held + self.held_back(state, hits, calls, live)
 
-    def _muted(self, state: SurgeState, view: View, kind: str, slot: int) -> bool:
-        if kind in view.open and slot >= view.open[kind]:
+    def learn(self, state: SurgeState) -> None:
+        """Add what is held back to the baselines, in place, except where evidence against the baseline is pending.
+
+        Evidence that was enough for an alert ten minutes ago and still is, without an incident, is of a change that is
+        not worth an alert or was accepted as the new level: it is learned.
+        """
+        evidence, *_ = self.best(state.log, state.run_hits, state.run_calls, state.onset)
+        above = evidence >= self.evidence
+        pending = (state.log > 0).any(axis=2) & self._is_certain(state) & ~(above & state.above)
+        learned = ~(pending & (state.held[..., 4] < self.hold_most_s * 1e6 / SLOT))
+        decay = np.where(learned, self.decay ** state.held[..., 4], 1.0)
+        for i, name in enumerate(("hits", "calls", "spread", "spread_slots")):
+            setattr(state, name, getattr(state, name) * decay + np.where(learned, state.held[..., i], 0.0))
+        state.held = np.where(learned[..., None], 0.0, state.held)
+        state.limit()
+        state.above = above
+
+    def _is_certain(self, state: SurgeState) -> NDArray[np.bool_]:
+        """Whether the upper confidence bound (Wilson 1927) of the learned share is not above the limit."""
+        z2 = self.certainty**2 * self._shown(state.spread, state.spread_slots)
+        upper = state.hits + z2 / 2 + np.sqrt(z2 * (state.hits + z2 / 4))
+        certain: NDArray[np.bool_] = upper <= self._bars(state)[1] * state.calls
+        return certain
+
+    def is_muted(self, state: SurgeState, open_: Mapping[str, int], kind: str, slot: int) -> bool:
+        """Whether ``slot`` belongs to an incident of ``kind`` and is not learned."""
+        if kind in open_ and slot >= open_[kind]:
             return True
         return any(name == kind and start <= slot < end for name, start, end in state.muted)
 
-    def _bars(self, state: SurgeState) -> tuple[Floats, Floats]:
+    def bars(self, hits: Floats, calls: Floats) -> tuple[Floats, Floats]:
         """Learned share, and the highest share that is not worth an alert."""
-        share = np.clip((state.hits + 0.5) / (state.calls + 50), 0.0, 1.0)
+        share = np.clip((hits + 0.5) / (calls + 50), 0.0, 1.0)
         return share, np.minimum(self.tolerance * share + self.slack, 0.97)
+
+    def _bars(self, state: SurgeState) -> tuple[Floats, Floats]:
+        return self.bars(state.hits, state.calls)
+
+    def gain(self, hits: Floats, calls: Floats, bar: Floats, spread: Floats, spread_slots: Floats) -> Floats:
+        """(..., lifts): what one slot adds to the evidence."""
+        lifts = np.array(LIFTS)
+        bar = bar[..., None]
+        odds = bar / (1 - bar)
+        high = np.minimum(bar * lifts, lifts * odds / (1 + lifts * odds))
+        high = np.maximum(high, bar * 1.01)
+        gain: Floats = hits[..., None] * np.log(high / bar)
+        gain += (calls - hits)[..., None] * np.log((1 - np.minimum(high, 0.995)) / (1 - bar))
+        gain /= self._shown(spread, spread_slots)[..., None]
+        return gain
+
+    def _shown(self, spread: Floats, spread_slots: Floats) -> Floats:
+        """The overdispersion that is learned; 1 where there are fewer than 30 buckets to show it."""
+        shown = np.where(spread_slots < 30, 1.0, spread / np.maximum(spread_slots, 1.0))
+        return np.clip(shown, 1.0, self.max_spread)
 
     def _weigh(self, state: SurgeState, hits: Floats, calls: Floats, bar: Floats, slot: int) -> None:
         """Add one slot to the evidence of every lift, in place."""
-        lifts = np.array(LIFTS)
-        odds = bar[:, :, None] / (1 - bar[:, :, None])
-        high = np.minimum(bar[:, :, None] * lifts, lifts * odds / (1 + lifts * odds))
-        high = np.maximum(high, bar[:, :, None] * 1.01)
-        gain = hits[:, :, None] * np.log(high / bar[:, :, None])
-        gain += (calls - hits)[:, :, None] * np.log((1 - np.minimum(high, 0.995)) / (1 - bar[:, :, None]))
-        few = state.spread_slots < 30
-        spread = np.where(few, 1.0, state.spread / np.maximum(state.spread_slots, 1.0))
-        gain /= np.clip(spread, 1.0, self.max_spread)[:, :, None]
+        gain = self.gain(hits, calls, bar, state.spread, state.spread_slots)
         anew = state.log <= 0
         state.onset[anew] = slot
         state.run_hits[anew] = state.run_calls[anew] = 0
@@ -232,30 +288,17 @@ class Surge:
             run_calls=state.run_calls.copy(),
         )
         if view.closed is None:
-            for start in range(view.windows.closed, view.until, SLOT):
-                if start in view.windows.slots:
-                    hits, calls = self._counts(state, view.windows.total(start, start + SLOT), kinds)
-                    self._weigh(trial, hits, calls, bar, start)
+            for start in view.windows.held(view.windows.closed, view.until):
+                hits, calls = self.counts(view.windows.total(start, start + SLOT)[state.places], kinds)
+                self._weigh(trial, hits, calls, bar, start)
         return trial
 
     def _findings(self, trial: SurgeState, view: View, kinds: list[str], share: Floats) -> list[Finding]:
-        top = trial.log.max(axis=2)
-        mean = top + np.log(np.exp(trial.log - top[:, :, None]).mean(axis=2))
-        best = trial.log.argmax(axis=2)[:, :, None]
-        hits = np.take_along_axis(trial.run_hits, best, 2)[:, :, 0]
-        calls = np.take_along_axis(trial.run_calls, best, 2)[:, :, 0]
-        onset = np.take_along_axis(trial.onset, best, 2)[:, :, 0]
-        seen = hits / np.maximum(calls, 1)
+        mean, hits, calls, onset = self.best(trial.log, trial.run_hits, trial.run_calls, trial.onset)
         app = trial.places.index(view.app)
         learned = trial.calls[app] >= self.min_calls
-        tested = self._tested(view)[trial.places]  # a place may have been given to a user since
-        clear = (
-            (hits >= self.min_hits)
-            & (seen >= self.lift * share)
-            & (seen >= share + self.rise)
-            & learned
-            & tested[:, None]
-        )
+        tested = self.tested(view.windows, view.app)[trial.places]  # a place may have been given to a user since
+        clear = self.clear(hits, calls, share) & learned & tested[:, None]
         found = []
         for i, kind in enumerate(kinds):
             weak = clear[:, i] & (mean[:, i] >= self.weak_evidence)
@@ -265,6 +308,21 @@ class Surge:
                     self._finding(trial, view, kind, share[:, i], row, int(onset[row, i]), float(mean[row, i]))
                 )
         return found
+
+    def best(
+        self, log: Floats, run_hits: Floats, run_calls: Floats, onset: Matrix
+    ) -> tuple[Floats, Floats, Floats, Matrix]:
+        """Evidence over all lifts; hits, calls and onset of the lift that has most of it. The last axis is gone."""
+        top = log.max(axis=2)
+        mean = top + np.log(np.exp(log - top[:, :, None]).mean(axis=2))
+        best = log.argmax(axis=2)[:, :, None]
+        hits, calls = (np.take_along_axis(a, best, 2)[:, :, 0] for a in (run_hits, run_calls))
+        return mean, hits, calls, np.take_along_axis(onset, best, 2)[:, :, 0]
+
+    def clear(self, hits: Floats, calls: Floats, share: Floats) -> NDArray[np.bool_]:
+        """Where the share since the onset is large enough to matter, however sure it is."""
+        seen = hits / np.maximum(calls, 1)
+        return (hits >= self.min_hits) & (seen >= self.lift * share) & (seen >= share + self.rise)
 
     def _finding(
         self, trial: SurgeState, view: View, kind: str, share: Floats, row: int, onset: int, score: float
@@ -281,7 +339,7 @@ class Surge:
         target = windows.series[told.place]
         seen = float(hits[told.place] / max(calls[told.place], 1.0))
         guardrail = {"guardrail": kind.removeprefix(GUARDRAIL)} if kind.startswith(GUARDRAIL) else {}
-        measure = kind if guardrail else "error" if kind == "errors" else "cost"
+        measure = kind if guardrail or kind == "cost_differs" else "error" if kind == "errors" else "cost"
         return Finding(
             detector=self.name,
             rule="surge_guardrail" if guardrail else f"surge_{kind}",

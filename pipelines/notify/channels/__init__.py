@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pipelines.notify.channels.alertmanager import AlertmanagerChannel, AlertmanagerWebhookChannel
 from pipelines.notify.channels.apprise import AppriseChannel
-from pipelines.notify.channels.base import Channel, Message
+from pipelines.notify.channels.base import Channel, Message, Report
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.channels.slack import SlackChannel
+from pipelines.notify.channels.slack_app import SlackAppChannel
 from pipelines.notify.channels.webhook import WebhookChannel
 from pipelines.notify.guard import RefusedTargetError
 from pipelines.notify.spec import ChannelSpec
 from schemas.errors import SettingsError
 
-CHANNELS: tuple[type[Channel], ...] = (WebhookChannel, SlackChannel, AppriseChannel)
+CHANNELS: tuple[type[Channel], ...] = (
+    WebhookChannel,
+    SlackChannel,
+    SlackAppChannel,
+    AppriseChannel,
+    AlertmanagerChannel,
+    AlertmanagerWebhookChannel,
+)
 
-__all__ = ["CHANNELS", "Channel", "Message", "build"]
+__all__ = ["CHANNELS", "Channel", "Message", "Report", "build"]
 
 
 def build(spec: ChannelSpec, poster: Poster) -> Channel:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import apprise
 
 from pipelines.notify import format as words
-from pipelines.notify.channels.base import Message
+from pipelines.notify.channels.base import Message, Report
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.guard import RefusedTargetError, UnreachableError
 from pipelines.notify.outcome import Outcome
@@ -47,15 +47,24 @@ class AppriseChannel:
 
     def send(self, message: Message) -> Outcome:
         """Send in a thread that is left behind when it takes too long: Apprise has no deadline for the whole."""
+        return self._in_time(*words.plain(message.alert, message.at))
+
+    def send_report(self, report: Report) -> Outcome:
+        """Send the report's title and lines as plain text."""
+        title, lines = words.clean(report.title), [words.clean(line, 500) for line in report.lines]
+        return self._in_time(words.unmentioned(title), words.unmentioned("\n".join(lines)))
+
+    def _in_time(self, title: str, body: str) -> Outcome:
         answer: SimpleQueue[Outcome] = SimpleQueue()
-        threading.Thread(target=lambda: answer.put(self._notify(message)), name="notify-apprise", daemon=True).start()
+        threading.Thread(
+            target=lambda: answer.put(self._notify(title, body)), name="notify-apprise", daemon=True
+        ).start()
         try:
             return answer.get(timeout=self._deadline_s)
         except Empty:
             return Outcome("retry", f"Apprise took longer than {self._deadline_s:g} s")
 
-    def _notify(self, message: Message) -> Outcome:
-        title, body = words.plain(message.alert)
+    def _notify(self, title: str, body: str) -> Outcome:
         try:
             self._check_addresses(self._deadline_s)
             sent = self._service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)

@@ -1,4 +1,4 @@
-"""What a channel is: something with a name that takes one message and says what came of it."""
+"""What a channel is: it delivers an alert or the report of a job, and returns the outcome of the attempt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Message:
 
     alert: Alert
     body: bytes = field(repr=False)
-    """The alert exactly as it stands on llm.alerts."""
+    """The JSON of ``alert``: as on llm.alerts, without what `content.outgoing` removes."""
     at: int
     """Time of this attempt, µs UTC."""
 
@@ -25,6 +25,23 @@ class Message:
     def id(self) -> str:
         """The same for every attempt and after every crash: receivers drop what they have seen."""
         return f"{self.alert.id}-{self.alert.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a batch job reports: words for people, JSON for programs. It carries no text of a prompt or an answer."""
+
+    id: str
+    """The same for every attempt of one report: receivers drop what they have seen."""
+    title: str
+    lines: tuple[str, ...]
+    """Whole sentences; names in them are not escaped yet."""
+    body: bytes = field(repr=False)
+    """One JSON object with the fields ``type`` and ``id``."""
+    at: int
+    """Time of this attempt, µs UTC."""
+    image: bytes = field(default=b"", repr=False)
+    """PNG, for receivers that take a file; empty: none."""
 
 
 class Channel(Protocol):
@@ -49,4 +66,8 @@ class Channel(Protocol):
 
     def send(self, message: Message) -> Outcome:
         """Make one attempt."""
+        ...
+
+    def send_report(self, report: Report) -> Outcome:
+        """Make one attempt to send the report of a job."""
         ...

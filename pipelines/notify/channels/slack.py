@@ -14,7 +14,7 @@ from slack_sdk.models.attachments import BlockAttachment
 from slack_sdk.models.blocks import Block, ContextBlock, MarkdownTextObject, SectionBlock
 
 from pipelines.notify import format as words
-from pipelines.notify.channels.base import Message
+from pipelines.notify.channels.base import Message, Report
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.outcome import Outcome
 from pipelines.notify.spec import ChannelSpec
@@ -44,25 +44,50 @@ class SlackChannel:
 
     def send(self, message: Message) -> Outcome:
         """Post the message of this state."""
+        return self._post(payload(message.alert, message.at), message)
+
+    def send_report(self, report: Report) -> Outcome:
+        """Post the report's title and lines. An incoming webhook takes no file: the picture is left out."""
+        return self._post(report_payload(report), report)
+
+    def _post(self, content: dict[str, object], message: Message | Report) -> Outcome:
         headers = {"content-type": "application/json", "webhook-id": message.id}
-        body = msgspec.json.encode(payload(message.alert))
-        outcome, said = self._poster.outcome(self._target, body, headers, message.at)
+        outcome, said = self._poster.outcome(self._target, msgspec.json.encode(content), headers, message.at)
         if outcome.kind in ("failed", "gone") and said in _ERRORS:
             return Outcome(outcome.kind, f"{outcome.detail} {said.decode()}")
         return outcome
 
 
-def payload(alert: Alert) -> dict[str, object]:
-    """The message as Slack takes it: a line that stands for it in notifications, and the coloured rest."""
+def payload(alert: Alert, at: int | None = None) -> dict[str, object]:
+    """Return the message in Slack's form: one line for notifications, and the coloured rest. ``at``: now, µs UTC."""
     look = words.look(alert)
-    line = _fit(f"{words.ICONS[look]} {words.headline(alert)}", 500)
-    attachment = BlockAttachment(blocks=_blocks(alert), color=words.COLOURS[look], fallback=line)
+    line = _fit(f"{words.ICONS[look]} {words.headline(alert, at)}", 500)
+    attachment = BlockAttachment(blocks=_blocks(alert, at), color=words.COLOURS[look], fallback=line)
     return {"text": line, "attachments": [attachment.to_dict()], "unfurl_links": False, "unfurl_media": False}
 
 
-def _blocks(alert: Alert) -> list[Block]:
-    blocks: list[Block] = [SectionBlock(fields=_fields(alert))]
-    lists = (("Cause", words.causes(alert)), ("Changes", words.changes(alert)), ("What to do", words.steps(alert)))
+def report_payload(report: Report) -> dict[str, object]:
+    """Return the report of a job in Slack's form: the title for notifications, and its lines as a list."""
+    title = _fit(words.clean(report.title), 500)
+    lines = "\n".join(f"• {words.clean(line, 500)}" for line in report.lines)
+    blocks: list[Block] = [_section(f"*{title}*")]
+    if lines:
+        blocks.append(_section(_fit(lines, _TEXT_MAX)))
+    return {
+        "text": title,
+        "blocks": [block.to_dict() for block in blocks],
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+
+
+def _blocks(alert: Alert, at: int | None) -> list[Block]:
+    blocks: list[Block] = [SectionBlock(fields=_fields(alert, at))]
+    lists = (
+        (words.cause_title(alert), words.causes(alert)),
+        ("Changes", words.changes(alert)),
+        ("What to do", words.steps(alert)),
+    )
     for title, entries in lists:
         if entries:
             blocks.append(_section(f"*{title}*\n" + _fit("\n".join(f"• {entry}" for entry in entries), _TEXT_MAX - 40)))
@@ -75,16 +100,17 @@ def _blocks(alert: Alert) -> list[Block]:
         sql = words.clean(alert.evidence.sql, _SQL_MAX, lines=True)
         blocks.append(_section(f"*Evidence*\n```{_fit(sql, _TEXT_MAX - 40)}```"))
     links = " · ".join(_link(name, url) for name, url in list(alert.links.items())[:5])
-    foot = _fit(words.clean(f"alert {alert.id} · seq {alert.seq} · {alert.detector}/{alert.rule}"), 400)
+    said = f"{words.source(alert)} · alert {alert.id} · seq {alert.seq} · {alert.detector}/{alert.rule}"
+    foot = _fit(words.clean(said), 400)
     blocks.append(ContextBlock(elements=[_text(f"{links} · {foot}" if links else foot)]))
     return blocks
 
 
-def _fields(alert: Alert) -> list[MarkdownTextObject]:
+def _fields(alert: Alert, at: int | None) -> list[MarkdownTextObject]:
     shown = [
         ("Series", words.series(alert)),
         ("Measure", words.comparison(alert)),
-        ("Window", words.window(alert) + (", late data" if alert.late else "")),
+        ("When", words.when(alert, at)),
     ]
     if touched := words.impact(alert):
         shown.append(("Impact", touched))

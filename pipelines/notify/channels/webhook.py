@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from standardwebhooks import Webhook
 
-from pipelines.notify.channels.base import Message
+from pipelines.notify.channels.base import Message, Report
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.outcome import Outcome
 from pipelines.notify.spec import ChannelSpec
 
 
 class WebhookChannel:
-    """Sends the alert's JSON as it stands on llm.alerts. With no secret set it is not signed."""
+    """Sends the alert's JSON. With no secret set it is not signed."""
 
     kind: ClassVar[str] = "webhook"
     parallel: ClassVar[int] = 4
@@ -30,7 +30,12 @@ class WebhookChannel:
         outcome, _ = self._poster.outcome(self._target, message.body, self._headers(message), message.at)
         return outcome
 
-    def _headers(self, message: Message) -> dict[str, str]:
+    def send_report(self, report: Report) -> Outcome:
+        """POST the report's JSON, signed like an alert."""
+        outcome, _ = self._poster.outcome(self._target, report.body, self._headers(report), report.at)
+        return outcome
+
+    def _headers(self, message: Message | Report) -> dict[str, str]:
         seconds = message.at // 1_000_000
         headers = {
             "content-type": "application/json",

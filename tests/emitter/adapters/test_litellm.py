@@ -4,6 +4,8 @@ import asyncio
 import gc
 import json
 import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -157,3 +159,47 @@ def test_addresses_key_hashes_and_user_agents_stay_out() -> None:
     assert fields["tokens"] == {"input": 3, "output": 4}
     assert fields["cache"] == {"kind": "exact", "saved": 0.01}
     assert fields["guardrails"] == [{"name": "pii", "stage": "input", "action": "pass"}]
+
+
+def test_a_caller_who_gives_every_call_the_same_id_hides_none() -> None:
+    """The proxy takes ``x-litellm-call-id`` from the caller; each hook of one call is still one event."""
+    recorded: list[Any] = []
+
+    class Recorder:
+        def record(self, fields: Any, lazy: Any, context: Any) -> None:
+            recorded.append(lazy({}))
+
+    logger = TailraceLogger(Recorder())  # type: ignore[arg-type]
+    for answer in ("chatcmpl-1", "chatcmpl-2"):
+        kwargs = {"litellm_call_id": "mine", "standard_logging_object": {"id": answer, "status": "success"}}
+        logger.log_success_event(kwargs, None, None, None)
+        asyncio.run(logger.async_log_success_event(kwargs, None, None, None))
+    assert len(recorded) == 2
+
+
+_ONE_CALL = """
+import asyncio, sys, litellm
+from tailrace_emitter.litellm import TailraceLogger
+
+litellm.callbacks = [TailraceLogger()]
+asyncio.run(litellm.acompletion(model="openai/gpt-4o", messages=[{"role": "user", "content": "x"}], api_key="x",
+                                api_base=sys.argv[1]))
+"""
+
+
+def test_a_call_at_the_end_of_an_event_loop_is_recorded_before_the_process_ends(provider: Any) -> None:
+    """LiteLLM runs the callbacks of a loop that has ended when the process ends; the emitter closes after that."""
+    body = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-4o",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+    }
+    provider.answers = [{"status": 200, "response_kind": "json", "response_body": body}]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TAILRACE_")}
+    command = [sys.executable, "-W", "ignore", "-c", _ONE_CALL, provider.url]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    # without an address of Kafka an event is counted as dropped: the count is that of the recorded events
+    assert "dropped before: 1 not_configured" in done.stderr

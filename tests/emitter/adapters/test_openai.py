@@ -7,6 +7,8 @@ from typing import Any
 import openai
 import pytest
 
+from tailrace_emitter.adapters.providers import provider_of
+from tailrace_emitter.adapters.raw_stream import MAX_FRAME, _Frames
 from tailrace_emitter.adapters.usage import from_openai
 from tailrace_emitter.openai import AsyncOpenAI, OpenAI
 
@@ -33,7 +35,8 @@ def recorded_usage(exchange: dict[str, Any]) -> dict[str, int]:
     """The usage a recorded stream ends with, read independently of the adapter."""
     found: Any = None
     for frame in frames(exchange["response_body"]):
-        found = frame.get("usage") or (frame.get("response") or {}).get("usage") or found
+        held = frame.get("response") or frame.get("x_groq") or {}
+        found = frame.get("usage") or held.get("usage") or found
     return from_openai(found) if found else {}
 
 
@@ -198,7 +201,85 @@ def test_raw_responses_are_read_without_touching_them(exchanges: Any, provider: 
         assert recorder.events[-1]["tokens"] == from_openai(exchange["response_body"]["usage"])
         with client.chat.completions.with_streaming_response.create(model="m", messages=[]) as streamed:
             assert json.loads(streamed.read())["id"] == exchange["response_body"]["id"]
-    assert recorder.events[-1]["usage_reported"] is False
+    assert recorder.events[-1]["tokens"] == from_openai(exchange["response_body"]["usage"])
+
+
+def chunked(*deltas: dict[str, Any], finish: str, usage: dict[str, int] | None = None) -> dict[str, Any]:
+    """A stream of chat chunks, as a recorded exchange."""
+    base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o"}
+    chunks = [{**base, "choices": [{"index": 0, "delta": d, "finish_reason": None}]} for d in deltas]
+    chunks.append({**base, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    if usage:
+        chunks.append({**base, "choices": [], "usage": usage})
+    body = "".join(f"data: {json.dumps(c)}\n\n" for c in chunks) + "data: [DONE]\n\n"
+    return {"status": 200, "response_kind": "sse", "response_body": body}
+
+
+def test_streamed_tool_calls_are_told_apart_however_they_are_numbered(provider: Any, recorder: Any) -> None:
+    def piece(call_id: str | None, name: str, arguments: str, index: int = 0) -> dict[str, Any]:
+        return {"tool_calls": [{"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}]}
+
+    all_zero = (piece("a", "weather", '{"city": '), piece(None, "", '"Oslo"}'), piece("b", "time", "{}"))
+    numbered = (piece("a", "weather", '{"city": "Oslo"}'), piece("b", "time", "{}", index=1))
+    legacy = ({"function_call": {"name": "weather", "arguments": '{"city": '}}, {"function_call": {"arguments": "1}"}})
+    with OpenAI(api_key="k", base_url=provider.url, tailrace=recorder) as client:
+        for deltas in (all_zero, numbered, legacy):
+            provider.answers = [chunked(*deltas, finish="tool_calls")]
+            for _ in client.chat.completions.create(model="gpt-4o", messages=[], stream=True):
+                pass
+    tools = [[(t["name"], t["args"]) for t in e["tools"]] for e in recorder.events]
+    two = [("weather", '{"city": "Oslo"}'), ("time", "{}")]
+    assert tools == [two, two, [("weather", '{"city": 1}')]]
+
+
+def test_raw_streams_are_recorded_with_usage_that_the_app_does_not_see(provider: Any, recorder: Any) -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
+    provider.answers = [chunked({"content": "Hel"}, {"content": "lo."}, finish="stop", usage=usage)]
+    with OpenAI(api_key="k", base_url=provider.url, tailrace=recorder) as client:
+        raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=[], stream=True)
+        seen = list(raw.parse())
+        with client.chat.completions.with_streaming_response.create(
+            model="gpt-4o", messages=[], stream=True
+        ) as response:
+            lines = [line for line in response.iter_lines() if line]
+    assert [len(seen), len(lines)] == [3, 4]
+    assert not any("usage" in line for line in lines)
+    for event in recorder.events:
+        assert event["tokens"] == {"input": 1000, "output": 500}
+        assert event["content"]["output"] == "Hello."
+        assert event["usage_reported"] is True
+    assert len(recorder.events) == 2
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_events_of_any_line_end_reach_the_app_as_they_come_without_the_usage(line_end: bytes, size: int) -> None:
+    frames = _Frames()
+    end = line_end * 2
+    first, hidden, last = b'data: {"choices": [1]}', b'data: {"choices": [], "usage": {"a": 1}}', b"data: [DONE]"
+    assert frames.pass_on(first + end) == first + end
+    body = hidden + end + last + end
+    shown = b"".join(frames.pass_on(body[i : i + size]) for i in range(0, len(body), size)) + frames.rest()
+    assert shown.strip() == last
+
+
+def test_an_event_without_an_end_is_neither_held_back_nor_remembered() -> None:
+    frames, piece = _Frames(), b"x" * 1000
+    shown = b"".join(frames.pass_on(piece) for _ in range(1000))
+    assert len(shown) > 1000 * 1000 - MAX_FRAME
+    assert shown + frames.rest() == piece * 1000
+
+
+def test_the_provider_is_who_the_host_or_the_name_says_and_never_a_guess() -> None:
+    assert provider_of("api.openai.com") == "openai"
+    assert provider_of("eu.api.openai.com") == "openai"
+    assert provider_of("acme.openai.azure.com") == "azure.ai.openai"
+    assert provider_of("bedrock-runtime.us-west-2.amazonaws.com") == "aws.bedrock"
+    assert provider_of("litellm.internal", "claude-sonnet-4-5") is None
+    assert provider_of("litellm.internal", "anthropic/claude-sonnet-4-5") == "anthropic"
+    assert provider_of("litellm.internal", "us.anthropic.claude-sonnet-4-5-20250929-v1:0") == "aws.bedrock"
+    assert provider_of("127.0.0.1", "gpt-4o") is None
+    assert provider_of("notapi.openai.com.evil.example") is None
 
 
 def test_context_and_copies_keep_their_fields(exchanges: Any, provider: Any, recorder: Any) -> None:

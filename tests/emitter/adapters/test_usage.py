@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,92 @@ def test_anthropic_counts_cached_parts_beside_the_input_and_here_they_are_inside
 def test_gemini_thoughts_are_part_of_the_output() -> None:
     usage = {"promptTokenCount": 5, "candidatesTokenCount": 3, "thoughtsTokenCount": 20}
     assert from_gemini(usage) == {"input": 5, "output": 23, "reasoning": 20}
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        pytest.param(
+            {
+                "prompt_tokens": 10120,
+                "completion_tokens": 1499,
+                "total_tokens": 14428,
+                "prompt_tokens_details": {"cached_tokens": 128},
+                "completion_tokens_details": {"reasoning_tokens": 2809},
+            },
+            {"input": 10120, "output": 4308, "cache_read": 128, "reasoning": 2809},
+            id="xAI counts reasoning beside the completion, and the total decides",
+        ),
+        pytest.param(
+            {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623},
+            {"input": 20, "output": 603},
+            id="Google's OpenAI endpoint reports thoughts in the total only",
+        ),
+        pytest.param(
+            {
+                "inputTokens": 100,
+                "outputTokens": 50,
+                "totalTokens": 12150,
+                "cacheReadInputTokens": 10000,
+                "cacheWriteInputTokens": 2000,
+            },
+            {"input": 12100, "output": 50, "cache_read": 10000, "cache_write": 2000},
+            id="Bedrock's Converse, camelCase, the cache beside the input",
+        ),
+        pytest.param(
+            {
+                "prompt_tokens": 12100,
+                "completion_tokens": 50,
+                "total_tokens": 12150,
+                "prompt_tokens_details": {
+                    "cached_tokens": 10000,
+                    "cache_creation_tokens": 2000,
+                    "cache_creation_token_details": {"ephemeral_1h_input_tokens": 1500},
+                },
+            },
+            {"input": 12100, "output": 50, "cache_read": 10000, "cache_write": 2000, "cache_write_1h": 1500},
+            id="LiteLLM's usage of Anthropic with one-hour writes",
+        ),
+        pytest.param(
+            {"prompt_tokens": 20, "completion_tokens": 3, "prompt_cache_hit_tokens": 16, "prompt_cache_miss_tokens": 4},
+            {"input": 20, "output": 3, "cache_read": 16},
+            id="DeepSeek's cache hits",
+        ),
+        pytest.param(
+            {"promptTokenCount": 5, "candidatesTokenCount": 3, "toolUsePromptTokenCount": 40, "totalTokenCount": 48},
+            {"input": 45, "output": 3},
+            id="Gemini's tools put their results into the prompt",
+        ),
+        pytest.param(
+            {"billed_units": {"input_tokens": 6, "output_tokens": 2}, "tokens": {"input_tokens": 66}},
+            {"input": 6, "output": 2},
+            id="Cohere bills its billed units",
+        ),
+        pytest.param({"prompt_eval_count": 26, "eval_count": 9}, {"input": 26, "output": 9}, id="Ollama's own API"),
+    ],
+)
+def test_each_vendor_counts_in_its_own_way(usage: dict[str, Any], tokens: dict[str, int]) -> None:
+    assert tokens_of(usage) == tokens
+
+
+def test_real_usage_objects_are_read_as_an_independent_library_reads_them(test_data: Path) -> None:
+    """genai-prices extracted each of them; of its readings (one for each API flavour) one must be ours."""
+    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    differing = []
+    with gzip.open(test_data / "payloads" / "usage_price_oracle.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    for row in rows:
+        body = row["body"]
+        usage = body.get("usage") or body.get("usageMetadata") or body.get("meta") or body
+        ours = tokens_of(usage)
+        mine = tuple(ours.get(name.removesuffix("_tokens"), 0) for name in names)
+        if not any(tuple(e["usage"].get(name) or 0 for name in names) == mine for e in row["extracted"]):
+            differing.append(usage)
+    # Mistral's num_cached_tokens, which that library does not read; and totals above the sum of the parts beside them
+    cached = [u for u in differing if "num_cached_tokens" in u]
+    above = [u for u in differing if u["total_tokens"] > u["prompt_tokens"] + u["completion_tokens"]]
+    assert len(rows) == 1577
+    assert (len(differing), len(cached), len(above)) == (31, 29, 2)
 
 
 def test_what_was_not_said_is_absent_and_never_zero() -> None:

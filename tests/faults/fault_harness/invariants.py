@@ -24,10 +24,15 @@ def landed(lake: RawLake) -> list[tuple[int, int, str]]:
 
 
 def positions(lake: RawLake) -> None:
-    """P and O: every position below the ledger stands once, in one table, or in gaps; none above it; never back."""
+    """P and O: every position below the ledger is once in one table, in gaps, or in a range without records; none is
+    above it; the ledger never goes back.
+    """
     forward(lake)
     ledger = lake.ledger()
     spans = lake.rows("gaps", '"partition", from_offset, to_offset', "topic = 'llm.events'")
+    empty: dict[int, list[int]] = {}
+    for partition, start, upto in lake.rows("no_record_ranges", "_partition, from_offset, to_offset"):
+        empty.setdefault(partition, []).extend(range(start, upto))
     by_partition: dict[int, list[int]] = {}
     for partition, offset, _ in landed(lake):
         by_partition.setdefault(partition, []).append(offset)
@@ -39,9 +44,11 @@ def positions(lake: RawLake) -> None:
         doubles = len(offsets) - len(set(offsets))
         assert not doubles, f"partition {partition}: {doubles} positions landed twice"
         lost = sum(b - a for p, a, b in spans if p == partition)
-        assert len(offsets) + lost == upto - start, (
-            f"partition {partition}: {upto - start} consumed, {len(offsets)} rows + {lost} gaps; "
-            f"missing {sorted(set(range(start, upto)) - set(offsets))[:10]}"
+        without = empty.get(partition, [])
+        assert len(without) == len(set(without) - set(offsets)), f"partition {partition}: a row where no record was"
+        assert len(offsets) + lost + len(without) == upto - start, (
+            f"partition {partition}: {upto - start} consumed, {len(offsets)} rows + {lost} gaps + {len(without)} "
+            f"without a record; missing {sorted(set(range(start, upto)) - set(offsets) - set(without))[:10]}"
         )
         if offsets:
             assert max(offsets) < upto, f"partition {partition}: a row at {max(offsets)}, the ledger says {upto}"

@@ -90,7 +90,7 @@ class Process:
 
 def stage(name: str, home: Path, environment: Mapping[str, str]) -> Process:
     """Start ``tailrace NAME`` on ``home``; it ends at the latest with the tests."""
-    return Process(name, [name, "--supervised"], Home(home).log_file(name), environment)
+    return Process(name, [name], Home(home).log_file(name), environment)
 
 
 @contextmanager

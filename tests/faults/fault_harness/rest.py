@@ -76,7 +76,9 @@ def judged(scene: Scene, detect: Process, upto: Mapping[int, int]) -> bool:
     """Whether ``detect`` has judged all rollups below ``upto``, less the marker of the last transaction."""
     said = scene.facts("detect")
     positions = said.get("facts", {}).get("position", {})
-    return said.get("pid") == detect.pid and all(positions.get(str(p), 0) >= top - 1 for p, top in upto.items())
+    return said.get("pid") == detect.pid and all(
+        positions.get(f"{ROLLUPS}[{p}]", 0) >= top - 1 for p, top in upto.items()
+    )
 
 
 def undelivered(scene: Scene) -> set[tuple[str, int]]:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ from fault_harness.traffic import PRICES
 class Up:
     """``tailrace up`` with its own broker."""
 
-    def __init__(self, home: Path, settings: Mapping[str, str] = {}) -> None:
-        self.home = home
+    def __init__(self, home: Path, settings: Mapping[str, str] = {}, *, within: Sequence[str] = ()) -> None:
+        """Start it; ``within`` is a command that runs it as its child."""
+        self.home, self._within = home, within
+        self.enter: Sequence[str] = ()
+        """A command that runs another where ``up`` runs."""
         self.environment = {
             **clean_environment(),
             "TAILRACE_HOME": str(home),
@@ -29,7 +32,7 @@ class Up:
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tailrace", "up", "--no-web"]
+        command = [*self._within, sys.executable, "-m", "tailrace", "up", "--no-web"]
         with self.log.open("ab") as out:
             return subprocess.Popen(command, cwd=REPO, env=self.environment, stdout=out, stderr=out)
 
@@ -37,16 +40,14 @@ class Up:
         self.process = self._start()
 
     def status(self) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "tailrace", "status", "--json"],
-            cwd=REPO,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        found: dict[str, Any] = json.loads(done.stdout or "{}")
+        found: dict[str, Any] = json.loads(self.run(sys.executable, "-m", "tailrace", "status", "--json") or "{}")
         return found
+
+    def run(self, *command: str) -> str:
+        """Run a command on this home, where ``up`` runs; return what it printed."""
+        return subprocess.run(
+            [*self.enter, *command], cwd=REPO, env=self.environment, capture_output=True, text=True, check=False
+        ).stdout
 
     def ready(self, within_s: float = 240) -> dict[str, Any]:
         return dict(wait_until(lambda: (s := self.status()).get("ready") and s, within_s, "ready", self.tail))

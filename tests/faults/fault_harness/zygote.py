@@ -56,7 +56,7 @@ class _Zygote:
     def __init__(self) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_FAULT")}
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -109,12 +109,12 @@ def _zygote() -> _Zygote:
     return _one
 
 
-def serve() -> None:
+def serve(parent: int) -> None:
     """Fork on every line of stdin; say on stdout who started and who ended. One line at a time: no buffering."""
     import tailrace.cli  # noqa: F401
-    from tailrace.stages import die_with_parent
+    from tailrace.processes import end_with
 
-    die_with_parent()
+    end_with(parent)
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
@@ -178,7 +178,7 @@ def _run(argv: list[str]) -> int:
     from tailrace.__main__ import main
 
     faults._PLAN = faults._plan()
-    sys.argv = ["tailrace", *argv]
+    sys.argv = ["tailrace", *argv, "--parent", str(os.getppid())]
     try:
         main()
     except SystemExit as end:
@@ -194,4 +194,4 @@ def _run(argv: list[str]) -> int:
 if __name__ == "__main__":
     sys.path.insert(0, str(REPO))
     sys.path.insert(0, str(REPO / "emitter"))
-    serve()
+    serve(int(sys.argv[1]))

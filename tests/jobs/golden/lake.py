@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import typer
 from typer.testing import CliRunner
 
 from jobs.golden import GoldenReport, GoldenSettings, content_hash, refresh
 from schemas.records import Move
 from schemas.tables import TABLES
+from tailrace.cli import golden as golden_commands
 from tailrace.cli.context import NotRunningError
-from tailrace.cli.golden import golden as golden_commands
 from tailrace.settings import LakeSettings, Settings
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
@@ -147,8 +148,11 @@ def copied(source: Path, target: Path) -> Home:
 def golden_of(config: LakeConfig) -> Tailrace:
     """Return what runs a sub-command of ``golden``: it gives what was printed, and raises what was raised."""
 
+    app = typer.Typer()
+    golden_commands.add_to(app)
+
     def run(*words: str) -> str:
-        done = CliRunner().invoke(golden_commands, words, obj=Here(config))
+        done = CliRunner().invoke(app, ("golden", *words), obj=Here(config))
         if done.exception:
             raise done.exception
         return done.stdout

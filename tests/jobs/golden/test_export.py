@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.golden import openai, promptfoo
+from jobs.golden.cases import KINDS
 
 CASE: dict[str, Any] = {
     "case_id": "0123456789abcdef",
@@ -44,6 +45,53 @@ def test_promptfoo_gets_variables_checks_and_where_it_is_from():
     assert test["metadata"]["reasons"] == ["edited", "refused"]
     cut = promptfoo({**CASE, "reasons": ["truncated"], "expected": None})
     assert cut["assert"] == [{"type": "finish-reason", "value": "stop"}]
+
+
+DOCUMENTED = {
+    "case": {"description", "vars", "assert", "metadata", "options", "threshold", "provider"},
+    "assertion": {"type", "value", "threshold", "weight", "metric", "config", "provider", "transform", "rubricPrompt"},
+    "type": {"equals", "contains", "regex", "is-json", "is-refusal", "similar", "finish-reason", "llm-rubric"},
+}
+"""Keys and types of https://www.promptfoo.dev/docs/configuration/reference/ and .../expected-outputs/."""
+
+
+@pytest.mark.parametrize(
+    ("reasons", "checks"),
+    [
+        (["refused"], [{"type": "not-is-refusal"}]),
+        (["truncated"], [{"type": "finish-reason", "value": "stop"}]),
+        (["low_score:valid_json"], [{"type": "is-json"}]),
+        (["error"], [{"type": "regex", "value": r"\S"}]),
+        (["refused", "truncated"], [{"type": "not-is-refusal"}, {"type": "finish-reason", "value": "stop"}]),
+    ],
+)
+def test_a_case_without_an_expected_answer_gets_the_assertion_that_its_reason_implies(reasons, checks):
+    test = promptfoo({**CASE, "reasons": reasons, "expected": None})
+    assert test["assert"] == checks
+    assert "informative" not in test["metadata"]
+
+
+@pytest.mark.parametrize(
+    "reason", ["thumbs_down", "low_rating", "edited", "guardrail", "blocked", "low_score:relevance", "drift"]
+)
+def test_where_nothing_follows_from_the_reason_the_case_is_marked_informative_and_fails_nothing(reason):
+    for output in ("no", None, "{{x}}"):
+        test = promptfoo({**CASE, "reasons": [reason], "expected": None, "output_text": output})
+        assert test["metadata"]["informative"] is True
+        (check,) = test["assert"]
+        assert (check["type"], check["weight"]) == ("not-equals", 0)
+        assert check["value"].replace("\u2060", "") == (output or "")
+
+
+def test_every_kind_of_reason_gives_keys_and_types_that_promptfoo_documents():
+    for reason in (*KINDS, "low_score:json", "low_score:x"):
+        for expected in (None, "because"):
+            test = json.loads(json.dumps(promptfoo({**CASE, "reasons": [reason], "expected": expected})))
+            assert set(test) <= DOCUMENTED["case"]
+            assert test["assert"]
+            for check in test["assert"]:
+                assert set(check) <= DOCUMENTED["assertion"]
+                assert check["type"].removeprefix("not-") in DOCUMENTED["type"]
 
 
 def test_openai_gets_messages_and_the_answer_or_null():

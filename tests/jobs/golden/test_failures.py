@@ -65,6 +65,7 @@ def test_every_kind_of_failure_is_found_and_nothing_else_is(home: Home) -> None:
         failed(27, ts=datetime.fromtimestamp(NOW / 1e6, UTC)),
         call(28),
         call(29),
+        call(30),
     ]
     feedback = [
         word(0, kind="thumbs", score=-1.0, call_id=uid(10)),
@@ -80,6 +81,8 @@ def test_every_kind_of_failure_is_found_and_nothing_else_is(home: Home) -> None:
         word(10, kind="thumbs", score=-1.0, call_id=uid(28), ts=old, day=old.date()),
         word(11, kind="thumbs", score=-1.0, call_id=uid(28), _dup=True),
         word(12, kind="thumbs", score=-1.0, session_id="s"),
+        word(13, kind="comment", comment="this is not what I asked", call_id=uid(30)),
+        word(14, kind="comment", comment=" ", call_id=uid(29)),
     ]
     evals = [
         word(20, name="groundedness", score=0.4, call_id=uid(15)),
@@ -112,10 +115,11 @@ def test_every_kind_of_failure_is_found_and_nothing_else_is(home: Home) -> None:
         15: ["low_score:groundedness", "low_score:tone: kind"],
         16: ["thumbs_down"],
         17: ["drift"],
+        30: ["comment"],
     }
     cases = home.cases()
     assert {offset: case["reasons"] for offset, case in cases.items()} == expected
-    assert (report.candidates, report.cases, report.added, report.near_duplicates) == (14, 14, 14, 0)
+    assert (report.candidates, report.cases, report.added, report.near_duplicates) == (15, 15, 15, 0)
     assert (cases[10]["expected"], cases[10]["expected_from"]) == ("better", "edit")
     assert {case["expected"] for offset, case in cases.items() if offset != 10} == {None}
     one = cases[3]
@@ -167,7 +171,8 @@ def test_a_call_is_refused_or_truncated_where_meter_counts_it_so(home: Home) -> 
     calls += [call(len(calls), blocked_by="pii", guardrails=[{"name": "pii", "action": "block"}])]
     home.land(calls)
     columns = {**{name: None for name in ("cost_nanousd", "retrieval", "retrieval_docs_count")}, "guardrails": []}
-    types = {"cost_nanousd": pa.int64(), "retrieval": pa.bool_(), "retrieval_docs_count": pa.int64()}
+    types = {"cost_nanousd": pa.int64(), "retrieval_docs_count": pa.int64()}
+    types |= {"retrieval": pa.bool_(), "cost_compared": pa.bool_(), "cost_differs": pa.bool_()}
     table = pa.Table.from_pylist([{**columns, **row} for row in calls], schema=_with(RAW_CALLS.schema, types))
     counted = counts(table)
     expected = {

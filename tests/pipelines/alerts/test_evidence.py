@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.alerts.evidence import literal, sql
+from pipelines.alerts.lifecycle import Timing
+from pipelines.alerts.recovery import RecoveryConfig
 from pipelines.decode import PriceBooks, Seen, decode, decode_metered, default_book
-from pipelines.detect.judge import judge
+from pipelines.detect.judge import Judge
 from pipelines.meter.measures import counts
 from schemas.arrow import lake_columns
 from schemas.records import Records
@@ -103,7 +105,23 @@ def test_so_does_that_of_a_share_that_few_calls_report(kind: str, monkeypatch: p
     assert f"surge_{kind}" in prove(stream, monkeypatch, resolved=False)
 
 
-def prove(stream: Landing, monkeypatch: pytest.MonkeyPatch, *, resolved: bool) -> set[str]:
+def test_so_does_that_of_an_update_and_of_a_reopened_incident(monkeypatch: pytest.MonkeyPatch) -> None:
+    loops = [Incident(T0 + at * SECOND, T0 + (at + 45) * SECOND, user="u-77", rate=8) for at in (20, 130)]
+    stream = Landing(35, incidents=tuple(loops), apps=(App(rate=1.5),))
+    timing = Timing(update_every_s=30, recovery=RecoveryConfig(least_reopened_s=60))
+    states = ["firing", "resolved", "firing", "resolved"]
+    assert prove(stream, monkeypatch, states=states, judge=Judge(timing=timing), live_s=700) == {"spike_cost"}
+
+
+def prove(
+    stream: Landing,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    resolved: bool = True,
+    states: Sequence[str] = (),
+    judge: Judge | None = None,
+    live_s: int = 130,
+) -> set[str]:
     """Judge the stream and run the SQL of every alert; the rules that fired."""
     lake = stream.table()
     made = stream._table
@@ -115,9 +133,11 @@ def prove(stream: Landing, monkeypatch: pytest.MonkeyPatch, *, resolved: bool) -
 
     monkeypatch.setattr(stream, "_table", landed)
     records = [*stream.records(T0 - HOUR, T0, live=False, batch_s=600)]
-    records += stream.records(T0, T0 + 130 * SECOND, live=True, batch_s=2)
-    alerts = list(judge(records))
-    assert [a.state for a in alerts] == ["firing", "resolved"][: 1 + resolved]
+    records += stream.records(T0, T0 + live_s * SECOND, live=True, batch_s=2)
+    alerts = list((judge or Judge()).run(records))
+    found = [a.state for a in alerts if not states or a.state != "update"]
+    assert found == (list(states) or ["firing", "resolved"][: 1 + resolved])
+    assert not states or len(alerts) > len(states), "updates among them"
     for alert in alerts:
         # all that came later is in the table already, and does not count
         [(found,)] = lake.execute(alert.evidence.sql).fetchall()
@@ -129,6 +149,16 @@ def prove(stream: Landing, monkeypatch: pytest.MonkeyPatch, *, resolved: bool) -
     return {alert.rule for alert in alerts}
 
 
+USED = {"model": "gpt-4o-mini", "provider": "openai", "tokens": {"input": 1000, "output": 0}}
+COSTS: dict[str, dict[str, Any]] = {
+    "the same": {**USED, "cost_reported": 0.00015},
+    "twice": {**USED, "cost_reported": 0.0003},
+    "nothing": {**USED, "cost_reported": 0},
+    "from the app's cache": {**USED, "cost_reported": 0.0003, "cache": {"kind": "exact"}},
+    "without a price": {**USED, "model": "no-such-model", "cost_reported": 0.0003},
+    "with a unit": {**USED, "cost_reported": 0.0303, "units": [{"unit": "web_searches", "quantity": 3}]},
+    "with a unit without a price": {**USED, "cost_reported": 0.0303, "units": [{"unit": "no_such", "quantity": 3}]},
+}
 ODD: dict[str, dict[str, Any]] = {
     "nothing": {},
     "refused": {"refused": True},
@@ -144,6 +174,7 @@ ODD: dict[str, dict[str, Any]] = {
     "a retrieval with an index": {"retrieval": {"index": "i"}},
     "a retrieval that took time": {"retrieval": {"ms": 0.0}},
     "a retrieval that wanted five": {"retrieval": {"top_k": 5, "docs": []}},
+    **{f"a reported cost, {name}": told for name, told in COSTS.items()},
     "a retrieval that found": {"retrieval": {"docs": [{"id": "d"}]}},
 }
 
@@ -154,7 +185,10 @@ def messages() -> Iterator[bytes]:
         yield json.dumps(fixed | odd).encode()
 
 
-@pytest.mark.parametrize(("kind", "of"), [("refused", "calls"), ("empty_retrievals", "retrievals")])
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [("refused", "calls"), ("empty_retrievals", "retrievals"), ("cost_differs", "costs_compared")],
+)
 def test_what_meter_counts_of_a_message_is_counted_in_what_lands_of_it(kind: str, of: str) -> None:
     from tests.pipelines.alerts.test_lifecycle import finding
 

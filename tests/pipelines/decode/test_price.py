@@ -154,12 +154,67 @@ def test_the_model_that_answered_is_the_first_key(books):
         (None, "nothing-like-it", None),
         (None, "", None),
         ("", "gpt-4o", "2.5"),
+        (None, "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "3.3"),
+        (None, "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0", "3.3"),
+        ("litellm", "anthropic.claude-sonnet-4-5-20250929-v1:0", "3.3"),
+        (None, "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0", "3.3"),
+        (None, "gateway/anthropic/claude-sonnet-4-5", "6"),
+        ("gcp.gemini", "models/gemini-2.5-flash", "0.3"),
+        ("gcp.vertex_ai", "google/gemini-2.5-flash", "0.3"),
+        ("openrouter", "anthropic/claude-sonnet-4.5:nitro", "6"),
+        ("openai", "ft:gpt-4.1-mini-2025-04-14:acme::AbC123", "0.8"),
+        ("openai", "ft:gpt-4o-2024-08-06:acme::AbC123", "3.75"),
     ],
 )
 def test_providers_are_found_as_people_write_them(books, provider, model, usd):
     got = cost({"provider": provider, "model": model, "input": 10**6, "output": 0}, books)
     assert got["cost_usd"] == (None if usd is None else Decimal(usd))
     assert got["cost_status"] == ("unpriced" if usd is None else "computed")
+
+
+def test_fine_tuned_models_have_their_cached_rate(books):
+    row = {"provider": "openai", "model": "ft:gpt-4o-mini-2024-07-18:acme:bot:AbC123"}
+    got = cost(row | {"input": 1000, "output": 500, "cache_read": 1000}, books)
+    assert got["cost_usd"] == Decimal("0.00075")
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [("gcp.vertex_ai", "claude-sonnet-4@20250514"), ("openrouter", "anthropic/claude-sonnet-4.5")],
+)
+def test_an_hour_of_cache_costs_twice_the_input_where_the_data_lack_its_rate(books, provider, model):
+    row = {"provider": provider, "model": model, "input": 1000, "output": 0}
+    assert cost(row | {"cache_write": 1000, "cache_write_1h": 1000}, books)["cost_usd"] == Decimal("0.006")
+
+
+def test_a_reported_cost_of_zero_is_no_cost(books):
+    row = {"provider": "openai", "model": "acme-large-2027", "input": 120_000, "output": 4_000, "cost_reported": 0}
+    assert (cost(row, books)["cost_usd"], cost(row, books)["cost_status"]) == (None, "unpriced")
+    assert cost(row | {"cost_reported": Decimal("0.5")}, books)["cost_status"] == "reported"
+    assert cost(row | {"answer_cache": "exact"}, books)["cost_status"] == "free"
+
+
+def test_usage_of_nothing_beside_an_answer_is_no_usage_for_land_and_meter_alike(books, batch, call):
+    zero = {"input": 0, "output": 0}
+    messages = [
+        call(model="gpt-4o", tokens=zero, content={"output": "Hello."}),
+        call(model="gpt-4o", tokens=zero, content={"output": "Hello."}, cache={"kind": "exact"}),
+        call(model="gpt-4o", tokens=zero, status="error"),
+        call(model="gpt-4o", tokens={"input": 8, "output": 0}, content={"output": "Hello."}),
+    ]
+    rows = decode(batch(messages), books, Seen(), epoch=0, landed_at=0).calls.to_pylist()
+    assert [row["cost_status"] for row in rows] == ["unpriced", "free", "computed", "computed"]
+    assert [row["_flags"] for row in rows] == [["usage_missing"], None, None, None]
+    metered = decode_metered(batch(messages), books, Seen(), epoch=0).table["cost_nanousd"].to_pylist()
+    assert [value is None for value in metered] == [True, False, False, False]
+
+
+def test_explain_names_the_list_the_entry_and_the_spelling(books):
+    book = books.books[0]
+    found = book.explain(None, "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    assert found is not None
+    assert (found.provider, found.name) == ("aws", "us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    assert book.explain("my-gateway", "llama-in-house") is None
 
 
 @pytest.mark.row(40)

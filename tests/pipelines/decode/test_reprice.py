@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from pipelines.decode import PriceBook, PriceBooks, default_book, price
@@ -46,11 +47,21 @@ def calls(rows: list[dict[str, Any]], landed_by: PriceBook) -> pa.Table:
     ]
     priced = price(pa.Table.from_pylist(whole, schema=pa.schema(fields)), PriceBooks([landed_by]))
     known = priced.column("cost_usd")
-    return priced.select([*READ, "cost_status"]).append_column("known_usd", known)
+    partly = pc.equal(priced.column("cost_status"), "partly_priced")
+    return priced.select([*READ, "cost_status"]).append_column("known_usd", known).append_column("partly", partly)
 
 
 def with_known(table: pa.Table, known: list[Decimal | None]) -> pa.Table:
     return table.set_column(table.schema.get_field_index("known_usd"), "known_usd", pa.array(known, MONEY))
+
+
+def test_a_reported_zero_gets_its_price_once_there_is_one() -> None:
+    landed = calls([{"cost_reported_usd": Decimal(0)}], book())
+    as_older_versions_landed_it = landed.set_column(
+        landed.schema.get_field_index("cost_status"), "cost_status", pa.array(["reported"], pa.string())
+    )
+    rows = adjustments(as_older_versions_landed_it, book(CHEAP)).to_pylist()
+    assert [(row["reason"], row["cost_usd"]) for row in rows] == [("unpriced", Decimal("0.00102"))]
 
 
 def micros(at: datetime) -> int:
@@ -78,6 +89,7 @@ def test_a_model_that_had_no_price_gets_its_cost_once() -> None:
         "delta_usd": Decimal("0.001020000"),
         "price_version": new.version,
         "reason": "unpriced",
+        "cost_status": "computed",
     }
     again = with_known(table, [row["cost_usd"], *table["known_usd"].to_pylist()[1:]])
     assert adjustments(again, new).num_rows == 0
@@ -205,3 +217,19 @@ def test_a_price_that_changes_by_the_hour_is_compared_at_every_hour() -> None:
     new = PriceBook.build({**content, "overrides": [nightly, *content["overrides"]]})
     groups = [Group(KEY, book(CHEAP).version, unpriced=0, priced=1)]
     assert chosen(groups, book(CHEAP), new, undated=True) == [Wanted(KEY, book(CHEAP).version, True)]
+
+
+def test_a_part_that_had_no_price_is_added_once_a_book_has_it_and_never_again() -> None:
+    units = [{"unit": "images", "quantity": 3.0}, {"unit": "seals", "quantity": 1.0}]
+    cheap = {key: value for key, value in CHEAP.items() if key != "units"}
+    table = calls([{"units": units}], book(cheap))
+    assert table["cost_status"].to_pylist() == ["partly_priced"]
+    half = book(cheap | {"units": {"images": "0.5"}})
+    assert adjustments(table, half).num_rows == 0  # a part is missing still
+    (row,) = adjustments(table, book(cheap | {"units": {"images": "0.5", "seals": 2}})).to_pylist()
+    assert (row["delta_usd"], row["reason"], row["cost_status"]) == (Decimal("3.5"), "unpriced", "computed")
+    after = with_known(table, [row["cost_usd"]])
+    after = after.set_column(after.schema.get_field_index("partly"), "partly", pa.array([False]))
+    whole = book(cheap | {"units": {"images": "0.5", "seals": 2}})
+    assert adjustments(after, whole, undated=True).num_rows == 0
+    assert adjustments(after, half, undated=True).num_rows == 0  # half a price replaces no whole one

@@ -30,9 +30,12 @@ START = int(time.time() * SECOND) // DAY * DAY - DAY + 14 * HOUR
 SCRIPT = """
 import sys, threading
 from pathlib import Path
+from pipelines.detect import judge
 from pipelines.detect.app import DetectConfig, run
 from pipelines.kafka import KafkaConfig
-config = DetectConfig(KafkaConfig(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), slot=sys.argv[4], checkpoint_s=2.0)
+judge.SLICE = 1
+config = DetectConfig(KafkaConfig(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), slot=sys.argv[4],
+    checkpoint_s=float(sys.argv[5]))
 run(config, stop=threading.Event())
 """
 
@@ -45,7 +48,7 @@ def _records() -> list[Record]:
         incidents=(Incident(START + 20 * SECOND, START + 45 * SECOND, user="u-77", rate=9),),
     )
     history = list(stream.records(START - HOUR, START, live=False, batch_s=120))
-    return history + list(stream.records(START, START + 110 * SECOND, live=True, batch_s=2))
+    return history + list(stream.records(START, START + 150 * SECOND, live=True, batch_s=2))
 
 
 def _produce(config: KafkaConfig, records: list[Record]) -> None:
@@ -58,10 +61,11 @@ def _produce(config: KafkaConfig, records: list[Record]) -> None:
 
 @contextmanager
 def _detect(
-    config: KafkaConfig, folder: Path, fault: str = "", *, slot: str = "0"
+    config: KafkaConfig, folder: Path, fault: str = "", *, slot: str = "0", checkpoint_s: float = 2.0
 ) -> Iterator[subprocess.Popen[bytes]]:
     env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}", "TAILRACE_FAULT": fault}
     arguments = [sys.executable, "-c", SCRIPT, config.bootstrap_servers, config.prefix, str(folder), slot]
+    arguments.append(str(checkpoint_s))
     process = subprocess.Popen(arguments, env=env, cwd=folder)
     try:
         yield process
@@ -111,8 +115,25 @@ def test_a_kill_around_an_alert_neither_loses_it_nor_gives_it_another_id(
 
 
 @pytest.mark.row(6)
+def test_kills_inside_one_long_tick_neither_lose_nor_rename_an_alert(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    """A backlog that is closed by a single tick: each start goes a little farther than the one before."""
+    backlog = [r for r in records if r.key != b"*"] + [records[-1]]
+    expected = _told(list(judge(backlog)))
+    assert len(expected) == 2
+    _produce(kafka, backlog)
+    for nth in (len(backlog) + 2, 3, 3):
+        with _detect(kafka, tmp_path, f"detect.slice:kill:{nth}", checkpoint_s=0.0) as process:
+            assert process.wait(timeout=60) == -signal.SIGKILL
+    with _detect(kafka, tmp_path):
+        assert _told(_wait_for(kafka, 2)) == expected
+
+
+@pytest.mark.row(6)
 def test_a_kill_at_any_moment_goes_on_from_the_state(kafka: KafkaConfig, records: list[Record], tmp_path: Path) -> None:
-    half = len(records) * 2 // 3
+    # behind the incident, before its end can be proven
+    half = next(i for i, record in enumerate(records) if record.kafka_time >= START + 55 * SECOND)
     with _detect(kafka, tmp_path):
         _produce(kafka, records[:half])
         _wait_for(kafka, 1)
@@ -228,10 +249,12 @@ def test_rollups_that_were_made_anew_are_judged_from_their_beginning(
 ) -> None:
     expected = _told(list(judge(records)))
     half = len(records) * 2 // 3
-    _produce(kafka, records[:half])
+    _produce(kafka, records[: half - 1])
     with _detect(kafka, tmp_path):
         _wait_for(kafka, 1)
-        time.sleep(3)  # a checkpoint stands behind it
+        time.sleep(2)
+        _produce(kafka, records[half - 1 : half])  # as ticks go on, and a checkpoint is written with the next record
+        time.sleep(3)
     _make_anew(kafka, ROLLUPS)
     _produce(kafka, records[half:])
     # behind what is to be judged, so that its end says nothing

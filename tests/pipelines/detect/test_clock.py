@@ -29,3 +29,28 @@ def test_once_there_were_events_the_watermark_of_an_idle_topic_follows_the_wall(
     for second in range(1, 30):
         hear(clock, NOW + second * SECOND, p0=(5, NOW - 50, NOW, NOW), p1=(0, 0, 0, 0))
     assert clock.watermark == NOW + 29 * SECOND - SLACK
+
+
+AHEAD = 3000 * SECOND
+
+
+def test_a_record_dated_ahead_never_moves_the_watermark_beyond_the_time_of_its_append():
+    clock = Clock()
+    hear(clock, NOW, p0=(5, NOW + AHEAD, NOW - SECOND, NOW))
+    assert clock.watermark == NOW - SECOND
+
+
+def test_a_tick_that_believed_a_producer_s_time_never_moves_the_watermark_beyond_the_broker_s():
+    clock = Clock()
+    hear(clock, NOW, p0=(5, NOW + AHEAD, NOW + AHEAD, NOW))
+    assert clock.watermark == NOW
+
+
+def test_a_meter_whose_clock_is_ahead_moves_neither_the_wall_nor_the_watermark_of_an_idle_topic():
+    clock = Clock()
+    for second in range(30):
+        at, wall = NOW + second * SECOND, NOW + AHEAD + second * SECOND
+        busy = NOW + AHEAD
+        clock.hear(TickAt(Tick(wall, {0: SourceTick(5, NOW - 50, NOW, busy)}), at))
+    assert clock.wall == NOW + 29 * SECOND
+    assert clock.watermark == NOW + 29 * SECOND - SLACK

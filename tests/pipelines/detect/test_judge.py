@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipelines.detect.judge import MAX_APPS, Judge, PartitionState, judge
+from pipelines.alerts.lifecycle import Transition
+from pipelines.detect import judge as judge_module
+from pipelines.detect.clock import Clock
+from pipelines.detect.judge import MAX_APPS, AppState, Judge, PartitionState, judge
 from pipelines.detect.snapshot import dump, load
+from pipelines.detect.stretch import ALIGNED
 from pipelines.detect.windows import MAX_SERIES, RING, SLOT
 from schemas.alerts import Alert
 from schemas.records import Record
@@ -105,6 +109,131 @@ def test_stopping_anywhere_and_going_on_from_the_snapshot_changes_nothing() -> N
         state, alerts = judge_.step(state, record)
         told += alerts
     assert told == whole
+
+
+def _backlog(seed: int, hours: int, *incidents: Incident, **app: float) -> list[Record]:
+    """A past that is all read before the first tick, which closes it at once."""
+    stream = Stream(seed, apps=(App(**app),), partitions=1, incidents=incidents)  # type: ignore[arg-type]
+    records = list(stream.records(T0 - hours * HOUR, T0, live=False, batch_s=900))
+    return [r for r in records if r.key != b"*"] + [records[-1]]
+
+
+def test_a_tick_that_closes_hours_is_judged_in_slices_that_may_be_interrupted_anywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spell = Incident(T0 - HOUR, T0 - HOUR + 300 * SECOND, factor=10)
+    records = _backlog(31, 3, spell, rate=0.2, cost=0.05)
+    expected = list(judge(records))
+    assert [a.state for a in expected] == ["firing", "resolved"]
+    monkeypatch.setattr(judge_module, "SLICE", 1)
+    judge_, state, told, slices = Judge(), PartitionState(), [], 0
+    for record in records:
+        while state.position <= record.offset:  # a kill after every slice, up to the end of the record
+            state = load(dump(state))
+            before = state.event_time()
+            for alerts in judge_.slices(state, record):
+                told += alerts
+                slices += 1
+                break
+            assert (state.event_time() or 0) >= (before or 0)
+    assert told == expected
+    assert slices > 3 * 360 / 60, "a slice is ten minutes of one app at most"
+
+
+@dataclass(frozen=True)
+class _Counting(Judge):
+    """Counts the steps of work, and what each of them was."""
+
+    steps: list[int] = field(default_factory=list)
+
+    def _close(self, app: AppState, clock: Clock) -> tuple[list[Transition], int]:
+        transitions, work = super()._close(app, clock)
+        self.steps.append(work)
+        return transitions, work
+
+
+def _slices(counting: _Counting, records: list[Record]) -> tuple[list[int], list[Alert]]:
+    """Work of every slice that closed anything; and the alerts."""
+    state, works, alerts = PartitionState(), list[int](), list[Alert]()
+    for record in records:
+        for found in counting.slices(state, record):
+            works.append(sum(counting.steps))
+            counting.steps.clear()
+            alerts += found
+    return works, alerts
+
+
+def test_two_weeks_of_one_app_in_one_tick_are_judged_in_bounded_slices() -> None:
+    """9,222 calls in fourteen days, as in the report of a backlog that stopped detection for good."""
+    rate = 9_222 / (14 * 86_400)
+    stream = Stream(35, apps=(App(rate=rate, users=20),), partitions=1)
+    records = list(stream.records(T0 - 14 * DAY, T0, live=False, batch_s=14_400))
+    records = [r for r in records if r.key != b"*"] + [records[-1]]
+    works, _ = _slices(_Counting(), records)
+    most = judge_module.ALONE + ALIGNED * (judge_module.TOGETHER + 60)  # a stretch, of all series there are
+    assert len(works) > 100
+    assert max(works) < judge_module.SLICE + 2 * most
+
+
+@pytest.mark.parametrize("gap", [HOUR, 30 * DAY, 365 * DAY], ids=["an hour", "a month", "a year"])
+def test_silence_costs_the_same_however_long_it_is(gap: int) -> None:
+    """Ten calls of one app, each of which is read when it happens, before and behind a runaway user."""
+    spell = Incident(T0 - 60 * SECOND, T0, user="u-7", rate=8.0, context=50.0)
+    stream = Stream(36, apps=(App(rate=0.3, cost=0.02),), partitions=1, incidents=(spell,))
+    records = list(stream.records(T0 - HOUR, T0, live=False, batch_s=600))
+    for at in (T0 + gap, T0 + 2 * gap):
+        stream.now = at + SECOND
+        records += stream.records(at, at + 30 * SECOND, live=True, batch_s=10)
+    counting = _Counting()
+    works, alerts = _slices(counting, records)
+    first = [a.state for a in alerts if a.id == alerts[0].id and a.state != "update"]
+    assert first == ["firing", "resolved"], "its incident is over, long before the next call"
+    assert sum(works) < judge_module.ALONE * 2_000, "an hour of it is a few hundred steps, one by one"
+
+
+def test_alerts_of_the_past_are_late_and_those_of_the_present_are_not() -> None:
+    past = Incident(T0 - HOUR, T0 - HOUR + 300 * SECOND, factor=10)
+    now = Incident(T0 + 30 * SECOND, T0 + 60 * SECOND, user="u-77", rate=8)
+    stream = Stream(34, apps=(App(cost=0.005),), partitions=1, incidents=(past, now))
+    alerts = list(judge(_play(stream, history=3 * HOUR, live_s=130)))
+    late = [(a.state, a.late) for a in alerts if a.window.start < "2026-09-21T14"]
+    assert late[0] == ("firing", True)
+    assert all(flag for _, flag in late)
+    assert [(a.state, a.late) for a in alerts if a.window.start >= "2026-09-21T14"][:1] == [("firing", False)]
+
+
+def _both(records: list[Record]) -> tuple[list[Alert], bytes]:
+    """Judge bucket by bucket and many buckets at once; return what both must give."""
+    found = []
+    for together in (False, True):
+        state = PartitionState()
+        found.append((list(Judge(together=together).run(records, state)), dump(state)))
+    (alone, alone_state), (many, many_state) = found
+    assert many == alone
+    assert many_state == alone_state
+    return many, many_state
+
+
+@pytest.mark.parametrize(("rate", "cost"), [(0.003, 0.3), (0.3, 0.02), (3.0, 0.005)], ids=["sparse", "slow", "busy"])
+def test_many_buckets_at_once_are_judged_as_one_by_one_to_the_last_digit(rate: float, cost: float) -> None:
+    """Alerts and states are equal: an hour and a half to warm up, then a rise, a runaway user, a guardrail."""
+    at = T0 - 2 * HOUR
+    spells = (
+        Incident(at, at + 200 * SECOND, factor=12),
+        Incident(at + 2400 * SECOND, at + 2600 * SECOND, user="u-3", rate=2.0, context=20.0),
+        Incident(at + 4800 * SECOND, at + 5400 * SECOND, guardrail="pii", share=0.5, action="block"),
+    )
+    records = _backlog(32, 4, *spells, rate=rate, cost=cost, burst=0.5, users=40)
+    alerts, _ = _both(records)
+    assert any(a.state == "firing" for a in alerts)
+
+
+def test_many_buckets_at_once_are_judged_as_one_by_one_where_series_give_way_and_ticks_come_in_between() -> None:
+    apps = (App(rate=20, users=30_000, guardrails=tuple(f"g{i}" for i in range(30))), App("other", rate=0.01, cost=1.0))
+    stream = Stream(
+        33, apps=apps, incidents=(Incident(T0 - 300 * SECOND, T0 - 200 * SECOND, guardrail="g2", share=0.6),)
+    )
+    _both(list(stream.records(T0 - 2700 * SECOND, T0, live=False, batch_s=290)))
 
 
 def test_two_source_partitions_that_arrive_one_after_the_other_make_no_spike() -> None:

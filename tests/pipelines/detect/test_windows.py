@@ -11,7 +11,7 @@ NOW = 1_790_000_000_000_000
 def batch(next_offset: int, epoch: int, source: int = 0) -> Batch:
     sums = np.ones((1, len(COLUMNS)), np.int64)
     starts = np.array([NOW - NOW % 10_000_000])
-    return Batch("a", source, next_offset, epoch, NOW, ['{"app":"a"}'], starts, sums, [], [])
+    return Batch("a", source, next_offset, epoch, NOW, ['{"app":"a"}'], starts, sums, [])
 
 
 def test_positions_only_grow_within_an_epoch_and_begin_again_with_the_next():

@@ -65,6 +65,8 @@ class Incident:
     share: float = 0.0
     action: str = "flag"
     feature: str = ""
+    app: str = ""
+    """Of which app; empty = of all, a ``user`` of the first."""
 
 
 @dataclass
@@ -145,7 +147,7 @@ class Stream:
         return pa.table(arrays, schema=METERED)
 
     def _base(self, rng: np.random.Generator, app: App, low: int, high: int) -> dict[str, np.ndarray]:
-        mine = [i for i in self.incidents if i.start < high and i.end > low and not i.user]
+        mine = [i for i in self.incidents if i.start < high and i.end > low and not i.user and i.app in ("", app.name)]
         times = []
         minute = 60 * SECOND
         for at in range(low // minute * minute, high, minute):
@@ -163,7 +165,7 @@ class Stream:
 
     def _runaway(self, rng: np.random.Generator, i: Incident, low: int, high: int) -> dict[str, np.ndarray]:
         low, high = max(low, i.start), min(high, i.end)
-        app = self.apps[0]
+        app = next((app for app in self.apps if app.name == i.app), self.apps[0])
         size = rng.poisson(i.rate * (high - low) / SECOND)
         users = np.full(size, int(i.user.rsplit("-", 1)[1]))
         guards = [self._checks(rng, app, [], t) for t in range(size)]

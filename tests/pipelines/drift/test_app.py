@@ -28,7 +28,8 @@ from schemas.rollups import Sample
 from schemas.topics import ALERTS, EMBEDDINGS, SAMPLES, TOPICS
 from tailrace.broker import Broker
 
-CALM, DRIFT = 500, 250
+CALM, DRIFT, AFTER = 500, 250, 400
+"""Texts, five a second: an incident is over after 30 s back to normal at the earliest."""
 DEADLINE_S = 120
 
 
@@ -56,7 +57,7 @@ class Topics:
 def samples() -> list[Sample]:
     rng = np.random.default_rng(1)
     out = []
-    for i in range(CALM + DRIFT + 150):
+    for i in range(CALM + DRIFT + AFTER):
         new = CALM <= i < CALM + DRIFT and rng.random() < 0.6
         topic = 99 if new else int(rng.integers(8))
         ts = 1_790_000_000_000_000 + i * 200_000

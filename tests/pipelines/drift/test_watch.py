@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from pipelines.drift.incident import iso
-from pipelines.drift.partition import Partition
+from pipelines.drift.partition import SLICE, Partition
 from pipelines.drift.points import Point
 from pipelines.drift.strata import ReferenceConfig
 from pipelines.drift.watch import Watch, WatchConfig
@@ -45,7 +45,8 @@ def test_a_topic_shift_fires_once_and_is_resolved_once(texts: Make) -> None:
     assert first.observed == pytest.approx(0.6, abs=0.2)
     assert first.expected < 0.05
     assert all(int(c.split("-")[1]) >= 600 for c in first.evidence.call_ids)
-    assert "are like" in first.title
+    assert "are like the texts of one topic" in first.title
+    assert first.cause[0].value not in first.title, "a title goes wherever an alert is listed: no text of a prompt"
 
 
 def test_a_big_shift_is_found_within_a_hundred_texts(texts: Make) -> None:
@@ -204,6 +205,20 @@ def test_what_comes_while_a_checkpoint_is_sent_is_not_in_its_position(texts: Mak
     restored = Partition.load(0, sent, CONFIG)
     assert (restored.samples_next, restored.embeddings_next) == (5, 5)
     assert (partition.texts_since, partition.due) == (45, False), "the next checkpoint has those"
+
+
+def test_a_batch_is_judged_in_slices_and_its_positions_move_with_the_last(texts: Make) -> None:
+    partition, whole = Partition(0, CONFIG), Partition(0, CONFIG)
+    points = texts(23, STEADY, 3 * SLICE + 1)
+    slices = partition.slices(points, 25, 7)
+    for n in range(1, 5):
+        assert next(slices) == []
+        assert partition.event_time == max(p.ts for p in points[: n * SLICE])
+        assert (partition.samples_next, partition.texts_since) == (0, 0)
+    assert next(slices, None) is None
+    whole.apply(points, 25, 7)
+    assert (partition.samples_next, partition.embeddings_next, partition.texts_since) == (25, 7, len(points))
+    assert [w.snapshot() for w in partition.watches.values()] == [w.snapshot() for w in whole.watches.values()]
 
 
 def test_more_features_than_are_tracked_share_one_reference(texts: Make) -> None:

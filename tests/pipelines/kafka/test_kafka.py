@@ -2,7 +2,9 @@
 
 import itertools
 import time
+from functools import partial
 
+import confluent_kafka
 import pytest
 
 from pipelines.kafka import (
@@ -15,9 +17,10 @@ from pipelines.kafka import (
     TopicMissingError,
     TransactionalProducer,
     read_all,
+    read_each,
 )
 from schemas.errors import FatalError, KafkaUnavailableError, RetryableError
-from schemas.topics import EVENTS, PRICES, TOPICS
+from schemas.topics import EVENTS, PRICES, TOPICS, Topic
 
 
 @pytest.fixture
@@ -50,8 +53,25 @@ def test_records_come_as_columns_with_the_broker_s_time(config):
     assert batch.keys == [b"k"] * 3
     assert batch.headers == [(("v", b"1"),)] * 3
     assert batch.positions == {0: (0, 3)}
+    assert not batch.created
     assert all(before - 1000 <= t <= time.time_ns() // 1000 for t in batch.kafka_times)
     source.close()
+
+
+def test_a_record_carries_whether_its_producer_set_its_time(broker, prefix):
+    config = KafkaConfig(broker.bootstrap, prefix)
+    Admin(config).create_topics([Topic(EVENTS, 1, {"message.timestamp.type": "CreateTime"})], partitions=1)
+    client = confluent_kafka.Producer({"bootstrap.servers": broker.bootstrap})
+    for at in (1_795_000_000_000, 2**62):
+        client.produce(config.on_wire(EVENTS), b"x", timestamp=at)
+    assert client.flush(10) == 0
+    source = Source(config, [EVENTS], batch_wait_s=1.0)
+    source.assign({(EVENTS, 0): 0})
+    (batch,) = source.poll()
+    source.close()
+    assert batch.created == [True, True]
+    assert batch.kafka_times == [1_795_000_000_000_000, 253_402_214_400_000_000], "no column holds 2^62 ms in µs"
+    assert [r.created for r in batch.rows()] == [True, True]
 
 
 def test_positions_pass_markers_and_aborted_records_so_a_ledger_can(config):
@@ -75,6 +95,22 @@ def test_positions_pass_markers_and_aborted_records_so_a_ledger_can(config):
     assert spans[-1][1] == 9, "three transactions of two records and a marker"
     assert source.lag()[EVENTS, 0] == 0
     source.close()
+
+
+def test_a_topic_is_read_to_its_end_with_one_batch_in_memory(config, monkeypatch):
+    batches = []
+
+    class Counted(Source):
+        def poll(self, wait_s=None):
+            batches.append(found := super().poll(wait_s))
+            return found
+
+    monkeypatch.setattr("pipelines.kafka.compacted.Source", partial(Counted, batch_rows=1000))
+    write(config, [b"%d" % n for n in range(5000)])
+    records = read_each(config, EVENTS)
+    first = next(records)
+    assert len([batch for batch in batches if batch]) == 1, "the rest is not read before it is asked for"
+    assert [first.value, *(record.value for record in records)] == [b"%d" % n for n in range(5000)]
 
 
 def test_spans_of_batches_tile_the_log(config):

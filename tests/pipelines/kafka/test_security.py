@@ -23,9 +23,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from structlog.testing import capture_logs
 
 from pipelines.faust_transport import AppStoppedError, build_app, serve
-from pipelines.kafka import Admin, KafkaConfig, Producer, Source, TransactionalProducer
+from pipelines.kafka import (
+    Action,
+    Admin,
+    KafkaConfig,
+    Producer,
+    SettingsCheck,
+    Source,
+    TopicSettingsError,
+    TransactionalProducer,
+)
 from schemas.errors import KafkaRefusedError, KafkaUnavailableError, SettingsError
 from schemas.topics import EVENTS, ROLLUPS, TOPICS
 from tailrace.broker import Broker
@@ -33,7 +43,11 @@ from tailrace.broker.config import pick_free_port
 from tailrace_emitter.emitter import Emitter
 
 PEM = serialization.Encoding.PEM
-PASSWORDS = {"stages": "stages-canary-7f3a", "emitter": "emitter-canary-91bc"}
+PASSWORDS = {
+    "stages": "stages-canary-7f3a",
+    "emitter": "emitter-canary-91bc",
+    "reader": "reader-canary-27de",
+}
 PREFIX = "sec."
 
 
@@ -123,6 +137,7 @@ def grant(bootstrap: str) -> None:
     rights = [
         *allow("emitter", ResourceType.TOPIC, PREFIX + EVENTS, AclOperation.WRITE, AclOperation.DESCRIBE, exact=True),
         *allow("stages", ResourceType.TOPIC, PREFIX, AclOperation.ALL),
+        *allow("reader", ResourceType.TOPIC, PREFIX, AclOperation.READ, AclOperation.DESCRIBE_CONFIGS),
         *allow("stages", ResourceType.GROUP, PREFIX, AclOperation.READ, AclOperation.DESCRIBE),
         *allow("stages", ResourceType.TRANSACTIONAL_ID, PREFIX, AclOperation.WRITE, AclOperation.DESCRIBE),
     ]
@@ -207,6 +222,36 @@ def test_an_emitter_may_write_events_and_nothing_else(secured: Secured) -> None:
         producer.flush(8)
     with pytest.raises(KafkaRefusedError):
         Admin(config).delete_topics([EVENTS])
+
+
+def test_settings_that_may_not_be_changed_are_reported_and_compaction_is_refused(secured: Secured) -> None:
+    owner = Admin(KafkaConfig(secured.broker.bootstrap, PREFIX))
+    promised = owner.settings(EVENTS)
+    check = SettingsCheck(Admin(secured.config("reader")), TOPICS)
+    assert check.require() == []
+    owner.alter_settings(EVENTS, {"message.timestamp.type": "CreateTime"})
+    try:
+        (finding,) = check.require()  # a stage goes on: each record carries the type of its time
+        assert finding.action is Action.REPORT
+        assert "not changed: " in str(finding)
+        assert "uthoriz" in finding.cause
+        assert "--add-config message.timestamp.type=LogAppendTime" in finding.remedy
+        owner.alter_settings(ROLLUPS, {"cleanup.policy": "compact"})
+        with pytest.raises(TopicSettingsError, match=r"llm.rollups: cleanup.policy is compact"):
+            check.require()
+    finally:
+        owner.alter_settings(ROLLUPS, {"cleanup.policy": "delete"})
+        owner.alter_settings(EVENTS, {"message.timestamp.type": promised["message.timestamp.type"]})
+
+
+def test_settings_that_may_not_be_read_are_logged_as_unknown_once(secured: Secured) -> None:
+    check = SettingsCheck(Admin(secured.config("emitter")), [t for t in TOPICS if t.name == EVENTS])
+    with capture_logs() as logs:
+        (finding,) = check.require()
+        assert check.run() == [finding]
+    assert str(finding).startswith("llm.events: every setting is unknown, wanted as promised (not changed: ")
+    assert str(finding).endswith("grant DescribeConfigs on the topic")
+    assert [line["event"] for line in logs] == ["topic_settings_unknown"]
 
 
 WRONG = {

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
@@ -20,13 +21,15 @@ import pytest
 from confluent_kafka import TopicPartition
 from structlog.testing import capture_logs
 
-from pipelines.kafka import Admin, KafkaConfig, PartitionStalledError, Producer
+from pipelines.decode import Redaction
+from pipelines.kafka import Admin, KafkaConfig, PartitionStalledError, Producer, Source, TransactionalProducer
 from pipelines.land import LandConfig, adopt, run
 from pipelines.land.errors import LogCutError
 from pipelines.land.stage import Land, wall_time
 from schemas.alerts import Alert, Delivery, LogRecord, Window
 from schemas.rollups import ROLLUP, SourceTick, Tick
-from schemas.topics import ALERTS, DELIVERIES, EVENTS, LOG, ROLLUPS, TOPICS, Topic
+from schemas.topics import ALERTS, DELIVERIES, EVENTS, HISTORY_HEADER, LOG, ROLLUPS, TOPICS, Topic
+from tailrace_emitter.people import People
 from warehouse.connect import LakeConfig, connect
 from warehouse.errors import TopicReplacedError
 from warehouse.lake import Lake
@@ -155,6 +158,39 @@ def proved(rig):
     return {(p.topic, p.partition, p.epoch): p for p in report.partitions}
 
 
+def test_transactions_of_an_app_land_without_the_aborted_one_and_verify_still_finds_a_lost_row(rig):
+    app = TransactionalProducer(rig.kafka, "an-app")
+    source = Source(rig.kafka, [EVENTS])
+    for n in range(3):
+        app.begin()
+        app.send(EVENTS, call(n), partition=0)
+        if n == 1:
+            app.flush()
+            app.abort()
+        else:
+            app.commit({}, source)
+    source.close()
+    app.close()
+    with rig.landing():
+        wait_for(
+            lambda: rig.query(f"SELECT next_offset FROM ledger WHERE topic = '{EVENTS}' AND partition = 0") == [(6,)]
+        )
+    assert rig.query("SELECT _offset, input_tokens FROM raw_calls ORDER BY 1") == [(0, 100), (4, 102)]
+    assert rig.query("SELECT from_offset, to_offset FROM no_record_ranges ORDER BY 1") in (
+        [(1, 4), (5, 6)],
+        [(1, 2), (2, 4), (5, 6)],  # the second batch began behind the first marker
+    )
+    assert rig.query("SELECT * FROM gaps") == []
+    report = verify(rig.config.lake)
+    assert report.ok, report.problems
+    assert next(p for p in report.partitions if p.topic == EVENTS and p.partition == 0).no_record == 4
+    connection = connect(rig.config.lake)
+    connection.execute("DELETE FROM raw_calls WHERE _offset = 4")
+    connection.close()
+    (problem,) = verify(rig.config.lake).problems
+    assert "without a row: ['4..4']" in problem.detail
+
+
 def test_good_and_bad_events_land_once_and_are_priced(rig):
     bad = [b"", b"{", b"null", b'{"v":1}']
     rig.send([call(n) for n in range(50)] + bad + [call(), call()])
@@ -163,6 +199,51 @@ def test_good_and_bad_events_land_once_and_are_priced(rig):
     assert rig.query("SELECT count(*), count(bytes) FROM dead_bytes")[0][0] == 4
     assert rig.query("SELECT count(*) FROM prices")[0][0] == 1
     assert sum(p.landed + p.dead for (t, *_), p in proved(rig).items() if t == EVENTS) == 56
+
+
+def test_history_lands_on_its_own_days_so_many_of_them_a_commit(rig, monkeypatch):
+    monkeypatch.setattr("pipelines.land.halves.MOST_DAYS", 20)
+    first = date(2025, 1, 1)
+    days = [first + timedelta(days=n) for n in range(45)]
+    rig.send([call(ts=f"{day}T12:00:00Z") for day in days], headers=(HISTORY_HEADER,), partition=0)
+    rig.send([call(ts="2025-01-01T12:00:00Z")], partition=0)  # not marked: its clock is not believed
+    rig.land_all(46, batch_wait_s=2.0)
+    rows = rig.query("SELECT day, calls FROM cost_daily ORDER BY day")
+    assert [day for day, _ in rows[:45]] == days
+    assert {calls for _, calls in rows} == {1}
+    assert len(rows) == 46
+    assert rows[-1][0] > days[-1], "the day of arrival"
+    written = rig.query(
+        "SELECT count(DISTINCT p.partition_value) FROM __ducklake_metadata_lake.ducklake_data_file AS f "
+        "JOIN __ducklake_metadata_lake.ducklake_file_partition_value AS p USING (data_file_id) "
+        "GROUP BY f.begin_snapshot"
+    )
+    assert sum(n for (n,) in written) >= 46
+    assert max(n for (n,) in written) <= 20
+    assert verify(rig.config.lake).ok
+
+
+def test_what_the_stage_reports_is_what_has_landed_and_a_commit_that_lasts_is_reported(rig, monkeypatch):
+    append, facts = Lake.append, {}
+
+    def slow(lake, batches, moves):
+        if facts and "before" not in facts and "raw_calls" in batches:
+            # the reports while this lasts come from no loop of land's
+            wait_for(lambda: facts.get("state") == "committing")
+            facts["before"] = dict(facts["position"])
+        append(lake, batches, moves)
+
+    monkeypatch.setattr(Lake, "append", slow)
+    with rig.landing() as reported:
+        facts = reported
+        wait_for(lambda: "position" in facts)
+        rig.send([call(i) for i in range(20)])
+        wait_for(lambda: sum(facts["position"].get(f"{EVENTS}[{p}]", 0) for p in range(8)) >= 20)
+        wait_for(lambda: facts["lag"] == 0)
+    assert sum(n for at, n in facts["before"].items() if at.startswith(EVENTS)) == 0, "read is not landed"
+    assert facts["arrival_time"] > 0
+    assert facts["progress"] >= 1
+    assert set(facts["waiting"].values()) == {0}
 
 
 @pytest.mark.row(44)
@@ -391,3 +472,20 @@ def test_topic_of_stage_tables_is_complete():
 
     assert set(TOPIC_OF.values()) == set(LANDED)
     assert isinstance(TOPICS[0], Topic)
+
+
+def test_events_with_unknown_fields_and_ids_of_people_land_flagged_and_counted(rig):
+    rig.send([call(), call(input_token=8), call(user="ann@example.org"), call(user="u-17", sesion_id="s")])
+    people = People("key")
+    with rig.landing(rules=Redaction(people=people)) as facts:
+        wait_for(lambda: "raised" in facts or (rig.landed() >= 4 and facts.get("unknown_fields") == 2))
+    assert "raised" not in facts
+    rows = rig.query(
+        "SELECT user_id, list_filter(_flags, lambda f: f LIKE 'unknown%' OR f LIKE 'pseudo%') FROM raw_calls"
+    )
+    assert sorted((user or "", flags or []) for user, flags in rows) == [
+        ("", []),
+        ("", ["unknown_field:input_token"]),
+        ("u-17", ["unknown_field:sesion_id"]),
+        (people.user("ann@example.org"), ["pseudonymised"]),
+    ]

@@ -2,13 +2,15 @@
 
 import json
 import uuid
+from dataclasses import replace
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
 
 from pipelines.decode import PriceBooks, default_book
 from pipelines.meter import Plan, combine
-from pipelines.meter.counting import Counting
+from pipelines.meter.counting import MOST_SPANS, Counting
 from pipelines.meter.heavy import HeavyHitters
 from pipelines.meter.wire import MAX_PART_BYTES, decode
 from schemas.records import Records
@@ -99,7 +101,7 @@ def test_a_batch_can_be_read_again_from_any_point_with_the_same_result(book):
     again = counting()
     feed, learn = again.start(0, 80)
     assert (feed, learn) == (0, 0)
-    again.learn(records(values[:80]), books)
+    again.learn(records(values[:80]), books, wall=0)
     assert again.count(records(values[80:], first=80), books, wall=0).rollups == (
         never.count(records(values[80:], first=80), books, wall=0).rollups
     )
@@ -116,15 +118,54 @@ def test_samples_carry_redacted_texts_and_their_call(book):
     assert sides["input"].ts == T0 + 1000
 
 
-def test_the_watermark_is_at_most_a_minute_ahead_of_the_broker(book):
+def test_times_that_jump_across_a_change_of_books_do_not_make_a_message_of_every_call(book):
+    later = default_book([{"model": "gpt-4o", "input_usd_per_mtok": "3", "output_usd_per_mtok": "9"}])
+    later = later.with_effective_from(T0 + 500)
+    books = PriceBooks([book, later])
+    values = [event(i) for i in range(400)]
+    times = [T0 + 1_000 * (i % 2) for i in range(400)]
+    counted = counting().count(replace(records(values, times=times), created=[True] * 400), books, wall=T0 + 5_000)
+    spans = [span(m) for m in counted.rollups if m.key == b"*"]
+    assert len(spans) == MOST_SPANS
+    assert (spans[0][0], spans[-1][1]) == (0, 400)
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
+    rows = [row for m in counted.rollups if m.key == b"bot" for row in decode(m.value).to_pylist()]
+    mine = [row for row in rows if row["dims"] == "app"]
+    assert sum(row["calls"] for row in mine) == 400
+    costs = [(10 + i) * (3_000 if i % 2 else 2_500) + 3 * (9_000 if i % 2 else 10_000) for i in range(400)]
+    assert sum(row["cost_nanousd"] for row in mine) == sum(costs), "each call has the cost of its own book"
+
+
+def test_an_event_dated_ahead_moves_event_time_no_farther_than_its_append_time(book):
     state = counting(slot="1")
     state.count(records([event(0, ts="9999-01-01T00:00:00Z"), event(1)]), PriceBooks([book]), wall=42)
     tick = Tick.from_json(state.tick(50, {}).to_json())
     source = tick.sources[0]
     assert (tick.wall, tick.slot) == (50, "1")
-    assert source.max_ts == T0 + 60_000_000
+    assert source.max_ts == T0 + 1000
     assert (source.next_offset, source.kafka_time, source.busy_wall) == (2, T0 + 1000, 42)
     assert state.tick(60, {0: 5}).sources[0].busy_wall == 60, "a partition that lags is not idle"
+
+
+AHEAD = 50 * 60 * 1_000_000
+
+
+@pytest.mark.parametrize("move", ["count", "learn"])
+def test_a_record_whose_producer_set_a_time_ahead_moves_no_clock_beyond_the_wall_time(book, move):
+    state, wall = counting(), T0 + 5_000_000
+    batch = records([event(0, ts=(T0 + AHEAD) // 1000), event(1)], times=[T0 + AHEAD, T0 + AHEAD])
+    getattr(state, move)(replace(batch, created=[True, True]), PriceBooks([book]), wall=wall)
+    assert (state.sources[0].max_ts, state.sources[0].kafka_time) == (wall, wall)
+
+
+def test_a_producer_whose_clock_is_behind_does_not_move_the_clock_back(book):
+    state, books = counting(), PriceBooks([book])
+    state.count(replace(records([event(0)]), created=[True]), books, wall=T0 + 1)
+    behind = records([event(1)], first=1, times=[T0 - AHEAD])
+    state.count(replace(behind, created=[True]), books, wall=T0 + 2)
+    assert state.sources[0].kafka_time == T0
+    state.count(records([event(2)], first=2, times=[T0 + 7]), books, wall=T0)
+    assert state.sources[0].kafka_time == T0 + 7, "the broker's time needs no other clock"
 
 
 def test_a_large_rollup_is_sent_in_parts_that_fit(book):
@@ -152,7 +193,7 @@ def test_a_restart_rebuilds_who_is_tracked_from_two_blocks(book, monkeypatch, st
     feed, learn = again.start(0, stopped_at)
     again.seen.feed(records(values[feed:learn], first=feed))
     if learn < stopped_at:
-        again.learn(records(values[learn:stopped_at], first=learn), books)
+        again.learn(records(values[learn:stopped_at], first=learn), books, wall=0)
     rest = records(values[stopped_at:], first=stopped_at)
     assert again.count(rest, books, wall=0).rollups == never.count(rest, books, wall=0).rollups
     series = {s for m in never.count(rest, books, wall=0).rollups for s in decode(m.value)["series"].to_pylist()}

@@ -1,5 +1,6 @@
 """Wide dimensions stay bounded, and who is tracked follows from the log alone."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -78,3 +79,21 @@ def test_a_million_users_take_little_memory():
     assert len(shown) <= 3 * 2000
     (block,) = hitters._blocks.values()
     assert sum(a.nbytes + b.nbytes for a, b in block.seen) < 2 << 20
+
+
+def test_a_slow_stream_whose_batches_are_single_calls_needs_no_more_memory_than_a_fast_one():
+    hitters, names = HeavyHitters(), [f"u{n}" for n in range(50)]
+    hashes = hash_values(names)
+
+    def feed(first, count):
+        for n in range(first, first + count):
+            hitters.track("user", 0, np.array([n]), np.array([n % 50]), hashes)
+
+    feed(0, 200)
+    tracemalloc.start()
+    try:
+        feed(200, 3000)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 100_000, f"{grown} bytes for 3,000 calls of 50 users"

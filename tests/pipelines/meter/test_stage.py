@@ -211,7 +211,7 @@ def test_ticks_reach_every_partition_even_when_nothing_happens(config):
         assert sum(s.next_offset for s in found[-1].sources.values()) == 30
         assert all(s.max_ts > 0 and s.busy_wall > 0 for s in found[-1].sources.values())
     assert beats[-1]["lag"] == 0
-    assert sum(beats[-1]["positions"].values()) == 30
+    assert sum(beats[-1]["position"].values()) == 30
 
 
 @pytest.mark.row(54)
@@ -232,29 +232,64 @@ def test_what_retention_took_is_a_hole_and_the_rest_goes_on(config):
     assert sum(end - start for spans in found.values() for start, end in spans) == sum(before) + 120 - 3 * 30
 
 
+def running(beats):
+    return any(beat["state"] == "running" for beat in beats)
+
+
+def counted_by(records):
+    """Partition -> the copies that counted it, by their ticks."""
+    found = {}
+    for record in records:
+        if dict(record.headers)["kind"] == b"tick":
+            tick = Tick.from_json(record.value)
+            for partition in tick.sources:
+                found.setdefault(partition, set()).add(tick.slot)
+    return found
+
+
 @pytest.mark.row(53)
-def test_copies_share_the_partitions_and_new_ones_are_taken_on(config, monkeypatch):
+def test_copies_share_the_partitions_which_move_when_a_copy_comes_or_goes(config, monkeypatch):
     monkeypatch.setattr("pipelines.meter.stage._LOOK_S", 0.3)
-    ends = [in_thread(config, slot=slot, slots=2)[0] for slot in (0, 1)]
+    monkeypatch.setattr("pipelines.kafka.membership._REFRESH_MS", 300)
+    end_a, _ = in_thread(config, copy_name="a")
     emit(config, 300)
     wait_until_metered(config)
+    assert counted_by(read(config, ROLLUPS)) == {p: {"a"} for p in range(PARTITIONS)}
+    end_b, beats = in_thread(config, copy_name="b")
+    emit(config, 300, seed=2, first=300)
+    while not running(beats):
+        time.sleep(0.05)
     Admin(config).add_partitions(EVENTS, PARTITIONS + 1)
     producer = Producer(config, settings={"topic.metadata.refresh.interval.ms": 200})
     producer.send(EVENTS, b"bad", partition=PARTITIONS)
     producer.flush()
     wait_until_metered(config)
-    for end in ends:
-        end()
+    end_a()  # b goes on with all of them, from where a committed
+    emit(config, 300, seed=3, first=600)
+    wait_until_metered(config)
+    end_b()
     records = read(config, ROLLUPS)
     assert_tiled(config, records)
     assert set(tiles(records)) == set(range(PARTITIONS + 1))
-    slots = {p: set() for p in range(PARTITIONS + 1)}
-    for record in records:
-        if dict(record.headers)["kind"] == b"tick":
-            tick = Tick.from_json(record.value)
-            for partition in tick.sources:
-                slots[partition].add(tick.slot)
-    assert slots == {0: {"0"}, 1: {"1"}, 2: {"0"}, 3: {"1"}}
+    assert all("b" in copies for copies in counted_by(records).values())
+
+
+@pytest.mark.row(53)
+def test_a_copy_that_lost_its_share_unnoticed_commits_nothing(config, monkeypatch):
+    """As one that was frozen while its partitions were dealt to others: the brokers refuse the old generation."""
+    monkeypatch.setattr("pipelines.kafka.membership.Membership.require", lambda self, share: None)
+    end_a, beats_a = in_thread(config, copy_name="a")
+    emit(config, 100)
+    wait_until_metered(config)
+    end_b, beats_b = in_thread(config, copy_name="b")
+    while not running(beats_b):
+        time.sleep(0.05)
+    emit(config, 300, seed=2, first=100)
+    wait_until_metered(config)
+    end_a()
+    end_b()
+    assert_tiled(config, read(config, ROLLUPS))
+    assert any(beat["state"] == "retrying" for beat in beats_a)
 
 
 @pytest.mark.row(39)

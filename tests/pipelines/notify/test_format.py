@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pipelines.notify import format as words
-from schemas.alerts import Alert
+from schemas.alerts import Alert, Window
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,44 @@ def test_an_expectation_of_zero_gives_no_factor(make_alert: Callable[..., Alert]
     assert words.comparison(make_alert(expected=0.0)) == "observed $12.40, expected $0"
 
 
+AT = 1_782_900_160_000_000  # 2026-07-01T10:02:40Z
+
+
 def test_the_plain_form_holds_all_an_engineer_needs(make_alert: Callable[..., Alert]) -> None:
-    title, body = words.plain(make_alert())
-    assert title == "🔴 FIRING · critical · Cost of shop is 4 times what it is at this hour"
-    assert "Series: app=shop · tenant=acme\nObserved $12.40, expected $3.10 (×4)" in body
+    alert = make_alert()
+    title, body = words.plain(alert, AT)
+    assert title == (
+        "🔴 FIRING · critical · Cost of shop is 4 times what it is at this hour · since 10:00:00 UTC, 2 min ago"
+    )
+    assert "Series: app=shop · tenant=acme\nObserved $12.40, expected $3.10 (×4)\nSince 10:00:00 UTC, 2 min ago" in body
     assert "- Rate-limit the user" in body
     assert "Calls: c-1, c-2" in body
+    assert f"All of it: tailrace alerts show {alert.id[:8]}\n" in body
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "state", "late", "text"),
+    [
+        ("2026-07-01T10:00:00.000Z", "2026-07-01T10:01:00Z", "firing", False, "since 10:00:00 UTC, 2 min ago"),
+        ("2026-07-01T12:00:00+02:00", "", "update", False, "since 10:00:00 UTC, 2 min ago"),
+        ("2026-07-01T10:02:40Z", "2026-07-01T10:02:41Z", "firing", False, "since 10:02:40 UTC, 0 s ago"),
+        ("2026-07-01T10:03:00Z", "2026-07-01T10:04:00Z", "firing", False, "since 10:03:00 UTC"),
+        ("2026-06-30T10:00:00Z", "2026-06-30T10:01:00Z", "firing", True,
+         "since 2026-06-30 10:00:00 UTC, 24 h 2 min ago, found late"),
+        ("2026-07-01T09:00:00Z", "2026-07-01T10:00:00Z", "resolved", False, "lasted 60 min, 09:00:00 to 10:00:00 UTC"),
+        ("2026-06-30T23:00:00Z", "2026-07-01T01:30:00Z", "resolved", False,
+         "lasted 2 h 30 min, 2026-06-30 23:00:00 UTC to 2026-07-01 01:30:00 UTC"),
+        ("2026-06-24T10:00:00Z", "2026-06-24T10:00:30Z", "resolved", True,
+         "lasted 30 s, 2026-06-24 10:00:00 to 10:00:30 UTC, over for 7 d, found late"),
+        ("yesterday", "now\x1b", "firing", False, "yesterday to now"),
+    ],
+)  # fmt: skip
+def test_when_is_told_in_whole_times_and_relative_to_the_delivery(
+    make_alert: Callable[..., Alert], start: str, end: str, state: str, late: bool, text: str
+) -> None:
+    end = end or "2026-07-01T10:01:00Z"
+    assert words.when(make_alert(window=Window(start, end), state=state, late=late), AT) == text
+
+
+def test_without_a_clock_nothing_is_said_to_be_ago(make_alert: Callable[..., Alert]) -> None:
+    assert words.when(make_alert()) == "since 2026-07-01 10:00:00 UTC"

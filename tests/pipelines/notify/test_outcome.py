@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.notify.outcome import Patience, judge
+from pipelines.notify.outcome import Outcome, Patience, judge
 
 NOW = 1_760_000_000_000_000  # Thu, 09 Oct 2025 08:53:20 GMT
 
@@ -30,6 +30,10 @@ def test_only_what_may_pass_is_tried_again(status: int, kind: str) -> None:
         ("Thu, 09 Oct 2025 08:54:20 GMT", 60.0),
         ("Thu, 09 Oct 2025 08:00:00 GMT", 0.0),
         ("9" * 50, 999_999_999.0),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 251_642_387_139.0),
+        ("Thu, 09 Oct 2025 08:54:20 +99999999999999", None),
+        ("Thu, 09 Oct 99999999999999999999 08:54:20 GMT", None),
+        ("1e309", None),
         ("-5", None),
         ("soon", None),
         ("", None),
@@ -38,7 +42,7 @@ def test_only_what_may_pass_is_tried_again(status: int, kind: str) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_nonsense_is_none(header: str | None, seconds: float | None) -> None:
-    assert judge(429, header, NOW).retry_after_s == seconds
+    assert judge(429, header, NOW) == Outcome("retry", "HTTP 429", seconds)
 
 
 def test_waits_double_up_to_the_cap_and_are_spread() -> None:

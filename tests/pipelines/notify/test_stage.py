@@ -19,12 +19,14 @@ import pytest
 from standardwebhooks import Webhook
 
 from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
+from pipelines.notify.backlog import Lateness
 from pipelines.notify.spec import parse_channels
 from pipelines.notify.stage import NotifyConfig, run, send_once
-from schemas.alerts import Alert, Delivery
+from schemas.alerts import SILENCE, UNSILENCE, Alert, Cause, Delivery, Evidence, LogRecord, Silence
 from schemas.errors import SettingsError
-from schemas.topics import ALERTS, DELIVERIES, TOPICS
+from schemas.topics import ALERTS, DELIVERIES, LOG, TOPICS
 
+STATES = ("firing", "resolved")
 SECRET = "whsec_" + base64.b64encode(b"canary-secret-of-24-bytes").decode()
 REPO = Path(__file__).parents[3]
 
@@ -40,12 +42,18 @@ class Notify:
         self.clock_set_by_s = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        Admin(kafka).create_topics([t for t in TOPICS if t.name in (ALERTS, DELIVERIES)], partitions=1)
+        Admin(kafka).create_topics([t for t in TOPICS if t.name in (ALERTS, DELIVERIES, LOG)], partitions=1)
 
     def raise_alerts(self, *alerts: Alert | bytes) -> None:
         producer = Producer(self.kafka)
         for alert in alerts:
             producer.send(ALERTS, alert if isinstance(alert, bytes) else alert.to_json())
+        producer.flush()
+
+    def decide(self, action: str, target: str, **facts: Any) -> None:
+        row = {"actor": "kim", "action": action, "object": target, **facts}
+        producer = Producer(self.kafka)
+        producer.send(LOG, msgspec.json.encode(LogRecord(table="audit", at=self.now(), row=row)))
         producer.flush()
 
     def config(
@@ -83,9 +91,9 @@ class Notify:
             time.sleep(0.05)
         assert done(), self.records()
 
-    def wait_settled(self, count: int) -> dict[tuple[str, int, str], str]:
+    def wait_settled(self, count: int, within_s: float = 15.0) -> dict[tuple[str, int, str], str]:
         final = ("delivered", "failed", "silenced")
-        self.wait_until(lambda: sum(s in final for s in self.states().values()) >= count)
+        self.wait_until(lambda: sum(s in final for s in self.states().values()) >= count, within_s)
         return self.states()
 
 
@@ -120,6 +128,93 @@ def test_an_alert_goes_from_the_topic_to_slack_and_to_a_signed_webhook(
         mine = [d.state for d in notify.records() if (d.alert_id, d.seq, d.channel) == key]
         assert mine == ["pending", "delivered"]
     assert notify.beats[-1]["lag"] == 0
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_a_text_of_a_prompt_leaves_only_where_the_setting_allows_it(
+    notify: Notify, receiver: Any, make_alert: Make, texts: bool
+) -> None:
+    cause = Cause("topic", "canary of a prompt", 0.9, "grew from 0% to 57%: e.g. “canary of a prompt”")
+    sql = f"SELECT list_cosine_similarity(vector, [{','.join(['17'] * 384)}]) AS observed FROM embeddings"
+    notify.raise_alerts(make_alert(detector="drift", cause=(cause,), evidence=Evidence(sql, ("c-1",))))
+    slack = {"name": "oncall", "kind": "slack", "url": receiver.url("/slack")}
+    notify.start(hook(receiver), slack, texts=texts)
+    assert set(notify.wait_settled(2).values()) == {"delivered"}
+    for got in receiver.got:
+        assert ("canary of a prompt" in got.body.decode()) is texts, got.path
+        assert b"17,17" not in got.body
+
+
+QUICK = Lateness(quiet_s=1.0)
+
+
+def test_a_backlog_of_41_incidents_long_over_is_one_message_not_82(
+    notify: Notify, receiver: Any, make_alert: Make
+) -> None:
+    past = [make_alert(rule=f"r{n}", seq=q, state=s, late=True) for n in range(41) for q, s in enumerate(STATES)]
+    notify.raise_alerts(*past, make_alert(rule="open", late=True))
+    slack = {"name": "oncall", "kind": "slack", "url": receiver.url("/slack")}
+    notify.start(hook(receiver), slack, late=QUICK)
+    states = notify.wait_settled(2 * (82 + 2))
+    assert set(states.values()) == {"delivered"}
+    hooks = [Alert.from_json(g.body) for g in receiver.got if g.path == "/hook"]
+    assert sorted((a.rule, a.state) for a in hooks) == [("late_digest", "resolved"), ("open", "firing")]
+    lines = sorted(json.loads(g.body)["text"] for g in receiver.got if g.path == "/slack")
+    assert len(lines) == 2
+    assert lines[1].startswith("🕓 DIGEST · critical · 41 incidents of the past in shop, all over, found late")
+    assert lines[0].startswith("🔴 FIRING")
+    assert lines[0].endswith("ago, found late")
+    notify.stop()
+    notify.start(hook(receiver), slack, late=QUICK)
+    notify.raise_alerts(make_alert(rule="now"))
+    notify.wait_settled(2 * (82 + 2) + 2)
+    assert len(receiver.got) == 6
+
+
+def test_a_notify_killed_between_the_digest_and_its_record_sends_it_again_under_the_same_id(
+    notify: Notify, receiver: Any, make_alert: Make
+) -> None:
+    notify.raise_alerts(
+        *(make_alert(rule=f"r{n}", seq=q, state=s, late=True) for n in range(3) for q, s in enumerate(STATES))
+    )
+    child = killed(notify, receiver, "notify.after_post", quiet_s=1.0)
+    assert child.returncode == -9, child.stderr.decode()
+    notify.start(hook(receiver), late=QUICK)
+    assert set(notify.wait_settled(7).values()) == {"delivered"}
+    assert len(receiver.got) == 2
+    assert len({(g.headers["webhook-id"], g.body) for g in receiver.got}) == 1
+
+
+def test_a_silence_made_by_another_process_holds_at_once_and_after_a_restart(
+    notify: Notify, receiver: Any, make_alert: Make
+) -> None:
+    now = notify.now()
+    silence = Silence(id="s-1", matchers={"rule": "a"}, start=now, end=now + 3_600_000_000, by="kim", why="load test")
+    notify.start(hook(receiver))
+    notify.raise_alerts(make_alert(rule="first"))
+    notify.wait_settled(1)
+    notify.decide(SILENCE, "s-1", silence=silence)
+    notify.wait_until(lambda: notify.beats[-1]["silences"] == 1)
+    notify.raise_alerts(make_alert(rule="a"), make_alert(rule="b"))
+    notify.wait_settled(3)
+    notify.stop()
+    notify.start(hook(receiver))
+    notify.raise_alerts(make_alert(rule="a", seq=1, state="update"))
+    notify.wait_settled(4)
+    kept = [(d.seq, d.detail) for d in notify.records() if d.state == "silenced"]
+    assert kept == [(0, "silence s-1 of kim: load test"), (1, "silence s-1 of kim: load test")]
+    notify.decide(UNSILENCE, "s-1")
+    notify.wait_until(lambda: notify.beats[-1]["silences"] == 0)
+    notify.raise_alerts(make_alert(rule="a", seq=2, state="update"))
+    notify.wait_settled(5)
+    assert [json.loads(g.body)["rule"] for g in receiver.got] == ["first", "b", "a"]
+
+
+def test_without_llm_log_alerts_go_out_all_the_same(notify: Notify, receiver: Any, make_alert: Make) -> None:
+    Admin(notify.kafka).delete_topics([LOG])
+    notify.raise_alerts(make_alert())
+    notify.start(hook(receiver))
+    assert set(notify.wait_settled(1, within_s=40).values()) == {"delivered"}
 
 
 def test_a_restart_sends_nothing_twice_and_goes_on(notify: Notify, receiver: Any, make_alert: Make) -> None:
@@ -285,12 +380,28 @@ def test_severity_and_route_choose_and_the_rest_is_silenced(notify: Notify, rece
 CHILD = """
 import sys, threading
 from pipelines.kafka import KafkaConfig
+from pipelines.notify.backlog import Lateness
 from pipelines.notify.spec import parse_channels
 from pipelines.notify.stage import NotifyConfig, run
-bootstrap, prefix, url, secret = sys.argv[1:]
+bootstrap, prefix, url, secret, late = sys.argv[1:]
 channels = parse_channels([{"name": "hook", "url": url, "secret": secret}])
-run(NotifyConfig(KafkaConfig(bootstrap, prefix), channels, ("127.0.0.1",), deadline_s=2.0), stop=threading.Event())
+kafka, late = KafkaConfig(bootstrap, prefix), Lateness(quiet_s=float(late))
+config = NotifyConfig(kafka, channels, ("127.0.0.1",), deadline_s=2.0, late=late)
+run(config, stop=threading.Event())
 """
+
+
+def killed(notify: Notify, receiver: Any, fault: str, *, quiet_s: float = 30.0) -> subprocess.CompletedProcess[bytes]:
+    """Run a notify of its own that kills itself at ``fault``."""
+    arguments = [notify.kafka.bootstrap_servers, notify.kafka.prefix, receiver.url("/hook"), SECRET, str(quiet_s)]
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, *arguments],
+        cwd=REPO,
+        env={**os.environ, "TAILRACE_FAULT": f"{fault}:kill", "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -307,15 +418,7 @@ def test_row_7_killed_around_the_post_it_is_delivered_again_with_the_same_id(
 ) -> None:
     alert = make_alert()
     notify.raise_alerts(alert)
-    arguments = [notify.kafka.bootstrap_servers, notify.kafka.prefix, receiver.url("/hook"), SECRET]
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, *arguments],
-        cwd=REPO,
-        env={**os.environ, "TAILRACE_FAULT": f"{fault}:kill", "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}"},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    child = killed(notify, receiver, fault)
     assert child.returncode == -9, child.stderr.decode()
     assert b"canary" not in child.stdout + child.stderr
     notify.start(hook(receiver))

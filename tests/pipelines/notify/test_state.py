@@ -119,13 +119,17 @@ def test_after_a_day_it_is_failed_and_says_what_was_last(make_alert: Make) -> No
     assert 700 < attempts < 1500
 
 
-def test_an_endless_retry_after_still_ends_after_a_day(make_alert: Make) -> None:
+@pytest.mark.parametrize("asked_s", [1e12, 86_400.0])
+def test_a_retry_after_of_more_than_an_hour_is_cut_to_an_hour_and_says_so(make_alert: Make, asked_s: float) -> None:
     b = book()
-    admit(b, make_alert())
+    admit(b, make_alert(rule="first"))
     ((item,), _) = b.due(T0)
-    b.settle(item, Outcome("retry", "HTTP 429", 1e12), T0)
-    assert b.due(T0 + DAY - 1) == ([], [])
-    assert b.due(T0 + DAY)[1][0].state == "failed"
+    (record,) = b.settle(item, Outcome("retry", "HTTP 429", asked_s), T0)
+    assert record.retry_at == T0 + 3600 * S
+    assert record.detail == f"HTTP 429; Retry-After {asked_s:.0f} s is cut to 3600 s"
+    admit(b, make_alert(rule="second"))
+    assert b.due(T0 + 3600 * S - 1) == ([], [])
+    assert {i.alert.rule for i in b.due(T0 + 3600 * S)[0]} == {"first", "second"}
 
 
 def test_410_ends_all_that_waits_and_all_that_comes_for_that_channel(make_alert: Make) -> None:
@@ -225,3 +229,23 @@ def test_memory_is_given_back_after_the_alerts_retention(make_alert: Make, total
     b.due(T0 + 32 * DAY)
     assert b._known == {}
     assert b._told == set()
+
+
+def test_a_reopened_alert_is_delivered_once_more_under_its_id(make_alert: Make) -> None:
+    """detect reopens an incident: firing, resolved, firing, resolved, each with the next seq."""
+    b = book(slack=rules(coalesces=True))
+    states = ("firing", "resolved", "firing", "update", "resolved")
+    alerts = [make_alert(seq=seq, state=state) for seq, state in enumerate(states)]
+    sent = []
+    for alert in alerts[:3]:
+        admit(b, alert)
+        (job,) = b.due(T0)[0]
+        sent.append((job.alert.seq, job.alert.state))
+        b.settle(job, OK, T0)
+    for alert in alerts[3:]:
+        admit(b, alert)
+    (job,), (dropped,) = b.due(T0)
+    assert [*sent, (job.alert.seq, job.alert.state)] == [(0, "firing"), (1, "resolved"), (2, "firing"), (4, "resolved")]
+    assert (dropped.seq, dropped.state) == (3, "silenced"), "overtaken, as every update that waits"
+    b.settle(job, OK, T0)
+    assert [record for alert in alerts for record in admit(b, alert)] == []

@@ -2,7 +2,8 @@ import itertools
 
 import msgspec
 
-from tailrace.demo.traffic import APPS, SECOND, events, plan
+from tailrace.demo.texts import REFUSAL
+from tailrace.demo.traffic import APPS, REFUSED_SHARE, SECOND, events, plan
 from tailrace_emitter.event import AnyEvent
 
 START = 1_790_000_000 * SECOND
@@ -39,3 +40,11 @@ def test_incidents_change_only_what_they_name():
     triggered = [c for c in outside if any(g["name"] == surge.value and g["action"] != "pass" for g in c["guardrails"])]
     assert len(triggered) / len(outside) < 0.05
     assert {c["app"] for c in calls} == {a.name for a in APPS}
+
+
+def test_each_app_refuses_at_its_own_share():
+    calls = [c for c in events(5, START, START + 1200 * SECOND, rate=20) if c["status"] == "ok"]
+    for app in APPS:
+        own = [c for c in calls if c["app"] == app.name]
+        refused = sum(c.get("content", {}).get("output") == REFUSAL for c in own) / len(own)
+        assert abs(refused - REFUSED_SHARE[app.name]) < 0.01

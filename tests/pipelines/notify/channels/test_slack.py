@@ -126,13 +126,16 @@ def test_it_tells_what_happened_to_whom_why_and_what_to_do(make_alert: Make) -> 
         changes=(Change("2026-07-01T09:58:00Z", "release", "release 2.4.1"),),
         links={"open": "https://tailrace.example/alerts/1"},
     )
-    message = payload(alert)
+    at = 1_782_900_160_000_000  # 2026-07-01T10:02:40Z
+    message = payload(alert, at)
     told = "\n".join(texts(message))
     for part in (
-        "🔴 FIRING · critical · Cost of shop is 4 times",
+        "🔴 FIRING · critical · Cost of shop is 4 times what it is at this hour · since 10:00:00 UTC, 2 min ago",
+        "*When*\nsince 10:00:00 UTC, 2 min ago",
+        f"tailrace alerts show {alert.id[:8]} · alert {alert.id}",
         "app=shop · tenant=acme",
         "observed $12.40, expected $3.10 (×4)",
-        "1,200 calls, 1 users, $48.50 an hour",
+        "1,200 calls, 1 user, $48.50 an hour",
         "user u-17: 94 % of the rise",
         "release 2.4.1",
         "• Rate-limit the user",
@@ -144,9 +147,17 @@ def test_it_tells_what_happened_to_whom_why_and_what_to_do(make_alert: Make) -> 
     assert message["attachments"][0]["color"] == "#d92d20"  # type: ignore[index]
 
 
-def test_resolved_looks_resolved(make_alert: Make) -> None:
-    message = payload(make_alert(state="resolved", seq=1))
-    assert str(message["text"]).startswith("✅ RESOLVED")
+def test_resolved_tells_how_long_and_how_much_and_leaves_the_runbook_out(make_alert: Make) -> None:
+    ended = Window("2026-07-01T10:00:00.250Z", "2026-07-01T10:12:00.500Z")
+    impact = Impact(calls=1, users=1, usd_per_hour=48.5, usd_so_far=9.3)
+    alert = make_alert(state="resolved", seq=1, title="over: shop: cost 12.4 USD", window=ended, impact=impact)
+    message = payload(alert, 1_782_900_900_000_000)
+    assert message["text"] == ("✅ RESOLVED · critical · shop: cost 12.4 USD · lasted 12 min, 10:00:00 to 10:12:00 UTC")
+    told = "\n".join(texts(message))
+    assert "*Measure*\nin all $12.40, expected $3.10 (×4)" in told
+    assert "*Impact*\n1 call, 1 user, $9.30 above the expected in all" in told
+    assert "What to do" not in told
+    assert "Rate-limit" not in told
     assert message["attachments"][0]["color"] == "#12b76a"  # type: ignore[index]
 
 

@@ -1,0 +1,242 @@
+"""The Anthropic SDK, recorded at its one door: ``client.request``, through which every endpoint goes.
+
+So ``messages.create``, ``messages.stream``, ``messages.parse``, tool runners, the beta messages, ``with_raw_response``
+and the clients of Bedrock and Vertex AI are all seen, and what the app gets is the SDK's own object.
+"""
+
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional
+
+import anthropic
+
+from tailrace_emitter.adapters import Patches, raw_stream
+from tailrace_emitter.adapters import anthropic_batches as batches
+from tailrace_emitter.adapters import anthropic_fields as read
+from tailrace_emitter.adapters.recording import (
+    AsyncTap,
+    Recording,
+    Tap,
+    default_emitter,
+    on_close,
+    reported_by_litellm,
+)
+from tailrace_emitter.emitter import Emitter
+
+_retries: "ContextVar[Optional[List[Optional[int]]]]" = ContextVar("tailrace_anthropic_retries", default=None)
+
+_ABSENT = ("Omit", "NotGiven")
+"""The SDK's types for a parameter that the app did not give."""
+
+
+def _code(error: BaseException) -> Any:
+    """The API's own word (``overloaded_error``), else the HTTP status."""
+    return getattr(error, "type", None) or _typed(getattr(error, "body", None)) or getattr(error, "status_code", None)
+
+
+def _typed(body: Any) -> Any:
+    error = body.get("error") if isinstance(body, dict) else None
+    return error.get("type") if isinstance(error, dict) else None
+
+
+def _platform(client: Any) -> Optional[str]:
+    """The platform whose protocol a client speaks, whatever its address; None for Anthropic's own."""
+    name = getattr(client, "_gen_ai_provider_name", None)
+    return name if isinstance(name, str) and name != "anthropic" else None
+
+
+def _emitter(client: Any) -> Emitter:
+    return getattr(client, "_tailrace", None) or default_emitter()
+
+
+def _body(options: Any) -> Dict[str, Any]:
+    """The request's body; the app goes on with its lists and appends to them."""
+    extra = getattr(options, "extra_json", None)
+    given = {**options.json_data, **(extra if isinstance(extra, dict) else {})}
+    body = {name: value for name, value in given.items() if type(value).__name__ not in _ABSENT}
+    for name in ("messages", "system", "tools"):
+        if isinstance(body.get(name), (list, tuple)):
+            body[name] = list(body[name])
+    return body
+
+
+def _prepare(client: Any, options: Any) -> Optional[Recording]:
+    """A recording, or None where this request is not ours to record."""
+    try:
+        op = read.operation(str(options.url))
+        if op is None or not isinstance(options.json_data, dict) or str(options.method).lower() != "post":
+            return None
+        emitter = _emitter(client)
+        if emitter.disabled or reported_by_litellm():
+            return None
+        host, platform = client.base_url.host, _platform(client)
+        return Recording(
+            emitter,
+            partial(read.request_fields, op, _body(options)),
+            host=host,
+            provider_of=lambda f: read.provider_of(host, platform, f.get("model"), f.get("response_model")),
+            code_of=_code,
+        )
+    except Exception:  # noqa: BLE001 - never in the app's way
+        return None
+
+
+def _raw(client: Any, recording: Recording, response: Any) -> None:
+    """A raw response: read again from the bytes that the app reads, never from the wire."""
+
+    def ended(body: bytes, *told_of: Any, whole: bool) -> None:
+        error = told_of[-1]
+
+        def told() -> Dict[str, Any]:
+            return read.body_fields(body, client._make_sse_decoder().iter_bytes(iter([body])), read_to_end=whole)
+
+        recording.end(told, error)
+
+    if response.is_stream_consumed or hasattr(response, "_content"):
+        recording.end(lambda: read.answer_fields(response.json()))
+    else:
+        raw_stream.tap(response, ended, recording.begun)
+
+
+def _observe(client: Any, recording: Recording, result: Any) -> None:
+    """Look at what the SDK returned; taps a stream, reads an answer."""
+    try:
+        if hasattr(result, "http_response"):
+            _raw(client, recording, result.http_response)
+        elif hasattr(result, "_iterator") and hasattr(result, "response"):
+            kind = AsyncTap if hasattr(result._iterator, "__anext__") else Tap
+            tap = kind(result._iterator, recording, read.stream_fields, read.is_whole)
+            result._iterator = tap
+            on_close(result, tap)
+        else:
+            recording.end(partial(read.answer_fields, result))
+    except Exception:  # noqa: BLE001 - never in the app's way
+        recording.end(dict)
+
+
+def recorded(request: Callable[..., Any]) -> Callable[..., Any]:
+    """``SyncAPIClient.request``, recorded."""
+
+    def call(self: Any, cast_to: Any, options: Any, **kwargs: Any) -> Any:
+        recording = _prepare(self, options)
+        if recording is None:
+            return batches.observed(self, options, request(self, cast_to, options, **kwargs), _emitter)
+        token = _retries.set(recording.retries)
+        try:
+            result = request(self, cast_to, options, **kwargs)
+        except BaseException as error:
+            recording.end(dict, error)
+            raise
+        finally:
+            _retries.reset(token)
+        _observe(self, recording, result)
+        return result
+
+    call.__tailrace__ = request  # type: ignore[attr-defined]
+    return call
+
+
+def recorded_async(request: Callable[..., Any]) -> Callable[..., Any]:
+    """``AsyncAPIClient.request``, recorded."""
+
+    async def call(self: Any, cast_to: Any, options: Any, **kwargs: Any) -> Any:
+        recording = _prepare(self, options)
+        if recording is None:
+            return batches.observed(self, options, await request(self, cast_to, options, **kwargs), _emitter)
+        token = _retries.set(recording.retries)
+        try:
+            result = await request(self, cast_to, options, **kwargs)
+        except BaseException as error:
+            recording.end(dict, error)
+            raise
+        finally:
+            _retries.reset(token)
+        _observe(self, recording, result)
+        return result
+
+    call.__tailrace__ = request  # type: ignore[attr-defined]
+    return call
+
+
+def counting(build: Callable[..., Any]) -> Callable[..., Any]:
+    """``BaseClient._build_request``, which gets the number of attempts before."""
+
+    def call(self: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
+        holder = _retries.get()
+        if holder is not None:
+            holder[0] = kwargs.get("retries_taken", 0)
+        return build(self, options, *args, **kwargs)
+
+    call.__tailrace__ = build  # type: ignore[attr-defined]
+    return call
+
+
+class _Given:
+    """Takes ``tailrace=Emitter(...)``; without it the default emitter records."""
+
+    _tailrace: Optional[Emitter] = None
+
+    def __init__(self, *args: Any, tailrace: Optional[Emitter] = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._tailrace = tailrace
+
+    def copy(self, **kwargs: Any) -> Any:
+        """The SDK's ``copy`` (and ``with_options``), with the same emitter."""
+        copied = super().copy(**kwargs)  # type: ignore[misc]
+        copied._tailrace = self._tailrace
+        return copied
+
+    with_options = copy
+
+
+class Anthropic(_Given, anthropic.Anthropic):
+    """``anthropic.Anthropic``, recorded."""
+
+    request = recorded(anthropic.Anthropic.request)
+    _build_request = counting(anthropic.Anthropic._build_request)
+
+
+class AsyncAnthropic(_Given, anthropic.AsyncAnthropic):
+    """``anthropic.AsyncAnthropic``, recorded."""
+
+    request = recorded_async(anthropic.AsyncAnthropic.request)
+    _build_request = counting(anthropic.AsyncAnthropic._build_request)
+
+
+class AnthropicBedrock(_Given, anthropic.AnthropicBedrock):
+    """``anthropic.AnthropicBedrock``, recorded."""
+
+    request = recorded(anthropic.AnthropicBedrock.request)
+    _build_request = counting(anthropic.AnthropicBedrock._build_request)
+
+
+class AsyncAnthropicBedrock(_Given, anthropic.AsyncAnthropicBedrock):
+    """``anthropic.AsyncAnthropicBedrock``, recorded."""
+
+    request = recorded_async(anthropic.AsyncAnthropicBedrock.request)
+    _build_request = counting(anthropic.AsyncAnthropicBedrock._build_request)
+
+
+class AnthropicVertex(_Given, anthropic.AnthropicVertex):
+    """``anthropic.AnthropicVertex``, recorded."""
+
+    request = recorded(anthropic.AnthropicVertex.request)
+    _build_request = counting(anthropic.AnthropicVertex._build_request)
+
+
+class AsyncAnthropicVertex(_Given, anthropic.AsyncAnthropicVertex):
+    """``anthropic.AsyncAnthropicVertex``, recorded."""
+
+    request = recorded_async(anthropic.AsyncAnthropicVertex.request)
+    _build_request = counting(anthropic.AsyncAnthropicVertex._build_request)
+
+
+def instrument(patches: Patches) -> None:
+    """Record every client of the SDK, on any platform, also those that the app has made already."""
+    for client, wrap in ((anthropic.Anthropic, recorded), (anthropic.AsyncAnthropic, recorded_async)):
+        base: Any = next(cls for cls in client.__mro__ if "request" in vars(cls))
+        if not hasattr(base.request, "__tailrace__"):
+            patches.set(base, "request", wrap(base.request))
+            patches.set(base, "_build_request", counting(base._build_request))
+        if patches.emitter is not None:
+            patches.set(base, "_tailrace", patches.emitter)

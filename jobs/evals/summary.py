@@ -1,0 +1,300 @@
+"""From scores to the numbers of the report: a plain value that every format renders. Pure.
+
+Intervals are those of ``weights`` (linearised variance, Wilson), differences and their tests those of ``compare``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import partial
+
+from jobs.evals.agreements import JudgeAgreement, agreements
+from jobs.evals.compare import RATE, significant
+from jobs.evals.lines import (
+    DIMENSIONS,
+    MOST_SLICES,
+    NO_BASELINE,
+    SCORER_CHANGED,
+    TOO_FEW,
+    Line,
+    Row,
+    anchor,
+    estimates_by,
+    lines_of,
+)
+from jobs.evals.rates import Rate, rates
+from jobs.evals.scorers import INFORM_ONLY
+
+__all__ = [
+    "DIMENSIONS",
+    "MOST_SLICES",
+    "NO_BASELINE",
+    "SCORER_CHANGED",
+    "TOO_FEW",
+    "Break",
+    "Coverage",
+    "Decision",
+    "Line",
+    "Period",
+    "Row",
+    "Summary",
+    "WorstCall",
+    "anchor",
+    "summarise",
+]
+DECISIONS = 3
+_MOST = 0.8
+"""Share of the lost good answers from which on a slice explains a drop."""
+WORST = 10
+_FAILED = 0.5
+"""A score below it is a failed check of the worst calls."""
+
+
+@dataclass(frozen=True)
+class Period:
+    """Days of a run, both included, UTC."""
+
+    since: date
+    until: date
+    run_id: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A drop that somebody has to decide about."""
+
+    line: Line
+    sentence: str
+    anchor: str
+    """Fragment of its place in the report."""
+    also: tuple[str, ...] = ()
+    """Other scorers that fell over the same slice: one cause, one decision."""
+
+
+@dataclass(frozen=True)
+class WorstCall:
+    """A sampled call that failed most checks."""
+
+    call_id: str
+    app: str
+    model: str | None
+    failed: tuple[tuple[str, float, str], ...]
+    """Scorer, score, and its label or explanation; the lowest first."""
+
+
+@dataclass(frozen=True)
+class Break:
+    """A scorer of which another version scored the period before: its numbers begin anew."""
+
+    scorer: str
+    old: str
+    new: str
+    """Versions."""
+    old_model: str
+    new_model: str
+    """Models of a judge; empty: none."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What the numbers stand for."""
+
+    calls: int
+    with_text: int
+    sampled: int
+    strata: int
+    not_judgeable: Mapping[str, int]
+    """Scorer -> sampled calls that it could not judge."""
+    errors: Mapping[str, int]
+    """Scorer -> sampled calls at which it failed."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of one report."""
+
+    period: Period
+    baseline: Period | None
+    """None: no baseline yet."""
+    coverage: Coverage
+    lines: tuple[Line, ...]
+    decisions: tuple[Decision, ...]
+    """At most three."""
+    unchanged: int
+    """Comparisons without a significant difference."""
+    compared: int
+    left_out: int
+    """Slices that are too many to list."""
+    worst: tuple[WorstCall, ...]
+    missing: tuple[str, ...]
+    """What would make the report better, in words."""
+    rates: tuple[Rate, ...] = ()
+    """Task success, hallucination, refusal, safety, retrieval, by slice."""
+    agreements: tuple[JudgeAgreement, ...] = ()
+    """Judges against people."""
+    breaks: tuple[Break, ...] = ()
+    """Scorers that changed."""
+
+
+def summarise(
+    rows: Sequence[Row],
+    before: Sequence[Row] | None,
+    *,
+    period: Period,
+    baseline: Period | None = None,
+    missing: Sequence[str] = (),
+) -> Summary:
+    """Return the numbers of the report.
+
+    Args:
+        rows: scores of the run.
+        before: those of the run that it is compared with; None: there is none.
+        period: of ``rows``.
+        baseline: of ``before``.
+        missing: what was not configured, in words.
+    """
+    scored, other = _by_scorer(rows), _by_scorer(before or ())
+    lines, left_out = [], 0
+    for scorer, mine in sorted(scored.items()):
+        old = other.get(scorer)
+        changed = old is not None and old[0]["version"] != mine[0]["version"]
+        made, more = lines_of(mine, None if changed else old, before is None, changed)
+        lines += made
+        left_out += more
+    tested = [i for i, line in enumerate(lines) if line.change]
+    for i, flag in zip(tested, significant([_p(lines[i]) for i in tested], RATE), strict=True):
+        lines[i] = replace(lines[i], significant=bool(flag))
+    flagged = sum(line.significant for line in lines)
+    return Summary(
+        period,
+        baseline if before is not None else None,
+        _coverage(scored),
+        tuple(lines),
+        _decisions(lines),
+        len(tested) - flagged,
+        len(tested),
+        left_out,
+        _worst(scored),
+        tuple(missing),
+        tuple(
+            rate
+            for dimension in DIMENSIONS
+            for rate in rates(scored, other, dimension=dimension, estimator=partial(estimates_by, dimension))
+        ),
+        agreements(scored, other),
+        tuple(_break(mine[0], other[name][0]) for name, mine in sorted(scored.items()) if _differs(mine, other, name)),
+    )
+
+
+def _differs(mine: Sequence[Row], other: Mapping[str, Sequence[Row]], name: str) -> bool:
+    return name in other and other[name][0]["version"] != mine[0]["version"]
+
+
+def _break(new: Row, old: Row) -> Break:
+    models = [str(row.get("judge_model") or "") for row in (old, new)]
+    return Break(str(new["name"]), str(old["version"] or ""), str(new["version"] or ""), *models)
+
+
+def _by_scorer(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each scorer; of several versions in one run those of the version with most scores."""
+    versions: defaultdict[str, defaultdict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        versions[row["name"]][row["version"] or ""].append(row)
+    return {name: max(of.values(), key=lambda v: (len(v), v[0]["version"] or "")) for name, of in versions.items()}
+
+
+def _p(line: Line) -> float:
+    assert line.change is not None
+    return line.change.p
+
+
+def _decisions(lines: Sequence[Line]) -> tuple[Decision, ...]:
+    """Return the drops that touch most, one of each slice.
+
+    Of a scorer the narrowest slice counts: its others are parts of the same drop. Scorers that fell over the same slice
+    are one decision. The most certain loss comes first. Scorers that only inform ask for no decision.
+    """
+    wanted = [line for line in lines if line.scorer not in INFORM_ONLY]
+    drops = [line for line in wanted if line.significant and line.change and line.change.value < 0]
+    by_scorer: defaultdict[str, list[Line]] = defaultdict(list)
+    for line in drops:
+        by_scorer[line.scorer].append(line)
+    by_slice: defaultdict[tuple[str, str, str], list[Line]] = defaultdict(list)
+    for line in sorted(map(_narrowest, by_scorer.values()), key=lambda line: (_certain_loss(line), line.scorer)):
+        by_slice[line.dimension, line.slice, line.against].append(line)
+    chosen = [(first, tuple(line.scorer for line in others)) for first, *others in by_slice.values()]
+    return tuple(Decision(line, _sentence(line, also), anchor(line), also) for line, also in chosen[:DECISIONS])
+
+
+def _narrowest(drops: Sequence[Line]) -> Line:
+    """Return the slice with the deepest drop among those that hold most of the lost good answers.
+
+    A drop of one app lowers the mean over all calls as well; the person who decides has to be told of the app.
+    """
+    most = min(map(_loss, drops))
+    holding = [line for line in drops if _loss(line) <= _MOST * most]
+    return min(holding, key=lambda line: (line.change.value if line.change else 0.0, line.now.calls, line.slice))
+
+
+def _loss(line: Line) -> float:
+    """Return the change times the calls that it touches: how many good answers were lost, negative."""
+    assert line.change is not None
+    return line.change.value * line.now.calls
+
+
+def _certain_loss(line: Line) -> float:
+    """Return the same at the end of the interval that is nearer to no change: few labels make large, vague drops."""
+    assert line.change is not None
+    return line.change.high * line.now.calls
+
+
+def _sentence(line: Line, also: Sequence[str]) -> str:
+    assert line.change is not None
+    change = line.change
+    others = f" ({', '.join(also)} fell as well)" if also else ""
+    against = f" against {line.against}" if line.against else ""
+    return (
+        f"{line.scorer} of {line.dimension} {line.slice} fell by {-100 * change.value:.1f} points{against} "
+        f"({-100 * change.high:.1f} to {-100 * change.low:.1f}) to {100 * (line.now.mean or 0):.1f} %{others}: "
+        "roll back, fix or accept?"
+    )
+
+
+def _coverage(scored: Mapping[str, Sequence[Row]]) -> Coverage:
+    strata = {row["stratum"]: row for rows in scored.values() for row in rows}
+    calls = {row["call_id"] for rows in scored.values() for row in rows}
+    return Coverage(
+        calls=sum(row["stratum_calls"] or 0 for row in strata.values()),
+        with_text=sum(row["stratum_with_text"] or 0 for row in strata.values()),
+        sampled=len(calls),
+        strata=len(strata),
+        not_judgeable={
+            name: sum(row["score"] is None and row["error"] is None for row in rows)
+            for name, rows in sorted(scored.items())
+        },
+        errors={name: sum(row["error"] is not None for row in rows) for name, rows in sorted(scored.items())},
+    )
+
+
+def _worst(scored: Mapping[str, Sequence[Row]]) -> tuple[WorstCall, ...]:
+    failed: defaultdict[str, list[Row]] = defaultdict(list)
+    for rows in scored.values():
+        for row in rows:
+            if row["score"] is not None and row["score"] < _FAILED:
+                failed[row["call_id"]].append(row)
+    calls = sorted(failed.items(), key=lambda item: (-len(item[1]), sum(r["score"] for r in item[1]), item[0]))
+    return tuple(
+        WorstCall(
+            call_id,
+            rows[0]["app"] or "",
+            rows[0]["model"],
+            tuple(
+                (row["name"], float(row["score"]), row["label"] or row["explanation"] or "")
+                for row in sorted(rows, key=lambda row: (row["score"], row["name"]))
+            ),
+        )
+        for call_id, rows in calls[:WORST]
+    )

@@ -1,0 +1,153 @@
+"""Means of a weighted sample, with intervals. Pure, vectorised.
+
+A call is weighted by the inverse of its probability of inclusion. The mean of a domain (an app, a model, ...) is the
+ratio of two weighted sums (Hajek). Its variance is that of Taylor linearisation for a stratified simple random sample
+without replacement (Särndal, Swensson, Wretman 1992, 5.6 and 5.7): calls of a stratum that are not in the domain count
+as zeros, so that the random size of the domain is part of it. A stratum with one sampled call has no variance; such
+strata are taken together.
+
+The interval is Wilson's with the effective size n* = p (1 - p) / variance (Korn and Graubard 1998): scores lie in 0..1
+and many are near 1, where a symmetric interval leaves the range and covers too seldom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+MIN_EFFECTIVE = 30.0
+"""Effective cases below which there is no mean: "too few"."""
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The sampled calls of one scorer and run, as columns of one length."""
+
+    values: Floats
+    """Score; NaN: not judgeable."""
+    weights: Floats
+    """1 / probability of inclusion."""
+    strata: Ints
+    """0..h-1."""
+    fractions: Floats
+    """Sampled calls / calls that could be drawn, by row: 1 in a stratum that was taken whole."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A weighted mean, and how far it can be trusted."""
+
+    n: int
+    """Judged calls."""
+    effective_n: float
+    """Kish: (sum of weights)^2 / sum of squared weights."""
+    coverage: float
+    """Share of the domain's calls that could be judged, weighted."""
+    calls: float
+    """Calls that the domain stands for: the sum of the weights, judged or not."""
+    mean: float | None
+    """None: too few."""
+    low: float | None
+    high: float | None
+    """Bounds of the 95 % interval."""
+    design_n: float
+    """n*: size of the simple random sample that would be as precise; inf where all calls were taken."""
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are fewer than 30 effective cases."""
+        return self.mean is None
+
+
+def estimate(sample: Sample, *, level: float = 0.95) -> Estimate:
+    """Return the mean of ``sample``; see ``estimates``."""
+    return estimates(sample, np.zeros(len(sample), np.int64), 1, level=level)[0]
+
+
+def estimates(sample: Sample, domains: Ints, size: int, *, level: float = 0.95) -> list[Estimate]:
+    """Return the mean of ``sample`` over each of ``size`` domains that do not overlap.
+
+    Args:
+        sample: all sampled calls of the run, so that strata are whole.
+        domains: (n,) number of the domain of each call, 0..size-1; -1: in none.
+        size: how many domains.
+        level: of the intervals.
+    """
+    inside = domains >= 0
+    judged = inside & ~np.isnan(sample.values)
+    of = domains[judged]
+    weights, values = sample.weights[judged], sample.values[judged]
+    calls = np.bincount(domains[inside], sample.weights[inside], minlength=size)
+    counts, totals = np.bincount(of, minlength=size), np.bincount(of, weights, minlength=size)
+    some = np.where(totals > 0, totals, 1.0)
+    effective = totals**2 / np.where(counts, np.bincount(of, weights**2, minlength=size), 1.0)
+    means = np.clip(np.bincount(of, weights * values, minlength=size) / some, 0.0, 1.0)
+    residuals = np.zeros(len(sample))
+    residuals[judged] = weights * (values - means[of]) / some[of]
+    variances = _variances(sample, residuals, domains, size)
+    whole = np.bincount(of, sample.fractions[judged] < 1, minlength=size) == 0
+    sizes = _design_sizes(means, variances, effective, whole)
+    lows, highs = wilson(means, sizes, counts, level=level)
+    columns = zip(
+        counts, effective, totals / np.where(calls > 0, calls, 1.0), calls, means, lows, highs, sizes, strict=True
+    )
+    return [_estimate(int(n), *(float(value) for value in rest)) for n, *rest in columns]
+
+
+def wilson(means: Floats, sizes: Floats, counts: Ints, *, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Return the bounds of Wilson's intervals of ``means`` with the effective ``sizes``; t with counts - 1 degrees."""
+    finite = np.where(np.isinf(sizes) | (sizes <= 0), 1.0, sizes)
+    t = special.stdtrit(np.maximum(counts - 1, 1), (1 + level) / 2)
+    centre = (means + t * t / (2 * finite)) / (1 + t * t / finite)
+    half = t / (1 + t * t / finite) * np.sqrt(means * (1 - means) / finite + t * t / (4 * finite**2))
+    known = np.isinf(sizes)
+    low = np.where(known, means, np.clip(centre - half, 0.0, means))
+    high = np.where(known, means, np.clip(centre + half, means, 1.0))
+    return low, high
+
+
+def _estimate(n: int, effective: float, *rest: float) -> Estimate:
+    coverage, calls, mean, low, high, size = rest
+    if effective < MIN_EFFECTIVE:
+        return Estimate(n, effective, coverage, calls, None, None, None, 0.0)
+    return Estimate(n, effective, coverage, calls, mean, low, high, size)
+
+
+def _variances(sample: Sample, residuals: Floats, domains: Ints, size: int) -> Floats:
+    """Return, by domain, the variance of the sum of ``residuals``, which are zero outside it, over the strata."""
+    if not len(sample):
+        return np.zeros(size)
+    strata = int(sample.strata.max()) + 1
+    counts = np.bincount(sample.strata, minlength=strata)
+    alone = counts[sample.strata] < 2
+    of = np.where(alone, strata, sample.strata)  # those of one call become one
+    counts = np.bincount(of, minlength=strata + 1)
+    rest = np.zeros(strata + 1)  # 1 - fraction, the same in all rows of a stratum
+    rest[of] = np.where(alone, 1.0, np.clip(1 - sample.fractions, 0.0, 1.0))
+    inside = domains >= 0
+    pairs, where = np.unique(domains[inside] * (strata + 1) + of[inside], return_inverse=True)
+    sums = np.bincount(where, residuals[inside], minlength=len(pairs))
+    squares = np.bincount(where, residuals[inside] ** 2, minlength=len(pairs))
+    domain, stratum = np.divmod(pairs, strata + 1)
+    n = counts[stratum].astype(float)
+    several = n > 1
+    within = np.where(several, squares - sums**2 / n, squares)
+    factor = np.where(several, n / np.maximum(n - 1, 1), 1.0)
+    parts = rest[stratum] * factor * np.clip(within, 0.0, None)
+    return np.bincount(domain, parts, minlength=size).astype(np.float64)
+
+
+def _design_sizes(means: Floats, variances: Floats, effective: Floats, whole: npt.NDArray[np.bool_]) -> Floats:
+    spread = means * (1 - means)
+    alike = (variances <= _TINY) | (spread <= _TINY)  # what Kish's size allows to say
+    sizes = np.where(alike, effective, spread / np.where(alike, 1.0, variances))
+    return np.where(whole, np.inf, sizes)

@@ -1,0 +1,78 @@
+"""What surge remembers of one app: learned shares, what is held back from them, and the evidence against them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.detect.detectors.base import fit
+from pipelines.detect.windows import Floats, Matrix
+
+KINDS = (
+    "errors",
+    "blocked",
+    "refused",
+    "truncated",
+    "fallbacks",
+    "usage_missing",
+    "unpriced",
+    "empty_retrievals",
+    "cost_differs",
+)
+"""Beside the guardrails, which come first: the order in which two surges of one cause are named."""
+BASES = {"empty_retrievals": "retrievals", "cost_differs": "costs_compared"}
+"""Kind -> the count that it is a share of; of the others it is a share of the calls."""
+MOST_LEARNED = {"cost_differs": 0.01}
+"""Kind -> share that is never learned to be normal, however long it lasts: a wrong price list does not become right."""
+LIFTS = (2.0, 4.0, 10.0, 30.0)
+HELD = 5
+"""Hits, calls, sum of the squared distances, buckets in that sum, buckets: what is held back of a series and kind."""
+ARRAYS = ("hits", "calls", "spread", "spread_slots", "log", "onset", "run_hits", "run_calls", "held", "above")
+
+
+@dataclass
+class SurgeState:
+    """Baselines and evidence; arrays are (tested series, kinds[, lifts]), kinds = KINDS, then guardrails as met."""
+
+    version: int = 1
+    places: list[int] = field(default_factory=list)
+    """Which series are tested: the app's own, and those below it without a wide dimension."""
+    hits: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
+    calls: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
+    spread: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
+    spread_slots: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
+    log: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS), len(LIFTS))))
+    onset: Matrix = field(default_factory=lambda: np.zeros((0, len(KINDS), len(LIFTS)), np.int64))
+    run_hits: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS), len(LIFTS))))
+    run_calls: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS), len(LIFTS))))
+    muted: list[tuple[str, int, int]] = field(default_factory=list)
+    held: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS), HELD)))
+    """(tested series, kinds, HELD): buckets that left the ring and are not in the baseline yet."""
+    above: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, len(KINDS)), bool))
+    """Whether there was evidence enough for an alert when the baseline was last updated."""
+
+    def fit(self, width: int) -> None:
+        """Grow every array to the tested series and to ``width`` kinds."""
+        before = self.calls.shape[1]
+        for name in ARRAYS:
+            setattr(self, name, fit(getattr(self, name), len(self.places), width))
+        # a guardrail never seen before had no hit in all the calls that were learned, or are held back
+        self.calls[:, before:] = self.calls[:, :1]
+        self.held[:, before:, 1], self.held[:, before:, 4] = self.held[:, :1, 1], self.held[:, :1, 4]
+
+    def limit(self) -> None:
+        """Keep the learned shares under MOST_LEARNED."""
+        for kind, most in MOST_LEARNED.items():
+            column = KINDS.index(kind)
+            self.hits[:, column] = np.minimum(self.hits[:, column], most * self.calls[:, column])
+
+    def forget(self, places: list[int]) -> None:
+        """Void what was learned under places that were given to other series."""
+        for place in places:
+            if place in self.places:
+                row = self.places.index(place)
+                for name in ARRAYS:
+                    if name != "onset":
+                        getattr(self, name)[row] = 0

@@ -1,0 +1,127 @@
+"""Ten seconds of one app: the sums of every series that called, and the calls that show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.detect.items import Exemplars
+
+Matrix = NDArray[np.int64]
+_EXEMPLARS = 3
+
+
+def _none() -> Matrix:
+    return np.zeros(0, np.int64)
+
+
+@dataclass
+class Slot:
+    """What happened in ten seconds. Rows are kept as they come and merged when they are read."""
+
+    places: Matrix = field(default_factory=_none)
+    """(rows,) which series, ascending."""
+    sums: Matrix = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    """(rows, columns) what they sum up to."""
+    exemplars: dict[tuple[int, str], list[tuple[int, str]]] = field(default_factory=dict)
+    """(series index, measure) -> [(value, call id)], dearest first."""
+    actions: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(guardrail, action) -> calls, over the whole app."""
+
+    def __post_init__(self) -> None:
+        self._more: list[tuple[Matrix, Matrix]] = []
+        self._shown: list[Exemplars] = []
+        self._most: dict[int, tuple[int, int]] = {}
+
+    def add(self, places: Matrix, sums: Matrix) -> None:
+        """Add rows: ``places`` (n,), ``sums`` (n, columns). A place may come several times."""
+        self._more.append((places, sums))
+
+    def dense(self) -> tuple[Matrix, Matrix]:
+        """(places, sums): every place once, ascending."""
+        if self._more:
+            self.places, self.sums = _merged([(self.places, self.sums), *self._more])
+            self._more = []
+        return self.places, self.sums
+
+    def show(self, exemplars: Exemplars) -> None:
+        """Add calls that show what the series ``exemplars.rows`` did."""
+        self._shown.append(exemplars)
+
+    def shown(self) -> dict[tuple[int, str], list[tuple[int, str]]]:
+        """(series index, measure) -> [(value, call id)], the most expensive first, few of each."""
+        for more in self._shown:
+            names = [more.measures[code] for code in more.codes.tolist()]
+            for place, name, value, call in zip(
+                more.rows.tolist(), names, more.values.tolist(), more.call_ids(), strict=True
+            ):
+                self._keep((place, name), value, call)
+        if self._shown:
+            self._shown, self._most = [], {}
+        return self.exemplars
+
+    def most_expensive(self, place: int) -> int:
+        """Highest cost of a call that is shown of a series, in nano-USD."""
+        seen, top = self._most.get(place, (0, -1))
+        if top < 0:
+            top = max((value for value, _ in self.exemplars.get((place, "cost"), ())), default=0)
+        for more in self._shown[seen:]:
+            cost = more.measures.index("cost") if "cost" in more.measures else -1
+            top = max(top, int(more.values[(more.rows == place) & (more.codes == cost)].max(initial=0)))
+        self._most[place] = len(self._shown), top
+        return top
+
+    def _keep(self, key: tuple[int, str], value: int, call: str) -> None:
+        known = self.exemplars.get(key)
+        if known is None:
+            self.exemplars[key] = [(value, call)]
+        elif len(known) < _EXEMPLARS or value >= known[-1][0]:
+            best = sorted({*known, (value, call)}, key=lambda pair: (-pair[0], pair[1]))
+            self.exemplars[key] = best[:_EXEMPLARS]
+
+    def merge(self) -> None:
+        """Bring everything into the fields, to be written down."""
+        self.dense()
+        self.shown()
+
+    def value(self, place: int, column: int) -> int:
+        """One number; 0 where that series has no row."""
+        places, sums = self.dense()
+        row = int(np.searchsorted(places, place))
+        if row == len(places) or places[row] != place or column >= sums.shape[1]:
+            return 0
+        return int(sums[row, column])
+
+    def row(self, place: int) -> Matrix | None:
+        """The sums of one series; None where it has no row."""
+        places, sums = self.dense()
+        row = int(np.searchsorted(places, place))
+        return sums[row] if row < len(places) and places[row] == place else None
+
+    def drop(self, places: NDArray[np.bool_]) -> None:
+        """Forget the series that are set in ``places``: their places are given to others."""
+        held, sums = self.dense()
+        self._most = {}
+        kept = ~places[held]
+        self.places, self.sums = held[kept], sums[kept]
+        self.exemplars = {key: calls for key, calls in self.shown().items() if not places[key[0]]}
+
+
+def _merged(parts: list[tuple[Matrix, Matrix]]) -> tuple[Matrix, Matrix]:
+    width = max(sums.shape[1] for _, sums in parts)
+    places = np.concatenate([p for p, _ in parts])
+    sums = np.concatenate([s if s.shape[1] == width else _widened(s, width) for _, s in parts])
+    order = np.argsort(places, kind="stable")
+    places = places[order]
+    first = np.flatnonzero(np.concatenate([[True], places[1:] != places[:-1]])) if len(places) else _none()
+    if len(first) == len(places):
+        return places, sums[order]
+    return places[first], np.add.reduceat(sums[order], first, axis=0)
+
+
+def _widened(sums: Matrix, width: int) -> Matrix:
+    out = np.zeros((len(sums), width), np.int64)
+    out[:, : sums.shape[1]] = sums
+    return out

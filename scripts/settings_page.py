@@ -1,0 +1,14 @@
+"""Write docs/settings.md; `make docs` runs it after a setting was added or changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tailrace.settings import Settings
+from tailrace.settings_reference import page
+
+PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+
+if __name__ == "__main__":
+    PAGE.write_text(page(Settings), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(PAGE.parent.parent)}")

@@ -1,0 +1,189 @@
+"""The weekly report as files under the home, and its way to the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jobs.evals import operations
+from jobs.evals.job import EvalReport
+from jobs.evals.judge import JUDGE_APP
+from jobs.evals.markdown import to_json, to_markdown
+from jobs.evals.message import report_message
+from jobs.evals.operations import Operations
+from jobs.evals.quality_alerts import DETECTOR, quality_alerts
+from jobs.evals.rates import SUCCESS
+from jobs.evals.summary import Summary
+from jobs.evals.trend import Week, trend_of
+from pipelines.kafka import Producer
+from pipelines.notify.reports import Delivered
+from schemas.alerts import Alert
+from schemas.topics import ALERTS
+from tailrace import evals as runs
+from tailrace import wiring
+from tailrace.cli.context import Context
+from tailrace.cli.lake import open_lake
+from tailrace.files import refused
+from tailrace.report_channels import to_channels
+from tailrace.stages import wall
+from warehouse.eval_scores import texts, trend
+from warehouse.readonly import ReadOnlyLake
+
+_OPEN = """
+SELECT alert FROM alerts WHERE detector = $1 QUALIFY row_number() OVER (PARTITION BY id ORDER BY seq DESC, _offset) = 1
+"""
+_FLUSH_S = 30.0
+WEEKS = 12
+"""Of the chart of means over time."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """One report: its numbers and what the page shows beside them."""
+
+    summary: Summary
+    calls: Mapping[str, Mapping[str, Any]]
+    """The worst calls by id, with their texts."""
+    operations: tuple[Operations, ...]
+    success: str
+    """Scorer that says which answers are good; empty: none was run."""
+    trend: tuple[Week, ...] = ()
+    """Means of earlier runs and of this one."""
+
+
+@dataclass(frozen=True)
+class Weekly:
+    """What the weekly job did."""
+
+    run: EvalReport
+    page: str
+    """Path of the report; empty: none was made."""
+    sent: int
+    """Channels that have it."""
+    alerts: int
+    """State changes of quality alerts."""
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the calls were scored, and the report reached every channel."""
+        return self.run.ok and not self.problems
+
+    def to_json(self) -> str:
+        """Encode for ``tailrace job run evals --json``."""
+        facts = {"page": self.page, "sent": self.sent, "alerts": self.alerts, "problems": self.problems}
+        return msgspec.json.encode({**asdict(self.run), **facts, "ok": self.ok}).decode()
+
+    def text(self) -> str:
+        """Return the report in words."""
+        lines = [self.run.text()]
+        if self.page:
+            lines.append(f"report: {self.page}; sent to {self.sent} channels; {self.alerts} alerts")
+        return "\n".join([*lines, *self.problems])
+
+
+def weekly(here: Context, days: runs.Days, *, stop: Callable[[], bool]) -> Weekly:
+    """Score the calls of ``days``, then write and send the report."""
+    run = runs.run_evals(here, days, stop=stop)
+    if not run.done or not run.sampled:
+        return Weekly(run, "", 0, 0, ())
+    if not runs.landed(here, stop=stop):
+        return Weekly(run, "", 0, 0, ("no report: the scores have not landed yet; run the job again",))
+    with open_lake(here) as lake:
+        made = make(here, lake, days)
+        changes = quality_alerts(made.summary, open_alerts(lake), now=wall())
+    page = write(here, made)
+    publish(here, changes)
+    sent = send(here, made, page)
+    failed = tuple(f"channel {each.channel}: {each.detail}" for each in sent if not each.ok)
+    return Weekly(run, str(page), len(sent) - len(failed), len(changes), failed)
+
+
+def make(here: Context, lake: ReadOnlyLake, days: runs.Days) -> Made:
+    """Read what a report of ``days`` shows.
+
+    Raises:
+        NoScoresError: no scores of these days have landed.
+    """
+    summary = runs.summary_of(here, lake, days)
+    length = days[1] - days[0] + timedelta(days=1)
+    now = lake.query(operations.SQL, [*days, JUDGE_APP]).to_pylist()
+    before = lake.query(operations.SQL, [days[0] - length, days[1] - length, JUDGE_APP]).to_pylist()
+    good, good_before = _shares(summary)
+    success = next((rate.scorer for rate in summary.rates if rate.name == SUCCESS), "")
+    calls = texts(lake, [call.call_id for call in summary.worst], *days)
+    found = operations.compare(now, before, good, good_before)
+    return Made(summary, calls, found, success, trend_of(trend(lake, summary.period.run_id), summary, WEEKS))
+
+
+def open_alerts(lake: ReadOnlyLake) -> list[Alert]:
+    """Return the newest state of each quality alert that is not resolved."""
+    found = [Alert.from_json(row["alert"].encode()) for row in lake.query(_OPEN, [DETECTOR]).to_pylist()]
+    return [alert for alert in found if alert.state != "resolved"]
+
+
+def publish(here: Context, alerts: Sequence[Alert]) -> None:
+    """Write ``alerts`` to llm.alerts, from where they land and are delivered like those of any detector."""
+    if not alerts:
+        return
+    with closing(Producer(wiring.kafka(here.settings, here.bootstrap_servers))) as producer:
+        for alert in alerts:
+            producer.send(ALERTS, alert.to_json(), alert.fingerprint.encode())
+        producer.flush(_FLUSH_S)
+
+
+def html(made: Made) -> str:
+    """Return the report as one page."""
+    from jobs.evals.page import to_html
+
+    at = f"{datetime.fromtimestamp(wall() / 1e6, UTC):%Y-%m-%d %H:%M} UTC"
+    return to_html(made.summary, made.calls, made.operations, success_scorer=made.success, made_at=at, trend=made.trend)
+
+
+def write(here: Context, made: Made) -> Path:
+    """Write page, Markdown, JSON and picture under the home; return the page. They hold texts of calls: mode 0600.
+
+    Raises:
+        FileRefusedError: the folder cannot be written.
+    """
+    from jobs.evals import charts
+
+    period = made.summary.period
+    folder = here.home.folder(f"reports/quality/{period.since}_{period.until}")
+    files = {
+        "report.md": to_markdown(made.summary, made.calls, made.operations).encode(),
+        "report.json": to_json(made.summary).encode(),
+        "scores.png": charts.scores_png(made.summary),
+        "report.html": html(made).encode("utf-8", "replace"),
+    }
+    with refused("write the report", folder):
+        for name, content in files.items():
+            draft = folder / f".{name}.tmp"
+            draft.touch(mode=0o600)
+            draft.write_bytes(content)
+            draft.replace(folder / name)
+    return folder / "report.html"
+
+
+def send(here: Context, made: Made, page: Path) -> Sequence[Delivered]:
+    """Send the summary to the channels of ``alert_channels`` without a route."""
+    period = made.summary.period
+    where = (
+        f"The whole report: tailrace eval report --from {period.since} --to {period.until}, or {page.name} in the home."
+    )
+    image = (page.parent / "scores.png").read_bytes()
+    return to_channels(report_message(made.summary, where=where, image=image), wiring.notify(here.settings))
+
+
+def _shares(summary: Summary) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
+    """Return (dimension, slice) -> share of good answers, now and before."""
+    found = [rate for rate in summary.rates if rate.name == SUCCESS]
+    now = {(rate.dimension, rate.slice): rate.now.mean for rate in found if rate.now.mean is not None}
+    old = [(rate, rate.before.mean) for rate in found if rate.before and rate.before.mean is not None]
+    return now, {(rate.dimension, rate.slice): mean for rate, mean in old}

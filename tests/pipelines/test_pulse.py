@@ -1,0 +1,120 @@
+"""Whether a Faust stage lives, on a clock of the test's own: busy inside one record is not hung."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines import pulse
+from pipelines.pulse import Patience, _Pulse
+
+TOPIC = "llm.rollups"
+PATIENCE = Patience(stuck_s=30, settle_s=90, partition_s=180)
+
+
+class Stage:
+    """A stage with two partitions that works inside the first record of partition 0."""
+
+    def __init__(self):
+        assigned = [SimpleNamespace(topic=TOPIC, partition=n) for n in (0, 1)]
+        tables = SimpleNamespace(recovery=SimpleNamespace(active_offsets={}))
+        self.app = SimpleNamespace(_assignment=assigned, rebalancing=False, tables=tables)
+        self.moved, self.recovered, self.topic_id, self.trouble = 0.0, True, "", ""
+        self.offsets = {0: 10, 1: 20}
+        self.event_times = {0: 5, 1: None}
+
+    def position(self, number):
+        return self.offsets.get(number)
+
+
+class Source:
+    """A topic with records behind both positions, all of them readable."""
+
+    topics = (TOPIC,)
+    config = SimpleNamespace(on_wire=lambda topic: topic)
+
+    def topic_id(self, topic):
+        return "id"
+
+    def partitions(self, topic):
+        return {0: (0, 13), 1: (0, 25)}
+
+    def assign(self, positions):
+        pass
+
+    def poll(self, wait_s):
+        return [["a record"]]
+
+    def positions(self):
+        return {}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = SimpleNamespace(s=1000.0)
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now.s))
+    return now
+
+
+@pytest.fixture
+def stage(clock):
+    made = Stage()
+    made.moved = clock.s
+    return made
+
+
+def seconds(clock, felt, count):
+    """Whether it was felt at each of so many seconds."""
+    found = []
+    for _ in range(count):
+        clock.s += 1
+        found.append(felt())
+    return found
+
+
+def test_ten_minutes_inside_one_record_are_no_hang_while_slices_get_done(clock, stage):
+    watched = _Pulse(stage, Source(), PATIENCE)
+    slices = iter(range(10_000))
+    assert all(seconds(clock, lambda: watched.felt(next(slices)), 600))
+
+
+def test_the_same_without_a_slice_is_a_hang(clock, stage):
+    watched = _Pulse(stage, Source(), PATIENCE)
+    assert all(seconds(clock, lambda: watched.felt(7), 25))
+    assert not any(seconds(clock, lambda: watched.felt(7), 30)[10:])
+
+
+def test_a_partition_that_is_forgotten_while_another_moves_is_found_although_slices_get_done(clock, stage):
+    watched = _Pulse(stage, Source(), PATIENCE)
+    slices = iter(range(10_000))
+
+    def felt():
+        stage.offsets[0] = 10 + int(clock.s) % 2
+        stage.moved = clock.s
+        return watched.felt(next(slices))
+
+    assert not all(seconds(clock, felt, 300))
+
+
+def test_the_facts_name_position_and_records_of_each_partition(clock, stage):
+    watched = _Pulse(stage, Source(), PATIENCE)
+    watched.felt(0)
+    assert watched.facts() == {
+        "lag": 6,
+        "waiting": {"llm.rollups[0]": 2, "llm.rollups[1]": 4},
+        "position": {"llm.rollups[0]": 10, "llm.rollups[1]": 20},
+        "event_times": {"llm.rollups[0]": 5},
+        "event_time": 5,
+    }
+
+
+def test_a_partition_with_nothing_to_read_is_not_behind_however_old_its_last_record_is(clock, stage):
+    stage.event_times = {0: 5, 1: 900}
+    watched = _Pulse(stage, Source(), PATIENCE)
+    watched.felt(0)
+    assert watched.facts()["event_time"] == 5
+    stage.offsets[0] = 12  # behind it stands the marker of a transaction
+    assert watched.facts()["event_time"] == 900
+    stage.offsets[1] = 24
+    assert watched.facts()["event_time"] == 900
+    stage.event_times = {0: None, 1: None}
+    assert watched.facts()["event_time"] is None

@@ -1,0 +1,60 @@
+"""The calls that go, some days at a time, so that their ids fit into memory however many they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import duckdb
+import pyarrow as pa
+
+from warehouse.forget.who import CALLS, Who
+
+MOST = 1_000_000
+"""Ids held at once: 100 bytes each."""
+_PLACE = "(c._epoch, c._partition, c._offset)"
+
+
+def days(connection: duckdb.DuckDBPyConnection, who: Who, *, most: int = MOST) -> list[list[date]]:
+    """Return the days that have calls of ``who``, as groups of at most ``most`` calls, or of one day."""
+    groups: list[list[date]] = []
+    held = 0
+    sql = f"SELECT day, count(*) FROM ({_calls(who)}) GROUP BY 1 ORDER BY 1"
+    for day, calls in connection.execute(sql).fetchall():
+        if not groups or held + calls > most:
+            groups.append([])
+            held = 0
+        groups[-1].append(day)
+        held += calls
+    return groups
+
+
+def calls_of(connection: duckdb.DuckDBPyConnection, who: Who, group: list[date]) -> pa.Table:
+    """Return the calls of ``who`` on the days of ``group``: schema CALLS."""
+    sql = f"SELECT id::VARCHAR AS id, _epoch, _partition, _offset FROM ({_calls(who)}) WHERE day = ANY($1::DATE[])"
+    return connection.execute(sql, [group]).to_arrow_table().cast(CALLS)
+
+
+def _calls(who: Who) -> str:
+    """Return SQL for their calls and for late duplicates of these: a gateway's report has the texts and no user."""
+    return f"""
+    SELECT c.id, c.day, c._epoch, c._partition, c._offset FROM raw_calls AS c WHERE {who.calls}
+    UNION
+    SELECT c.id, c.day, c._epoch, c._partition, c._offset FROM raw_calls AS c
+    WHERE {_PLACE} IN (
+        SELECT (d._epoch, d._partition, d._offset) FROM late_duplicates AS d
+        WHERE (d.kept_epoch, d.kept_partition, d.kept_offset) IN (
+            SELECT (_epoch, _partition, _offset) FROM raw_calls WHERE {who.calls}
+        )
+    )
+    """
+
+
+def all_of(connection: duckdb.DuckDBPyConnection, who: Who) -> Iterator[pa.Table]:
+    """Yield `calls_of` for every group of days, and one empty table where there are none."""
+    who.bind(connection)
+    groups = days(connection, who)
+    for group in groups:
+        yield calls_of(connection, who, group)
+    if not groups:
+        yield CALLS.empty_table()

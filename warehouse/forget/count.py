@@ -1,0 +1,58 @@
+"""What would go: counted, and nothing changed."""
+
+from __future__ import annotations
+
+import duckdb
+
+from schemas.tables import ROLLUPS
+from warehouse.connect import LakeConfig
+from warehouse.errors import LakeUnavailableError, first_line
+from warehouse.forget import rules
+from warehouse.forget.calls import all_of
+from warehouse.forget.erase import Forgotten
+from warehouse.forget.exemplars import citing
+from warehouse.forget.hide import MASKED, mentions
+from warehouse.forget.who import Who
+from warehouse.migrate import require_current
+from warehouse.reading import reading
+
+
+def count(config: LakeConfig, who: Who) -> Forgotten:
+    """Return what `forget` would do now; ``done`` is False.
+
+    Raises:
+        LakeMissingError: no lake there.
+        LakeOlderError: no Tailrace of this version has written to it yet.
+        LakeUnavailableError: it does not answer; retry.
+    """
+    with reading(config) as (connection, _):
+        try:
+            require_current(connection, config.name)
+            connection.execute("BEGIN TRANSACTION")  # one snapshot
+            return counted(connection, who)
+        except duckdb.IOException as error:
+            raise LakeUnavailableError(config.name, "read", first_line(error)) from error
+
+
+def counted(connection: duckdb.DuckDBPyConnection, who: Who) -> Forgotten:
+    """Return what `forget` would do now, by ``connection``."""
+    found: dict[str, int] = {}
+    places: dict[str, set[tuple[int, int, int]]] = {table: set() for table in MASKED}
+    exemplars = 0
+    who.bind(connection)
+    for rule in rules.alone(who):
+        found[rule.table] = _rows(connection, rule.table, rule.which)
+    for calls in all_of(connection, who):
+        who.bind(connection, calls)
+        for table, rows in mentions(connection, who).items():
+            columns = (rows[name].to_pylist() for name in ("_epoch", "_partition", "_offset"))
+            places[table].update(zip(*columns, strict=True))
+        exemplars += citing(connection)
+        for rule in rules.of_calls(who):
+            found[rule.table] = found.get(rule.table, 0) + _rows(connection, rule.table, rule.which)
+    masked = {table: len(rows) for table, rows in places.items()}
+    return Forgotten(found, {**masked, ROLLUPS.name: exemplars}, done=False)
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, table: str, which: str) -> int:
+    return int((connection.execute(f"SELECT count(*) FROM {table} WHERE {which}").fetchone() or (0,))[0])

@@ -1,0 +1,148 @@
+"""Remove the rows of somebody, in slices between which land commits. Safe to kill anywhere: run it again.
+
+A slice is two transactions over the same few files. The first deletes the rows and, where rows prove positions, records
+how many in ``retired_days``, so that ``verify`` still accounts for every position. The second writes these files
+again without them. A run that was killed between the two begins with the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+import pyarrow as pa
+import structlog
+
+from schemas import faults
+from schemas.tables import ROLLUPS
+from warehouse.forget import rules
+from warehouse.forget.calls import all_of
+from warehouse.forget.exemplars import drop_exemplars
+from warehouse.forget.hide import MASKED, hide
+from warehouse.forget.rewrite import renew, rewrite
+from warehouse.forget.rules import Rule
+from warehouse.forget.who import Who
+from warehouse.upkeep.pace import Pace
+
+log = structlog.get_logger(__name__)
+_ROUNDS = 3
+"""What lands while a round works is the next round's."""
+_RETIRE = """
+INSERT INTO retired_days (topic, "table", day, _epoch, _partition, positions, from_offset, to_offset, retired_at)
+SELECT topic, $1, day, _epoch, _partition, count(*), min(_offset), max(_offset) + 1, $2 FROM going GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What one run did."""
+
+    rows: dict[str, int]
+    """Table -> rows that went."""
+    masked: dict[str, int]
+    """Table -> rows of others that mentioned them, and stay without the mention."""
+    done: bool
+    """False where it was stopped, or more landed than it could follow; run it again."""
+
+
+def forget(pace: Pace, who: Who, *, at: datetime | None = None) -> Forgotten:
+    """Remove the rows of ``who`` from the lake; old snapshots and ended files go with the next runs of maintain.
+
+    Args:
+        pace: of a lake opened with ``lander=False``, while no maintain runs.
+        who: ids in all their forms.
+        at: when, for ``retired_days``.
+
+    Raises:
+        LakeBusyError: others held the catalog for too long; run it again.
+        LakeUnavailableError: the catalog or a file does not answer.
+    """
+    eraser = _Eraser(pace, who, at or datetime.now(UTC))
+    eraser.rewrite_all()
+    followed = any(not eraser.round() or pace.stopped for _ in range(_ROUNDS))
+    eraser.renew_all()
+    return Forgotten(eraser.rows, eraser.masked, done=followed and not pace.stopped)
+
+
+class _Eraser:
+    def __init__(self, pace: Pace, who: Who, at: datetime) -> None:
+        self._pace, self._who, self._at = pace, who, at
+        every = (*rules.alone(who), *rules.of_calls(who))
+        self._tables = sorted({*MASKED, *(table for rule in every for table in rule.tables)})
+        self.rows: dict[str, int] = {}
+        self.masked: dict[str, int] = {}
+
+    def round(self) -> int:
+        """Remove what is there now; return how many rows went."""
+        before = sum(self.rows.values())
+        for rule in rules.alone(self._who):
+            self._erase(rule, None)
+        for calls in self._groups():
+            if not self._pace.stopped:
+                self._hide(calls)
+            for rule in rules.of_calls(self._who):
+                self._erase(rule, calls)
+        return sum(self.rows.values()) - before
+
+    def _hide(self, calls: pa.Table) -> None:
+        hidden = hide(self._pace, self._who, calls)
+        hidden[ROLLUPS.name] = drop_exemplars(self._pace, self._who, calls)
+        for table, rows in hidden.items():
+            self.masked[table] = self.masked.get(table, 0) + rows
+
+    def rewrite_all(self) -> None:
+        """Finish what a killed run left."""
+        for table in self._tables:
+            rewrite(self._pace, table)
+
+    def renew_all(self) -> None:
+        """Let the catalog keep no least or greatest value that no row has any more."""
+        for table in self._tables:
+            if not self._pace.stopped:
+                renew(self._pace, table)
+
+    def _groups(self) -> Iterator[pa.Table]:
+        with self._pace.lake.reading() as reader:
+            yield from all_of(reader, self._who)
+
+    def _erase(self, rule: Rule, calls: pa.Table | None) -> None:
+        self.rows.setdefault(rule.table, 0)
+        files = self._files(rule, calls)
+        while files and not self._pace.stopped:
+            some, files = files[: self._pace.size], files[self._pace.size :]
+            self._delete(rule, calls, some)
+            faults.point("forget.after_delete")
+            self._rewrite(rule)
+
+    def _files(self, rule: Rule, calls: pa.Table | None) -> list[str]:
+        with self._pace.lake.reading() as reader:
+            self._who.bind(reader, calls)
+            sql = f"SELECT DISTINCT filename FROM {rule.table} WHERE {rule.which} ORDER BY 1"
+            return [name for (name,) in reader.execute(sql).fetchall()]
+
+    def _delete(self, rule: Rule, calls: pa.Table | None, files: Sequence[str]) -> None:
+        gone = 0
+
+        def body(connection: duckdb.DuckDBPyConnection) -> None:
+            nonlocal gone
+            self._who.bind(connection, calls)
+            which = f"filename = ANY($1::VARCHAR[]) AND {rule.which}"
+            if rule.going:
+                going = f"SELECT {rule.going} FROM {rule.table} WHERE {which}"
+                connection.execute(f"CREATE OR REPLACE TEMP TABLE going AS {going}", [files])
+            if rule.topic:
+                connection.execute(_RETIRE, [rule.table, self._at])
+            for statement in rule.with_them:
+                connection.execute(statement).fetchall()
+            (gone,) = connection.execute(f"DELETE FROM {rule.table} WHERE {which}", [files]).fetchone() or (0,)
+            faults.point("forget.before_commit")
+
+        self._pace.run(body)
+        self.rows[rule.table] += gone
+        log.info("rows_forgotten", table=rule.table, rows=gone, files=len(files))
+
+    def _rewrite(self, rule: Rule) -> None:
+        for table in rule.tables:
+            rewrite(self._pace, table)
