@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,6 +27,9 @@ log = structlog.get_logger()
 GUARD = Path(__file__).parent / "guard.py"
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 POLL_S = 0.03
+STOPS_WITHIN_S = 5.0
+STOPPED = frozenset("TtZX")
+"""States of /proc/PID/stat in which a thread runs no code: stopped, traced, dead."""
 
 
 class Broker:
@@ -142,8 +146,11 @@ class Broker:
         self._forget()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nobody answers."""
+        """SIGSTOP: connections stay open, nobody answers. Returns when every thread of the JVM has stopped."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + STOPS_WITHIN_S
+        while not _thread_states(self._pid) <= STOPPED and time.monotonic() < deadline:
+            time.sleep(POLL_S)
 
     def resume(self) -> None:
         """SIGCONT after ``pause``."""
@@ -208,3 +215,12 @@ class Broker:
 
 def _since(began: float) -> float:
     return round(time.monotonic() - began, 2)
+
+
+def _thread_states(pid: int) -> set[str]:
+    """The states of the threads of ``pid``, as letters of /proc/PID/stat; empty without a /proc."""
+    states = set()
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # the thread ended meanwhile
+            states.add(stat.read_text().rpartition(")")[2].split()[0])
+    return states
