@@ -4,8 +4,9 @@ JSON Schema, Arrow schema and lake columns are derived from these structs. ``UNS
 and is left out of the JSON; ``None`` is an explicit null; both are NULL in the lake, never 0.
 
 Every field carries, in ``Meta.extra``, what the derivation needs: ``lake`` (its column in the lake; default
-is the path joined by ``_``), ``arrow`` (a type other than the Python type's own), ``otel`` (its OpenTelemetry name) and
-``default`` (what its absence means; most fields have none, and their absence means "not reported").
+is the path joined by ``_``), ``arrow`` (a type other than the Python type's own), ``otel`` (its OpenTelemetry name),
+``default`` (what its absence means; most fields have none, and their absence means "not reported") and ``text``: the
+field holds free text, and follows the content mode (``tailrace_emitter.text_fields``).
 """
 
 import uuid
@@ -31,8 +32,9 @@ def _meta(
     otel: Optional[str] = None,
     unit: str = "",
     default: Optional[str] = None,
+    text: bool = False,
 ) -> Meta:
-    named = (("lake", lake), ("arrow", arrow), ("otel", otel), ("unit", unit), ("default", default))
+    named = (("lake", lake), ("arrow", arrow), ("otel", otel), ("unit", unit), ("default", default), ("text", text))
     published = {"default": default} if default else None
     return Meta(description=doc, extra={k: v for k, v in named if v} or None, extra_json_schema=published)
 
@@ -72,7 +74,7 @@ class Error(Part):
 
     type: Annotated[OptName, _meta("low-cardinality class of the error", otel="error.type")] = UNSET
     code: Annotated[OptName, _meta("the provider's code, as text")] = UNSET
-    message: Annotated[OptText, _meta("redacted, cut to 500 characters")] = UNSET
+    message: Annotated[OptText, _meta("redacted, cut to 500 characters", text=True)] = UNSET
 
 
 class Latency(Part):
@@ -167,7 +169,7 @@ class Prompt(Part):
     name: Annotated[OptName, _meta("template name", otel="gen_ai.prompt.name")] = UNSET
     version: Annotated[OptName, _meta("template version, as text", otel="gen_ai.prompt.version")] = UNSET
     hash: Annotated[OptName, _meta("hash of the template text")] = UNSET
-    variables: Annotated[OptJson, _meta("values put into the template; follows content.mode")] = UNSET
+    variables: Annotated[OptJson, _meta("values put into the template; follows content.mode", text=True)] = UNSET
 
 
 class Params(Part):
@@ -187,7 +189,7 @@ class Message(Part):
     """One turn of the conversation."""
 
     role: Annotated[OptName, _meta("system, user, assistant, tool")] = UNSET
-    text: Annotated[OptText, _meta("text; other parts become [image], [audio], [file]")] = UNSET
+    text: Annotated[OptText, _meta("text; other parts become [image], [audio], [file]", text=True)] = UNSET
 
 
 class Content(Part):
@@ -197,12 +199,14 @@ class Content(Part):
         Union[Literal["full", "redacted", "hashed", "none"], None, UnsetType], _meta("redaction marker")
     ] = UNSET
     truncated: Annotated[OptBool, _meta("cut to the size limit")] = UNSET
-    system: Annotated[OptText, _meta("system instructions", lake="system_text")] = UNSET
+    system: Annotated[OptText, _meta("system instructions", lake="system_text", text=True)] = UNSET
     input: Annotated[
         Union[List[Message], None, UnsetType],
         _meta("the conversation sent", lake="messages", otel="gen_ai.input.messages"),
     ] = UNSET
-    output: Annotated[OptText, _meta("the answer", lake="output_text", otel="gen_ai.output.messages")] = UNSET
+    output: Annotated[OptText, _meta("the answer", lake="output_text", otel="gen_ai.output.messages", text=True)] = (
+        UNSET
+    )
     chars: Annotated[OptCount, _meta("length before cutting", unit="characters")] = UNSET
 
 
@@ -213,7 +217,7 @@ class Tool(Part):
     id: Annotated[OptName, _meta("call id", otel="gen_ai.tool.call.id")] = UNSET
     ok: Annotated[OptBool, _meta("it succeeded")] = UNSET
     ms: Annotated[OptMillis, _meta("duration", unit="ms")] = UNSET
-    args: Annotated[OptText, _meta("arguments; follow content.mode")] = UNSET
+    args: Annotated[OptText, _meta("arguments; follow content.mode", text=True)] = UNSET
 
 
 class Doc(Part):
@@ -223,7 +227,7 @@ class Doc(Part):
     rank: Annotated[OptInt32, _meta("1 is first", arrow="int32")] = UNSET
     score: Annotated[OptFloat, _meta("retriever's score")] = UNSET
     chunk: Annotated[OptName, _meta("chunk id")] = UNSET
-    text: Annotated[OptText, _meta("chunk text; follows content.mode")] = UNSET
+    text: Annotated[OptText, _meta("chunk text; follows content.mode", text=True)] = UNSET
     cited: Annotated[OptBool, _meta("the answer cites it")] = UNSET
     relevant: Annotated[OptBool, _meta("judged relevant")] = UNSET
 
@@ -231,7 +235,7 @@ class Doc(Part):
 class Retrieval(Part):
     """What was looked up before the call."""
 
-    query: Annotated[OptText, _meta("the query", otel="gen_ai.retrieval.query.text")] = UNSET
+    query: Annotated[OptText, _meta("the query", otel="gen_ai.retrieval.query.text", text=True)] = UNSET
     source: Annotated[OptName, _meta("vector store or engine", otel="gen_ai.data_source.id")] = UNSET
     index: Annotated[OptName, _meta("index or collection")] = UNSET
     top_k: Annotated[OptInt32, _meta("asked for", arrow="int32")] = UNSET
@@ -347,8 +351,8 @@ class Feedback(Event, tag="feedback"):
     user: Annotated[OptName, _meta("who, a pseudonym", lake="user_id")] = UNSET
     score: Annotated[OptFloat, _meta("thumbs -1 / +1; rating 0..1")] = UNSET
     label: Annotated[OptName, _meta("reason picked from a list")] = UNSET
-    comment: Annotated[OptText, _meta("free text; redacted like content")] = UNSET
-    edited: Annotated[OptText, _meta("the user's corrected output; follows content mode")] = UNSET
+    comment: Annotated[OptText, _meta("free text; redacted like content", text=True)] = UNSET
+    edited: Annotated[OptText, _meta("the user's corrected output; follows content mode", text=True)] = UNSET
     feature: Annotated[OptName, _meta("if known")] = UNSET
     model: Annotated[OptName, _meta("if known")] = UNSET
     prompt_version: Annotated[OptName, _meta("if known")] = UNSET
@@ -376,13 +380,13 @@ class Eval(Event, tag="eval"):
     response_id: Annotated[OptName, _meta("the judged answer")] = UNSET
     score: Annotated[OptFloat, _meta("finite score", otel="gen_ai.evaluation.score.value")] = UNSET
     label: Annotated[OptName, _meta("low cardinality", otel="gen_ai.evaluation.score.label")] = UNSET
-    explanation: Annotated[OptText, _meta("redacted like content")] = UNSET
+    explanation: Annotated[OptText, _meta("redacted like content", text=True)] = UNSET
     evaluator: Annotated[Union[Evaluator, None, UnsetType], _meta("who judged")] = UNSET
     dataset: Annotated[OptName, _meta("golden set")] = UNSET
     run_id: Annotated[OptName, _meta("eval run")] = UNSET
     experiment: Annotated[OptName, _meta("experiment")] = UNSET
     variant: Annotated[OptName, _meta("variant")] = UNSET
-    error: Annotated[OptText, _meta("the judge failed", lake="error")] = UNSET
+    error: Annotated[OptText, _meta("the judge failed", lake="error", text=True)] = UNSET
     extra: Annotated[OptJson, _meta("unknown and custom keys")] = UNSET
 
 

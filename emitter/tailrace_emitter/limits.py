@@ -4,6 +4,8 @@ from typing import Any, Dict, List, Tuple
 
 import msgspec
 
+from tailrace_emitter.text_fields import Text, texts
+
 CONTENT_BYTES = 256 * 1024
 SLACK_BYTES = 8 * 1024
 MESSAGE_BYTES = 1_000_000  # below 1 MiB, the limit of the wire and of a broker's default
@@ -13,7 +15,8 @@ EXTRA_KEYS = 64
 EXTRA_BYTES = 8 * 1024
 _MARK_BYTES = 48
 
-Slot = Tuple[Dict[str, Any], str]
+INPUT = ("content", "input", "text")
+WEIGHTS: Dict[Tuple[str, ...], int] = {("content", "output"): 0, ("content", "system"): 2}
 
 
 def _dicts(holder: Any, name: str) -> List[Dict[str, Any]]:
@@ -21,23 +24,21 @@ def _dicts(holder: Any, name: str) -> List[Dict[str, Any]]:
     return [i for i in items if isinstance(i, dict)] if isinstance(items, list) else []
 
 
-def slots(event: Dict[str, Any]) -> List[Slot]:
-    """Every place of free text, the most telling first: answer, last turn, system, older turns, the rest."""
-    content = event.get("content")
-    turns = _dicts(content, "input")
-    found: List[Slot] = []
-    if isinstance(content, dict):
-        found.append((content, "output"))
-        found.extend((turn, "text") for turn in turns[-1:])
-        found.append((content, "system"))
-        found.extend((turn, "text") for turn in reversed(turns[:-1]))
-    found.extend((event, name) for name in ("comment", "edited", "explanation"))
-    retrieval = event.get("retrieval")
-    if isinstance(retrieval, dict):
-        found.append((retrieval, "query"))
-    found.extend((tool, "args") for tool in _dicts(event, "tools"))
-    found.extend((doc, "text") for doc in _dicts(retrieval, "docs"))
-    return [(holder, name) for holder, name in found if isinstance(holder.get(name), str)]
+def _by_weight(found: List[Text]) -> List[Text]:
+    """The texts that are cut to the limit, the most important first.
+
+    These are the answer, the last turn, the system text and the older turns; then the other fields in the order of
+    their declaration. The message of an error has its own limit.
+    """
+    turns = [text for text in found if text.field.path == INPUT]
+    weighted: List[Tuple[int, int, Text]] = []
+    for at, text in enumerate(found):
+        path = text.field.path
+        if path == INPUT:
+            weighted.append((1, 0, text) if text is turns[-1] else (3, -at, text))
+        elif path[0] != "error":
+            weighted.append((WEIGHTS.get(path, 4), at, text))
+    return [text for _, _, text in sorted(weighted, key=lambda item: item[:2])]
 
 
 def chars(event: Dict[str, Any]) -> int:
@@ -56,24 +57,24 @@ def _head(text: str, room: int) -> str:
 
 def cut_texts(event: Dict[str, Any], limit: int, *, mark: bool) -> bool:
     """Cut the texts of ``event``, in place, to ``limit`` bytes in all; True where something was cut."""
-    found = slots(event)
+    found = texts(event, str(event.get("type")))
+    plain = [text for text in found if not text.field.json and isinstance(text.holder[text.name], str)]
     cut = False
-    if sum(len(holder[name]) for holder, name in found) * 4 > limit:
+    if sum(len(text.holder[text.name]) for text in plain) * 4 > limit:
         left = limit
-        for holder, name in found:
-            text = holder[name]
-            size = len(text) if text.isascii() else len(text.encode("utf-8"))
+        for holder, name, _ in _by_weight(plain):
+            value = holder[name]
+            size = len(value) if value.isascii() else len(value.encode("utf-8"))
             if size > left:
-                head = _head(text, left - _MARK_BYTES) if left > _MARK_BYTES else ""
-                holder[name] = head + (f"…[cut {len(text) - len(head)} characters]" if mark else "")
+                head = _head(value, left - _MARK_BYTES) if left > _MARK_BYTES else ""
+                holder[name] = head + (f"…[cut {len(value) - len(head)} characters]" if mark else "")
                 cut = True
                 size = left
             left -= size
-    prompt = event.get("prompt")
-    variables = prompt.get("variables") if isinstance(prompt, dict) else None
-    if isinstance(prompt, dict) and variables and len(msgspec.json.encode(variables)) > limit // 4:
-        del prompt["variables"]
-        cut = True
+    for holder, name, field in found:
+        if field.json and holder[name] and len(msgspec.json.encode(holder[name])) > limit // 4:
+            del holder[name]
+            cut = True
     content = event.get("content")
     turns = _dicts(content, "input")
     if len(turns) > MAX_MESSAGES:

@@ -2,22 +2,23 @@
 
 ``full`` as it is, ``redacted`` with placeholders (the default), ``hashed`` as keyed digests (equal texts stay
 recognisable, nothing else), ``none`` not at all. Numbers are never touched.
-The fields that follow the mode (schema.md 3.5, rule 6) are named once, in ``apply``.
+The fields that follow the mode are those that ``tailrace_emitter.event`` declares as text. ``extra`` holds what the app
+made up: its strings get placeholders in every mode but ``full``.
 """
 
 import hashlib
 import hmac
-from typing import Any, Callable, Dict, Mapping, Optional, TypeVar, Union, cast
+from typing import Any, Callable, Dict, Mapping, TypeVar, Union, cast
 
 import msgspec
 
 from tailrace_emitter.patterns import Redactor, find
+from tailrace_emitter.text_fields import texts
 
 __all__ = ["MODES", "Redactor", "apply", "digest", "find", "pseudonym", "redact_event"]
 
 MODES = ("full", "redacted", "hashed", "none")
 E = TypeVar("E")
-_Text = Callable[[str], Optional[str]]
 Key = Union[str, bytes, None]
 
 
@@ -38,66 +39,38 @@ def digest(text: str, key: Key = None) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def walk(value: Any, text: _Text) -> Any:
-    """``value`` (JSON) with ``text`` applied to every string, keys included; what gives None is left out."""
+def walk(value: Any, text: Callable[[str], str]) -> Any:
+    """``value`` (JSON) with ``text`` applied to every string, keys included."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, dict):
-        out: Dict[str, Any] = {}
-        for k, v in value.items():
-            key, changed = text(k), walk(v, text)
-            if key is not None and (changed is not None or v is None):
-                out[key] = changed
-        return out
+        return {text(k): walk(v, text) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [c for c in (walk(v, text) for v in value) if c is not None]
+        return [walk(v, text) for v in value]
     return value
 
 
-def _at(holder: Any, name: str, text: _Text) -> None:
-    """Apply ``text`` to one field of ``holder`` in place; a field that gives None is removed."""
-    if not isinstance(holder, dict):
-        return
-    value = holder.get(name)
-    if value is None:
-        return
-    changed = text(value) if isinstance(value, str) else None
-    if changed is None:
-        del holder[name]
-    else:
-        holder[name] = changed
+def visit(event: Dict[str, Any], text: Callable[[str], str]) -> None:
+    """Apply ``text``, in place, to every string of ``event`` that is declared as text."""
+    for holder, name, field in texts(event, str(event.get("type"))):
+        value = holder[name]
+        if isinstance(value, str):
+            holder[name] = text(value)
+        elif field.json:
+            holder[name] = walk(value, text)
+        else:
+            holder[name] = None  # no string where one is declared: it cannot be redacted, so it does not leave
 
 
-def _each(holder: Any, name: str) -> "list[Any]":
-    items = holder.get(name) if isinstance(holder, dict) else None
-    return items if isinstance(items, list) else []
-
-
-def visit(event: Dict[str, Any], text: _Text) -> None:
-    """Apply ``text``, in place, to every string of ``event`` that follows the content mode."""
-    content = event.get("content")
-    for name in ("system", "output"):
-        _at(content, name, text)
-    for message in _each(content, "input"):
-        _at(message, "text", text)
-    for tool in _each(event, "tools"):
-        _at(tool, "args", text)
-    retrieval = event.get("retrieval")
-    _at(retrieval, "query", text)
-    for doc in _each(retrieval, "docs"):
-        _at(doc, "text", text)
-    prompt = event.get("prompt")
-    if isinstance(prompt, dict) and isinstance(prompt.get("variables"), dict):
-        prompt["variables"] = {
-            k: c for k, c in ((k, walk(v, text)) for k, v in prompt["variables"].items()) if c is not None
-        }
-    error = event.get("error")
-    if isinstance(error, str):
-        _at(event, "error", text)
-    else:
-        _at(error, "message", text)
-    for name in ("comment", "edited", "explanation"):
-        _at(event, name, text)
+def remove(event: Dict[str, Any]) -> None:
+    """Remove every text of ``event``, in place, with the conversation's turns."""
+    for holder, name, _ in texts(event, str(event.get("type"))):
+        if isinstance(holder, list):
+            holder[cast(int, name)] = None
+        else:
+            holder.pop(name, None)  # an object may be in the event twice
+    if isinstance(event.get("content"), dict):
+        event["content"].pop("input", None)
 
 
 def apply(event: Dict[str, Any], mode: str, *, key: Key = None) -> Dict[str, Any]:
@@ -112,24 +85,20 @@ def apply(event: Dict[str, Any], mode: str, *, key: Key = None) -> Dict[str, Any
         ``event`` itself.
     """
     content = event.get("content")
+    redactor = Redactor()
     if mode == "redacted":
-        redactor = Redactor()
         visit(event, redactor.text)
-        if isinstance(event.get("extra"), dict):
-            event["extra"] = walk(event["extra"], redactor.text)
     elif mode == "hashed":
         visit(event, lambda text: digest(text, key))
     elif mode == "none":
         failed = event.get("type") == "eval" and isinstance(event.get("error"), str)
-        visit(event, lambda text: None)
-        if isinstance(content, dict):
-            content.pop("input", None)
+        remove(event)
         if failed:
             event["error"] = "error"  # an eval needs a score, a label or an error: keep the fact, not the words
-        if isinstance(event.get("prompt"), dict):
-            event["prompt"].pop("variables", None)
     elif mode != "full":
         raise ValueError(f"content mode {mode!r} is not one of {', '.join(MODES)}")
+    if mode != "full" and isinstance(event.get("extra"), dict):
+        event["extra"] = walk(event["extra"], redactor.text)
     if isinstance(content, dict):
         content["mode"] = mode
     return event

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from msgspec import UNSET
-
-from tailrace_emitter.event import AnyEvent, Call, Content, Eval
+from tailrace_emitter.event import EVENT_TYPES, AnyEvent, Call, Content, Eval
 from tailrace_emitter.people import People
 from tailrace_emitter.redact import Redactor, walk
+from tailrace_emitter.text_fields import texts
 
 TRUSTED = ("full", "redacted", "hashed")
 """Markers that say a decision was made in the app. Absent, null, or ``none`` with text in it: nobody decided."""
+
+KINDS = {struct: str(struct.__struct_config__.tag) for struct in EVENT_TYPES}
 
 
 class TextRedactor(Protocol):
@@ -76,61 +77,22 @@ def redact(event: AnyEvent, rules: Redaction) -> bool | None:
         None where there was nothing to look at, else whether something was found.
     """
     if type(event) is Call:
-        if not _has_texts(event):
-            return None
         mode = event.content.mode if event.content else None
         if mode in TRUSTED and not (rules.everywhere and mode == "redacted"):
             return None
-        work = _Pass(rules)
-        _call(event, work.text)
-        return work.found
-    names = ("explanation", "error") if type(event) is Eval else ("comment", "edited")
-    due = [name for name in names if getattr(event, name)]
-    if not due and not event.extra:
+    found = texts(event, KINDS[type(event)])
+    if not found and not event.extra:
         return None
     work = _Pass(rules)
-    for name in due:
-        _at(event, name, work.text)
+    for holder, name, field in found:
+        value = getattr(holder, str(name))
+        setattr(holder, str(name), walk(value, work.text) if field.json else work.text(value))
     if event.extra:
         event.extra = walk(event.extra, work.text)
+    if type(event) is Call and event.content and _has_text(event.content):
+        event.content.mode = "redacted"
     return work.found
 
 
-def _has_texts(event: Call) -> bool:
-    prompt = event.prompt
-    return bool(
-        event.content or event.retrieval or event.tools or event.extra or event.error or (prompt and prompt.variables)
-    )
-
-
-def _call(event: Call, text: Callable[[str], str]) -> None:
-    content = event.content
-    if content:
-        _content(content, text)
-    if event.retrieval:
-        _at(event.retrieval, "query", text)
-        for doc in event.retrieval.docs or ():
-            _at(doc, "text", text)
-    for tool in event.tools or ():
-        _at(tool, "args", text)
-    if event.error:
-        _at(event.error, "message", text)
-    if event.prompt and event.prompt.variables:
-        event.prompt.variables = walk(event.prompt.variables, text)
-    if event.extra:
-        event.extra = walk(event.extra, text)
-
-
-def _content(content: Content, text: Callable[[str], str]) -> None:
-    _at(content, "system", text)
-    _at(content, "output", text)
-    for message in content.input or ():
-        _at(message, "text", text)
-    if content.system or content.output or content.input:
-        content.mode = "redacted"
-
-
-def _at(holder: Any, name: str, text: Callable[[str], str]) -> None:
-    value = getattr(holder, name)
-    if value and value is not UNSET:
-        setattr(holder, name, text(value))
+def _has_text(content: Content) -> bool:
+    return bool(content.system or content.output or content.input)
