@@ -58,7 +58,10 @@ COUNTS = (
     "cost_differs",
 )
 TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
-SUMS = (*COUNTS, *TOKENS, "cost_nanousd")
+NOT_USER_FACING = ("shadow_calls", "shadow_errors", "shadow_blocked", "shadow_refused")
+"""The part of ``calls``, ``errors``, ``blocked`` and ``refused`` that is of shadow and canary variants
+(``schemas.variants``); 0 in series of a variant, which count their own calls. Detectors do not read them."""
+SUMS = (*COUNTS, *TOKENS, "cost_nanousd", *NOT_USER_FACING)
 
 _COUNTED = pa.list_(pa.struct([("name", pa.string()), ("action", pa.string()), ("calls", pa.int64())]))
 _BUCKETS = pa.list_(pa.struct([("bucket", pa.int16()), ("calls", pa.int32())]))

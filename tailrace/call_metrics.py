@@ -10,14 +10,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from pipelines.land.observed import COUNTERS, HISTOGRAMS, LABELS
 
 _HISTOGRAMS = {
-    "duration": ("tailrace_call_duration_seconds", "request to last byte, as the caller saw it"),
-    "first_chunk": ("tailrace_call_first_chunk_seconds", "request to first chunk"),
+    "duration": ("tailrace_call_duration_seconds", "request to last byte, as the caller saw it, of user-facing calls"),
+    "first_chunk": ("tailrace_call_first_chunk_seconds", "request to first chunk, of user-facing calls"),
     "input_tokens": ("tailrace_call_input_tokens", "input tokens of a call, cached included"),
     "output_tokens": ("tailrace_call_output_tokens", "output tokens of a call, reasoning included"),
 }
 _COUNTERS = {
-    "ends": ("tailrace_call_ends", "calls landed, by how they ended"),
-    "guardrails": ("tailrace_guardrail_triggers", "calls on which a guardrail did anything but pass"),
+    "ends": ("tailrace_call_ends", "user-facing calls landed, by how they ended"),
+    "guardrails": ("tailrace_guardrail_triggers", "user-facing calls on which a guardrail did anything but pass"),
     "dead": ("tailrace_dead_letters", "records that could not be landed"),
 }
 

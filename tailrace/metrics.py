@@ -145,6 +145,9 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
     both = CounterMetricFamily(
         "tailrace_calls_cost_compared", "landed with a reported cost and a computed one", labels=["app", "model"]
     )
+    shadow = CounterMetricFamily(
+        "tailrace_calls_shadow", "of tailrace_calls, those of shadow and canary variants", labels=["app", "model"]
+    )
     cost = CounterMetricFamily("tailrace_cost_usd", "cost at landing, USD", labels=["app", "model"])
     tokens = CounterMetricFamily("tailrace_tokens", "tokens reported", labels=["app", "model", "direction"])
     for app, model, count, without, usd, read, written, *marks in usage.get("calls", ()):
@@ -156,7 +159,7 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
             (tokens, [app, model, "output"], written),
             *(
                 (family, [app, model], value)
-                for family, value in zip((partly, differs, told, both), marks, strict=False)
+                for family, value in zip((partly, differs, told, both, shadow), marks, strict=False)
             ),
         ):
             if value is not None:
@@ -166,7 +169,7 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
     )
     for *labels, count in usage.get("alerts", ()):
         alerts.add_metric(labels, float(count))
-    yield from (calls, unpriced, partly, differs, told, both, cost, tokens, alerts)
+    yield from (calls, unpriced, partly, differs, told, both, shadow, cost, tokens, alerts)
 
 
 def _processes(pids: dict[str, int]) -> Iterator[Metric]:

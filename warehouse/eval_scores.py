@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from schemas.variants import NOT_USER_FACING
 from warehouse.readonly import ReadOnlyLake
 
 _RUNS = """
@@ -37,7 +38,7 @@ LEFT JOIN (
 WHERE s.probability > 0
 ORDER BY s.name, s.call_id
 """
-# runs of other days with the same sample settings: the end of the name is their hash
+# runs of other days with the same sample settings: the end of the name is their hash; without shadow and canary calls
 _TREND = """
 WITH scores AS (
     SELECT run_id, name, evaluator_version AS version, score,
@@ -45,6 +46,7 @@ WITH scores AS (
     FROM evals
     WHERE dataset IS NULL AND regexp_matches(run_id, '^[0-9]{4}-[0-9]{2}-[0-9]{2}_[0-9]{4}-[0-9]{2}-[0-9]{2}_')
         AND ends_with(run_id, $1) AND score IS NOT NULL
+        AND NOT coalesce(regexp_matches(variant, $2, 'i'), false)
     QUALIFY row_number() OVER (PARTITION BY run_id, call_id, name, version ORDER BY _epoch, _partition, _offset) = 1
 )
 SELECT run_id, left(run_id, 10) AS since, substr(run_id, 12, 10) AS until, name, version, count(*) AS n,
@@ -80,7 +82,7 @@ def scores(lake: ReadOnlyLake, run_id: str, since: date, until: date) -> list[di
 
 def trend(lake: ReadOnlyLake, run_id: str) -> list[dict[str, Any]]:
     """Return the weighted mean of each scorer and version in the runs with the sample settings of ``run_id``."""
-    return list(lake.query(_TREND, [f"_{run_id.rpartition('_')[2]}"]).to_pylist())
+    return list(lake.query(_TREND, [f"_{run_id.rpartition('_')[2]}", NOT_USER_FACING]).to_pylist())
 
 
 def texts(lake: ReadOnlyLake, call_ids: Sequence[str], since: date, until: date) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 from jobs.evals.compare import Difference, difference
 from jobs.evals.successors import successions
 from jobs.evals.weights import Estimate, Ints, Sample, estimates
+from schemas.variants import is_user_facing
 
 Row = Mapping[str, Any]
 """A row of ``warehouse.eval_scores.scores``."""
@@ -38,16 +39,21 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 def _joined(*names: str) -> Callable[[Row], str | None]:
     def name(row: Row) -> str | None:
+        if "variant" not in names and not is_user_facing(row.get("variant")):
+            return None  # what users got; a variant has a line of its own
         parts = [row[each] for each in names]
+        if not parts:
+            return "all calls"
         return None if parts[-1] is None else " / ".join("-" if p is None else str(p) for p in parts)
 
     return name
 
 
 DIMENSIONS: Mapping[str, Callable[[Row], str | None]] = {
-    dimension: _joined(*columns) if columns else lambda row: "all calls" for dimension, columns in _COLUMNS.items()
+    dimension: _joined(*columns) for dimension, columns in _COLUMNS.items()
 }
-"""Dimension -> from a row to the name of its slice; None: the call reports none."""
+"""Dimension -> from a row to the name of its slice; None: the call reports none, or is of a shadow or canary variant,
+which only its own line has."""
 
 
 @dataclass(frozen=True)

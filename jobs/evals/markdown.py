@@ -148,6 +148,10 @@ def _coverage(summary: Summary) -> list[str]:
         f"{found.sampled} calls were drawn out of {found.calls} ({found.with_text} with texts) in {found.strata} "
         "strata. Means are weighted by the inverse of the probability of inclusion."
     )
+    if found.shadow:
+        lines.append(
+            f"- {found.shadow} of the drawn calls are of shadow and canary variants: only their variants count them"
+        )
     lines += [
         f"- {escape(name)}: {count} calls could not be judged" for name, count in found.not_judgeable.items() if count
     ]

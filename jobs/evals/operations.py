@@ -11,8 +11,8 @@ from jobs.evals.lines import DIMENSIONS
 
 SQL = """
 WITH mine AS (
-    SELECT app, feature, model, prompt_name, prompt_version, variant, status, latency_ms, ttft_ms, cost_usd
-    FROM calls WHERE day BETWEEN $1 AND $2 AND app <> $3 AND user_facing
+    SELECT app, feature, model, prompt_name, prompt_version, variant, status, latency_ms, ttft_ms, cost_usd, user_facing
+    FROM calls WHERE day BETWEEN $1 AND $2 AND app <> $3
 ), numbers AS (
     SELECT app, feature, model, prompt_name, prompt_version, variant,
         grouping(app) = 0 AS by_app, grouping(feature) = 0 AS by_feature, grouping(model) = 0 AS by_model,
@@ -21,7 +21,9 @@ WITH mine AS (
         quantile_cont(latency_ms, 0.95) AS latency_p95_ms, quantile_cont(ttft_ms, 0.95) AS ttft_p95_ms,
         sum(cost_usd) AS cost_usd, count(*) FILTER (cost_usd IS NULL) AS unpriced
     FROM mine
-    GROUP BY GROUPING SETS ((app), (app, feature), (model), (prompt_name, prompt_version), (app, variant))
+    GROUP BY GROUPING SETS ((app, user_facing), (app, feature, user_facing), (model, user_facing),
+        (prompt_name, prompt_version, user_facing), (app, variant))
+    HAVING user_facing OR grouping(variant) = 0
 )
 SELECT * EXCLUDE (by_app, by_feature, by_model, by_prompt, by_variant),
     CASE WHEN by_feature THEN 'feature' WHEN by_variant THEN 'variant' WHEN by_app THEN 'app' WHEN by_model THEN 'model'
@@ -32,7 +34,8 @@ QUALIFY row_number() OVER (PARTITION BY dimension ORDER BY calls DESC, app, feat
     variant) <= 200
 ORDER BY calls DESC, app, feature, model, prompt_name, prompt_version, variant
 """
-"""Parameters: first and last day, and the app to leave out: the judge's own calls. One row a slice of a dimension,
+"""Parameters: first and last day, and the app to leave out: the judge's own calls. Shadow and
+canary calls are in the rows of their variants only. One row a slice of a dimension,
 named as in ``lines.DIMENSIONS``."""
 MOST_SLICES = 20
 """Of a dimension, those with most calls."""

@@ -150,6 +150,8 @@ def _steps(period: Period, failed: Sequence[str]) -> tuple[str, ...]:
 def _sql(line: Line, period: Period) -> str:
     """Return the query for the weighted mean: scores of the run, each id once, by the inverse of their probability."""
     conditions = [f"c.{name} = {literal(value)}" for name, value in line.series.items() if name in _CONDITIONS]
+    if "variant" not in line.series:
+        conditions.append("c.user_facing")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return (
         "SELECT sum(e.score / e.p) / sum(1 / e.p) AS observed FROM (SELECT call_id, score, "

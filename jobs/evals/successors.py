@@ -2,6 +2,8 @@
 
 The new one is the one that was first seen last; it is compared with the one first seen before it, over the calls of
 both periods, whose samples are strata of their own. Of variants all are compared with the one that most calls have.
+Shadow and canary calls are in no release and no prompt version, and their variants are what the others are compared with
+only where there is no other.
 Where a release came in the middle of a period, this shows its effect in full, which the mean of the week dilutes.
 """
 
@@ -11,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from schemas.variants import is_user_facing
 
 Row = Mapping[str, Any]
 
@@ -38,6 +42,8 @@ class Succession:
 
     def holds(self, row: Row, value: str) -> bool:
         """Whether the call in ``row`` has ``value`` and what both have in common."""
+        if self.column != "variant" and not is_user_facing(row.get("variant")):
+            return False
         return row.get(self.column) == value and all(row.get(name) == common for name, common in self.within)
 
 
@@ -63,7 +69,7 @@ def _latest(
     for source in (before, rows):
         for row in source:
             value, at = row.get(column), row.get("called_at")
-            if value is not None and at is not None:
+            if value is not None and at is not None and is_user_facing(row.get("variant")):
                 key = tuple(row.get(name) for name in within)
                 first[key][value] = min(at, first[key].get(value, at))
                 if source is rows:
@@ -81,7 +87,7 @@ def _variants(rows: Sequence[Row]) -> Iterator[Succession]:
         if row.get("variant") is not None:
             calls[row["app"], row.get("experiment")][row["variant"]] += 1 / row["probability"]
     for (app, experiment), sizes in sorted(calls.items(), key=lambda item: str(item[0])):
-        most = max(sizes, key=lambda value: (sizes[value], value))
+        most = max(sizes, key=lambda value: (is_user_facing(value), sizes[value], value))
         common = (("app", app), *((("experiment", experiment),) if experiment is not None else ()))
         for value in sorted(set(sizes) - {most}):
             yield Succession("variant", common, "variant", value, most)

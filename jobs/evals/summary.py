@@ -27,6 +27,7 @@ from jobs.evals.lines import (
 )
 from jobs.evals.rates import Rate, rates
 from jobs.evals.scorers import INFORM_ONLY
+from schemas.variants import is_user_facing
 
 __all__ = [
     "DIMENSIONS",
@@ -110,6 +111,8 @@ class Coverage:
     """Scorer -> sampled calls that it could not judge."""
     errors: Mapping[str, int]
     """Scorer -> sampled calls at which it failed."""
+    shadow: int = 0
+    """Sampled calls of shadow and canary variants: in the lines of their variants, and in no total."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +279,7 @@ def _coverage(scored: Mapping[str, Sequence[Row]]) -> Coverage:
             for name, rows in sorted(scored.items())
         },
         errors={name: sum(row["error"] is not None for row in rows) for name, rows in sorted(scored.items())},
+        shadow=len({r["call_id"] for rows in scored.values() for r in rows if not is_user_facing(r["variant"])}),
     )
 
 
@@ -283,7 +287,8 @@ def _worst(scored: Mapping[str, Sequence[Row]]) -> tuple[WorstCall, ...]:
     failed: defaultdict[str, list[Row]] = defaultdict(list)
     for rows in scored.values():
         for row in rows:
-            if row["score"] is not None and row["score"] < _FAILED:
+            seen = is_user_facing(row["variant"])
+            if seen and row["score"] is not None and row["score"] < _FAILED:
                 failed[row["call_id"]].append(row)
     calls = sorted(failed.items(), key=lambda item: (-len(item[1]), sum(r["score"] for r in item[1]), item[0]))
     return tuple(

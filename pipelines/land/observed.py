@@ -1,5 +1,8 @@
 """What has landed, for metrics: durations and tokens of calls, how they ended, guardrails, dead letters.
 
+Durations, ends and guardrails are what users got: without calls of shadow and canary variants. Tokens are of all calls,
+because all are paid.
+
 Pure. Totals that only grow. Buckets are those of OpenTelemetry's semantic conventions for generative AI, so that the
 same numbers serve Prometheus and OTLP. Labels are bounded: after ``MOST`` keys further ones count as `OTHER`.
 """
@@ -7,6 +10,7 @@ same numbers serve Prometheus and OTLP. Labels are bounded: after ``MOST`` keys 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.meter.measures import triggers
+from schemas.variants import user_facing
 
 MOST = 100
 """Keys of one distribution or counter."""
@@ -30,6 +35,8 @@ HISTOGRAMS: Mapping[str, tuple[str, float, tuple[float, ...]]] = {
     "output_tokens": ("output_tokens", 1.0, TOKENS),
 }
 """Name -> column, factor to the unit, upper bounds (inclusive)."""
+PAID = frozenset({"input_tokens", "output_tokens"})
+"""Of all calls; the others leave out those of shadow and canary variants."""
 LABELS = ("app", "provider", "model", "op")
 """Of a histogram."""
 COUNTERS = {"ends": ("app", "status"), "guardrails": ("app", "name", "action"), "dead": ("topic", "reason")}
@@ -57,10 +64,11 @@ class Observed:
         """Count ``calls``, duplicates out."""
         if not calls.num_rows:
             return
-        keys, codes = _keys(calls, LABELS)
-        for name, (column, factor, bounds) in HISTOGRAMS.items():
-            if column in calls.column_names:
-                self._observe(self._histograms[name], keys, codes, _floats(calls[column]) * factor, bounds)
+        every, calls = calls, calls.filter(user_facing(calls))
+        for part, of in ((every, PAID), (calls, HISTOGRAMS.keys() - PAID)):
+            self._distributions(part, of)
+        if not calls.num_rows:
+            return
         if "status" in calls.column_names:
             ends = calls.set_column(
                 calls.schema.get_field_index("status"), "status", pc.fill_null(calls["status"].cast(pa.string()), "ok")
@@ -68,6 +76,14 @@ class Observed:
             self._count("ends", *_keys(ends, COUNTERS["ends"]))
         if "guardrails" in calls.column_names:
             self._guardrails(calls)
+
+    def _distributions(self, calls: pa.Table, names: AbstractSet[str]) -> None:
+        if not calls.num_rows:
+            return
+        keys, codes = _keys(calls, LABELS)
+        for name, (column, factor, bounds) in HISTOGRAMS.items():
+            if name in names and column in calls.column_names:
+                self._observe(self._histograms[name], keys, codes, _floats(calls[column]) * factor, bounds)
 
     def add_dead(self, dead: pa.Table) -> None:
         """Count dead letters."""

@@ -18,11 +18,12 @@ from pipelines.decode.reasons import COST_DIFFERS
 from pipelines.land.observed import OTHER, Observed
 from pipelines.land.observed import label as _label
 from schemas.arrow import MONEY
+from schemas.variants import user_facing
 
 MOST_SERIES = 200
 MEASURES = (
     *("calls", "unpriced", "cost_usd", "input_tokens", "output_tokens"),
-    *("partly_priced", "cost_differs", "cost_reported", "cost_compared"),
+    *("partly_priced", "cost_differs", "cost_reported", "cost_compared", "shadow"),
 )
 Key = tuple[str, ...]
 
@@ -74,7 +75,8 @@ class Usage:
         known = [(name, "count") for name in ("cost_usd", "input_tokens", "output_tokens")]
         everything = pc.CountOptions(mode="all")
         for row in _grouped(columns, ["app", "model"], [("app", "count", everything), *sums, *known]):
-            app, model, count, cost, read, written, partly, differs, stated, both, priced, have_input, have_output = row
+            app, model, count, cost, read, written, partly, differs, stated, both, shadow, *known_counts = row
+            priced, have_input, have_output = known_counts
             key = _label(app), _label(model)
             if key not in self._calls and len(self._calls) >= MOST_SERIES:
                 key = OTHER, OTHER
@@ -89,6 +91,7 @@ class Usage:
                 "cost_differs": (differs, differs),
                 "cost_reported": (stated, stated),
                 "cost_compared": (both, both),
+                "shadow": (shadow, shadow),
             }
             for name, (value, reported) in found.items():
                 if reported:
@@ -111,6 +114,7 @@ def _marks(calls: pa.Table) -> dict[str, pa.Array]:
         "cost_differs": differs,
         "cost_reported": pc.fill_null(pc.greater(calls.column("cost_reported_usd"), pa.scalar(0, MONEY)), False),
         "cost_compared": pa.array(comparable(calls)),
+        "shadow": pc.invert(user_facing(calls)),
     }
 
 

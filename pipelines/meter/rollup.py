@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from pipelines.meter import exemplars, measures
 from pipelines.meter.plan import DEFAULT, Plan
-from schemas.rollups import OTHER, ROLLUP, SPAN_KEY
+from schemas.rollups import NOT_USER_FACING, OTHER, ROLLUP, SPAN_KEY
+from schemas.variants import user_facing
 
 Array = np.ndarray
 Key = tuple[int, str]
@@ -74,6 +75,11 @@ class _Batch:
     @cached_property
     def counts(self) -> dict[str, Array]:
         return measures.counts(self.calls)
+
+    @cached_property
+    def hidden(self) -> Array:
+        """(n,) bool: the call is of a shadow or canary variant, and in no total of what users got."""
+        return ~np.asarray(user_facing(self.calls).to_numpy(), dtype=bool)
 
     @cached_property
     def sums(self) -> dict[str, Array]:
@@ -140,6 +146,11 @@ def _family(batch: _Batch, dims: tuple[str, ...], limit: int) -> tuple[pa.Table,
     groups = inverse[member]
     for name, flags in batch.counts.items():
         columns[name] = pa.array(np.bincount(inverse[flags & (inverse >= 0)], minlength=size))
+    for name in NOT_USER_FACING:  # a series of a variant counts its own calls
+        hidden = np.zeros(0, np.int64)
+        if "variant" not in dims and batch.hidden.any():
+            hidden = inverse[batch.counts[name.removeprefix("shadow_")] & batch.hidden & (inverse >= 0)]
+        columns[name] = pa.array(np.bincount(hidden, minlength=size))
     for name, values in batch.sums.items():
         columns[name] = pa.array(_summed(groups, values[member], size))
     for name, (of, names, codes) in batch.named.items():

@@ -1,4 +1,4 @@
--- How much the caches did per day, app and model: the app's answer cache and the provider's prompt cache.
+-- How much the caches did per day, app and model: the app's answer cache and the provider's prompt cache. Without shadow and canary calls.
 -- day: day of the call, UTC
 -- calls: calls
 -- answer_cache_hits: calls that the app's own cache answered
@@ -16,4 +16,5 @@ SELECT day, app, feature, coalesce(response_model, model) AS model,
     sum(cache_write_tokens)::BIGINT AS cache_write_tokens,
     sum(cache_read_tokens) / nullif(sum(input_tokens), 0) AS prompt_cache_share
 FROM calls
+WHERE user_facing
 GROUP BY ALL

@@ -1,7 +1,8 @@
 -- Conversations: when they ran, how long, what they cost, how they went.
 -- first_ts: start of the first call
 -- last_ts: start of the last call
--- calls: calls
+-- calls: calls, those of shadow and canary variants as well: this is one conversation, no total over users
+-- user_facing_calls: of them, not of a shadow or canary variant
 -- users: different users
 -- errors: calls that ended in an error
 -- guardrail_triggers: calls on which a guardrail triggered
@@ -16,6 +17,7 @@ WITH down AS (
 )
 SELECT c.session_id, any_value(c.app) AS app, min(c.ts) AS first_ts, max(c.ts) AS last_ts,
     count(*) AS calls,
+    count(*) FILTER (c.user_facing) AS user_facing_calls,
     count(DISTINCT c.user_id) AS users,
     count(*) FILTER (c.status = 'error') AS errors,
     count(*) FILTER (c.guardrail_triggered) AS guardrail_triggers,

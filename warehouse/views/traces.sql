@@ -1,7 +1,8 @@
 -- Traces: all calls that served one request, summed.
 -- first_ts: start of the first call
 -- duration_ms: start of the first call to the end of the last
--- calls: calls
+-- calls: calls, those of shadow and canary variants as well: this is one request, no total over users
+-- user_facing_calls: of them, not of a shadow or canary variant
 -- models: models that were asked, in alphabetic order
 -- retries: failed attempts inside the calls
 -- fallbacks: calls that replaced a model that had failed
@@ -11,6 +12,7 @@ SELECT trace_id, any_value(app) AS app, any_value(session_id) AS session_id, any
     min(ts) AS first_ts,
     max(epoch_us(ts) / 1000.0 + coalesce(latency_ms, 0)) - min(epoch_us(ts) / 1000.0) AS duration_ms,
     count(*) AS calls,
+    count(*) FILTER (user_facing) AS user_facing_calls,
     list_sort(list(DISTINCT model)) AS models,
     sum(retries)::BIGINT AS retries,
     count(fallback_from) AS fallbacks,

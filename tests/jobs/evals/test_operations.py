@@ -16,6 +16,7 @@ def test_slices_of_every_dimension_are_counted_over_all_calls(config: LakeConfig
         *(call(i, app="shop", feature=None, status="error" if i == 10 else "ok") for i in range(10, 13)),
         *(call(i, prompt_name="p", prompt_version=str(i % 2), model="o3") for i in range(20, 24)),
         call(30, app=JUDGE_APP),
+        *(call(i, variant="shadow-b", status="error") for i in range(40, 45)),
     ]
     land_calls(config, made)
     rows = ask(config, SQL, *DAYS, JUDGE_APP)
@@ -29,7 +30,9 @@ def test_slices_of_every_dimension_are_counted_over_all_calls(config: LakeConfig
         ("prompt", "p / 0"): 2,
         ("prompt", "p / 1"): 2,
         ("variant", "bot / short"): 4,
+        ("variant", "bot / shadow-b"): 5,  # in no other row
     }
+    assert (found["app", "bot"].failed, found["variant", "bot / shadow-b"].failed) == (0, 5)
     assert found["app", "shop"].failed == 1
     assert found["variant", "bot / short"].latency_p95_ms == 385.0
     assert found["app", "shop"].latency_p95_ms is None

@@ -223,3 +223,20 @@ def test_a_judge_that_changed_is_a_break_and_its_agreement_with_people_begins_an
     same = summarise([*rows(0.5, 60, **judge), *people], old, period=WEEK, baseline=BEFORE).agreements[0]
     assert same.before is not None
     assert same.before.kappa == pytest.approx(1.0)
+
+
+def test_shadow_and_canary_answers_are_in_the_lines_of_their_variants_and_in_no_total() -> None:
+    control = rows(0.9, variant="control", called_at=1)
+    shadow = rows(0.1, variant="shadow-x", called_at=2, release="9", call_id="")
+    shadow = [{**row, "call_id": f"shadow-{i}"} for i, row in enumerate(shadow)]
+    summary = summarise([*control, *shadow], rows(0.9, variant="control", called_at=0), period=WEEK, baseline=BEFORE)
+    for dimension, name in (("all", "all calls"), ("app", "bot"), ("feature", "bot / chat"), ("model", "gpt-4o")):
+        assert line(summary, dimension, name).now.mean == pytest.approx(0.9)
+        assert line(summary, dimension, name).now.n == 200
+    own, against = [x for x in summary.lines if x.slice.endswith("shadow-x")]
+    assert (own.dimension, own.now.n, against.against) == ("variant", 200, "control")
+    assert not [x for x in summary.lines if x.dimension == "release"]
+    assert {rate.now.n for rate in summary.rates if rate.dimension == "all"} == {200}
+    assert not [call for call in summary.worst if call.call_id.startswith("shadow")]
+    assert summary.coverage.shadow == 200
+    assert "200 of the drawn calls are of shadow and canary variants" in to_markdown(summary)

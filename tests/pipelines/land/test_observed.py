@@ -74,3 +74,19 @@ def test_keys_are_bounded():
 
 def test_facts_of_another_shape_are_left_out():
     assert Observed({"duration": [[["a"], [1]]], "ends": [[["a"], 1]]}).facts() == {}
+
+
+def test_what_users_did_not_get_is_in_tokens_only():
+    rows = [{"app": "a", "status": "ok", "latency_ms": 10.0, "ttft_ms": 1.0, "input_tokens": 5}] * 3
+    hidden = [{"name": "pii", "action": "block"}]
+    table = calls([*rows, {**rows[0], "status": "error", "guardrails": hidden}])
+    observed = Observed()
+    observed.add_calls(table.append_column("variant", pa.array([None, "b", "Shadow/2", "canary"])))
+    found = observed.facts()
+    assert found["ends"] == [[["a", "ok"], 2]]
+    assert "guardrails" not in found
+    counts = {name: sum(found[name][0][1][:-1]) for name in ("duration", "first_chunk", "input_tokens")}
+    assert counts == {"duration": 2, "first_chunk": 2, "input_tokens": 4}
+    only = Observed()
+    only.add_calls(table.append_column("variant", pa.array(["shadow"] * 4)))
+    assert set(only.facts()) == {"input_tokens"}

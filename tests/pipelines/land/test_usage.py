@@ -30,7 +30,7 @@ def marked(table, marks):
     return table
 
 
-NOTHING = [None, None, None, None]
+NOTHING = [None, None, None, None, None]
 
 
 def alerts(*rows):
@@ -58,7 +58,7 @@ def test_partly_priced_calls_and_costs_that_differ_are_counted():
     rows = calls(*[("a", "m", Decimal(1), 1, 1, None)] * 3)
     marks = [("partly_priced", None, None), ("computed", ["cost_differs"], Decimal(2)), ("computed", None, Decimal(0))]
     usage.add({"raw_calls": marked(rows, marks)})
-    assert usage.facts()["calls"] == [["a", "m", "3", None, "3.000000000", "3", "3", "1", "1", "1", "1"]]
+    assert usage.facts()["calls"] == [["a", "m", "3", None, "3.000000000", "3", "3", "1", "1", "1", "1", None]]
     assert compared(usage.facts()) == (1, 1)
     assert compared({"calls": [["a", "m", "3", None, "3", "3", "3", "1", "1", "1"]]}) == (0, 1), "of a version before"
 
@@ -67,6 +67,12 @@ def test_duplicates_do_not_count():
     usage = Usage()
     usage.add({"raw_calls": calls(("a", "m", Decimal(1), 1, 1, True), ("a", "m", Decimal(1), 1, 1, None))})
     assert usage.facts()["calls"] == [["a", "m", "1", None, "1.000000000", "1", "1", *NOTHING]]
+
+
+def test_shadow_calls_are_counted_beside_all_calls_and_their_cost_is_paid():
+    usage, rows = Usage(), calls(*[("a", "m", Decimal(1), 1, 1, None)] * 3)
+    usage.add({"raw_calls": rows.append_column("variant", pa.array([None, "shadow", "canary-v8"]))})
+    assert usage.facts()["calls"] == [["a", "m", "3", None, "3.000000000", "3", "3", None, None, None, None, "2"]]
 
 
 def test_a_restart_goes_on_from_what_was_shown():

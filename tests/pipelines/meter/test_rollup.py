@@ -14,7 +14,7 @@ from pipelines.decode import METERED
 from pipelines.meter import Plan, combine, merge, roll_up
 from pipelines.meter.measures import bucket_bounds, buckets, call_hashes
 from schemas.errors import SettingsError
-from schemas.rollups import BUCKET_GAMMA, ROLLUP, SUMS
+from schemas.rollups import BUCKET_GAMMA, NOT_USER_FACING, ROLLUP, SUMS
 
 SECOND = 1_700_000_000
 
@@ -80,6 +80,22 @@ def test_what_a_call_counts_as(metered, facts, counted):
     found = row(roll_up(metered({"input_tokens": 1, "cost_nanousd": 1, **facts})), "bot", app="bot")
     others = {name for name in SUMS if name not in ("calls", "input_tokens", "cost_nanousd") and found[name]}
     assert others == counted
+
+
+def test_shadow_and_canary_calls_are_counted_apart_but_in_series_of_their_variant(metered):
+    calls = metered(
+        {"variant": None, "cost_nanousd": 1},
+        {"variant": "control", "status": "error", "cost_nanousd": 1},
+        {"variant": "shadow-x", "status": "error", "cost_nanousd": 1},
+        {"variant": "Canary", "refused": True, "cost_nanousd": 1},
+    )
+    tables = roll_up(calls)
+    whole = row(tables, "bot", app="bot")
+    assert (whole["calls"], whole["errors"], whole["refused"], whole["cost_nanousd"]) == (4, 2, 1, 4)
+    apart = {name: whole[name] for name in NOT_USER_FACING}
+    assert apart == {"shadow_calls": 2, "shadow_errors": 1, "shadow_blocked": 0, "shadow_refused": 1}
+    own = row(tables, "bot", app="bot", variant="shadow-x")
+    assert (own["calls"], own["errors"], own["shadow_calls"], own["shadow_errors"]) == (1, 1, 0, 0)
 
 
 def test_triggers_are_counted_by_name_and_action_once_a_call(metered):
