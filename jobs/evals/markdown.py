@@ -149,9 +149,7 @@ def _coverage(summary: Summary) -> list[str]:
         "strata. Means are weighted by the inverse of the probability of inclusion."
     )
     if found.shadow:
-        lines.append(
-            f"- {found.shadow} of the drawn calls are of shadow and canary variants: only their variants count them"
-        )
+        lines.append(f"- {found.shadow} of the drawn calls are of shadow and canary variants, and in no total")
     lines += [
         f"- {escape(name)}: {count} calls could not be judged" for name, count in found.not_judgeable.items() if count
     ]

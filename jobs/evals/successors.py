@@ -2,8 +2,8 @@
 
 The new one is the one that was first seen last; it is compared with the one first seen before it, over the calls of
 both periods, whose samples are strata of their own. Of variants all are compared with the one that most calls have.
-Shadow and canary calls are in no release and no prompt version, and their variants are what the others are compared with
-only where there is no other.
+Shadow and canary calls are in no release and no prompt version; a variant is compared with theirs only where there is
+no other.
 Where a release came in the middle of a period, this shows its effect in full, which the mean of the week dilutes.
 """
 

@@ -168,7 +168,7 @@ def _variables(given: str | None, text: Text) -> str | None:
     if not given:
         return None
     try:
-        return _json(walk(json.loads(given), text))
+        return _json(walk(json.loads(given), lambda word: text(word) or ""))
     except (ValueError, RecursionError):
         return text(given)
 

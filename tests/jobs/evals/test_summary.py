@@ -239,4 +239,4 @@ def test_shadow_and_canary_answers_are_in_the_lines_of_their_variants_and_in_no_
     assert {rate.now.n for rate in summary.rates if rate.dimension == "all"} == {200}
     assert not [call for call in summary.worst if call.call_id.startswith("shadow")]
     assert summary.coverage.shadow == 200
-    assert "200 of the drawn calls are of shadow and canary variants" in to_markdown(summary)
+    assert "200 of the drawn calls are of shadow and canary variants, and in no total" in to_markdown(summary)
