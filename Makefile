@@ -37,6 +37,7 @@ $(STAMP): $(UV) requirements.lock pyproject.toml emitter/pyproject.toml
 	@test -x $(BIN)/python || $(UV) venv --quiet --python "$(PYTHON)" .venv
 	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation -e . -e emitter
+	@$(BIN)/python scripts/bytecode.py
 	@touch $@
 
 # the embedded broker's class path, so that the first start does not wait for it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.land.usage import compared
+from schemas.usage import compared
 from tailrace import disk, pace
 from tailrace.failing import Mark
 from tailrace.home import Home

@@ -16,7 +16,6 @@ import structlog
 from schemas.errors import SettingsError
 from schemas.topics import TOPICS
 from tailrace.home import Home
-from tailrace.people import people
 from tailrace.settings import LakeSettings, Settings
 from tailrace.stages import wall
 from warehouse.connect import LakeConfig
@@ -121,6 +120,7 @@ def land(settings: Settings) -> LandConfig:
     """
     from pipelines.decode import Redaction
     from pipelines.land import LandConfig
+    from tailrace.people import people
 
     if settings.copy_name and settings.lake.catalog and not settings.lake.data_path:
         problem = "copies of land share a catalog, and each would write its files into its own home"
@@ -150,6 +150,7 @@ def meter(settings: Settings) -> MeterConfig:
     from pipelines.decode import Redaction
     from pipelines.meter.epoch import landed_epoch
     from pipelines.meter.stage import MeterConfig
+    from tailrace.people import people
 
     said = settings.meter
     landed = landed_epoch(lake(settings))

@@ -18,13 +18,10 @@ from pipelines.decode.reasons import COST_DIFFERS
 from pipelines.land.observed import OTHER, Observed
 from pipelines.land.observed import label as _label
 from schemas.arrow import MONEY
+from schemas.usage import MEASURES
 from schemas.variants import user_facing
 
 MOST_SERIES = 200
-MEASURES = (
-    *("calls", "unpriced", "cost_usd", "input_tokens", "output_tokens"),
-    *("partly_priced", "cost_differs", "cost_reported", "cost_compared", "shadow"),
-)
 Key = tuple[str, ...]
 
 
@@ -96,13 +93,6 @@ class Usage:
             for name, (value, reported) in found.items():
                 if reported:
                     values[name] = values.get(name, Decimal(0)) + Decimal(value)
-
-
-def compared(facts: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many calls of `Usage.facts` have a reported and a computed cost, and of how many the two differ."""
-    rows = [dict(zip(MEASURES, values, strict=False)) for _, _, *values in facts.get("calls", ())]
-    both, differing = (sum(int(row.get(name) or 0) for row in rows) for name in ("cost_compared", "cost_differs"))
-    return both, differing
 
 
 def _marks(calls: pa.Table) -> dict[str, pa.Array]:

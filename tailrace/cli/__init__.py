@@ -13,6 +13,7 @@ from tailrace import logs
 from tailrace.cli.commands import COMMANDS
 from tailrace.cli.context import Context
 from tailrace.cli.everywhere import CommonOptionsGroup, Level
+from tailrace.imports import hide_numpy
 
 
 class LazyGroup(CommonOptionsGroup):
@@ -29,6 +30,8 @@ class LazyGroup(CommonOptionsGroup):
         if self._listing or cmd_name not in COMMANDS:
             return self.commands.get(cmd_name)
         if cmd_name not in self._loaded:
+            if not COMMANDS[cmd_name].numpy:
+                hide_numpy()
             part = typer.Typer(callback=lambda: None, pretty_exceptions_enable=False)
             import_module(f"tailrace.cli.{COMMANDS[cmd_name].module}").add_to(part)
             self._loaded |= getattr(typer.main.get_command(part), "commands", {})

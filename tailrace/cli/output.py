@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,16 @@ from schemas.errors import SettingsError
 from tailrace.cli.shown import shown_lines
 
 Write = Callable[[bytes], object]
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +19,6 @@ from tailrace.cli.shown import json_line, shown, shown_lines
 from warehouse.answer import Answer, answer_of
 
 __all__ = [
-    "Format",
     "csv_bytes",
     "json_bytes",
     "json_line",
@@ -44,16 +42,6 @@ _NOT_JSON = r"NaN|Infinity"
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)')
 """A string of JSON, or a number that JSON does not have."""
 _NOT_ASCII = re.compile(r"[^\n -~]")
-
-
-class Format(StrEnum):
-    """How rows are printed."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
 
 
 def json_bytes(answer: Answer, on_not_finite: Callable[[int], None] = lambda count: None) -> Iterator[bytes]:

@@ -15,8 +15,7 @@ from tailrace import wiring
 from tailrace.cli.context import get
 from tailrace.cli.grid import print_answer
 from tailrace.cli.lake import open_lake
-from tailrace.cli.output import new_file, opened
-from tailrace.cli.rows import Format, csv_bytes, json_bytes
+from tailrace.cli.output import Format, new_file, opened
 from tailrace.cli.shown import shown_lines
 from warehouse.answer import Answer
 from warehouse.attach import attach_lines
@@ -134,6 +133,8 @@ def _print(answer: Answer, as_format: Format, write: Callable[[bytes], object]) 
     if as_format is Format.TABLE:
         print_answer(answer, write)
         return
+    from tailrace.cli.rows import csv_bytes, json_bytes  # Arrow's functions, which a table does without
+
     not_finite = [0]
 
     def count(found: int) -> None:

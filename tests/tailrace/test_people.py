@@ -88,4 +88,4 @@ def test_land_and_meter_replace_ids_by_the_same_rule(tmp_path):
     settings = Settings(home=tmp_path)
     land = wiring.land(settings).rules.people
     assert land is not None
-    assert land == wiring.people(settings)
+    assert land == people(settings)

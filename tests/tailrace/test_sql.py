@@ -19,7 +19,7 @@ from pipelines.land.halves import MOST_DAYS
 from schemas.topics import HISTORY_HEADER
 from tailrace import wiring
 from tailrace.cli.lake import open_lake
-from tailrace.cli.rows import Format
+from tailrace.cli.output import Format
 from tailrace.settings import Settings
 from warehouse.lake import Lake
 from warehouse.questions import QUESTIONS

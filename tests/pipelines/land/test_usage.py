@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from pipelines.land.usage import MOST_SERIES, OTHER, Usage, compared
+from pipelines.land.usage import MOST_SERIES, OTHER, Usage
+from schemas.usage import compared
 
 
 def calls(*rows):
