@@ -18,6 +18,7 @@ import structlog
 from schemas.tables import JOB_CLAIMS, TABLES
 from warehouse import ledger
 from warehouse.connect import LakeConfig
+from warehouse.forget import drop_old_calls, unkeepable_apps
 from warehouse.lake import Lake
 from warehouse.locks import upkeep
 from warehouse.upkeep import (
@@ -48,6 +49,8 @@ class MaintainSettings:
     """How long what is kept, and how hard the work may press."""
 
     retention_days: Mapping[str, int] = field(default_factory=lambda: dict(RETENTION_DAYS))
+    app_retention_days: Mapping[str, int] = field(default_factory=dict)
+    """Days that calls of an app are kept, and what hangs on them; ``*``: of every app that is not named."""
     snapshots_h: float = 0.5
     """Snapshots of the last hours stay: far above the longest query (5 minutes) and landing (30 s), and no longer,
     because a commit reads them all: 1,000 of them cost it 0.4 of 40 ms, 86,400 half as much again (bench/commits)."""
@@ -73,6 +76,11 @@ class MaintainSettings:
                 f"maintain cannot keep {', '.join(f'{t} for {self.retention_days[t]} days' for t in wrong)}: name some "
                 f"of {', '.join(RETAINED)}, each at least 1 day"
             )
+        if apps := unkeepable_apps(self.app_retention_days, self.retention_days):
+            raise ValueError(
+                f"maintain cannot keep {', '.join(f'app {a!r} for {self.app_retention_days[a]} days' for a in apps)}: "
+                "at least 1 day, and no longer than raw_calls"
+            )
         if self.snapshots_h < _SHORTEST_H or self.files_days < 2:
             raise ValueError(
                 f"maintain would delete what is still read: snapshots_h {self.snapshots_h} must be at least "
@@ -89,6 +97,8 @@ class MaintainReport:
     """False where it was stopped half way."""
     took_s: float
     rows_dropped: Mapping[str, int]
+    app_rows_dropped: Mapping[str, Mapping[str, int]]
+    """App -> table -> rows that were older than the app is kept."""
     merged: tuple[Merged, ...]
     snapshots_expired: int
     old_files_removed: int
@@ -149,6 +159,9 @@ def maintain(
             table: drop_old_days(pace(), table, before=today - timedelta(days=days), at=at)
             for table, days in (said.retention_days if said.clean else {}).items()
         }
+        of_apps: dict[str, dict[str, int]] = {}
+        if alone and said.clean and said.app_retention_days:  # it writes files again, as merging does
+            of_apps = drop_old_calls(pace(), said.app_retention_days, today=today, at=at)
         merged, expired = list[Merged](), 0
         if alone:  # else another run does just that, and each would take the other for a busy land
             merging = pace()
@@ -172,6 +185,7 @@ def maintain(
             done=not stop(),
             took_s=round(time.monotonic() - began, 3),
             rows_dropped=dropped,
+            app_rows_dropped=of_apps,
             merged=tuple(m for m in merged if m.slices or m.files_before > 1),
             snapshots_expired=expired,
             old_files_removed=old,

@@ -8,17 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def files_with(home: Path, texts: Sequence[str], *, besides: Sequence[Path] = ()) -> list[Path]:
-    """Return the files below ``home`` that hold one of ``texts`` as UTF-8, by name.
+def files_with(home: Path, texts: Sequence[bytes], *, besides: Sequence[Path] = ()) -> list[Path]:
+    """Return the files below ``home`` that hold one of ``texts``, by name.
 
     Args:
         home: folder.
         texts: what to look for.
         besides: folders that are left out.
     """
-    wanted = [text.encode() for text in texts]
     files = (file for file in sorted(home.rglob("*")) if not any(file.is_relative_to(each) for each in besides))
-    return [file for file in files if _holds(file, wanted)]
+    return [file for file in files if _holds(file, texts)]
 
 
 def _holds(file: Path, wanted: Sequence[bytes]) -> bool:

@@ -103,6 +103,10 @@ class MaintainSettings(_Section):
     retention_days: dict[str, int] = {}
     """Days that a table keeps its rows, by table. Default: rollups 90, ticks 14, embeddings 30, dead_bytes 7;
     raw_calls, raw_feedback, raw_evals, dead and no_record_ranges are kept for ever unless they are named."""
+    app_retention_days: dict[str, int] = {}
+    """Days that calls of an app are kept, with their feedback, evals and embeddings, and its dead letters, by app;
+    ``"*"``: of every app that is not named. At least 1, and no longer than ``retention_days`` keeps raw_calls. Default:
+    as long as ``retention_days`` says."""
     snapshots_h: float = Field(0.5, ge=0.25)
     """How long snapshots are kept for time travel. Every snapshot makes commits slower; no view needs one."""
     files_days: int = Field(2, ge=2)
@@ -118,6 +122,8 @@ class MeterSettings(_Section):
 
     batch_rows: int = Field(20_000, ge=1)
     """Most records of one transaction."""
+    batch_mb: int = Field(32, ge=1)
+    """Most bytes of one transaction."""
     batch_wait_s: float = Field(0.25, gt=0)
     """Longest time that records are gathered before a transaction."""
     samples_per_s: float = Field(20.0, ge=0)

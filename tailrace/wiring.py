@@ -165,6 +165,7 @@ def meter(settings: Settings) -> MeterConfig:
         samples_per_s=said.samples_per_s,
         rules=Redaction(people=people(settings)),
         batch_rows=said.batch_rows,
+        batch_bytes=said.batch_mb << 20,
         batch_wait_s=said.batch_wait_s,
     )
 
@@ -212,9 +213,10 @@ def maintain(settings: Settings) -> MaintainSettings:
     """Return maintain's arguments.
 
     Raises:
-        SettingsError: a retention below a day, or for a table that keeps everything.
+        SettingsError: a retention below a day, for a table that keeps everything, or of an app longer than its calls'.
     """
     from jobs.maintain import RETENTION_DAYS, MaintainSettings
+    from warehouse.forget import unkeepable_apps
     from warehouse.upkeep import RETAINED, unkeepable
 
     said = settings.maintain
@@ -224,8 +226,19 @@ def maintain(settings: Settings) -> MaintainSettings:
             f"{', '.join(f'{t} cannot be kept for {said.retention_days[t]} days' for t in wrong)}",
             f"name some of {', '.join(RETAINED)}, each with at least 1 day",
         )
+    if apps := unkeepable_apps(said.app_retention_days, said.retention_days):
+        longest = said.retention_days.get("raw_calls")
+        raise SettingsError(
+            "maintain.app_retention_days",
+            ", ".join(f"app {app!r} cannot be kept for {said.app_retention_days[app]} days" for app in apps),
+            "keep each at least 1 day"
+            + (
+                f", and at most {longest}: no app is kept longer than retention_days keeps raw_calls" if longest else ""
+            ),
+        )
     return MaintainSettings(
         retention_days={**RETENTION_DAYS, **said.retention_days},
+        app_retention_days=dict(said.app_retention_days),
         snapshots_h=said.snapshots_h,
         files_days=said.files_days,
         slice_s=said.slice_s,
@@ -233,20 +246,27 @@ def maintain(settings: Settings) -> MaintainSettings:
     )
 
 
-def with_retention(settings: Settings, words: Sequence[str]) -> Settings:
-    """Return ``settings`` with other retentions, each ``TABLE=DAYS``.
+def with_retention(settings: Settings, tables: Sequence[str], apps: Sequence[str] = ()) -> Settings:
+    """Return ``settings`` with other retentions, each ``TABLE=DAYS`` or ``APP=DAYS``.
 
     Raises:
         SettingsError: one of them says something else.
     """
+    said = settings.maintain
+    days = {**said.retention_days, **_days("--keep", tables, "TABLE=DAYS, such as raw_calls=400")}
+    of_apps = {**said.app_retention_days, **_days("--keep-app", apps, "APP=DAYS, such as support-bot=30")}
+    section = said.model_copy(update={"retention_days": days, "app_retention_days": of_apps})
+    return settings.model_copy(update={"maintain": section})
+
+
+def _days(option: str, words: Sequence[str], form: str) -> dict[str, int]:
     days: dict[str, int] = {}
     for word in words:
-        table, _, count = word.partition("=")
-        if not (table and count.isdecimal() and len(count) < 7):
-            raise SettingsError("--keep", f"{word[:80]!r} is no retention", "write TABLE=DAYS, such as raw_calls=400")
-        days[table] = int(count)
-    section = settings.maintain.model_copy(update={"retention_days": {**settings.maintain.retention_days, **days}})
-    return settings.model_copy(update={"maintain": section})
+        name, _, count = word.rpartition("=")  # a name of an app may have the sign in it
+        if not (name and count.isdecimal() and len(count) < 7):
+            raise SettingsError(option, f"{word[:80]!r} is no retention", f"write {form}")
+        days[name] = int(count)
+    return days
 
 
 def golden(settings: Settings, *, days: int | None = None, size: int | None = None) -> GoldenSettings:

@@ -54,6 +54,7 @@ BUILDS_SQL = {
     "warehouse/forget/erase.py": "names of TABLES, its own questions",
     "warehouse/forget/exemplars.py": "parts of its own questions, with parameters",
     "warehouse/forget/hide.py": "names of columns of ours, its own questions",
+    "warehouse/forget/old_calls.py": "names of TABLES, its own questions; app and days are variables of DuckDB",
     "warehouse/forget/rewrite.py": "names of TABLES and of the catalog, an integer",
     "warehouse/forget/rules.py": "parts of its own questions",
     "warehouse/forget/scan.py": "names of the catalog",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -14,12 +16,13 @@ from tailrace import audit, wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.shown import shown
 from tailrace.home import Home
+from tailrace.home_forget import Reached, reach, spelled
 from tailrace.home_search import files_with
 from tailrace.imports import hide_pandas
 from tailrace.people import forms, keyed_hash, tenant_forms
 from tailrace.settings import Settings
 from tailrace.stages import wall
-from warehouse.forget import NOT_REACHED, Who, count, scan
+from warehouse.forget import NOT_REACHED, Forgotten, Scanned, Who, among, count, scan
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,7 +49,8 @@ def _forget(
     """Remove what the lake holds of a user or a tenant; without --yes count it, and change nothing.
 
     Who did it and why is recorded in `audit` before, with a keyed hash in place of the id. Files that held the rows
-    are deleted by maintain, when no snapshot needs them any more. Run it again after an interruption.
+    are deleted by maintain, when no snapshot needs them any more. Reports of the home that name them go, and so do
+    replies of the judge and answers in the gate's cache since their first call. Run it again after an interruption.
     """
     here = get(context)
     settings = here.settings
@@ -54,50 +58,85 @@ def _forget(
     if yes and not (why and why.strip()):
         raise SettingsError("--why", "no reason is given", "say in a few words why, such as --why 'request 1234'")
     hide_pandas()
+    lake = wiring.lake(settings)
+    of_both = bool(who.users and who.tenants)  # others may have the same id, and the tenant has other users
+    ids = list(who.users or who.tenants)
     if yes:
         _record(here, who, why or "")
+    # before the calls go: they name the reports
+    beside = reach(Home(settings.home), () if of_both else ids, lambda calls: among(lake, who, calls), remove=yes)
+    if yes:
         said = wiring.maintain(settings)
-        done = job.run(wiring.lake(settings), who, now=wall, slice_s=said.slice_s, memory_limit=said.memory_limit)
+        done = job.run(lake, who, now=wall, slice_s=said.slice_s, memory_limit=said.memory_limit)
     else:
-        done = count(wiring.lake(settings), who)
-    ids = [*who.users, *who.tenants]
-    found = scan(wiring.lake(settings), ids) if scanned else None
-    in_home = _in_home(settings, ids) if scanned else []
-    gone_by = _files_gone(settings)
+        done = count(lake, who)
+    found = scan(lake, ids) if scanned else None
+    told = _Told(done, beside, found, _in_home(settings, ids) if scanned else [], _files_gone(settings))
     if as_json:
-        files = found and {"files": found.files, "live": found.live, "ended": found.ended, "home": in_home}
-        facts = {
-            "done": done.done,
-            "rows": done.rows,
-            "masked": done.masked,
-            "files_gone_by": str(gone_by),
-            "scan": files,
-        }
-        print_json({**facts, "not_reached": NOT_REACHED})
+        print_json(told.facts())
     else:
-        for table, number in done.rows.items():
-            typer.echo(f"{table:14} {number:>12,} rows {'went' if yes else 'would go'}")
-        for table, number in done.masked.items():
-            verb = "lost" if yes else "would lose"
-            typer.echo(
-                f"{table:14} {number:>12,} rows of others stay and {verb} a mention of the id, their calls or texts"
-            )
-        if found:
-            typer.echo(
-                f"of {found.files} files {len(found.live)} of the lake hold the id, {len(found.ended)} ended ones"
-            )
-            for file in found.live:
-                typer.echo(shown(f"  {file}"))
-            typer.echo(f"of the home's other files {len(in_home)} hold it; they are yours to delete")
-            for file in in_home:
-                typer.echo(shown(f"  {file}"))
-        if yes:
-            typer.echo(f"maintain deletes the files that held them by {gone_by}")
-        else:
-            typer.echo("nothing was changed; --yes --why REASON does it")
-        typer.echo("not reached: " + "; ".join(NOT_REACHED))
-    if (yes and not done.done) or (yes and found and found.live):
+        for line in told.lines(yes=yes):
+            typer.echo(shown(line))
+    if yes and (not done.done or (found and found.live and not of_both)):
         sys.exit(1)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What was done or would be, and how it is shown."""
+
+    done: Forgotten
+    beside: Reached
+    found: Scanned | None
+    in_home: list[str]
+    gone_by: date
+
+    def facts(self) -> dict[str, object]:
+        found = self.found
+        return {
+            "done": self.done.done,
+            "rows": self.done.rows,
+            "masked": self.done.masked,
+            "files_gone_by": str(self.gone_by),
+            "home": {
+                "reports": [str(folder) for folder in self.beside.reports],
+                "judge_replies": self.beside.replies,
+                "gate_answers": self.beside.answers,
+                "logs": [str(file) for file in self.beside.logs],
+            },
+            "scan": found and {"files": found.files, "live": found.live, "ended": found.ended, "home": self.in_home},
+            "not_reached": NOT_REACHED,
+        }
+
+    def lines(self, *, yes: bool) -> Iterator[str]:
+        for table, number in self.done.rows.items():
+            yield f"{table:14} {number:>12,} rows {'went' if yes else 'would go'}"
+        verb = "lost" if yes else "would lose"
+        for table, number in self.done.masked.items():
+            yield f"{table:14} {number:>12,} rows of others stay and {verb} a mention of the id, their calls or texts"
+        yield from self._home(yes=yes)
+        if self.found:
+            yield (
+                f"of {self.found.files} files {len(self.found.live)} of the lake hold the id, "
+                f"{len(self.found.ended)} ended ones"
+            )
+            yield from (f"  {file}" for file in self.found.live)
+            yield f"of the home's other files {len(self.in_home)} hold it"
+            yield from (f"  {file}" for file in self.in_home)
+        if yes:
+            yield f"maintain deletes the files that held them by {self.gone_by}"
+        else:
+            yield "nothing was changed; --yes --why REASON does it"
+        yield "not reached: " + "; ".join(NOT_REACHED)
+
+    def _home(self, *, yes: bool) -> Iterator[str]:
+        went = "went" if yes else "would go"
+        here = self.beside
+        for number, what in ((here.replies, "replies of the judge"), (here.answers, "answers of the gate's cache")):
+            if number:
+                yield f"{'home':14} {number:>12,} {what} {went}"
+        yield from (f"{'home':14} report {folder} {went}" for folder in here.reports)
+        yield from (f"{'home':14} log {file} {'lost' if yes else 'would lose'} the id" for file in here.logs)
 
 
 def _who(settings: Settings, user: str | None, tenant: str | None) -> Who:
@@ -126,10 +165,12 @@ def _in_home(settings: Settings, ids: list[str]) -> list[str]:
     """Return the files of the home that hold an id, without the data of the lake and the embedded broker's."""
     home = Home(settings.home)
     besides = (home.data_path, home.path / "kafka")
-    return [str(file) for file in files_with(home.path, ids, besides=besides)]
+    return [
+        str(file) for file in files_with(home.path, [form for each in ids for form in spelled(each)], besides=besides)
+    ]
 
 
-def _files_gone(settings: Settings) -> object:
+def _files_gone(settings: Settings) -> date:
     """Return the day by which maintain, which runs hourly, has deleted what was replaced today."""
     said = wiring.maintain(settings)
     now = datetime.fromtimestamp(wall() / 1e6, UTC)

@@ -91,4 +91,13 @@ def test_copies_of_land_need_a_data_path_that_all_of_them_reach(tmp_path):
     with pytest.raises(SettingsError, match=r"lake\.data_path: copies of land share a catalog"):
         wiring.land(Settings(home=tmp_path, copy_name="a", lake=lake))
     assert wiring.land(Settings(home=tmp_path, copy_name="a", lake={**lake, "data_path": "s3://b/x"})).copy_name == "a"
-    assert wiring.copy_name(Settings(home=tmp_path, copy_name="host")) == socket.gethostname()
+
+
+def test_land_and_meter_gather_as_many_bytes_as_the_settings_say(tmp_path, monkeypatch):
+    monkeypatch.setenv("TAILRACE_LAND__BATCH_MB", "3")
+    monkeypatch.setenv("TAILRACE_METER__BATCH_MB", "2")
+    settings = Settings(home=tmp_path)
+    assert wiring.land(settings).batch_bytes == 3 << 20
+    assert wiring.meter(settings).batch_bytes == 2 << 20
+    monkeypatch.delenv("TAILRACE_METER__BATCH_MB")
+    assert wiring.meter(Settings(home=tmp_path)).batch_bytes == 32 << 20

@@ -1,7 +1,8 @@
-"""The rows of one person or tenant leave the lake, and the files that held them are written again without them."""
+"""Rows of one person, of a tenant or old ones of an app leave the lake; files that held them are written again."""
 
-from warehouse.forget.count import count
+from warehouse.forget.count import among, count
 from warehouse.forget.erase import Forgotten, forget
+from warehouse.forget.old_calls import OTHERS, OldApp, drop_old_calls, old_apps, unkeepable_apps
 from warehouse.forget.scan import Scanned, scan
 from warehouse.forget.who import Who
 
@@ -10,8 +11,22 @@ NOT_REACHED = (
     "messages that channels have delivered, such as Slack's",
     "backups, and files that people exported",
     "texts of others that mention the id",
-    "files of the home: reports, answers that a judge gave, states of detect and drift, logs (--scan names those with "
-    "the id)",
+    "states of detect and drift, in compacted topics of Kafka: until newer ones replace them",
+    "other files of the home, such as free pages of the catalog (--scan names those with the id)",
 )
 """Where rows of theirs may be besides."""
-__all__ = ["NOT_REACHED", "Forgotten", "Scanned", "Who", "count", "forget", "scan"]
+__all__ = [
+    "NOT_REACHED",
+    "OTHERS",
+    "Forgotten",
+    "OldApp",
+    "Scanned",
+    "Who",
+    "among",
+    "count",
+    "drop_old_calls",
+    "forget",
+    "old_apps",
+    "scan",
+    "unkeepable_apps",
+]

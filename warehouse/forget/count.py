@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import date
+
 import duckdb
+import pyarrow as pa
 
 from schemas.tables import ROLLUPS
 from warehouse.connect import LakeConfig
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.forget import rules
-from warehouse.forget.calls import all_of
+from warehouse.forget.calls import all_of, calls_sql
 from warehouse.forget.erase import Forgotten
 from warehouse.forget.exemplars import citing
 from warehouse.forget.hide import MASKED, mentions
 from warehouse.forget.who import Who
 from warehouse.migrate import require_current
 from warehouse.reading import reading
+
+_AMONG = """
+WITH theirs AS MATERIALIZED ({calls})
+SELECT (SELECT min(day) FROM theirs),
+    (SELECT list(DISTINCT id::VARCHAR) FROM theirs WHERE id::VARCHAR IN (FROM asked_ids))
+"""
 
 
 def count(config: LakeConfig, who: Who) -> Forgotten:
@@ -30,6 +40,25 @@ def count(config: LakeConfig, who: Who) -> Forgotten:
             require_current(connection, config.name)
             connection.execute("BEGIN TRANSACTION")  # one snapshot
             return counted(connection, who)
+        except duckdb.IOException as error:
+            raise LakeUnavailableError(config.name, "read", first_line(error)) from error
+
+
+def among(config: LakeConfig, who: Who, ids: Collection[str]) -> tuple[date | None, frozenset[str]]:
+    """Return the first day of the calls of ``who``, None where there are none, and which of ``ids`` are theirs.
+
+    Raises:
+        LakeMissingError: no lake there.
+        LakeOlderError: no Tailrace of this version has written to it yet.
+        LakeUnavailableError: it does not answer; retry.
+    """
+    with reading(config) as (connection, _):
+        try:
+            require_current(connection, config.name)
+            who.bind(connection)
+            connection.register("asked_ids", pa.table({"id": pa.array(sorted(ids), pa.string())}))
+            first, theirs = connection.execute(_AMONG.format(calls=calls_sql(who))).fetchone() or (None, None)
+            return first, frozenset(theirs or ())
         except duckdb.IOException as error:
             raise LakeUnavailableError(config.name, "read", first_line(error)) from error
 

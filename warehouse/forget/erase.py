@@ -1,4 +1,4 @@
-"""Remove the rows of somebody, in slices between which land commits. Safe to kill anywhere: run it again.
+"""Remove rows, in slices between which land commits. Safe to kill anywhere: run it again.
 
 A slice is two transactions over the same few files. The first deletes the rows and, where rows prove positions, records
 how many in ``retired_days``, so that ``verify`` still accounts for every position. The second writes these files
@@ -7,7 +7,7 @@ again without them. A run that was killed between the two begins with the second
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ from warehouse.forget.exemplars import drop_exemplars
 from warehouse.forget.hide import MASKED, hide
 from warehouse.forget.rewrite import renew, rewrite
 from warehouse.forget.rules import Rule
-from warehouse.forget.who import Who
+from warehouse.forget.who import Chosen, Who
 from warehouse.upkeep.pace import Pace
 
 log = structlog.get_logger(__name__)
@@ -59,66 +59,78 @@ def forget(pace: Pace, who: Who, *, at: datetime | None = None) -> Forgotten:
         LakeBusyError: others held the catalog for too long; run it again.
         LakeUnavailableError: the catalog or a file does not answer.
     """
-    eraser = _Eraser(pace, who, at or datetime.now(UTC))
+    every = (*rules.alone(who), *rules.of_calls(who))
+    tables = {*MASKED, *(table for rule in every for table in rule.tables)}
+    eraser = Eraser(pace, who, at=at or datetime.now(UTC), tables=tables)
+    masked: dict[str, int] = {}
     eraser.rewrite_all()
-    followed = any(not eraser.round() or pace.stopped for _ in range(_ROUNDS))
+    followed = any(not _round(eraser, who, masked) or pace.stopped for _ in range(_ROUNDS))
     eraser.renew_all()
-    return Forgotten(eraser.rows, eraser.masked, done=followed and not pace.stopped)
+    return Forgotten(eraser.rows, masked, done=followed and not pace.stopped)
 
 
-class _Eraser:
-    def __init__(self, pace: Pace, who: Who, at: datetime) -> None:
-        self._pace, self._who, self._at = pace, who, at
-        every = (*rules.alone(who), *rules.of_calls(who))
-        self._tables = sorted({*MASKED, *(table for rule in every for table in rule.tables)})
+def _round(eraser: Eraser, who: Who, masked: dict[str, int]) -> int:
+    """Remove what is there now; return how many rows went."""
+    before = sum(eraser.rows.values())
+    for rule in rules.alone(who):
+        eraser.erase(rule)
+    for calls in eraser.groups():
+        if not eraser.pace.stopped:
+            hidden = hide(eraser.pace, who, calls)
+            hidden[ROLLUPS.name] = drop_exemplars(eraser.pace, who, calls)
+            for table, rows in hidden.items():
+                masked[table] = masked.get(table, 0) + rows
+        for rule in rules.of_calls(who):
+            eraser.erase(rule, calls)
+    return sum(eraser.rows.values()) - before
+
+
+class Eraser:
+    """Removes rows by rules, some files at a time, and writes these files again."""
+
+    def __init__(self, pace: Pace, chosen: Chosen, *, at: datetime, tables: Collection[str]) -> None:
+        """Make one.
+
+        Args:
+            pace: of a lake opened with ``lander=False``.
+            chosen: calls that go.
+            at: when, for ``retired_days``.
+            tables: those that the rules change.
+        """
+        self.pace = pace
         self.rows: dict[str, int] = {}
-        self.masked: dict[str, int] = {}
-
-    def round(self) -> int:
-        """Remove what is there now; return how many rows went."""
-        before = sum(self.rows.values())
-        for rule in rules.alone(self._who):
-            self._erase(rule, None)
-        for calls in self._groups():
-            if not self._pace.stopped:
-                self._hide(calls)
-            for rule in rules.of_calls(self._who):
-                self._erase(rule, calls)
-        return sum(self.rows.values()) - before
-
-    def _hide(self, calls: pa.Table) -> None:
-        hidden = hide(self._pace, self._who, calls)
-        hidden[ROLLUPS.name] = drop_exemplars(self._pace, self._who, calls)
-        for table, rows in hidden.items():
-            self.masked[table] = self.masked.get(table, 0) + rows
+        """Table -> rows that went."""
+        self._chosen, self._at, self._tables = chosen, at, sorted(tables)
 
     def rewrite_all(self) -> None:
         """Finish what a killed run left."""
         for table in self._tables:
-            rewrite(self._pace, table)
+            rewrite(self.pace, table)
 
     def renew_all(self) -> None:
         """Let the catalog keep no least or greatest value that no row has any more."""
         for table in self._tables:
-            if not self._pace.stopped:
-                renew(self._pace, table)
+            if not self.pace.stopped:
+                renew(self.pace, table)
 
-    def _groups(self) -> Iterator[pa.Table]:
-        with self._pace.lake.reading() as reader:
-            yield from all_of(reader, self._who)
+    def groups(self) -> Iterator[pa.Table]:
+        """Yield the calls that go, as many at a time as fit into memory; one empty table where there are none."""
+        with self.pace.lake.reading() as reader:
+            yield from all_of(reader, self._chosen)
 
-    def _erase(self, rule: Rule, calls: pa.Table | None) -> None:
+    def erase(self, rule: Rule, calls: pa.Table | None = None) -> None:
+        """Remove the rows of ``rule`` that are there now; ``calls`` are those that go, where the rule needs them."""
         self.rows.setdefault(rule.table, 0)
         files = self._files(rule, calls)
-        while files and not self._pace.stopped:
-            some, files = files[: self._pace.size], files[self._pace.size :]
+        while files and not self.pace.stopped:
+            some, files = files[: self.pace.size], files[self.pace.size :]
             self._delete(rule, calls, some)
             faults.point("forget.after_delete")
             self._rewrite(rule)
 
     def _files(self, rule: Rule, calls: pa.Table | None) -> list[str]:
-        with self._pace.lake.reading() as reader:
-            self._who.bind(reader, calls)
+        with self.pace.lake.reading() as reader:
+            self._chosen.bind(reader, calls)
             sql = f"SELECT DISTINCT filename FROM {rule.table} WHERE {rule.which} ORDER BY 1"
             return [name for (name,) in reader.execute(sql).fetchall()]
 
@@ -127,7 +139,7 @@ class _Eraser:
 
         def body(connection: duckdb.DuckDBPyConnection) -> None:
             nonlocal gone
-            self._who.bind(connection, calls)
+            self._chosen.bind(connection, calls)
             which = f"filename = ANY($1::VARCHAR[]) AND {rule.which}"
             if rule.going:
                 going = f"SELECT {rule.going} FROM {rule.table} WHERE {which}"
@@ -139,10 +151,10 @@ class _Eraser:
             (gone,) = connection.execute(f"DELETE FROM {rule.table} WHERE {which}", [files]).fetchone() or (0,)
             faults.point("forget.before_commit")
 
-        self._pace.run(body)
+        self.pace.run(body)
         self.rows[rule.table] += gone
         log.info("rows_forgotten", table=rule.table, rows=gone, files=len(files))
 
     def _rewrite(self, rule: Rule) -> None:
         for table in rule.tables:
-            rewrite(self._pace, table)
+            rewrite(self.pace, table)

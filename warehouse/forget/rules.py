@@ -68,6 +68,33 @@ def _event(table: str, which: str) -> Rule:
     return Rule(table, which, f"'{EVENTS}'", f"'{EVENTS}' AS {_PLACES}", deleted, _SIDES)
 
 
+def aged(old: str) -> tuple[Rule, ...]:
+    """Return the rules for rows of an app that are old by their own day; ``old`` is SQL for that."""
+    place = "(topic, _epoch, _partition, _offset)"
+    of_bytes = f"({place} IN (SELECT {place} FROM dead WHERE {old}))"
+    return (
+        Rule(DEAD_BYTES.name, of_bytes),  # before the letters that find them
+        Rule(DEAD.name, old, "topic", _PLACES),
+        _event(RAW_FEEDBACK.name, old),
+        _event(RAW_EVALS.name, old),
+        Rule(EMBEDDINGS.name, old),
+    )
+
+
+def hanging() -> tuple[Rule, ...]:
+    """Return the rules for ``gone_calls`` and what belongs to them, the calls last."""
+    return (
+        _event(RAW_FEEDBACK.name, f"({_OF_CALLS})"),
+        _event(RAW_EVALS.name, f"({_OF_CALLS})"),
+        Rule(EMBEDDINGS.name, f"({_OF_CALLS})"),
+        _calls(),
+    )
+
+
+def _calls() -> Rule:
+    return _event(RAW_CALLS.name, f"({_PLACE} IN (SELECT {_PLACE} FROM gone_calls))")
+
+
 def alone(who: Who) -> tuple[Rule, ...]:
     """Return the rules that need no call: rows that name the id themselves."""
     dead = who.named("concat(head, ' ', detail)")
@@ -91,5 +118,5 @@ def of_calls(who: Who) -> tuple[Rule, ...]:
         _event(RAW_EVALS.name, f"({_OF_CALLS})"),
         Rule(EMBEDDINGS.name, f"({_OF_CALLS})"),
         Rule(GOLDEN_CASES.name, f"({_OF_CALLS})", "", "set_name, version, case_id", _OF_CASES, cases),
-        _event(RAW_CALLS.name, f"({_PLACE} IN (SELECT {_PLACE} FROM gone_calls))"),
+        _calls(),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Protocol
 
 import duckdb
 import pyarrow as pa
@@ -12,6 +13,17 @@ CALLS = pa.schema([("id", pa.string()), ("_epoch", pa.int32()), ("_partition", p
 """Calls that go, as the questions join them under the name ``gone_calls``."""
 _TOKEN = pa.schema([("kind", pa.string()), ("text", pa.string()), ("hex", pa.string())])
 _ID = pa.schema([("id", pa.string())])
+
+
+class Chosen(Protocol):
+    """Calls that go, as the questions of this package find them: those of a person, or old ones of an app."""
+
+    @property
+    def calls(self) -> str:
+        """SQL for whether a row of raw_calls is one of them."""
+
+    def bind(self, connection: duckdb.DuckDBPyConnection, calls: pa.Table | None = None) -> None:
+        """Give ``connection`` what that SQL names, and ``calls`` of schema CALLS as ``gone_calls``."""
 
 
 @dataclass(frozen=True)

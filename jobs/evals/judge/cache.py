@@ -79,3 +79,30 @@ class CachingEndpoint:
     def _key(self, question: Question) -> str:
         content = [self._identity, list(question.messages), question.schema, question.sample]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def forget_replies(path: Path, *, since: int, remove: bool) -> int:
+    """Return how many replies were kept since a time; with ``remove`` they go, and no byte of them stays in the file.
+
+    Args:
+        path: the file; where there is none nothing is done.
+        since: µs UTC.
+        remove: whether they go.
+
+    Raises:
+        CacheUnusableError: it is damaged, or another process uses it.
+    """
+    if not path.is_file():
+        return 0
+    try:
+        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as db:
+            db.execute(_CREATE)
+            (found,) = db.execute("SELECT count(*) FROM replies WHERE asked_at >= ?", (since,)).fetchone()
+            if found and remove:
+                db.execute("PRAGMA secure_delete = ON")
+                db.execute("DELETE FROM replies WHERE asked_at >= ?", (since,))
+                db.execute("VACUUM")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return int(found)
+    except sqlite3.Error as error:
+        raise CacheUnusableError(path, str(error)) from error

@@ -19,6 +19,8 @@ from tailrace.broker.java import child_environment, find_java
 if TYPE_CHECKING:
     from compose_harness.stack import Stack
 
+MONITORING = {"prometheus": "prometheus", "alertmanager": "prometheus-alertmanager"}
+"""Image -> Debian's program."""
 Launch = tuple[list[str], dict[str, str], dict[str, Any]]
 
 
@@ -30,7 +32,8 @@ def postgres_program(name: str) -> str:
 def launch(stack: "Stack", name: str, service: Mapping[str, Any]) -> Launch:
     """Return command, environment and further arguments of ``Popen``."""
     image = service["image"].split(":")[0].split("/")[-1]
-    make = {"kafka": _kafka, "postgres": _postgres, "versitygw": _s3, "prometheus": _monitoring}.get(image, _tailrace)
+    servers = {"kafka": _kafka, "postgres": _postgres, "versitygw": _s3}
+    make = _monitoring if image in MONITORING else servers.get(image, _tailrace)
     return make(stack, name, service)
 
 
@@ -100,9 +103,9 @@ def _s3(stack: "Stack", name: str, service: Mapping[str, Any]) -> Launch:
 
 
 def _monitoring(stack: "Stack", name: str, service: Mapping[str, Any]) -> Launch:
-    program = shutil.which("prometheus")
+    program = shutil.which(MONITORING[name])
     assert program
-    stack.substituted[name] = f"{service['image']}: Debian's Prometheus"
+    stack.substituted[name] = f"{service['image']}: Debian's {MONITORING[name]}"
     return [program, *(stack.translate(word, name) for word in service["command"])], dict(os.environ), {}
 
 

@@ -101,6 +101,10 @@ class Bucket:
         """Uploads in parts that are no file yet."""
         return len(self._s3.list_multipart_uploads(Bucket=self.name).get("Uploads", []))
 
+    def get(self, path: str) -> bytes:
+        found: bytes = self._s3.get_object(Bucket=self.name, Key=path.removeprefix(f"s3://{self.name}/"))["Body"].read()
+        return found
+
     def put(self, path: str, body: bytes) -> None:
         self._s3.put_object(Bucket=self.name, Key=path.removeprefix(f"s3://{self.name}/"), Body=body)
 
