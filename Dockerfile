@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images out of one file (docs/deploy.md):
+# Two images out of one file (docs/operate/deploy.md):
 #   docker build --target slim -t tailrace:slim .     everything but drift, the embedded broker and the demo
 #   docker build -t tailrace:full .                   everything
 # Any user id may run them, with a read-only root file system: only /data (a volume) and /tmp are written to.

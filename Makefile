@@ -18,7 +18,7 @@ export UV_HTTP_TIMEOUT ?= 300
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock test demo faults zippy bench dist test-dist docs clean
+.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock lock-docs test demo faults zippy bench dist test-dist docs site clean
 
 help:  ## what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */  make \1\t/' | expand -t 22
@@ -71,6 +71,9 @@ audit: setup  ## known vulnerabilities among the locked packages
 lock: $(UV)  ## bring requirements.lock up to date with the two pyproject.toml
 	@scripts/lock.sh
 
+lock-docs: $(UV)  ## bring requirements-docs.txt up to date with requirements-docs.in
+	@scripts/lock_docs.sh
+
 test: setup  ## all tests but the slow ones; TESTS="tests/schemas -k call" for some
 	$(PYTEST) $(TESTS)
 
@@ -78,8 +81,8 @@ demo: setup  ## the main job on this machine, in under three minutes
 	$(BIN)/tailrace demo
 
 # a part of it (TESTS=...) does not rewrite the page
-faults: setup  ## the whole fault matrix; writes docs/faults.md
-	$(if $(TESTS),,TAILRACE_FAULTS_TABLE=docs/faults.md) $(PYTEST) -m "faults or row" $(TESTS)
+faults: setup  ## the whole fault matrix; writes docs/operate/faults.md
+	$(if $(TESTS),,TAILRACE_FAULTS_TABLE=docs/operate/faults.md) $(PYTEST) -m "faults or row" $(TESTS)
 
 zippy: setup  ## random faults against a model; SECONDS=600
 	$(BIN)/python tests/faults/zippy.py --seconds $(SECONDS)
@@ -100,12 +103,18 @@ dist: setup  ## both wheels, in dist/
 test-dist: dist  ## the tests that need no broker, against the built wheels
 	@scripts/test_dist.sh
 
-docs: setup  ## what is made from the source: docs/settings.md, docs/clients.md, docs/scaling.md, Grafana dashboards
+docs: setup  ## what is made from the source: pages of docs/reference, docs/operate/scaling.md, pictures, Grafana dashboards
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python scripts/clients_page.py
 	$(BIN)/python scripts/dashboards.py
 	$(BIN)/python scripts/scaling_page.py
+	$(BIN)/python -m scripts.reference_pages
+	$(BIN)/python -m scripts.dictionary_page
+	$(BIN)/python -m scripts.pictures
+
+site: $(UV)  ## the documentation as web pages, in site/; a link that leads nowhere fails
+	@scripts/site.sh
 
 clean:  ## everything that can be made again; the download caches of the user stay
-	rm -rf .venv .cache dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .cache dist build site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ costs alone ``_scale_drain`` predicts the seconds of 1, 2 and 4 copies. Then rea
 off the same backlog: they are started, dealt their partitions and stopped (SIGSTOP) while the backlog is produced; the
 time runs from SIGCONT to the last batch in their logs. ``worst_error`` is the largest |predicted / measured - 1| over
 both stages and the three numbers of copies, medians over rounds. ``--save FILE`` keeps costs and figures; ``make docs``
-makes docs/scaling.md of bench/scale_costs.json. Needs PostgreSQL (``make setup-system``).
+makes docs/operate/scaling.md of bench/scale_costs.json. Needs PostgreSQL (``make setup-system``).
 Run: ``make bench-scale_sim``; ``QUICK=1`` for the short form. The last line is one JSON object.
 """
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the secrets of docker-compose.yml, one file each, in deploy/secrets/; keeps those that are there.
 # To replace one: delete its file, run this again, and `docker compose up -d`. The password of PostgreSQL and the keys of
-# the bucket are stored by those servers too: see "Secrets" in docs/deploy.md.
+# the bucket are stored by those servers too: see "Secrets" in docs/operate/deploy.md.
 set -eu
 cd "$(dirname "$0")"
 mkdir -p secrets
@@ -29,5 +29,5 @@ random 16 | make grafana_password
 # under which users become pseudonyms; give the apps the same (TAILRACE_USER_KEY_FILE), or none
 random 32 | make user_key
 printf 'postgres:host=postgres port=5432 dbname=lake user=tailrace password=%s' "$(cat postgres_password)" | make lake_catalog
-# where alerts are sent: URLs and tables as in docs/webhooks.md; the list is JSON
+# where alerts are sent: URLs and tables as in docs/reference/alert-channels.md; the list is JSON
 printf '[]' | make alert_channels

@@ -1,4 +1,4 @@
-"""Write docs/clients.md; `make docs` runs it after an adapter, an extra or the lock was changed."""
+"""Write docs/reference/clients.md; `make docs` runs it after an adapter, an extra or the lock was changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tailrace_emitter.adapters import ADAPTERS
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "clients.md"
+PAGE = ROOT / "docs" / "reference" / "clients.md"
 HEAD = """# Clients
 
 Made by `make docs` from the adapters, their extras and `requirements.lock`. Each example is run by a test, against a

@@ -185,7 +185,7 @@ PIPELINE = (
         "Age of the last end of each job",
         "s",
         (("time() - max by (batch_job) (tailrace_job_last_end_timestamp_seconds)", "{{batch_job}}"),),
-        "Since the last run ended; see docs/operations.md for when each is due.",
+        "Since the last run ended; see docs/operate/jobs.md for when each is due.",
     ),
     Panel(
         "Restarts",

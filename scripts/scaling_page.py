@@ -1,4 +1,4 @@
-"""Write docs/scaling.md from the unit costs that ``make bench-scale_sim`` measured; ``make docs`` runs it.
+"""Write docs/operate/scaling.md from the unit costs that ``make bench-scale_sim`` measured; ``make docs`` runs it.
 
 The numbers are computed by bench/_scale_model.py from bench/scale_costs.json. Prices and sizes are options: with any of
 them the page is printed, not written.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "scaling.md"
+PAGE = ROOT / "docs" / "operate" / "scaling.md"
 MEASURED = ROOT / "bench" / "scale_costs.json"
 sys.path.insert(0, str(ROOT / "bench"))
 

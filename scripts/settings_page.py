@@ -1,4 +1,4 @@
-"""Write docs/settings.md; `make docs` runs it after a setting was added or changed."""
+"""Write docs/reference/settings.md; `make docs` runs it after a setting was added or changed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from tailrace.settings import Settings
 from tailrace.settings_reference import page
 
-PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
 
 if __name__ == "__main__":
     PAGE.write_text(page(Settings), encoding="utf-8")
-    print(f"wrote {PAGE.relative_to(PAGE.parent.parent)}")
+    print(f"wrote {PAGE.relative_to(PAGE.parents[2])}")

@@ -16,7 +16,7 @@ _HISTOGRAMS = {
     "output_tokens": ("tailrace_call_output_tokens", "output tokens of a call, reasoning included"),
 }
 _COUNTERS = {
-    "ends": ("tailrace_call_ends", "user-facing calls landed, by how they ended"),
+    "ends": ("tailrace_call_ends", "user-facing calls landed, by how they ended: ok, error, blocked, cancelled"),
     "guardrails": ("tailrace_guardrail_triggers", "user-facing calls on which a guardrail did anything but pass"),
     "dead": ("tailrace_dead_letters", "records that could not be landed"),
 }
@@ -41,7 +41,10 @@ def observed(usage: Mapping[str, Any]) -> Iterator[Metric]:
 
 def lake(facts: Mapping[str, Any]) -> Iterator[Metric]:
     """Yield when land last committed; ticks of meter land every second, whether there is traffic or not."""
-    gauge = GaugeMetricFamily("tailrace_lake_last_commit_timestamp_seconds", "when land last committed")
+    gauge = GaugeMetricFamily(
+        "tailrace_lake_last_commit_timestamp_seconds",
+        "when land last committed; ticks land every second, also without traffic",
+    )
     if isinstance(at := facts.get("committed_at"), int | float):
         gauge.add_metric([], at / 1e6)
     yield gauge
@@ -70,7 +73,9 @@ def jobs(facts: Mapping[str, Any]) -> Iterator[Metric]:
 def drift(facts: Mapping[str, Any]) -> Iterator[Metric]:
     """Yield how sure drift is that the texts of an app have moved."""
     gauge = GaugeMetricFamily(
-        "tailrace_drift_evidence_log10", "evidence that the texts have moved, power of ten", labels=["app", "side"]
+        "tailrace_drift_evidence_log10",
+        "evidence that the texts have moved, power of ten; an alert is raised at 5",
+        labels=["app", "side"],
     )
     for app, side, value in facts.get("evidence", ()):
         gauge.add_metric([app, side], float(value))
@@ -89,7 +94,11 @@ def disks(found: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
 
 def budgets(limits: Mapping[str, float]) -> Iterator[Metric]:
     """Yield the budgets of the settings; the share that is spent is a recording rule."""
-    gauge = GaugeMetricFamily("tailrace_budget_usd", "budget of an app for 30 days, USD", labels=["app"])
+    gauge = GaugeMetricFamily(
+        "tailrace_budget_usd",
+        "budget of an app for 30 days, USD; the rule tailrace:budget_spent:ratio30d has the share that is spent",
+        labels=["app"],
+    )
     for app, limit in sorted(limits.items()):
         gauge.add_metric([app], limit)
     yield gauge

@@ -171,7 +171,7 @@ def write(out: Path, contents: dict[str, bytes]) -> None:
 
 def _named(path: Path | None, option: str) -> Path:
     if path is None:
-        raise SettingsError(option, "it is missing", "name a YAML file; docs/gate.md shows one")
+        raise SettingsError(option, "it is missing", "name a YAML file; docs/how-to/gate.md shows one")
     return path
 
 

@@ -17,7 +17,7 @@ from tailrace.settings import Settings
 from tailrace.stages import wall
 
 _RETRIES = 4
-NOT_CONFIGURED = "no judge is configured; set judge.url and judge.model (docs/evals.md)"
+NOT_CONFIGURED = "no judge is configured; set judge.url and judge.model (docs/how-to/evals.md)"
 
 
 def options(settings: Settings) -> JudgeOptions | None:

@@ -22,6 +22,13 @@ from tailrace.stages import STAGES, Stage, wall
 from tailrace.status import status
 
 Facts = Callable[[], dict[str, Any]]
+SUPERVISOR = {
+    "kafka_up": "1 where the brokers answer",
+    "deadman_called": "calls to `deadman_url`; only with that setting",
+    "deadman_withheld": "calls that were not made because a stage was not well; only with `deadman_url`",
+    "deadman_failed": "calls to `deadman_url` that had no good answer; only with that setting",
+}
+"""Numbers that the supervisor adds -> their meaning."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _COUNTED = {"commits": "landing commits since the stage began", "retries": "transactions rolled back and tried again"}
@@ -46,7 +53,7 @@ class StageCollector:
         supervised = (home.read_run("up") or {}).get("stages", {})
         yield _plain("tailrace_healthy", "1 where every stage runs and nothing is held", float(known["healthy"]))
         for name, value in sorted(self._more().items()):
-            yield _plain(f"tailrace_{name}", name.replace("_", " "), float(value))
+            yield _plain(f"tailrace_{name}", SUPERVISOR.get(name, name.replace("_", " ")), float(value))
         said = {stage.name: home.read_run(stage.name) or {} for stage in self._stages}
         yield from _states(known["stages"], supervised)
         yield from _beats(said)
@@ -139,17 +146,25 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
         "tailrace_calls_partly_priced", "landed with the cost of a part of the usage", labels=["app", "model"]
     )
     differs = CounterMetricFamily(
-        "tailrace_calls_cost_differs", "reported cost is more than 1 % off the computed one", labels=["app", "model"]
+        "tailrace_calls_cost_differs",
+        "reported cost is more than 1 % off the computed one; the view cost_checks has the share",
+        labels=["app", "model"],
     )
-    told = CounterMetricFamily("tailrace_calls_cost_reported", "landed with a reported cost", labels=["app", "model"])
+    told = CounterMetricFamily(
+        "tailrace_calls_cost_reported", "landed with a reported cost above 0", labels=["app", "model"]
+    )
     both = CounterMetricFamily(
-        "tailrace_calls_cost_compared", "landed with a reported cost and a computed one", labels=["app", "model"]
+        "tailrace_calls_cost_compared",
+        "landed with a reported cost and a whole computed one; surge_cost_differs alerts on the share that differs",
+        labels=["app", "model"],
     )
     shadow = CounterMetricFamily(
         "tailrace_calls_shadow", "of tailrace_calls, those of shadow and canary variants", labels=["app", "model"]
     )
     cost = CounterMetricFamily("tailrace_cost_usd", "cost at landing, USD", labels=["app", "model"])
-    tokens = CounterMetricFamily("tailrace_tokens", "tokens reported", labels=["app", "model", "direction"])
+    tokens = CounterMetricFamily(
+        "tailrace_tokens", "tokens as reported; direction is input or output", labels=["app", "model", "direction"]
+    )
     for app, model, count, without, usd, read, written, *marks in usage.get("calls", ()):
         for family, labels, value in (
             (calls, [app, model], count),
@@ -165,7 +180,9 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric(labels, float(value))
     alerts = CounterMetricFamily(
-        "tailrace_alerts", "state changes of alerts landed", labels=["detector", "severity", "state"]
+        "tailrace_alerts",
+        "state changes of alerts landed: firing, update, resolved",
+        labels=["detector", "severity", "state"],
     )
     for *labels, count in usage.get("alerts", ()):
         alerts.add_metric(labels, float(count))

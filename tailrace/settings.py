@@ -1,6 +1,6 @@
 """The settings: environment variables and ``tailrace.toml``. Read once per command; handed down as plain arguments.
 
-The docstring of each field is its description in docs/settings.md (``tailrace settings reference``).
+The docstring of each field is its description in docs/reference/settings.md (``tailrace settings reference``).
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class JudgeSettings(_Section):
     api_key: SecretStr | None = None
     """Key of that API."""
     rubrics: tuple[Path, ...] = ()
-    """YAML files with what is judged (docs/evals.md); empty: task_success, grounded and safe, which are shipped."""
+    """YAML files with what is judged (docs/how-to/evals.md). Empty: the shipped task_success, grounded and safe."""
     samples: int = Field(1, ge=1, le=9)
     """Verdicts on each answer; the median counts. More than one asks at temperature 0.7."""
     per_minute: float = Field(60, gt=0)
@@ -242,7 +242,7 @@ class Rules(_Section):
 
 
 class MonitoringSettings(_Section):
-    """Numbers for other systems; `up` serves them to Prometheus in any case (docs/monitoring.md)."""
+    """Numbers for other systems; `up` serves them to Prometheus in any case (docs/operate/monitoring.md)."""
 
     budgets_usd: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Budget of an app for 30 days, USD: dashboards and rules show the share that is spent."""
@@ -298,7 +298,7 @@ class Settings(BaseSettings):
     monitoring: MonitoringSettings = MonitoringSettings()
     web: WebSettings = WebSettings()
     alert_channels: list[str | dict[str, Any]] = Field([], repr=False)
-    """Where alerts are sent: URLs, or tables with ``url`` and filters; see docs/webhooks.md."""
+    """Where alerts are sent: URLs, or tables with ``url`` and filters; see docs/reference/alert-channels.md."""
     alert_late_digest: bool = True
     """One digest for the alerts of a backlog whose incidents are over; ``false`` sends none. They land in any case, and
     an incident that is still open is sent as an alert."""

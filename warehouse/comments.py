@@ -253,7 +253,7 @@ duplicates (rows with `_dup`, and the positions in `late_duplicates`), no cost c
 `cost_adjustments`), and NULL in `status` and `op` where an event left them out; and beside them lie files that the
 catalog no longer names (merged away, or left by a process that was killed before its commit) until clean-up removes
 them. Read the list of live files from the catalog, drop `_dup`, subtract `late_duplicates`, add the adjustments; or let
-DuckDB do it: `tailrace sql`, or any DuckDB by the lines of `tailrace attach` (docs/sql.md).
+DuckDB do it: `tailrace sql`, or any DuckDB by the lines of `tailrace attach` (docs/how-to/sql.md).
 """
 
 
@@ -278,7 +278,7 @@ def question_doc(question: Question, column: str) -> str:
 
 
 def data_dictionary(view_columns: Mapping[str, list[tuple[str, str]]]) -> str:
-    """Return docs/data-dictionary.md.
+    """Return docs/reference/data-dictionary.md.
 
     Args:
         view_columns: public view -> its (column, type) pairs, read from a lake.

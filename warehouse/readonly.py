@@ -139,7 +139,7 @@ class ReadOnlyLake:
             return LakeUnavailableError(self._name, "read", said.splitlines()[0])
         if kind is duckdb.CatalogException:
             return QueryFailedError(said, REMEDY)
-        return QueryFailedError(said, "the columns are in docs/data-dictionary.md")
+        return QueryFailedError(said, "the columns are in docs/reference/data-dictionary.md")
 
     @staticmethod
     def questions() -> tuple[Question, ...]:

@@ -111,14 +111,14 @@ def parse(text: str, where: str = _NAME) -> GateSettings:
     try:
         read = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise GateInputError(where, f"no YAML: {_line(error)}", "see docs/gate.md for an example") from error
+        raise GateInputError(where, f"no YAML: {_line(error)}", "see docs/how-to/gate.md for an example") from error
     try:
         raw = msgspec.convert(read or {}, _File)
     except msgspec.ValidationError as error:
-        raise GateInputError(where, str(error), "docs/gate.md lists the keys") from error
+        raise GateInputError(where, str(error), "docs/how-to/gate.md lists the keys") from error
     problem = _problem(raw)
     if problem:
-        raise GateInputError(where, problem, "docs/gate.md lists the keys and their ranges")
+        raise GateInputError(where, problem, "docs/how-to/gate.md lists the keys and their ranges")
     given: dict[str, Any] = {n: getattr(raw, n) for n in _PLAIN if getattr(raw, n) is not None}
     for name in ("quality", "safety"):
         if rows := getattr(raw, name):

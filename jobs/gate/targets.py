@@ -14,7 +14,7 @@ import yaml
 from jobs.gate.render import TemplateError, TemplateText, variables_of
 from jobs.gate.settings import GateInputError
 
-_SEE = "docs/gate.md shows one"
+_SEE = "docs/how-to/gate.md shows one"
 
 
 @dataclass(frozen=True)

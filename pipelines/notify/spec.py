@@ -107,7 +107,9 @@ def _secrets(at: str, kind: str, entry: Mapping[str, Any], fallback: str) -> tup
         except (binascii.Error, ValueError):
             size = 0
         if size < _LEAST_SECRET:
-            remedy = f"use whsec_ and at least {_LEAST_SECRET} random bytes in base64 (docs/webhooks.md)"
+            remedy = (
+                f"use whsec_ and at least {_LEAST_SECRET} random bytes in base64 (docs/reference/alert-channels.md)"
+            )
             raise SettingsError(at, "a webhook secret is not base64, or too short", remedy)
     return found
 

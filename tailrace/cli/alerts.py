@@ -156,7 +156,7 @@ def _test(context: typer.Context) -> None:
 
     config = wiring.notify(get(context).settings)
     if not config.channels:
-        raise SettingsError("alert_channels", "none is set", "name one, see docs/webhooks.md")
+        raise SettingsError("alert_channels", "none is set", "name one, see docs/reference/alert-channels.md")
     failed = False
     for name, outcome in send_once(config, _test_alert(wall())).items():
         typer.echo(shown(f"{name}: {outcome.kind} {outcome.detail}".rstrip()))

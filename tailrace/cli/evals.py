@@ -124,7 +124,7 @@ def _sent(deliveries: Sequence[Delivered]) -> None:
     for each in deliveries:
         typer.echo(shown(f"{each.channel}: {'sent' if each.ok else 'FAILED'} ({each.detail})"), err=True)
     if not deliveries:
-        typer.echo("no channel without a route is set: alert_channels (docs/webhooks.md)", err=True)
+        typer.echo("no channel without a route is set: alert_channels (docs/reference/alert-channels.md)", err=True)
     if not all(each.ok for each in deliveries):
         sys.exit(1)
 

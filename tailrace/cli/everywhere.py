@@ -79,10 +79,10 @@ def _add_options(command: Any) -> None:
         return
     made = _made()
     command.params += [made["home"], made["log_level"]]
+    if "--json" in known:  # of a command, or of a group that does something by itself
+        known["--json"].callback = lambda context, _param, value: _as_json(context, value)
     if isinstance(command, TyperGroup):
         for each in command.commands.values():
             _add_options(each)
-    elif "--json" in known:
-        known["--json"].callback = lambda context, _param, value: _as_json(context, value)
-    else:
+    elif "--json" not in known:
         command.params.append(made["as_json"])

@@ -1,4 +1,4 @@
-"""docs/clients.md: made from the source, its counts are those of the recordings, its examples record a call."""
+"""docs/reference/clients.md: made from the source, its counts are those of the recordings, its examples run."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ GENERATED = {
 
 
 def test_the_page_is_up_to_date() -> None:
-    kept = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
-    assert kept == clients_page.page(), "run `make docs` and commit docs/clients.md"
+    kept = (ROOT / "docs" / "reference" / "clients.md").read_text(encoding="utf-8")
+    assert kept == clients_page.page(), "run `make docs` and commit docs/reference/clients.md"
     assert set(clients_page.CLIENTS) == {adapter.name for adapter in ADAPTERS}
 
 
@@ -118,7 +118,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
 
 def run(source: str) -> None:
     """Run an example; its https becomes http, so that the proxy can answer."""
-    code = compile(source.replace("https://", "http://"), "docs/clients.md", "exec")
+    code = compile(source.replace("https://", "http://"), "docs/reference/clients.md", "exec")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a client that an example leaves open
         exec(code, {"__name__": "example"})

@@ -1,4 +1,4 @@
-"""What docs/evals.md shows works as it is written."""
+"""What docs/how-to/evals.md shows works as it is written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tailrace.settings import JudgeSettings
 from tailrace_emitter.encode import Policy, encode
 from tailrace_emitter.ids import new_id
 
-PAGE = (Path(__file__).parents[2] / "docs" / "evals.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "evals.md").read_text(encoding="utf-8")
 
 
 def block(language: str) -> str:
@@ -44,7 +44,7 @@ def test_every_scorer_is_in_the_table() -> None:
 
 
 def test_the_rubric_is_whole() -> None:
-    rubric = parse(block("yaml"), "docs/evals.md")
+    rubric = parse(block("yaml"), "docs/how-to/evals.md")
     assert rubric.name == "tone"
     assert set(yaml.safe_load(block("yaml"))) == set(type(rubric).model_fields)  # every key is shown
 

@@ -1,4 +1,4 @@
-"""docs/events.md: each example lands as it is, each snippet sends an event that lands."""
+"""docs/reference/events.md: each example lands as it is, each snippet sends an event that lands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from schemas.records import Records
 from tailrace_emitter.emitter import Emitter
 from tailrace_emitter.encode import Policy, encode
 
-PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "events.md").read_text(encoding="utf-8")
 KAFKA_TIME = 1_795_244_400_000_000
 AN_ID = "0199f3a4-0000-7000-8000-000000000001"
 
@@ -62,7 +62,7 @@ def test_the_python_snippet_runs_as_it_stands(monkeypatch):
     monkeypatch.setattr(emitter._sender, "put", put)
     monkeypatch.setattr(tailrace_emitter, "_default", emitter)
     (snippet,) = blocks("python")
-    exec(compile(snippet, "docs/events.md", "exec"), {})
+    exec(compile(snippet, "docs/reference/events.md", "exec"), {})
     messages = [encode(kind, AN_ID, 0, fields, Policy("docs")) for kind, fields in sent]
     assert [kind for kind, _ in sent] == ["call", "feedback", "feedback"]
     assert all(not message.remarks for message in messages)

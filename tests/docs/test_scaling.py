@@ -1,4 +1,4 @@
-"""docs/scaling.md is what its script makes of the measured unit costs."""
+"""docs/operate/scaling.md is what its script makes of the measured unit costs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEASURED = json.loads(scaling_page.MEASURED.read_text(encoding="utf-8"))
 
 def test_the_page_is_up_to_date() -> None:
     made = scaling_page.page(MEASURED, scaling_page.Sizing(), scaling_page.Prices())
-    assert scaling_page.PAGE.read_text(encoding="utf-8") == made, "run `make docs` and commit docs/scaling.md"
+    assert scaling_page.PAGE.read_text(encoding="utf-8") == made, "run `make docs` and commit docs/operate/scaling.md"
 
 
 def test_every_unit_cost_is_shown() -> None:

@@ -107,8 +107,8 @@ def _blocks(text: str, language: str) -> list[str]:
 
 
 def _examples(file: Path) -> None:
-    """The five events of docs/events.md, and one of a user whose id is a mail address."""
-    page = (REPO / "docs" / "events.md").read_text(encoding="utf-8")
+    """The five events of docs/reference/events.md, and one of a user whose id is a mail address."""
+    page = (REPO / "docs" / "reference" / "events.md").read_text(encoding="utf-8")
     now = {"ts": time.time_ns() // 1_000_000}  # the page's own day is past, and its clock would be distrusted
     events = [json.loads(block) | now for block in _blocks(page, "json")]
     mine = {**events[0], "id": "0199f3a4-0000-7000-8000-000000000006", "user": MAIL, "app": "mail"}

@@ -1,4 +1,4 @@
-"""``tailrace gate`` from outside: exit codes, files, what is refused; and docs/gate.md works as it is written."""
+"""``tailrace gate`` from outside: exit codes, files, what is refused; and docs/how-to/gate.md works as written."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_exit_codes_tell_verdicts_and_refused_input_apart(folder):
 
 
 def _blocks() -> list[tuple[str, str, str]]:
-    text = (REPO / "docs/gate.md").read_text()
+    text = (REPO / "docs/how-to/gate.md").read_text()
     return re.findall(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 

@@ -18,6 +18,8 @@ from tailrace.cli import app
 
 REPO = Path(__file__).parents[2]
 FOLDERS = ("schemas", "warehouse", "pipelines", "jobs", "tailrace", "emitter/tailrace_emitter")
+PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+"""Beside docs/."""
 NAMED = re.compile(r"`(?:uv run )?tailrace ([^`]+)`")
 LINE = re.compile(r"^(?:uv run )?tailrace ([^\n#&|>]+)", re.MULTILINE)
 """A line of a block that is to be copied, up to a comment or what a shell acts on."""
@@ -63,7 +65,7 @@ def in_source() -> Iterator[tuple[str, str]]:
 
 
 def in_docs() -> Iterator[tuple[str, str]]:
-    for file in (REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))):
+    for file in (*(REPO / name for name in PAGES), *sorted((REPO / "docs").rglob("*.md"))):
         text = file.read_text()
         yield file.name, text
         yield file.name, "".join(f"`tailrace {command}`" for command in LINE.findall(text) if "`" not in command)

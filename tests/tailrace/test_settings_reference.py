@@ -6,11 +6,11 @@ from tailrace.setting_names import names
 from tailrace.settings import Settings
 from tailrace.settings_reference import description, page
 
-PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 
 
 def test_the_committed_page_is_the_generated_one():
-    assert PAGE.read_text(encoding="utf-8") == page(Settings), "run `make docs` and commit docs/settings.md"
+    assert PAGE.read_text(encoding="utf-8") == page(Settings), "run `make docs` and commit docs/reference/settings.md"
 
 
 def test_every_setting_has_a_description():

@@ -265,7 +265,7 @@ def test_a_large_answer_is_streamed(home):
 
 
 def test_every_question_in_the_page_for_analysts_is_answered(home):
-    page = (REPO / "docs" / "sql.md").read_text()
+    page = (REPO / "docs" / "how-to" / "sql.md").read_text()
     texts = re.findall(r'tailrace sql "([^"]+)"', page) + re.findall(r'^echo "([^"]+)" \| tailrace sql$', page, re.M)
     assert len(texts) == 4
     with open_lake(SimpleNamespace(settings=Settings(home=home))) as lake:
@@ -274,7 +274,7 @@ def test_every_question_in_the_page_for_analysts_is_answered(home):
 
 
 def test_the_page_for_analysts_names_the_header_and_the_limits_that_hold():
-    page = " ".join((REPO / "docs" / "sql.md").read_text().split())
+    page = " ".join((REPO / "docs" / "how-to" / "sql.md").read_text().split())
     name, value = HISTORY_HEADER
     assert f"`{name}: {value.decode()}`" in page
     assert f"-H {name}={value.decode()}" in page

@@ -178,11 +178,6 @@ def columns(ask, question):
 
 
 def test_the_data_dictionary_in_docs_is_what_the_lake_is(ask):
-    """To renew it: run this test with TAILRACE_BLESS=1."""
-    import os
-
     text = data_dictionary({q.name: columns(ask, q) for q in QUESTIONS})
-    path = REPO / "docs" / "data-dictionary.md"
-    if os.environ.get("TAILRACE_BLESS"):
-        path.write_text(text)
-    assert path.read_text() == text
+    path = REPO / "docs" / "reference" / "data-dictionary.md"
+    assert path.read_text() == text, "run `make docs` and commit docs/reference/data-dictionary.md"

@@ -25,7 +25,7 @@ class RubricError(FatalError):
         self.path = path
         self.place = place
         at = f", {place}" if place else ""
-        super().__init__(f"rubric {path}{at}: {problem}; see docs/evals.md for the form of a rubric")
+        super().__init__(f"rubric {path}{at}: {problem}; see docs/how-to/evals.md for the form of a rubric")
 
 
 class Scale(BaseModel):

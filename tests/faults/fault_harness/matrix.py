@@ -91,7 +91,7 @@ Written by `make faults` from the tests that carry `@pytest.mark.row(number)`; d
 of it passed. `make test` runs the core rows, `make zippy` draws random sequences against a model, `make bench-kills`
 counts from the raw Parquet what kills under load lose.
 
-Long runs, by hand (November 2026; docs/performance.md has the commands):
+Long runs, by hand (November 2026; docs/operate/performance.md has the commands):
 
 | what | figures |
 |---|---|

@@ -123,7 +123,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 
 def grant(bootstrap: str) -> None:
-    """The rights that docs/security.md lists."""
+    """The rights that docs/operate/security.md lists."""
 
     def allow(
         user: str, kind: ResourceType, name: str, *operations: AclOperation, exact: bool = False

@@ -1,12 +1,14 @@
 """The options of every command are accepted before and behind its name."""
 
 import json
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from tailrace.cli import app
-from tailrace.cli.context import Context
+from tailrace.cli.context import Context, get
 from tests.tailrace.commands import every_command
 
 
@@ -67,3 +69,32 @@ def test_an_unknown_level_is_refused():
     done = CliRunner().invoke(app, ["settings", "--log-level", "loud"])
     assert done.exit_code == 2
     assert "loud" in done.stderr
+
+
+def _seen(line):
+    """Call a command, and return (home, level, JSON) as its body would find them; its own parameters are left out."""
+    root = get_command(app)
+    command, context, words = root, root.context_class(root), [word for word in line if not word.startswith("{")]
+    found = []
+    for word in words:
+        _, command, _ = command.resolve_command(context, [word])
+
+    def body(context):
+        here, own = get(context), [p.name for p in command.params if "--json" in p.opts and p.expose_value]
+        found.append((here.home_option, here.log_level, [context.params[name] for name in own]))
+
+    command.params = [p for p in command.params if {"--home", "--log-level", "--json"} & set(p.opts)]
+    command.invoke = body
+    json_ = [p for p in command.params if "--json" in p.opts and p.expose_value]
+    options = ["--home", "/a/home", "--log-level", "debug", *(["--json"] if json_ else [])]
+    for arguments in ([*options, *words], [*words, *options]):
+        root.main(arguments, prog_name="tailrace", standalone_mode=False)
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path, _ in every_command()], ids=" ".join)
+def test_every_command_finds_the_same_options_before_its_name_and_behind_it(path):
+    before, behind = _seen(path)
+    assert before == behind
+    assert before[:2] == (Path("/a/home"), "DEBUG")
+    assert all(before[2])

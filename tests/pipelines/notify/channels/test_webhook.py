@@ -94,10 +94,10 @@ def test_with_no_secret_there_is_no_signature(receiver: Any, make_alert: Make) -
 
 
 def test_the_sample_in_the_docs_does_what_it_says(receiver: Any, make_alert: Make) -> None:
-    page = (Path(__file__).parents[4] / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "alert-channels.md").read_text(encoding="utf-8")
     sample = next(block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "def verify_signature" in block)
     names: dict[str, Any] = {}
-    exec(compile(sample, "docs/webhooks.md", "exec"), names)
+    exec(compile(sample, "docs/reference/alert-channels.md", "exec"), names)
     verify = names["verify_signature"]
     alert = make_alert()
     got = send(receiver, alert, secrets=(NEW, OLD))
