@@ -73,8 +73,13 @@ def _queued_s() -> float:
         return 0.0
 
 
-def landed(config: LandConfig, lake: Lake, meter: Meter, done: Callable[[], bool]) -> tuple[Used, list[Used]]:
-    """Land until ``done``; return everything used, and what each transaction used."""
+def landed(
+    config: LandConfig, lake: Lake, meter: Meter, done: Callable[[], bool], begun: Callable[[], bool] | None = None
+) -> tuple[Used, list[Used]]:
+    """Land until ``done``; return everything used, and what each transaction used, since ``begun``.
+
+    What happens once (the first fetch, the first allocation of a whole batch) is before ``begun``.
+    """
     inside: list[Used] = []
     append = lake.append
 
@@ -83,6 +88,7 @@ def landed(config: LandConfig, lake: Lake, meter: Meter, done: Callable[[], bool
 
     with Land(config, lake, threading.Event(), now=wall_time, beat=lambda facts: None) as stage:
         stage.start()
+        _until(stage.step, begun or (lambda: True))
         lake.append = watched  # type: ignore[method-assign]
         whole = meter.of(lambda: _until(stage.step, done))
         lake.append = append  # type: ignore[method-assign]
@@ -143,13 +149,23 @@ class Units:
         self.found["broker_in_s"] = self.meter.of(
             lambda: produce(lines, self.options.bootstrap, self.topic, self.options.partitions)
         ).servers_s
-        whole, inside = landed(config, lake, self.meter, self._at_end(lake, EVENTS))
+        first = sum(lake.ledger().get(at, 0) for at in _ends(self.kafka, EVENTS)) + self.options.land_rows
+        last = sum(_ends(self.kafka, EVENTS).values())
+        begun: list[int] = []
+
+        def whole_batch_landed() -> bool:
+            position = sum(lake.ledger().get(at, 0) for at in _ends(self.kafka, EVENTS))
+            begun[:] = [position]
+            return position >= first
+
+        whole, inside = landed(config, lake, self.meter, self._at_end(lake, EVENTS), whole_batch_landed)
         commit = _total(inside)
         fixed = sorted(used.wall_s for used in commits[1:])[SMALL // 2]
         self.found |= {
             "event_bytes": sum(map(len, lines)) / len(lines),
             "lake_bytes": (size(self.folder, "data/main/raw_calls/**/*.parquet") - before) / len(lines),
             "land_commits": len(inside),
+            "land_events": last - begun[0],
             "commit_wall_s": fixed,
             "commit_cpu_s": sorted(used.own_s + used.servers_s for used in commits[1:])[SMALL // 2],
             **_named("land", whole),
@@ -158,22 +174,26 @@ class Units:
         }
 
     def meter_events(self) -> None:
-        """The same topic through meter; the first records are counted before it is measured."""
+        """The same topic through meter, between the first records and the last whole batch.
+
+        A batch that is not full waits for more records, which a backlog does not make it do.
+        """
         config = MeterConfig(self.kafka, batch_rows=self.options.meter_rows)
         session = _Session(config, None, threading.Event(), wall_time, lambda facts: None)
         ends = sum(_ends(self.kafka, EVENTS).values())
 
-        def at(share: float) -> Callable[[], bool]:
-            return lambda: sum(session._source.positions().values()) >= ends * share
+        def position() -> int:
+            return sum(session._source.positions().values())
 
-        _until(session.step, at(0.15))
-        first, messages = sum(session._source.positions().values()), self._messages()
-        used = self.meter.of(lambda: _until(session.step, at(1.0)))
+        _until(session.step, lambda: position() >= ends * 0.15)
+        first, messages = position(), self._messages()
+        used = self.meter.of(lambda: _until(session.step, lambda: position() >= ends - self.options.meter_rows))
+        last, made = position(), self._messages()
         session.close()
         self.found |= {
             **_named("meter", used),
-            "meter_events": ends - first,
-            "meter_messages": self._messages() - messages,
+            "meter_events": last - first,
+            "meter_messages": made - messages,
         }
 
     def land_rollups(self, lake: Lake) -> None:
