@@ -84,8 +84,8 @@ times as much and meter 1.7 times (`bench-throughput`: 33,600 and 11,700 a core;
 ## 1, 2 and 4 copies on this machine
 
 A backlog of {backlog:,} events on {partitions} partitions, broker and PostgreSQL on the same two cores. Predicted by
-`bench/_scale_drain.py` from the unit costs of one process. The greatest error is {worst_error:.0%}, {verdict} (the fastest
-of {rounds}; load of the machine at the start: {load}).
+`bench/_scale_drain.py` from the unit costs of one process. The greatest error is {worst_error:.0%}, {verdict}
+(the fastest of {rounds}; load of the machine at the start: {load}).
 
 {copies}
 
