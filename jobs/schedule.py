@@ -67,4 +67,11 @@ DATA_QUALITY = Job(
     3600,
     limit_s=1800,
 )
-JOBS = (MAINTAIN, COMPACT, DUPLICATES, PRICES, GOLDEN, EVALS, DATA_QUALITY)
+BUDGETS = Job(
+    "budgets",
+    "*/5 * * * *",
+    "compare what was spent with the budgets of the settings; alert at 50, 80 and 100 %",
+    600,
+    limit_s=600,
+)
+JOBS = (MAINTAIN, COMPACT, DUPLICATES, PRICES, GOLDEN, EVALS, DATA_QUALITY, BUDGETS)

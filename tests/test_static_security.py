@@ -16,6 +16,7 @@ SQL = re.compile(
 # Where SQL is put together, and of what: names from fixed lists and `quoted` literals, never an event's text.
 BUILDS_SQL = {
     "jobs/evals/quality_alerts.py": "what an alert shows: values are quoted, run read-only",
+    "jobs/budgets/spend.py": "scopes of SCOPES, with parameters; what an alert shows: values through `literal`",
     "jobs/data_quality/batches.py": "SQL of suites, shipped or of the home, run read-only in the sandbox",
     "jobs/data_quality/failing.py": "what an alert shows: values through `literal`, names quoted, run read-only",
     "jobs/data_quality/suites/events.py": "names of TABLES, run read-only",

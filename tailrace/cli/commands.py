@@ -84,6 +84,7 @@ COMMANDS = {
     "prices": Entry("prices", "Price books, and re-pricing of what has landed."),
     "eval": Entry("evals", "Scores of production calls, and the weekly report."),
     "data-quality": Entry("data_quality", "What was expected of the rows of an hour, and what failed."),
+    "budgets": Entry("budgets", "What every budget has spent in its period, and where it will end."),
     "golden": Entry("golden", "Test cases out of what failed in production."),
     "gate": Entry("gate", "Compare a candidate with its baseline on a golden set: pass, regress or undecided."),
     "ab": Entry(

@@ -16,7 +16,7 @@ from jobs.evals.job import week_before
 from jobs.golden import GoldenReport, refresh
 from jobs.maintain import MaintainReport, maintain
 from jobs.prices import PricesReport, prices
-from jobs.schedule import COMPACT, DATA_QUALITY, DUPLICATES, EVALS, GOLDEN, JOBS, MAINTAIN, PRICES
+from jobs.schedule import BUDGETS, COMPACT, DATA_QUALITY, DUPLICATES, EVALS, GOLDEN, JOBS, MAINTAIN, PRICES
 from schemas import faults
 from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
@@ -137,6 +137,13 @@ def _data_quality(here: Context, stop: Stop) -> tuple[Report, str]:
     return report, report.text()
 
 
+def _budgets(here: Context, stop: Stop) -> tuple[Report, str]:
+    from tailrace.budgets import judge
+
+    report = judge(here, stop=stop)
+    return report, report.text()
+
+
 RUNS: Mapping[str, Callable[[Context, Stop], tuple[Report, str]]] = {
     MAINTAIN.name: _maintain,
     COMPACT.name: partial(_maintain, clean=False),
@@ -145,5 +152,6 @@ RUNS: Mapping[str, Callable[[Context, Stop], tuple[Report, str]]] = {
     GOLDEN.name: _golden,
     EVALS.name: _evals,
     DATA_QUALITY.name: _data_quality,
+    BUDGETS.name: _budgets,
 }
 """Every job of the timetable: from what the call was told and ``stop`` to its report, and the same in words."""

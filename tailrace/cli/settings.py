@@ -30,17 +30,19 @@ def _settings(
 
 
 def _check(found: Settings) -> None:
-    """Read what is read at a start of a stage only: prices, rules of answers, the judge.
+    """Read what is read at a start of a stage only: prices, rules of answers, budgets, the judge.
 
     Raises:
         SettingsError: one of them cannot be used.
     """
+    from jobs.budgets import read_budgets
     from jobs.evals.expect import Rules
     from pipelines.decode import default_book
     from tailrace.judge import options
 
     default_book(found.price_rules)
     Rules.read(found.evals.expect)
+    read_budgets(found.budgets)
     options(found)
 
 

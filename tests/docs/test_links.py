@@ -14,7 +14,12 @@ import pytest
 REPO = Path(__file__).parents[2]
 HISTORY = "CHANGELOG.md"
 """It names pages as they were called then."""
-OTHERS = ("tests/fixtures", "tests/corpus", "tests/docs/test_links", "emitter/tailrace_emitter/adapters/usage/ollama.py")
+OTHERS = (
+    "tests/fixtures",
+    "tests/corpus",
+    "tests/docs/test_links",
+    "emitter/tailrace_emitter/adapters/usage/ollama.py",
+)
 """Files that name pages of other projects, or pages that are not there."""
 _LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^()\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _SOURCE = re.compile(r"<(?:img|a)\b[^>]*\b(?:src|href)=\"([^\"]+)\"")

@@ -29,7 +29,7 @@ EXITS = {"gate": 3, "ab": 3}
 NEEDS_NO_LAKE = {
     *("settings", "status", "kafka stop", "kafka fetch", "emit", "replay", "user id", "alerts test", "attach"),
     *("land", "meter", "detect", "drift", "notify", "schedule", "topics create", "topics adopt", "doctor"),
-    *("gate", "gate approve", "eval run", "golden import"),
+    *("gate", "gate approve", "eval run", "golden import", "budgets"),
     *("prices list", "prices show", "prices explain", "prices publish", "prices reprice"),
     "lake restore",
 }

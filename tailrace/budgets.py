@@ -1,0 +1,58 @@
+"""From a command's context to the budgets of its settings: where they stand, and their alerts on llm.alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+
+from jobs.budgets import Budget, BudgetsReport, Position, budgets, positions, read_budgets
+from pipelines.kafka import Producer
+from schemas.alerts import Alert
+from schemas.topics import ALERTS
+from tailrace import wiring
+from tailrace.cli.context import Context
+from tailrace.stages import wall
+from warehouse.readonly import ReadOnlyLake
+
+_FLUSH_S = 30.0
+
+
+def configured(here: Context) -> tuple[Budget, ...]:
+    """Return the budgets of the settings.
+
+    Raises:
+        SettingsError: one of them is wrong.
+    """
+    return read_budgets(here.settings.budgets)
+
+
+def judge(here: Context, *, stop: Callable[[], bool] = lambda: False) -> BudgetsReport:
+    """Judge all budgets now, and publish what there is to tell."""
+    report = budgets(wiring.lake(here.settings), configured(here), _now(), stop=stop)
+    if report.alerts and not stop():
+        publish(here, report.alerts)
+    return report
+
+
+def publish(here: Context, alerts: Sequence[Alert]) -> None:
+    """Write ``alerts`` to llm.alerts; land and notify carry them on."""
+    with closing(Producer(wiring.kafka(here.settings, here.bootstrap_servers))) as producer:
+        for alert in alerts:
+            producer.send(ALERTS, alert.to_json(), alert.fingerprint.encode())
+        producer.flush(_FLUSH_S)
+
+
+def current(here: Context) -> list[Position]:
+    """Return where every budget stands in its period of today.
+
+    Raises:
+        LakeMissingError: no lake there.
+    """
+    wanted = configured(here)
+    with ReadOnlyLake.open(wiring.lake(here.settings)) as lake:
+        return positions(lake, wanted, _now())
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(wall() / 1e6, UTC)
