@@ -297,7 +297,7 @@ class Settings(BaseSettings):
     rules: Rules = Rules()
     budgets: list[dict[str, Any]] = []
     """What calls may cost: tables with ``usd``, ``period`` (day, week, month) and a scope of ``app``, ``feature``,
-    ``team``, ``tenant``, ``user``, ``provider``, ``model``. Alerts come at 50, 80 and 100 % (docs/how-to/budgets.md)."""
+    ``team``, ``tenant``, ``user``, ``provider``, ``model``. An alert at 50, 80 and 100 % (docs/how-to/budgets.md)."""
     monitoring: MonitoringSettings = MonitoringSettings()
     web: WebSettings = WebSettings()
     alert_channels: list[str | dict[str, Any]] = Field([], repr=False)
