@@ -1,4 +1,3 @@
-
 import pytest
 
 from schemas.errors import SettingsError
