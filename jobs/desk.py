@@ -9,7 +9,7 @@ from pathlib import Path
 from jobs.due import Turn, decide
 from jobs.process import Ended, JobNotStartedError, run_to_end
 from jobs.runs import RunLog
-from jobs.schedule import JOBS, Job
+from jobs.schedule import Job
 from pipelines.kafka import KafkaConfig
 from warehouse import claims
 from warehouse.claims import Claim
@@ -31,7 +31,7 @@ class ScheduleConfig:
     """Holds the lock that says whether another scheduler of this home lives."""
     command: Callable[[str], Sequence[str]]
     """From the name of a job to the process that runs it and prints its report as JSON."""
-    jobs: tuple[Job, ...] = JOBS
+    jobs: tuple[Job, ...]
     first_look_s: float = 5.0
     """Leave the processor to the stages that people wait for."""
 

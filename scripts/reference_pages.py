@@ -1,4 +1,4 @@
-"""Write docs/reference/commands.md, topics.md and metrics.md; `make docs` runs it after one of them was changed."""
+"""Write the generated pages of docs/reference that have no script of their own; `make docs` runs it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from typer.core import TyperGroup
 
 from schemas.topics import DAY_MS, TOPICS, Topic
+from tailrace.batch_jobs import JOBS, BatchJob
 from tailrace.cli import app
 from tailrace.metrics import SUPERVISOR, StageCollector
 from tailrace.settings import Settings
@@ -42,6 +43,14 @@ makes them, and `up` and the stages correct settings that differ
 
 | topic | key | value | partitions | cleanup | kept |
 |---|---|---|---|---|---|
+"""
+_JOBS_HEAD = """# Jobs
+
+Made by `make docs` from the jobs themselves. The stage `schedule` runs each when it is due (cron, UTC);
+`tailrace job run NAME` runs one by hand ([jobs](../operate/jobs.md)).
+
+| job | does | due | made up within | ended after |
+|---|---|---|---|---|
 """
 _METRICS_HEAD = """# Metrics
 
@@ -85,7 +94,26 @@ def metrics() -> str:
     return _METRICS_HEAD + "\n".join(map(_metric, found)) + "\n"
 
 
-PAGES = {"commands.md": commands, "topics.md": topics, "metrics.md": metrics}
+def jobs() -> str:
+    """Return docs/reference/jobs.md."""
+    return _JOBS_HEAD + "".join(_job(each) for each in JOBS)
+
+
+def _job(each: BatchJob) -> str:
+    line = each.line
+    does = f"{line.does} ([more](../{each.page}))" if each.page else line.does
+    cells = (f"`{line.name}`", does, f"`{line.cron}`", _duration(line.grace_s), _duration(line.limit_s))
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _duration(seconds: int) -> str:
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds % size == 0 and seconds >= (2 * size if unit == "days" else size):
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+PAGES = {"commands.md": commands, "topics.md": topics, "metrics.md": metrics, "jobs.md": jobs}
 
 
 def _section(command: Any, parent: Any, title: str, level: int) -> Iterator[str]:

@@ -338,7 +338,7 @@ def notify(settings: Settings) -> NotifyConfig:
 def schedule(settings: Settings) -> ScheduleConfig:
     """Return the scheduler's arguments: every job is this command line again, and ends with this process."""
     from jobs.desk import ScheduleConfig
-    from jobs.schedule import BUDGETS, JOBS
+    from tailrace.batch_jobs import JOBS
 
     parent = str(os.getpid())
     return ScheduleConfig(
@@ -346,5 +346,5 @@ def schedule(settings: Settings) -> ScheduleConfig:
         lake(settings),
         Home(settings.home).folder("state"),
         lambda name: [sys.executable, "-m", "tailrace", "job", "run", name, "--json", "--parent", parent],
-        jobs=tuple(job for job in JOBS if job is not BUDGETS or settings.budgets),
+        jobs=tuple(job.line for job in JOBS if job.wanted(settings)),
     )

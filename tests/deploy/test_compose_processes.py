@@ -25,7 +25,7 @@ from fault_harness.process import wait_until
 from fault_harness.traffic import PRICES, call
 
 from jobs.due import latest
-from jobs.schedule import JOBS
+from tailrace.batch_jobs import JOBS
 from warehouse import claims
 from warehouse.claims import Claim
 from warehouse.connect import LakeConfig, connect
@@ -133,7 +133,7 @@ def _make_due(config: LakeConfig, name: str) -> None:
     """Let the newest due time of one job be one that nobody took; those of the others are taken."""
 
     def body(connection: duckdb.DuckDBPyConnection) -> None:
-        for job in JOBS:
+        for job in (each.line for each in JOBS):
             newest = latest(job, _now())
             at = latest(job, newest - 1) if job.name == name else newest
             assert claims.put(connection, None, Claim(job.name, at, 1, "test", at, at, at))

@@ -13,9 +13,9 @@ import duckdb
 import pytest
 
 from jobs.maintain import MaintainSettings, maintain
-from jobs.schedule import JOBS
 from schemas.records import Move
 from schemas.tables import JOB_CLAIMS, TABLES
+from tailrace.batch_jobs import JOBS
 from warehouse import claims, ledger, locks
 from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError
