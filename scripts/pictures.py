@@ -115,7 +115,7 @@ _ARROW = (
 def _wrapped(entries: Sequence[str]) -> Iterator[str]:
     for entry in filter(None, entries):
         mark = "• " if len(entries) > 1 else ""
-        for number, line in enumerate(textwrap.wrap(entry.replace("`", ""), _CHARS - 16)):
+        for number, line in enumerate(textwrap.wrap(entry.replace("`", ""), _CHARS - 13)):
             yield (mark if number == 0 else "\u2003" * bool(mark)) + line
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPO = Path(__file__).parents[2]
 HISTORY = "CHANGELOG.md"
@@ -21,6 +22,7 @@ OTHERS = (
     "emitter/tailrace_emitter/adapters/usage/ollama.py",
 )
 """Files that name pages of other projects, or pages that are not there."""
+TOOLS = {f".venv/bin/{name}" for name in ("ruff", "lint-imports", "python")}
 _LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(\s*<?([^()\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)")
 _SOURCE = re.compile(r"<(?:img|a)\b[^>]*\b(?:src|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$", re.MULTILINE)
@@ -120,7 +122,7 @@ def test_every_page_of_docs_that_a_file_names_exists() -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/engine-notes.md", "README.md"])
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/engine-notes.md"])
 def test_every_path_that_the_page_names_exists(page: str) -> None:
     named = _PATH.findall((REPO / page).read_text(encoding="utf-8"))
     examples = [path for path in named if re.search(r"/x\.\w+$|no_links\.py$", path)]
@@ -133,3 +135,11 @@ def test_every_page_is_in_the_table_of_contents_of_the_site() -> None:
     listed = set(re.findall(r"[\w/-]+\.md", contents.partition("\nnav:")[2]))
     pages = {name.removeprefix("docs/") for name in tracked("docs/*.md")}
     assert pages - listed - set(re.findall(r"^  ([\w/-]+\.md)$", contents, re.MULTILINE)) == set()
+
+
+def test_every_hook_of_pre_commit_runs_something_that_is_there() -> None:
+    hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    commands = [hook["entry"].split() for hook in hooks]
+    assert {command[0] for command in commands} <= {*tracked(".pre-commit-config.yaml", "scripts"), *TOOLS}
+    named = [word for command in commands for word in command[1:] if word.startswith("tests/")]
+    assert [word for word in named if not (REPO / word).exists()] == []
