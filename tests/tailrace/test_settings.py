@@ -89,6 +89,7 @@ def test_copies_of_land_need_a_data_path_that_all_of_them_reach(tmp_path):
     with pytest.raises(SettingsError, match=r"lake\.data_path: copies of land share a catalog"):
         wiring.land(Settings(home=tmp_path, copy_name="a", lake=lake))
     assert wiring.land(Settings(home=tmp_path, copy_name="a", lake={**lake, "data_path": "s3://b/x"})).copy_name == "a"
+    assert wiring.copy_name(Settings(home=tmp_path, copy_name="host")) == socket.gethostname()
 
 
 def test_land_and_meter_gather_as_many_bytes_as_the_settings_say(tmp_path, monkeypatch):
