@@ -58,6 +58,11 @@ class Home:
         """The folder of the lake's Parquet files; made with the lake."""
         return self.path / "lake" / "data"
 
+    @property
+    def broker_log(self) -> Path:
+        """What the embedded broker printed."""
+        return self.path / "kafka" / "broker.log"
+
     def log_file(self, name: str) -> Path:
         """What ``name`` printed."""
         return self.folder("logs") / f"{name}.log"

@@ -101,6 +101,8 @@ class Supervisor:
                 self._kill(slot, seen.silent_s)
             if slot.pid and log_files.cut(self.home.log_file(slot.stage.name)):
                 slot.log_start = 0
+        if self.broker_pid:
+            log_files.cut(self.home.broker_log)
         reap({pid for slot in self._slots if (pid := slot.pid)} | {self.broker_pid or 0})
         self.home.write_run("up", self.facts())
 

@@ -49,7 +49,6 @@ BUILDS_SQL = {
     "warehouse/upkeep/duplicates.py": "names of TABLES and of their columns",
     "warehouse/upkeep/expire.py": "names of TABLES and of the catalog",
     "warehouse/upkeep/merge.py": "names of TABLES, an integer",
-    "warehouse/holdings.py": "parts of its own questions, with parameters",
     "warehouse/forget/calls.py": "parts of its own questions",
     "warehouse/forget/count.py": "names of TABLES, its own questions",
     "warehouse/forget/erase.py": "names of TABLES, its own questions",

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from schemas.errors import SettingsError
+from tailrace import wiring
 from tailrace.cli.context import get, print_json
-from tailrace.cli.lake import open_lake
 from tailrace.cli.shown import shown
-from warehouse.holdings import NOT_SEEN, holdings
+from tailrace.cli.whose import who_of
+from tailrace.imports import hide_pandas
+from warehouse.forget import NOT_REACHED, held
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,26 +22,29 @@ def add_to(app: typer.Typer) -> None:
 
 def _audit(
     context: typer.Context,
-    tenant: Annotated[str | None, typer.Option(help="Id of a tenant.")] = None,
-    user: Annotated[str | None, typer.Option(help="Id of a user, as calls have it: see `tailrace user id`.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Id of a tenant; with --user: only that user of it.")] = None,
+    user: Annotated[str | None, typer.Option(help="Id of a user, as the app names it or as a pseudonym.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
 ) -> None:
-    """Count what the lake holds of a tenant or a user, table by table, and name what was not looked through."""
-    if not (tenant or user):
-        raise SettingsError("audit", "nobody is named", "name a tenant (--tenant) or a user (--user)")
-    with open_lake(get(context)) as lake:
-        found = holdings(lake, tenant=tenant, user=user)
+    """Count what the lake holds of a tenant or a user, table by table, and name what was not looked through.
+
+    An id is looked for as it is given and as the pseudonym that the key of this home makes of it: what `forget` finds.
+    """
+    settings = get(context).settings
+    hide_pandas()
+    found, mentioned = held(wiring.lake(settings), who_of(settings, "audit", user, tenant))
     if as_json:
-        tables = [
-            {
-                key: value if isinstance(value, str | int) else value and str(value)
-                for key, value in asdict(each).items()
-            }
-            for each in found
-        ]
-        print_json({"tenant": tenant, "user": user, "tables": tables, "not_looked_through": NOT_SEEN})
+        tables = [{**asdict(each), "first": _text(each.first), "last": _text(each.last)} for each in found]
+        facts = {"tenant": tenant, "user": user, "tables": tables, "mentions": mentioned}
+        print_json({**facts, "not_looked_through": NOT_REACHED})
         return
     for each in found:
         days = f"{each.first} to {each.last}" if each.rows else ""
         typer.echo(shown(f"{each.table:14} {each.rows:>12,} rows  {days}".rstrip()))
-    typer.echo("not looked through: " + "; ".join(NOT_SEEN))
+    for table, rows in mentioned.items():
+        typer.echo(f"{table:14} {rows:>12,} rows of others mention the id, their calls or texts")
+    typer.echo("not looked through: " + "; ".join(NOT_REACHED))
+
+
+def _text(day: object) -> str | None:
+    return None if day is None else str(day)

@@ -15,11 +15,12 @@ from schemas.errors import SettingsError
 from tailrace import audit, wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.shown import shown
+from tailrace.cli.whose import who_of
 from tailrace.home import Home
 from tailrace.home_forget import Reached, reach, spelled
 from tailrace.home_search import files_with
 from tailrace.imports import hide_pandas
-from tailrace.people import forms, keyed_hash, tenant_forms
+from tailrace.people import keyed_hash
 from tailrace.settings import Settings
 from tailrace.stages import wall
 from warehouse.forget import NOT_REACHED, Forgotten, Scanned, Who, among, count, scan
@@ -54,7 +55,7 @@ def _forget(
     """
     here = get(context)
     settings = here.settings
-    who = _who(settings, user, tenant)
+    who = who_of(settings, "forget", user, tenant)
     if yes and not (why and why.strip()):
         raise SettingsError("--why", "no reason is given", "say in a few words why, such as --why 'request 1234'")
     hide_pandas()
@@ -137,17 +138,6 @@ class _Told:
                 yield f"{'home':14} {number:>12,} {what} {went}"
         yield from (f"{'home':14} report {folder} {went}" for folder in here.reports)
         yield from (f"{'home':14} log {file} {'lost' if yes else 'would lose'} the id" for file in here.logs)
-
-
-def _who(settings: Settings, user: str | None, tenant: str | None) -> Who:
-    if not (user or tenant):
-        raise SettingsError("forget", "nobody is named", "name a user (--user) or a tenant (--tenant)")
-    try:
-        return Who(
-            tenants=tenant_forms(settings, tenant) if tenant else (), users=forms(settings, user) if user else ()
-        )
-    except UnicodeEncodeError:
-        raise SettingsError("forget", "the id is not UTF-8", "write it as the app sends it") from None
 
 
 def _record(here: Context, who: Who, why: str) -> None:

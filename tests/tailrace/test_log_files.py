@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 from tailrace import log_files
+from tailrace.broker import Broker
 from tailrace.exits import last_error
+from tailrace.settings import Settings
+from tailrace.supervisor import Supervisor
 
 _WRITER = """
 import sys
@@ -64,3 +68,16 @@ def test_a_log_that_cannot_be_copied_is_emptied_all_the_same(tmp_path, monkeypat
 
 def test_a_log_that_is_not_there_is_left_alone(tmp_path):
     assert not log_files.cut(tmp_path / "none.log", keep_bytes=0)
+
+
+def test_the_log_of_the_embedded_broker_is_cut_while_it_runs(tmp_path):
+    supervisor = Supervisor(Settings(home=tmp_path), "127.0.0.1:1", stages=())
+    path = Broker(tmp_path).log_file
+    path.parent.mkdir()
+    path.touch()
+    os.truncate(path, log_files.KEEP_BYTES + 1)
+    supervisor.look()
+    assert path.stat().st_size > 0, "a broker of others is left alone"
+    supervisor.broker_pid = os.getppid()
+    supervisor.look()
+    assert (path.stat().st_size, path.with_suffix(".log.1").stat().st_size) == (0, log_files.KEEP_BYTES + 1)

@@ -1,6 +1,6 @@
 """Rows of one person, of a tenant or old ones of an app leave the lake; files that held them are written again."""
 
-from warehouse.forget.count import among, count
+from warehouse.forget.count import Held, among, count, held
 from warehouse.forget.erase import Forgotten, forget
 from warehouse.forget.old_calls import OTHERS, OldApp, drop_old_calls, old_apps, unkeepable_apps
 from warehouse.forget.scan import Scanned, scan
@@ -19,6 +19,7 @@ __all__ = [
     "NOT_REACHED",
     "OTHERS",
     "Forgotten",
+    "Held",
     "OldApp",
     "Scanned",
     "Who",
@@ -26,6 +27,7 @@ __all__ = [
     "count",
     "drop_old_calls",
     "forget",
+    "held",
     "old_apps",
     "scan",
     "unkeepable_apps",

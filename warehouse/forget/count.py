@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import date
 
 import duckdb
 import pyarrow as pa
 
-from schemas.tables import ROLLUPS
+from schemas.tables import ALERTS, GOLDEN_CASES, ROLLUPS
 from warehouse.connect import LakeConfig
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.forget import rules
@@ -25,6 +26,23 @@ WITH theirs AS MATERIALIZED ({calls})
 SELECT (SELECT min(day) FROM theirs),
     (SELECT list(DISTINCT id::VARCHAR) FROM theirs WHERE id::VARCHAR IN (FROM asked_ids))
 """
+_DAY = {GOLDEN_CASES.name: "ts::DATE", ALERTS.name: "detected_at::DATE"}
+"""Table without days -> what stands for one."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Rows of one table."""
+
+    table: str
+    rows: int
+    first: date | None
+    last: date | None
+
+    def and_also(self, other: Held) -> Held:
+        """Return the two together."""
+        days = [day for day in (self.first, self.last, other.first, other.last) if day is not None]
+        return Held(self.table, self.rows + other.rows, min(days, default=None), max(days, default=None))
 
 
 def count(config: LakeConfig, who: Who) -> Forgotten:
@@ -39,7 +57,8 @@ def count(config: LakeConfig, who: Who) -> Forgotten:
         try:
             require_current(connection, config.name)
             connection.execute("BEGIN TRANSACTION")  # one snapshot
-            return counted(connection, who)
+            tables, mentioned = _counted(connection, who)
+            return Forgotten({name: each.rows for name, each in tables.items()}, mentioned, done=False)
         except duckdb.IOException as error:
             raise LakeUnavailableError(config.name, "read", first_line(error)) from error
 
@@ -63,9 +82,26 @@ def among(config: LakeConfig, who: Who, ids: Collection[str]) -> tuple[date | No
             raise LakeUnavailableError(config.name, "read", first_line(error)) from error
 
 
-def counted(connection: duckdb.DuckDBPyConnection, who: Who) -> Forgotten:
-    """Return what `forget` would do now, by ``connection``."""
-    found: dict[str, int] = {}
+def held(config: LakeConfig, who: Who) -> tuple[list[Held], dict[str, int]]:
+    """Return what the lake holds of ``who``, table by table, and table -> rows of others that mention them.
+
+    Raises:
+        LakeMissingError: no lake there.
+        LakeOlderError: no Tailrace of this version has written to it yet.
+        LakeUnavailableError: it does not answer; retry.
+    """
+    with reading(config) as (connection, _):
+        try:
+            require_current(connection, config.name)
+            connection.execute("BEGIN TRANSACTION")  # one snapshot
+            tables, mentioned = _counted(connection, who)
+            return list(tables.values()), mentioned
+        except duckdb.IOException as error:
+            raise LakeUnavailableError(config.name, "read", first_line(error)) from error
+
+
+def _counted(connection: duckdb.DuckDBPyConnection, who: Who) -> tuple[dict[str, Held], dict[str, int]]:
+    found: dict[str, Held] = {}
     places: dict[str, set[tuple[int, int, int]]] = {table: set() for table in MASKED}
     exemplars = 0
     who.bind(connection)
@@ -78,10 +114,13 @@ def counted(connection: duckdb.DuckDBPyConnection, who: Who) -> Forgotten:
             places[table].update(zip(*columns, strict=True))
         exemplars += citing(connection)
         for rule in rules.of_calls(who):
-            found[rule.table] = found.get(rule.table, 0) + _rows(connection, rule.table, rule.which)
+            more = _rows(connection, rule.table, rule.which)
+            found[rule.table] = found[rule.table].and_also(more) if rule.table in found else more
     masked = {table: len(rows) for table, rows in places.items()}
-    return Forgotten(found, {**masked, ROLLUPS.name: exemplars}, done=False)
+    return found, {**masked, ROLLUPS.name: exemplars}
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, table: str, which: str) -> int:
-    return int((connection.execute(f"SELECT count(*) FROM {table} WHERE {which}").fetchone() or (0,))[0])
+def _rows(connection: duckdb.DuckDBPyConnection, table: str, which: str) -> Held:
+    day = _DAY.get(table, "day")
+    sql = f"SELECT count(*), min({day}), max({day}) FROM {table} WHERE {which}"
+    return Held(table, *(connection.execute(sql).fetchone() or (0, None, None)))
