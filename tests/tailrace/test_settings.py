@@ -1,3 +1,5 @@
+import socket
+
 import pytest
 
 from schemas.errors import SettingsError
