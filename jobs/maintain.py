@@ -1,7 +1,7 @@
 """Keep the lake small and quick: drop old days, merge small files, expire snapshots, clean up. Safe to kill anywhere.
 
 Run it in a process of its own: DuckDB's memory grows with the files it merges, and an internal error of its costs the
-whole instance (pitfalls 2.3).
+whole instance (docs/engine-notes.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Faust on transactional topics: its transport, mended in three places, and an app in a plain process.
 
 Faust 0.15.3 as it comes reads aborted records, cannot commit across transaction markers, and goes on from the group's
-offset although its tables may be older or newer than that (pitfalls 2.1). Example::
+offset although its tables may be older or newer than that (docs/engine-notes.md). Example::
 
     app = build_app("detect", config, slot="0", partitions=4, data_dir=home / "state" / "detect")
     resume_from(app, lambda: {(topic, partition): offset})

@@ -222,7 +222,7 @@ EVALS = arrow_schema(lake_columns(Eval))
 DEAD_COLUMNS = (
     Column("topic", pa.string(), "VARCHAR", "topic without its prefix"),
     *POSITION,
-    Column("reason", pa.string(), "VARCHAR", "closed list: schema.md 3.5 rule 7"),
+    Column("reason", pa.string(), "VARCHAR", "why it was refused: a closed list"),
     Column("detail", pa.string(), "VARCHAR", "what was expected and found; never content"),
     Column("sha256", pa.string(), "VARCHAR", "of the original bytes, hex"),
     Column("size", pa.int64(), "BIGINT", "of the original", (), "bytes"),

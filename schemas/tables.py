@@ -14,7 +14,7 @@ from tailrace_emitter.event import Call, Eval, Feedback
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the lake. Event tables are append-only with inlining off (``pitfalls.md`` 0.8)."""
+    """A table of the lake. Event tables are append-only with inlining off (docs/engine-notes.md)."""
 
     name: str
     columns: tuple[Column, ...]

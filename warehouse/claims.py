@@ -1,8 +1,8 @@
 """Who runs which due job: a row a job in the lake, moved by compare-and-set, so that no due time is begun twice.
 
-What fences is the UPDATE: two of one table never both commit (pitfalls 0.1, 0.3). So a row must be there before it
-can be fought for. Two schedulers that make it at the same moment may both succeed; then there are two rows, which
-every move changes together: the fight is for the table, not for the number of its rows.
+What fences is the UPDATE: two of one table never both commit (docs/engine-notes.md). So the row must exist before
+a scheduler can claim the job. Two schedulers that make it at the same moment may both succeed; then there are two rows,
+and every move changes both: conflicts are by table, not by row.
 
 Every move leaves a dead row in the catalog, a few hundred a day. Only a move reads them: 50 ms with none, 160 with
 36,500, 1.1 s with 300,000; land's commit does not open them. maintain sheds them, as land does those of the ledger.
@@ -87,7 +87,7 @@ def owner_died(owner: str) -> bool:
 
 
 def ensure(lake: Lake, job: str) -> Claim:
-    """Return the claim on ``job``; where there is none, nobody's is made first: inserts fence nothing (pitfalls 0.2).
+    """Return the claim on ``job``; where there is none, one without an owner is made first (docs/engine-notes.md).
 
     Raises:
         LakeBusyError: other writers held the catalog for too long.

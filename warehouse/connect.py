@@ -244,7 +244,7 @@ def attach_statement(config: LakeConfig, *, read_only: bool, create: bool = Fals
         options.append("READ_ONLY")
     else:
         options.append(f"CREATE_IF_NOT_EXISTS {str(create).lower()}")
-        # events never inline (pitfalls 0.8); the ledger alone has a limit of its own
+        # events never inline (docs/engine-notes.md); the ledger alone has a limit of its own
         options.append("DATA_INLINING_ROW_LIMIT 0")
     if config.on_sqlite:
         catalog = f"sqlite:{config.catalog}"

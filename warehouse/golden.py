@@ -141,7 +141,7 @@ def looked(claim: Claim | None) -> Window | None:
 
 
 def prepare(lake: Lake, set_name: str) -> None:
-    """Make the row that writers of ``set_name`` fight for: an insert fences nothing (pitfalls 0.2)."""
+    """Make the row that writers of ``set_name`` fight for: an insert fences nothing (docs/engine-notes.md)."""
     claims.ensure(lake, _claimed(set_name))
 
 

@@ -121,7 +121,7 @@ class Lake:
         return self._epochs.get(topic, 0)
 
     def ensure_partitions(self, topic: str, topic_id: str, starts: Mapping[int, int]) -> None:
-        """Give every partition its ledger row before its first batch: an insert fences nothing (pitfalls 0.2).
+        """Give every partition its ledger row before its first batch: an insert fences nothing (docs/engine-notes.md).
 
         Args:
             topic: without prefix.

@@ -18,7 +18,7 @@ INLINE_LIMIT = 10_000
 """Rows of the ledger stay in the catalog while there are fewer: must exceed the number of partitions."""
 _NEXT = "{}_next"
 
-# one UPDATE for all partitions: twelve separate ones took ten times as long (pitfalls 2.1)
+# one UPDATE for all partitions: twelve separate ones took ten times as long (docs/engine-notes.md)
 _MOVE = """
 UPDATE ledger SET next_offset = m.upto
 FROM (SELECT unnest($1::VARCHAR[]) AS topic, unnest($2::INTEGER[]) AS epoch, unnest($3::INTEGER[]) AS partition,
@@ -81,7 +81,7 @@ def add(connection: duckdb.DuckDBPyConnection, rows: Sequence[tuple[str, str, in
     """Insert (topic, topic id, epoch, partition, start) rows; the first position of a partition is its start.
 
     Of two that do so at once one is refused: both change the rows of the table too. Before its first one they change
-    another table: an insert fences nothing (pitfalls 0.2), and two rows a partition could never be moved.
+    another table: an insert fences nothing (docs/engine-notes.md), and two rows a partition could never be moved.
 
     Args:
         connection: in the caller's transaction.

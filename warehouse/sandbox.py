@@ -1,7 +1,7 @@
 """What a reader's SQL may say: one SELECT over the lake's own tables. Judged on the parse tree, before it runs.
 
 DuckDB's own guards (read-only attach, no external access, locked configuration) come after this one. They alone let
-``COPY ... TO`` into the data folder and ``sqlite_scan`` of the catalog pass (pitfalls 0.13).
+``COPY ... TO`` into the data folder and ``sqlite_scan`` of the catalog pass (docs/engine-notes.md).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from schemas.rollups import DIMENSIONS
 from tailrace_emitter.event import Call, Event
 
 KEPT_EMPTY = ("retrieval_docs",)
-"""Everywhere else an empty list is NULL (``schema.md`` 3.5, rule 8); an empty retrieval is a finding."""
+"""Everywhere else an empty list is NULL; an empty retrieval is a finding."""
 
 _LAST_USER = "list_filter(messages, lambda x: coalesce(x.role, 'user') = 'user')[-1].text"
 _DERIVED = (

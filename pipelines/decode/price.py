@@ -176,7 +176,7 @@ def shares(table: pa.Table, book: PriceBook) -> list[Share]:
 
 
 def mismatched(table: pa.Table) -> Bools:
-    """Return the rows whose token details exceed their totals (``schema.md`` 1.4): marked, never refused."""
+    """Return the rows whose token details exceed their totals: marked, never refused."""
 
     def tokens(name: str) -> Ints:
         return filled(table.column(f"{name}_tokens"))

@@ -1,4 +1,4 @@
-"""Why an event is refused: the closed list of ``schema.md`` 3.5, rule 7."""
+"""Why an event is refused: a closed list; the column ``dead.reason`` holds nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIELD_REASONS = ("missing", "type", "range", "not_finite")
 """These are followed by ``:`` and a declared field, such as ``type:tokens.input``; never a name the app made up."""
 
 MAX_BYTES = 1 << 20
-"""A message above this is refused by its size, unread (``schema.md`` 3.5, rule 4)."""
+"""A message above this is refused by its size, unread."""
 MAX_DEPTH = 32
 """Objects and lists inside one another; the deepest declared field stands at 4, the rest is for ``extra``."""
 MAX_EXTRA_KEYS = 64

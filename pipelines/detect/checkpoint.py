@@ -1,7 +1,7 @@
 """State in a Faust table: one snapshot per partition, in chunks, of which the last whole one counts.
 
 Two generations take turns and the head is written last, so a kill between two writes (Faust sends its changelog
-without waiting, pitfalls 2.1) leaves the snapshot before. State and position are one value: they cannot part.
+without waiting, docs/engine-notes.md) leaves the snapshot before. State and position are one value: they cannot part.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Readers ask; they cannot write, read files, attach, or see what is hidden (pitfalls 0.13)."""
+"""Readers ask; they cannot write, read files, attach, or see what is hidden (docs/engine-notes.md)."""
 
 from __future__ import annotations
 

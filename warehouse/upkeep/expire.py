@@ -2,7 +2,8 @@
 
 Two things DuckLake 1.5.5 gets wrong are kept out here. ``older_than`` of expiry and clean-up compares texts on a SQLite
 catalog: ``2026-11-21 10:22`` counts as older than ``2026-11-21T09:00``, so a guard of two days may be one; snapshots
-go by id, files by whole days. And ``cleanup_all`` deletes the file of a transaction in flight (pitfalls 0.6): never.
+go by id, files by whole days. ``cleanup_all`` deletes the file of a transaction in flight, so it is never used
+(docs/engine-notes.md).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class _Now:
 class Spike:
     """Far above normal, by ratio, by record and by absolute size, all at once. Defaults need no tuning.
 
-    Method: ``baseline``. The ratios were chosen on the quiet stretches of the real traces (incidents.md Q1-Q4).
+    Method: ``baseline``. The ratios were chosen on the quiet stretches of real traces.
     """
 
     name: ClassVar[str] = "spike"
