@@ -45,6 +45,7 @@ BUILDS_SQL = {
     "warehouse/proofs.py": "names of TABLES",
     "warehouse/readonly.py": "paths of this lake, quoted",
     "warehouse/sandbox.py": "a reader's text as a literal, to be parsed and not run",
+    "warehouse/unfinished.py": "names of TABLES, numbers of snapshots",
     "warehouse/verify.py": "names of TABLES",
     "warehouse/upkeep/duplicates.py": "names of TABLES and of their columns",
     "warehouse/upkeep/expire.py": "names of TABLES and of the catalog",

@@ -15,10 +15,12 @@ from datetime import date
 import duckdb
 
 from schemas.errors import FatalError
+from schemas.faults import point
 from schemas.tables import LEDGER, TABLES, Table
 from warehouse.connect import LakeConfig, attach_statement, configure, load_extensions
 from warehouse.errors import LakeUnavailableError, first_line, without_password
 from warehouse.lake import Lake
+from warehouse.unfinished import first_with_rows
 
 ORIGIN = "origin"
 Progress = Callable[[str, int], None]
@@ -30,6 +32,16 @@ class LakeDiffersError(FatalError):
 
     def __init__(self, target: str, part: str, cause: str) -> None:
         super().__init__(f"cannot copy {part} into {target}: {cause}; name an empty catalog and an empty folder")
+
+
+class LakeIncompleteError(FatalError):
+    """The source is a copy that did not finish."""
+
+    def __init__(self, source: str, table: str) -> None:
+        super().__init__(
+            f"lake {source} is not whole: {table} has rows, and no position has landed; the copy that made it did not "
+            "finish: run that again, or name another backup"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,8 @@ def copy_lake(
     """Copy every table of ``source`` into ``target``, which is new, or what an earlier try began.
 
     Raises:
-        LakeDiffersError: the target holds something else.
+        LakeDiffersError: the target holds something else, or land began to write there.
+        LakeIncompleteError: the source is itself a copy that did not finish.
         LakeUnavailableError: one of the two does not answer; run it again.
         LakeMissingError: there is no source.
     """
@@ -77,6 +90,7 @@ def copy_lake(
         _attach(lake.connection, source)
         snapshot = _snapshot(lake.connection)
         done = Copied(snapshot)
+        _refuse_half(lake.connection, source, snapshot)
         _refuse_another(lake, snapshot)
         for part in (*_parts(lake.connection, snapshot), Part(LEDGER)):
             try:
@@ -125,6 +139,15 @@ def _refuse_another(lake: Lake, snapshot: int) -> None:
         raise LakeDiffersError(lake.config.name, LEDGER.name, "events have landed there")
 
 
+def _refuse_half(connection: duckdb.DuckDBPyConnection, source: LakeConfig, snapshot: int) -> None:
+    """Refuse a source that an interrupted copy left: its ledger, which comes last, is not there."""
+    if _count(connection, _origin(LEDGER, snapshot)):
+        return
+    tables = [part.table for part in _parts(connection, snapshot)]
+    if table := first_with_rows(connection, {t.name: _origin(t, snapshot) for t in tables}):
+        raise LakeIncompleteError(source.name, table)
+
+
 def _copy(lake: Lake, source: LakeConfig, part: Part, snapshot: int) -> tuple[int, int]:
     """Copy one part and compare it; return its rows, and how many were written."""
     rows = _count(lake.connection, f"{_origin(part.table, snapshot)}{part.where}")
@@ -133,6 +156,8 @@ def _copy(lake: Lake, source: LakeConfig, part: Part, snapshot: int) -> tuple[in
     if rows == have == 0:
         return 0, 0
     if have == 0:
+        if part.table is not LEDGER:
+            _refuse_another(lake, snapshot)  # land was started in between
         columns = ", ".join(f'"{name}"' for name in _columns(lake.connection, part.table))
         order = f" ORDER BY {', '.join(part.table.sorted_by)}" if part.table.sorted_by else ""
         sql = (
@@ -140,6 +165,7 @@ def _copy(lake: Lake, source: LakeConfig, part: Part, snapshot: int) -> tuple[in
             f"FROM {_origin(part.table, snapshot)}{part.where}{order}"
         )
         lake.transact(lambda connection: _insert(connection, source, sql), settled=lambda: _landed(lake, part, rows))
+        point("copy.after_commit")
         written = rows
         _attach_again(lake.connection, source)
     if differing := _differing(lake.connection, part, snapshot):
@@ -150,6 +176,7 @@ def _copy(lake: Lake, source: LakeConfig, part: Part, snapshot: int) -> tuple[in
 def _insert(connection: duckdb.DuckDBPyConnection, source: LakeConfig, sql: str) -> None:
     _attach_again(connection, source)
     connection.execute(sql)
+    point("copy.after_insert")
 
 
 def _attach_again(connection: duckdb.DuckDBPyConnection, source: LakeConfig) -> None:

@@ -27,6 +27,7 @@ from warehouse.locks import LandLock, commit_slice
 from warehouse.migrate import migrate, set_options
 from warehouse.session import AgainError, Body, Session, is_transient
 from warehouse.shield import shielded
+from warehouse.unfinished import require_whole
 
 log = structlog.get_logger(__name__)
 _TABLES = {table.name: table for table in tables.TABLES}
@@ -127,10 +128,16 @@ class Lake:
             topic: without prefix.
             topic_id: the broker's.
             starts: partition -> first offset to land, for partitions that have no row yet; others are left alone.
+
+        Raises:
+            LakeUnfinishedError: rows without positions: a copy into this lake did not finish.
         """
 
         def body(connection: duckdb.DuckDBPyConnection) -> None:
-            rows = [row for row in ledger.read(connection) if row[0] == topic]
+            known_rows = ledger.read(connection)
+            if not known_rows:
+                require_whole(connection, self.config.name)
+            rows = [row for row in known_rows if row[0] == topic]
             epoch = max((row[2] for row in rows), default=0)
             known = {row[3] for row in rows}
             if new := [(topic, topic_id, epoch, p, start) for p, start in sorted(starts.items()) if p not in known]:

@@ -17,6 +17,7 @@ from faust.exceptions import FaustError
 
 from pipelines.alerts.lifecycle import Timing
 from pipelines.detect import checkpoint
+from pipelines.detect.checkpoint import CHANGELOG
 from pipelines.detect.detectors import configure
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
@@ -30,7 +31,6 @@ from schemas.records import Record
 from schemas.topics import ALERTS, ROLLUPS, Topic
 
 NAME = "detect"
-CHANGELOG = f"{NAME}-state-changelog"
 _HOSTILE = (*UNREADABLE, ArithmeticError, AttributeError, MemoryError)
 """What a record can do to the judge; anything else is a bug that must stop the stage."""
 _AFTER_ALERT_S = 1.0

@@ -11,6 +11,8 @@ from collections.abc import MutableMapping
 
 import msgspec
 
+CHANGELOG = "detect-state-changelog"
+"""The topic of the table; Faust makes its name of the app's and the table's."""
 CHUNK = 256 * 1024
 
 

@@ -35,6 +35,18 @@ def dump(state: PartitionState) -> bytes:
     return msgspec.msgpack.encode(Snapshot(VERSION, zlib.compress(body, 1)))
 
 
+def version(data: bytes) -> int:
+    """Return the version of a state at rest.
+
+    Raises:
+        ValueError: damaged.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=Snapshot).version
+    except UNREADABLE as error:
+        raise ValueError(f"damaged state: {error}") from error
+
+
 def load(data: bytes) -> PartitionState:
     """Inverse of ``dump``.
 

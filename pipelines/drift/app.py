@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from pipelines.drift.embed import EmbedConfig, Embedder, EmbedderUnavailableError, Memory, ModelProcess
-from pipelines.drift.partition import Partition
+from pipelines.drift.partition import CHANGELOG, Partition
 from pipelines.drift.points import EmbeddingUnreadableError, Message, Point, decode, encode
 from pipelines.drift.vectors import Bytes, Floats
 from pipelines.drift.watch import WatchConfig
@@ -38,6 +38,8 @@ from schemas.topics import ALERTS, EMBEDDINGS, SAMPLES, Topic
 log = structlog.get_logger()
 NAME = "drift"
 TABLE = "state"
+_LET_GO_S = 5.0
+"""How long a group waits at most for what a copy still writes: half of the session's time."""
 _REBUILD_MESSAGES = 3_000
 """Without a checkpoint the state is rebuilt from this many messages of llm.embeddings a partition, at most."""
 
@@ -89,7 +91,7 @@ def run(
     admin = Admin(config.kafka)
     partitions = admin.partitions(SAMPLES)
     compacted = {"cleanup.policy": "compact", "retention.ms": "-1"}
-    ensure_topics(admin, [Topic(f"{NAME}-{TABLE}-changelog", partitions, compacted)], partitions=partitions)
+    ensure_topics(admin, [Topic(CHANGELOG, partitions, compacted)], partitions=partitions)
     model = embedder or ModelProcess(config.embed)
     stage, done = Stage(config, model), threading.Event()
     heart = threading.Thread(
@@ -130,14 +132,21 @@ def _build(stage: Stage, partitions: int) -> App:
         sent: Awaitable[Any] = await topic.send(value=value, **more)
         return int((await sent).offset)
 
+    @app.on_partitions_revoked.connect
+    async def revoked(*_: Any, **__: Any) -> None:
+        await stage.let_go()
+
     async def checkpoint(partition: Partition) -> None:
         async with stage.saving:  # two at once would write into each other's keys
-            last: list[Awaitable[Any]] = []
+            held, last = stage.generation, list[Awaitable[Any]]()
             try:
                 saving = partition.save()
                 async with stage.judging:  # the first step encodes the whole state: in a thread, which takes a while
                     first = await asyncio.to_thread(next, saving)
                 for key, value in chain([first], saving):
+                    if held != stage.generation or stage.between:
+                        await asyncio.gather(*last)  # nothing arrives behind what the next owner writes to these keys
+                        return
                     if key == str(partition.number).encode():  # the meta: only once the chunks are there
                         for sent in last:
                             await sent
@@ -165,7 +174,7 @@ def _build(stage: Stage, partitions: int) -> App:
         while True:
             held, messages = await stage.batch()
             for number in sorted({m.partition for m in messages}):
-                if held == stage.generation:
+                if held == stage.generation and not stage.between:
                     await step(number, [m for m in messages if m.partition == number])
 
     async def step(number: int, messages: Sequence[Any]) -> None:
@@ -194,7 +203,10 @@ def _build(stage: Stage, partitions: int) -> App:
         apps = {s.app for s, _ in samples}
         key = apps.pop().encode() if len(apps) == 1 else b"*"
         fault_point("drift.before_embeddings")
-        at = await send(embeddings, message.value, key=key, partition=number, headers=message.headers)
+        async with stage.writing:
+            if held != stage.generation:
+                return  # since the queue for the lock
+            at = await send(embeddings, message.value, key=key, partition=number, headers=message.headers)
         fault_point("drift.after_embeddings")
         await tell(await stage.judge(partition, points, span[1], at + 1))
         stage.texts += len(points)
@@ -205,7 +217,7 @@ def _build(stage: Stage, partitions: int) -> App:
 
     @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
     async def pulse() -> None:
-        if stage.resuming:
+        if stage.between:
             return
         for number in list(stage.untold):
             await tell(stage.untold.pop(number))
@@ -237,8 +249,10 @@ class Stage:
         self.saving = asyncio.Lock()
         self.judging = asyncio.Lock()
         """Held while a partition's state changes, and while it is encoded."""
-        self.resuming = False
-        """Whether the state is being brought back."""
+        self.writing = asyncio.Lock()
+        """Held while embeddings are sent."""
+        self.between = True
+        """Whether the partitions are being assigned: nothing may be written until the states are brought back."""
         self.partitions: dict[int, Partition] = {}
         self.untold: dict[int, list[Alert]] = {}
         """Alerts of the last embeddings before a crash: perhaps written, perhaps not."""
@@ -304,19 +318,30 @@ class Stage:
         """Show that there is progress."""
         self.moved, self.progress = time.monotonic(), self.progress + 1
 
+    async def let_go(self) -> None:
+        """Write nothing more of the partitions, and wait for what is on its way: other copies read it after this.
+
+        Faust asks for this before it answers the group, which no copy gets a partition without.
+        """
+        self.generation += 1
+        self.between = True
+        try:
+            async with asyncio.timeout(_LET_GO_S), self.writing, self.saving:
+                pass
+        except TimeoutError:
+            log.warning("partitions_let_go_unfinished", waited_s=_LET_GO_S)
+
     def take_over(self, numbers: Sequence[int], table: Mapping[bytes, bytes]) -> None:
         """Bring back the state of the partitions ``numbers``: checkpoint, then the embeddings behind it."""
         self.generation += 1
         self.partitions = {n: self._load(n, table) for n in numbers}
-        if not numbers:
-            return
-        source = Source(self.config.kafka, [SAMPLES, EMBEDDINGS], batch_wait_s=0.2)
-        self.resuming = True
-        try:
-            self._catch_up(source)
-        finally:
-            self.resuming = False
-            source.close()
+        if numbers:
+            source = Source(self.config.kafka, [SAMPLES, EMBEDDINGS], batch_wait_s=0.2)
+            try:
+                self._catch_up(source)
+            finally:
+                source.close()
+        self.between = False
 
     def _load(self, number: int, table: Mapping[bytes, bytes]) -> Partition:
         try:

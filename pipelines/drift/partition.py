@@ -16,6 +16,8 @@ from pipelines.drift.points import Point
 from pipelines.drift.watch import LIVE, Watch, WatchConfig
 from schemas.alerts import Alert
 
+CHANGELOG = "drift-state-changelog"
+"""The topic of the table; Faust makes its name of the app's and the table's."""
 CHUNK = 1_900
 """Bytes a changelog message: under 2 KiB, or Faust's producer is no longer the small talk it should be."""
 

@@ -55,6 +55,7 @@ def scene(broker: Broker, postgres: Postgres, scenes: Callable[..., Scene], pref
     return scenes(broker.bootstrap, catalog=catalog, data_path=data, partitions=8, settings=settings)
 
 
+@pytest.mark.row(5, 52, 71)
 def test_one_two_four_and_one_copy_with_kills_under_load_lose_and_double_nothing(scene: Scene) -> None:
     copies = Copies(scene)
     copies.add("a")

@@ -15,8 +15,9 @@ from schemas.records import Move
 from schemas.tables import RAW_CALLS
 from schemas.topics import EVENTS
 from warehouse.connect import LakeConfig, connect
-from warehouse.copy_lake import LakeDiffersError, copy_lake
+from warehouse.copy_lake import LakeDiffersError, LakeIncompleteError, copy_lake
 from warehouse.lake import Lake
+from warehouse.unfinished import LakeUnfinishedError
 from warehouse.verify import verify
 
 START = datetime(2026, 11, 18, 10, tzinfo=UTC)
@@ -92,21 +93,48 @@ def test_a_copy_is_equal_and_the_old_lake_unchanged_and_a_second_run_copies_noth
     assert (again.rows, again.copied) == (done.rows, 0)
 
 
-def test_an_interrupted_copy_goes_on_where_it_was(source: LakeConfig, target: LakeConfig) -> None:
-    class CutError(Exception):
-        pass
+class CutError(Exception):
+    pass
 
-    def cut(part: str, rows: int) -> None:
-        if part.startswith("raw_calls "):
-            raise CutError
 
+def cut(part: str, rows: int) -> None:
+    if part.startswith("raw_calls "):
+        raise CutError
+
+
+def test_an_interrupted_copy_goes_on_where_it_was_and_nothing_lands_there_before(
+    source: LakeConfig, target: LakeConfig
+) -> None:
     with pytest.raises(CutError):
         copy_lake(source, target, now=now, progress=cut)
     with Lake.open(target, now=now) as lake:
+        with pytest.raises(LakeUnfinishedError, match=r"raw_calls has rows.*run `tailrace lake move` or"):
+            lake.ensure_partitions(EVENTS, "topic-1", {0: 0})
         assert lake.ledger() == {}, "nothing may land in half a lake under positions of its own"
     done = copy_lake(source, target, now=now)
     assert done.copied == done.rows - A_DAY
     assert content(target) == content(source)
+
+
+def test_half_a_lake_is_no_source(source: LakeConfig, target: LakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        copy_lake(source, target, now=now, progress=cut)
+    third = LakeConfig(str(tmp_path / "third" / "catalog.sqlite"), str(tmp_path / "third" / "data"))
+    with pytest.raises(LakeIncompleteError, match="is not whole: raw_calls has rows"):
+        copy_lake(target, third, now=now)
+
+
+def test_a_copy_stops_where_land_begins_to_write_into_its_target(source: LakeConfig, target: LakeConfig) -> None:
+    def land(part: str, rows: int) -> None:
+        with connect(target) as other:  # no lock keeps a land away from a catalog on PostgreSQL
+            other.execute(
+                "INSERT INTO ledger (topic, topic_id, epoch, partition, start_offset, next_offset) "
+                "VALUES ('llm.events', 'topic-1', 0, 0, 0, 5)"
+            )
+
+    with pytest.raises(LakeDiffersError, match="events have landed there"):
+        copy_lake(source, target, now=now, progress=land)
+    assert content(target)[0] == A_DAY, "nothing was added after it"
 
 
 def test_a_target_with_rows_of_its_own_is_refused_and_kept(source: LakeConfig, target: LakeConfig) -> None:

@@ -17,13 +17,12 @@ from fault_harness.receiver import Receiver
 from pipelines.detect.judge import Judge
 from schemas.alerts import Alert
 from schemas.records import Record
-from schemas.rollups import COUNTS, H_EPOCH, H_KIND, H_PARTITION, H_TO, TOKENS, SourceTick, Tick
+from schemas.rollups import H_EPOCH, H_KIND, H_PARTITION, H_TO, ROLLUP, SourceTick, Tick
 from schemas.topics import ROLLUPS
 
 Key = tuple[str, int]
 """(alert id, seq)."""
-_READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", "guardrails", "exemplars")
-"""What detectors read of a rollup row."""
+_READ = tuple(ROLLUP.names)
 _AT = '"_offset", epoch_us(_kafka_time) AS kafka_time'
 _SOURCE = '"key", source_partition, source_to, source_epoch'
 

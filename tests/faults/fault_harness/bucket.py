@@ -94,7 +94,8 @@ class Bucket:
 
     def objects(self) -> dict[str, int]:
         """Path -> bytes."""
-        found = self._s3.list_objects_v2(Bucket=self.name).get("Contents", [])
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+        found = [each for page in pages for each in page.get("Contents", [])]
         return {f"s3://{self.name}/{each['Key']}": each["Size"] for each in found}
 
     def unfinished(self) -> int:
@@ -104,6 +105,27 @@ class Bucket:
     def get(self, path: str) -> bytes:
         found: bytes = self._s3.get_object(Bucket=self.name, Key=path.removeprefix(f"s3://{self.name}/"))["Body"].read()
         return found
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a Tailrace whose data are in this bucket."""
+        return {
+            "TAILRACE_LAKE__DATA_PATH": self.data_path,
+            "TAILRACE_LAKE__S3_ENDPOINT": f"127.0.0.1:{self.port}",
+            "TAILRACE_LAKE__S3_REGION": "us-east-1",
+            "TAILRACE_LAKE__S3_URL_STYLE": "path",
+            "TAILRACE_LAKE__S3_USE_SSL": "false",
+            "TAILRACE_LAKE__S3_ACCESS_KEY_ID": KEY,
+            "TAILRACE_LAKE__S3_SECRET_ACCESS_KEY": SECRET,
+        }
+
+    def find(self, path: str) -> bytes | None:
+        """An object; None where it is not there any more."""
+        try:
+            found = self._s3.get_object(Bucket=self.name, Key=path.removeprefix(f"s3://{self.name}/"))
+        except self._s3.exceptions.NoSuchKey:
+            return None
+        return bytes(found["Body"].read())
 
     def put(self, path: str, body: bytes) -> None:
         self._s3.put_object(Bucket=self.name, Key=path.removeprefix(f"s3://{self.name}/"), Body=body)

@@ -88,6 +88,22 @@ class Process:
         wait_until(seen, within_s, f"{self.name} says {text!r}", self.tail)
 
 
+class Command(Process):
+    """Any command, from any folder: a script with a cheap model, a stage of an earlier release."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str], cwd: Path = REPO
+    ) -> None:
+        self.name, self.log = name, log
+        log.touch()
+        self._start = log.stat().st_size
+        with log.open("ab") as out:
+            self.popen = subprocess.Popen(  # type: ignore[assignment]
+                command, cwd=cwd, env=environment, stdout=out, stderr=out
+            )
+        self.pid = self.popen.pid
+
+
 def stage(name: str, home: Path, environment: Mapping[str, str]) -> Process:
     """Start ``tailrace NAME`` on ``home``; it ends at the latest with the tests."""
     return Process(name, [name], Home(home).log_file(name), environment)

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipelines.drift.app import DriftConfig, run
+from pipelines.drift.app import DriftConfig, Stage, run
 from pipelines.drift.embed import EmbedderUnavailableError
 from pipelines.drift.partition import Partition
 from pipelines.drift.points import Message, decode
@@ -73,10 +73,10 @@ def kafka(broker: Broker, prefix: str) -> KafkaConfig:
     return config
 
 
-def publish(config: KafkaConfig, values: Sequence[bytes]) -> None:
+def publish(config: KafkaConfig, values: Sequence[bytes], partition: int = 1) -> None:
     producer = Producer(config)
     for value in values:
-        producer.send(SAMPLES, value, key=b"bot", partition=1)
+        producer.send(SAMPLES, value, key=b"bot", partition=partition)
     producer.flush(30)
     producer.close()
 
@@ -197,6 +197,49 @@ def test_without_a_model_drift_is_unknown_and_no_text_is_lost(kafka: KafkaConfig
         wait(at_end(facts, len(texts)))
         wait(lambda: facts[-1]["state"] == "ok")
     assert embedded(kafka) == [s.call_id for s in texts]
+
+
+class Held(Topics):
+    """A model that answers when it may."""
+
+    def __init__(self) -> None:
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        self.asked.set()
+        assert self.may.wait(DEADLINE_S)
+        return super().encode(texts)
+
+
+@pytest.mark.row(51, 71)
+def test_a_copy_writes_nothing_of_a_partition_that_was_assigned_to_another_while_it_was_embedding(
+    kafka: KafkaConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, model, resume = samples()[:40], Held(), threading.Event()
+    take_over = Stage.take_over
+
+    def slowly(self: Stage, *arguments: Any) -> None:
+        """Bringing a state back may take minutes; the partitions of the other copy were assigned before."""
+        if self.config.slot == "slow" and self.partitions:
+            assert resume.wait(DEADLINE_S)
+        take_over(self, *arguments)
+
+    monkeypatch.setattr(Stage, "take_over", slowly)
+    for partition in (0, 1):
+        publish(kafka, [*map(msgspec.json.encode, texts)], partition)
+    with stage(DriftConfig(kafka, tmp_path / "slow", slot="slow"), model) as slow:
+        assert model.asked.wait(DEADLINE_S)
+        with stage(DriftConfig(kafka, tmp_path / "other", slot="other"), Topics()) as other:
+            wait(lambda: bool(other) and 40 in other[-1]["positions"].values())
+            assert len(other[-1]["positions"]) == 1
+            model.may.set()
+            until = time.monotonic() + 3  # for what must not happen
+            while len(embedded(kafka)) == 40 and time.monotonic() < until:
+                time.sleep(0.2)
+            resume.set()
+            wait(lambda: len(embedded(kafka)) >= 80)
+            wait(lambda: [*slow[-1]["positions"].values()] == [40])
+    assert sorted(embedded(kafka)) == sorted(2 * [s.call_id for s in texts]), "a text was embedded twice"
 
 
 KILLED = """
