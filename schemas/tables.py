@@ -244,6 +244,7 @@ GOLDEN_CASES = Table(
         expected=S,
         expected_from=S,
         variables=S,
+        rubric=S,
     ),
     "test cases out of production failures; each version of a set holds all its cases, and none is changed but for the "
     "texts of rejected ones, which go",

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import date, timedelta
 
+from jobs.evals.bootstrap import REPLICATES
 from jobs.evals.expect import NEED_RULES, Rules
 from jobs.evals.job import EvalReport, evals, run_name
 from jobs.evals.outlet import KafkaOutlet
@@ -96,6 +97,7 @@ def summary_of(here: Context, lake: ReadOnlyLake, days: Days) -> Summary:
         period=Period(*days, run.run_id),
         baseline=Period(*earlier, old.run_id) if old else None,
         missing=(*(() if options(here.settings) else (NOT_CONFIGURED,)), *waiting(lake, at=wall())),
+        replicates=REPLICATES if here.settings.evals.intervals == "bootstrap" else 0,
     )
 
 

@@ -21,7 +21,7 @@ STALE_DAYS = 21
 _NEWEST = "SELECT set_name, max(version) AS version FROM golden_versions GROUP BY set_name ORDER BY set_name"
 _VERSION = "SELECT version FROM golden_versions WHERE set_name = $1 AND version = $2"
 _CASES = """
-SELECT c.*, r.verdict AS review, r.expected AS review_expected
+SELECT c.*, r.verdict AS review, r.expected AS review_expected, r.rubric AS review_rubric
 FROM golden_cases AS c
 LEFT JOIN golden_verdicts AS r ON r.case_id = c.case_id
 WHERE c.set_name = $1 AND c.version = $2 AND c.input_text IS NOT NULL AND r.verdict IS DISTINCT FROM 'rejected'

@@ -84,6 +84,7 @@ def review(
     now: int,
     expected: str | None,
     note: str | None,
+    rubric: str | None = None,
 ) -> str:
     """Write down what ``actor`` says of a case at ``now`` (µs UTC).
 
@@ -97,6 +98,7 @@ def review(
         now: when.
         expected: what the answer should be; empty: what was said of it before is withdrawn.
         note: why.
+        rubric: what a good answer does; empty: what was said of it before is withdrawn.
 
     Returns:
         The id of the record; ``until_landed`` waits for it.
@@ -104,7 +106,7 @@ def review(
     Raises:
         KafkaUnavailableError: it is not written; try again.
     """
-    text = redactor(case, case["expected"], expected, note)
+    text = redactor(case, case["expected"], case["rubric"], expected, rubric, note)
     record_id = uuid.uuid4().hex  # sent twice, shown once
     row = {
         "id": record_id,
@@ -112,6 +114,7 @@ def review(
         "case_id": case["case_id"],
         "verdict": verdict,
         "expected": _clean(text(expected)),
+        "rubric": _clean(text(rubric)),
         "note": _clean(text(note)),
     }
     producer = Producer(kafka)
@@ -138,13 +141,15 @@ def until_landed(
 
 
 def with_reviews(rows: pa.Table) -> pa.Table:
-    """Return cases with the answers that reviews expect, as the next refresh will write them.
+    """Return cases with the answers and rubrics of reviews, as the next refresh will write them.
 
     Args:
-        rows: columns of golden_cases, and ``review_expected``: of golden_verdicts, NULL where none was given.
+        rows: columns of golden_cases, and ``review_expected`` and ``review_rubric``: of golden_verdicts, NULL where
+            none was given.
     """
-    cases = [reviewed(row, {"expected": row["review_expected"]}) for row in rows.to_pylist()]
-    return pa.Table.from_pylist(cases, rows.schema).drop_columns("review_expected")
+    said = [{"expected": row["review_expected"], "rubric": row["review_rubric"]} for row in rows.to_pylist()]
+    cases = [reviewed(row, review) for row, review in zip(rows.to_pylist(), said, strict=True)]
+    return pa.Table.from_pylist(cases, rows.schema).drop_columns(["review_expected", "review_rubric"])
 
 
 def _clean(text: str | None) -> str | None:

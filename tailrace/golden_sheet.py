@@ -16,7 +16,10 @@ from typing import Any
 from schemas.errors import FatalError
 from tailrace.cli.shown import json_line
 
-COLUMNS = ("case_id", "app", "feature", "reasons", "asked", "answered", "expected", "verdict", "note")
+COLUMNS = (
+    *("case_id", "app", "feature", "reasons", "asked", "answered", "comments"),
+    *("expected", "rubric", "verdict", "note"),
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 _VERDICTS = {
     **dict.fromkeys(("accepted", "accept", "a", "approve", "approved"), "accepted"),
@@ -42,6 +45,8 @@ class Filled:
     expected: str | None
     """None: as it was."""
     note: str | None
+    rubric: str | None = None
+    """None: as it was."""
 
 
 def is_sheet(name: str) -> bool:
@@ -84,6 +89,7 @@ def filled(text: str, name: str, cases: Mapping[str, Mapping[str, Any]]) -> list
 
 def _row(case: Mapping[str, Any]) -> dict[str, str]:
     texts = {"asked": case["input_text"], "answered": case["output_text"], "expected": case["expected"]}
+    texts |= {"comments": case.get("comments"), "rubric": case.get("rubric")}
     names = {"case_id": case["case_id"], "app": case["app"], "feature": case["feature"]}
     return {k: v or "" for k, v in {**names, "reasons": ", ".join(case["reasons"]), **texts}.items()} | {
         "verdict": "",
@@ -96,7 +102,7 @@ def _plain(text: str) -> str:
 
 
 def _filled(row: Mapping[str, Any], where: str, cases: Mapping[str, Mapping[str, Any]]) -> Filled | None:
-    said = {name: _text(row.get(name), where, name) for name in ("case_id", "verdict", "expected", "note")}
+    said = {name: _text(row.get(name), where, name) for name in ("case_id", "verdict", "expected", "rubric", "note")}
     verdict = _VERDICTS.get((said["verdict"] or "").casefold())
     if verdict is None:
         problem = f"{said['verdict']!r:.60} is no verdict"
@@ -106,9 +112,11 @@ def _filled(row: Mapping[str, Any], where: str, cases: Mapping[str, Mapping[str,
     case_id = said["case_id"] or ""
     if case_id not in cases:
         raise SheetRefusedError(where, f"{case_id[:80]!r} is no open case of this set", "take the line out")
-    changed = said["expected"] is not None and said["expected"] != (cases[case_id]["expected"] or "").strip()
-    expected = said["expected"] if changed and verdict == "accepted" else None
-    return Filled(case_id, verdict, expected, said["note"] or None)
+    changed = {
+        name: said[name] if said[name] != (cases[case_id].get(name) or "").strip() and verdict == "accepted" else None
+        for name in ("expected", "rubric")
+    }
+    return Filled(case_id, verdict, changed["expected"], said["note"] or None, changed["rubric"])
 
 
 def _text(value: Any, where: str, name: str) -> str | None:

@@ -187,6 +187,9 @@ class EvalsSettings(_Section):
     local, staging and similar names; ``["*"]``: all."""
     retrieval_k: int = Field(5, ge=1, le=100)
     """Retrieved documents from the top that the scorers of retrieval look at."""
+    intervals: Literal["wilson", "bootstrap"] = "wilson"
+    """Intervals of the report: Wilson's, with the linearised variance; or a bootstrap of 1,000 replicates for numbers
+    of 100 calls and more (docs/evals.md)."""
     nli_model: str = ""
     """Cross-encoder that judges whether retrieved texts entail the answer (scorer groundedness): a folder, or a name in
     the local cache of Hugging Face. Nothing is downloaded. Empty: similarity by embeddings."""

@@ -214,6 +214,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "expected": "what the answer should be; NULL = nobody said",
         "expected_from": "who said so: edit (the user's) or review",
         "variables": "values put into the template, as JSON",
+        "rubric": "what a good answer to this case does, in words for a judge; NULL = nobody said",
     },
     "golden_versions": {
         "set_name": "name of the golden set",

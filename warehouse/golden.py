@@ -31,7 +31,7 @@ _VERSIONS = """
 SELECT version, content_hash, epoch_us(window_to) AS window_to FROM golden_versions WHERE set_name = $1 ORDER BY version
 """
 _CASES = "SELECT * EXCLUDE (set_name, version) FROM golden_cases WHERE set_name = $1 AND version = $2 ORDER BY case_id"
-_REVIEWS = "SELECT case_id, verdict, expected FROM golden_verdicts ORDER BY case_id"
+_REVIEWS = "SELECT case_id, verdict, expected, rubric FROM golden_verdicts ORDER BY case_id"
 _VERDICTS = "SELECT case_id, verdict FROM golden_verdicts WHERE case_id = ANY($1::VARCHAR[])"
 _LAST = """
 SELECT * EXCLUDE (set_name, version) FROM golden_cases

@@ -26,7 +26,8 @@ SELECT c.* REPLACE (
     CASE WHEN gone THEN NULL ELSE output_text END AS output_text,
     CASE WHEN gone THEN NULL ELSE retrieval_docs END AS retrieval_docs,
     CASE WHEN gone THEN NULL ELSE expected END AS expected,
-    CASE WHEN gone THEN NULL ELSE variables END AS variables
+    CASE WHEN gone THEN NULL ELSE variables END AS variables,
+    CASE WHEN gone THEN NULL ELSE rubric END AS rubric
 )
 FROM (SELECT *, case_id = ANY($3::VARCHAR[]) AS gone FROM golden_cases) AS c
 WHERE set_name = $1 AND version = $2

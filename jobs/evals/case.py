@@ -100,6 +100,8 @@ class Case:
     output: str | None = None
     reference: str | None = None
     """The answer that was wanted, by a reviewer or by a user's edit."""
+    rubric: str | None = None
+    """What a good answer to this very case does; of golden cases only."""
     contexts: tuple[Context, ...] = ()
     finish_reason: str | None = None
     status: str = "ok"

@@ -80,7 +80,9 @@ class Line:
     """What it is compared with, such as the release before; empty: the same slice in the period before."""
 
 
-def lines_of(rows: Sequence[Row], old: Sequence[Row] | None, first: bool, changed: bool) -> tuple[list[Line], int]:
+def lines_of(
+    rows: Sequence[Row], old: Sequence[Row] | None, first: bool, changed: bool, *, replicates: int = 0
+) -> tuple[list[Line], int]:
     """Return the lines of one scorer over every slice, and how many small slices are left out.
 
     Args:
@@ -88,8 +90,9 @@ def lines_of(rows: Sequence[Row], old: Sequence[Row] | None, first: bool, change
         old: those of the same version in the period before; None: there are none.
         first: whether there is no period before.
         changed: whether another version scored the period before.
+        replicates: of a bootstrap; 0: intervals are Wilson's.
     """
-    sample, old_sample = _sample(rows), _sample(old) if old else None
+    sample, old_sample = _sample(rows, replicates), _sample(old, replicates) if old else None
     lines, left_out = [], 0
     for dimension, name_of in DIMENSIONS.items():
         names, domains, more = _slices(rows, name_of)
@@ -110,21 +113,21 @@ def lines_of(rows: Sequence[Row], old: Sequence[Row] | None, first: bool, change
             lines.append(
                 Line(scorer, version, dimension, name, series[i], owners[i], now[i], known, change, False, note)
             )
-    return [*lines, *([] if first else _succeeding(rows, old or ()))], left_out
+    return [*lines, *([] if first else _succeeding(rows, old or (), replicates))], left_out
 
 
-def estimates_by(dimension: str, rows: Sequence[Row]) -> dict[str, Estimate]:
+def estimates_by(dimension: str, rows: Sequence[Row], *, replicates: int = 0) -> dict[str, Estimate]:
     """Return the estimate of each slice of ``dimension``; empty where there are no rows."""
     if not rows:
         return {}
     names, domains, _ = _slices(rows, DIMENSIONS[dimension])
-    return dict(zip(names, estimates(_sample(rows), domains, len(names)), strict=True))
+    return dict(zip(names, estimates(_sample(rows, replicates), domains, len(names)), strict=True))
 
 
-def _succeeding(rows: Sequence[Row], old: Sequence[Row]) -> list[Line]:
+def _succeeding(rows: Sequence[Row], old: Sequence[Row], replicates: int) -> list[Line]:
     """Return the lines of new releases, prompt versions and variants, each against what it replaced."""
     both = [*rows, *({**row, "stratum": ("before", row["stratum"])} for row in old)]
-    sample, pooled, lines = _sample(rows), _sample(both), []
+    sample, pooled, lines = _sample(rows, replicates), _sample(both, replicates), []
     for each in successions(rows, old)[:MOST_SLICES]:
         domains = np.array([0 if each.holds(row, each.new) else -1 for row in rows], np.int64)
         other = np.array([0 if each.holds(row, each.old) else -1 for row in both], np.int64)
@@ -139,13 +142,14 @@ def _succeeding(rows: Sequence[Row], old: Sequence[Row]) -> list[Line]:
     return lines
 
 
-def _sample(rows: Sequence[Row]) -> Sample:
+def _sample(rows: Sequence[Row], replicates: int) -> Sample:
     keys = {key: i for i, key in enumerate(dict.fromkeys(row["stratum"] for row in rows))}
     return Sample(
         np.array([np.nan if row["score"] is None else row["score"] for row in rows], float),
         np.array([1 / row["probability"] for row in rows], float),
         np.array([keys[row["stratum"]] for row in rows], np.int64),
         np.array([min(1.0, row["stratum_sampled"] / max(row["stratum_with_text"], 1)) for row in rows], float),
+        replicates,
     )
 
 

@@ -1,6 +1,7 @@
 """From scores to the numbers of the report: a plain value that every format renders. Pure.
 
-Intervals are those of ``weights`` (linearised variance, Wilson), differences and their tests those of ``compare``.
+Intervals are those of ``weights`` (linearised variance, Wilson; or a bootstrap), differences and their tests those of
+``compare``.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ def summarise(
     period: Period,
     baseline: Period | None = None,
     missing: Sequence[str] = (),
+    replicates: int = 0,
 ) -> Summary:
     """Return the numbers of the report.
 
@@ -158,13 +160,14 @@ def summarise(
         period: of ``rows``.
         baseline: of ``before``.
         missing: what was not configured, in words.
+        replicates: of a bootstrap; 0: intervals are Wilson's.
     """
     scored, other = _by_scorer(rows), _by_scorer(before or ())
     lines, left_out = [], 0
     for scorer, mine in sorted(scored.items()):
         old = other.get(scorer)
         changed = old is not None and old[0]["version"] != mine[0]["version"]
-        made, more = lines_of(mine, None if changed else old, before is None, changed)
+        made, more = lines_of(mine, None if changed else old, before is None, changed, replicates=replicates)
         lines += made
         left_out += more
     tested = [i for i, line in enumerate(lines) if line.change]
@@ -185,7 +188,9 @@ def summarise(
         tuple(
             rate
             for dimension in DIMENSIONS
-            for rate in rates(scored, other, dimension=dimension, estimator=partial(estimates_by, dimension))
+            for rate in rates(
+                scored, other, dimension=dimension, estimator=partial(estimates_by, dimension, replicates=replicates)
+            )
         ),
         agreements(scored, other),
         tuple(_break(mine[0], other[name][0]) for name, mine in sorted(scored.items()) if _differs(mine, other, name)),

@@ -7,7 +7,11 @@ as zeros, so that the random size of the domain is part of it. A stratum with on
 strata are taken together.
 
 The interval is Wilson's with the effective size n* = p (1 - p) / variance (Korn and Graubard 1998): scores lie in 0..1
-and many are near 1, where a symmetric interval leaves the range and covers too seldom.
+and many are near 1, where a symmetric interval leaves the range and covers too seldom. n* is at most that of a simple
+random sample of as many calls: where a large stratum happens to hold no failure, the estimated variance is too small,
+and the interval would cover the truth in 80 % of the draws, not in 95 % (docs/evals.md).
+
+With ``Sample.replicates`` the interval is a bootstrap's (``bootstrap``) where there are enough calls for one.
 """
 
 from __future__ import annotations
@@ -18,10 +22,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from jobs.evals import bootstrap
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 MIN_EFFECTIVE = 30.0
 """Effective cases below which there is no mean: "too few"."""
+MIN_BOOTSTRAP = 100
+"""Judged calls below which there is no bootstrap interval, but Wilson's."""
+MIN_EITHER = 20.0
+"""Sum of the scores, and of what they lack to 1, below which there is none either: a resample of few failures says
+little about them."""
 _TINY = 1e-12
 
 
@@ -37,6 +48,8 @@ class Sample:
     """0..h-1."""
     fractions: Floats
     """Sampled calls / calls that could be drawn, by row: 1 in a stratum that was taken whole."""
+    replicates: int = 0
+    """Of a bootstrap; 0: intervals are Wilson's."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -95,8 +108,11 @@ def estimates(sample: Sample, domains: Ints, size: int, *, level: float = 0.95) 
     residuals[judged] = weights * (values - means[of]) / some[of]
     variances = _variances(sample, residuals, domains, size)
     whole = np.bincount(of, sample.fractions[judged] < 1, minlength=size) == 0
-    sizes = _design_sizes(means, variances, effective, whole)
+    spread = np.bincount(of, weights * (values - means[of]) ** 2, minlength=size) / some
+    sizes = _design_sizes(means, variances, effective, np.where(whole, np.nan, spread / np.maximum(counts, 1)))
     lows, highs = wilson(means, sizes, counts, level=level)
+    if sample.replicates:
+        lows, highs = _resampled(sample, domains, (lows, highs), np.isinf(sizes), level)
     columns = zip(
         counts, effective, totals / np.where(calls > 0, calls, 1.0), calls, means, lows, highs, sizes, strict=True
     )
@@ -146,8 +162,41 @@ def _variances(sample: Sample, residuals: Floats, domains: Ints, size: int) -> F
     return np.bincount(domain, parts, minlength=size).astype(np.float64)
 
 
-def _design_sizes(means: Floats, variances: Floats, effective: Floats, whole: npt.NDArray[np.bool_]) -> Floats:
+def _design_sizes(means: Floats, variances: Floats, effective: Floats, simple: Floats) -> Floats:
+    """Return n* by domain.
+
+    Args:
+        means: of the domains.
+        variances: estimated, of the means.
+        effective: Kish's sizes.
+        simple: variances of the means of simple random samples of as many calls; NaN: all calls were taken.
+    """
     spread = means * (1 - means)
     alike = (variances <= _TINY) | (spread <= _TINY)  # what Kish's size allows to say
-    sizes = np.where(alike, effective, spread / np.where(alike, 1.0, variances))
-    return np.where(whole, np.inf, sizes)
+    sizes = np.where(alike, effective, spread / np.where(alike, 1.0, np.fmax(variances, simple)))
+    return np.where(np.isnan(simple), np.inf, sizes)
+
+
+def _resampled(
+    sample: Sample, domains: Ints, wilsons: tuple[Floats, Floats], known: npt.NDArray[np.bool_], level: float
+) -> tuple[Floats, Floats]:
+    """Return bootstrap bounds where a domain has enough calls, and those of ``wilsons`` elsewhere."""
+    size = len(known)
+    judged = (domains >= 0) & ~np.isnan(sample.values)
+    counts = np.bincount(domains[judged], minlength=size)
+    good = np.bincount(domains[judged], sample.values[judged], minlength=size)
+    enough = (counts >= MIN_BOOTSTRAP) & (np.minimum(good, counts - good) >= MIN_EITHER) & ~known
+    if not enough.any():
+        return wilsons
+    low, high = bootstrap.bounds(
+        sample.values,
+        sample.weights,
+        sample.strata,
+        np.clip(1 - sample.fractions, 0.0, 1.0),
+        domains,
+        size,
+        replicates=sample.replicates,
+        level=level,
+    )
+    use = enough & ~np.isnan(low) & ~np.isnan(high)
+    return np.where(use, low, wilsons[0]), np.where(use, high, wilsons[1])

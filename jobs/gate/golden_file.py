@@ -30,6 +30,8 @@ class GoldenCase:
     """None or empty: templates cannot be rendered with it."""
     contexts: tuple[Context, ...] = ()
     reference: str | None = None
+    rubric: str | None = None
+    """What a good answer to this case does: for judges that take the rubric of a case."""
     expect: Expectation = NOTHING_EXPECTED
     shadow: bool = False
     """Nobody reviewed it: it is shown, and blocks nothing."""
@@ -56,7 +58,9 @@ class GoldenCases:
     @property
     def content_hash(self) -> str:
         """SHA-256 of the cases: two reports with the same judge the same questions."""
-        return digest([msgspec.to_builtins(replace(case, shadow=False)) for case in self.cases])
+        rows = [msgspec.to_builtins(replace(case, shadow=False)) for case in self.cases]
+        # without a rubric as before there were rubrics: an earlier report of the same cases stays a baseline
+        return digest([{k: v for k, v in row.items() if k != "rubric" or v is not None} for row in rows])
 
 
 def from_lines(lines: Iterable[str], name: str) -> GoldenCases:
@@ -104,6 +108,7 @@ def from_row(row: Any) -> GoldenCase:
         _variables(raw.variables),
         tuple(Context(d.id or "", d.text, d.rank, d.relevant) for d in raw.retrieval_docs or ()),
         raw.expected,
+        (raw.rubric or "").strip() or None,
         _expect(raw.expect),
         raw.split == "shadow",
     )
@@ -133,6 +138,7 @@ class _Row(msgspec.Struct):
     variables: str | dict[str, Any] | None = None
     retrieval_docs: list[_Doc] | None = None
     expected: str | None = None
+    rubric: str | None = None
     expect: str | dict[str, Any] | None = None
     split: str | None = None
 

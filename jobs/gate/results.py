@@ -81,6 +81,7 @@ def eval_case(case: GoldenCase, answer: Answer, model: str) -> Case:
         latency_ms=answer.latency_ms,
         ttft_ms=answer.ttft_ms,
         cost_usd=answer.cost_usd,
+        rubric=case.rubric,
         expect=case.expect,
     )
 

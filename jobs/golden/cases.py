@@ -29,7 +29,8 @@ _COPIED = (
 )
 _TEXTS = ("system_text", "messages", "input_text", "output_text", "retrieval_docs", "variables")
 _HASHED = ("case_id", *_COPIED, "reasons", "stratum", *_TEXTS, "expected", "expected_from")
-"""All but the version that brought the case in: sets with the same cases are the same, whatever their history."""
+"""All but the version that brought the case in, and the rubric, which is hashed where there is one: sets with the same
+cases are the same, whatever their history."""
 _DIGEST = re.compile(r"(hmac|sha256):[0-9a-f]{64}")
 """What an emitter in mode ``hashed`` puts in the place of a text."""
 _PLACEHOLDER = re.compile(r"<([A-Z]{2,8})_([1-9][0-9]{0,8})>")
@@ -81,6 +82,7 @@ def new_case(set_name: str, call: Mapping[str, Any], *, version: int) -> Row | N
         **_texts(call, text),
         "expected": text(wanted),
         "expected_from": "edit" if wanted else None,
+        "rubric": None,
     }
 
 
@@ -95,7 +97,10 @@ def seen_again(case: Row, new: Row) -> Row:
 
 
 def reviewed(case: Row, review: Mapping[str, Any] | None) -> Row:
-    """Return ``case`` with the answer that a reviewer expects, or without one that was withdrawn."""
+    """Return ``case`` with the answer and the rubric of a reviewer, or without those that were withdrawn."""
+    if review is not None and review.get("rubric") is not None:
+        said = review["rubric"].strip() and clean_text(review["rubric"])
+        case = {**case, "rubric": redactor(case, said)(said) or None}
     if review is None or review["expected"] is None:
         return case
     if not review["expected"].strip():
@@ -136,8 +141,14 @@ def spoken(case: Row) -> str:
 
 def content_hash(cases: Iterable[Mapping[str, Any]]) -> str:
     """Return the SHA-256 of the canonical JSON of ``cases``, in whatever order they come; times as µs UTC."""
-    rows = sorted(({name: _told(case[name]) for name in _HASHED} for case in cases), key=lambda row: row["case_id"])
+    rows = sorted(map(_hashed, cases), key=lambda row: row["case_id"])
     return hashlib.sha256(_json(rows).encode()).hexdigest()
+
+
+def _hashed(case: Mapping[str, Any]) -> Row:
+    """Return what is hashed; without a rubric as before there were rubrics, so that old versions stay the same."""
+    row = {name: _told(case[name]) for name in _HASHED}
+    return {**row, "rubric": case["rubric"]} if case.get("rubric") else row
 
 
 def _sorted(reasons: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ class Changed:
 
     case_id: str
     what: tuple[str, ...]
-    """``expected``, ``reasons``, ``texts``."""
+    """``expected``, ``rubric``, ``reasons``, ``texts``."""
 
 
 @dataclass(frozen=True)
@@ -57,5 +57,5 @@ def facts(found: Difference) -> dict[str, Any]:
 
 
 def _changes(old: Row, new: Row) -> tuple[str, ...]:
-    found = [name for name in ("expected", "reasons") if old[name] != new[name]]
+    found = [name for name in ("expected", "rubric", "reasons") if old.get(name) != new.get(name)]
     return (*found, "texts") if any(old[name] != new[name] for name in _TEXTS) else tuple(found)

@@ -48,6 +48,8 @@ def promptfoo(case: Mapping[str, Any]) -> Row:
     about = ("case_id", "call_id", "app", "feature", "model", "prompt_name", "prompt_version", "expected_from")
     metadata: Row = {**{name: case[name] for name in about}, "reasons": list(case["reasons"])}
     metadata |= {name: case[name] for name in ("split", "reviewed_by") if case.get(name)}
+    if case.get("rubric"):
+        checks.append({"type": "llm-rubric", "value": case["rubric"]})
     if not checks:
         metadata["informative"] = True
         checks = [_differs(case)]
@@ -78,8 +80,12 @@ def _differs(case: Mapping[str, Any]) -> Row:
 
 
 def openai(case: Mapping[str, Any]) -> Row:
-    """Return a sample of OpenAI's evals; ``ideal`` is null where nobody said what the answer should be."""
-    return {"input": messages_of(case), "ideal": case["expected"]}
+    """Return a sample of OpenAI's evals; ``ideal`` is null where nobody said what the answer should be.
+
+    A graded eval may name ``rubric`` in its prompt, as it may any key of a sample.
+    """
+    rubric = {"rubric": case["rubric"]} if case.get("rubric") else {}
+    return {"input": messages_of(case), "ideal": case["expected"], **rubric}
 
 
 def messages_of(case: Mapping[str, Any]) -> list[Row]:

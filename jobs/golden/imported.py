@@ -22,10 +22,13 @@ from schemas.errors import FatalError
 REASON = "imported"
 _INPUT = ("input_text", "input", "user_input", "question", "query", "prompt", "inputs")
 _EXPECTED = ("expected", "expected_output", "expectedOutput", "reference", "ideal", "answer", "ground_truth", "outputs")
+_RUBRIC = ("rubric", "criteria", "grading_notes", "guidelines")
 _CONTEXTS = ("retrieval_docs", "contexts", "retrieval_context", "retrieved_contexts", "context")
 _ID = ("case_id", "id", "name")
 _ANSWERS = frozenset({"equals", "similar"})
 """Assertions of promptfoo whose value is an answer."""
+_JUDGED = frozenset({"llm-rubric", "g-eval", "model-graded-closedqa"})
+"""Those whose value says what a good answer does."""
 
 
 class ImportFailedError(FatalError):
@@ -113,13 +116,15 @@ def _promptfoo(text: str, name: str) -> Iterator[tuple[str, Any]]:
         checks = [check for check in test.get("assert") or () if isinstance(check, dict)]
         answer = next((c.get("value") for c in checks if c.get("type") in _ANSWERS), None)
         asked = next((test["vars"][n] for n in _INPUT if isinstance(test["vars"].get(n), str)), None)
-        others = [str(c.get("type")) for c in checks if c.get("type") not in _ANSWERS]
+        rubric = [str(each) for c in checks if c.get("type") in _JUDGED for each in _listed(c.get("value"))]
+        others = [str(c.get("type")) for c in checks if c.get("type") not in _ANSWERS | _JUDGED]
         yield (
             where,
             {
                 "input": asked or json.dumps(test["vars"], sort_keys=True, default=str),
                 "variables": test["vars"],
                 "expected": answer,
+                "rubric": "\n".join(rubric),
                 _LEFT: others,
             },
         )
@@ -146,12 +151,17 @@ def _case(given: Mapping[str, Any], where: str, set_name: str) -> Row:
         "variables": variables if isinstance(variables, str) or variables is None else json.dumps(variables),
         "expected": _text(_first(given, _EXPECTED)),
         "expected_from": "import",
+        "rubric": _text(_first(given, _RUBRIC)),
     }
-    redact = redactor(row, row["expected"])
-    texts = {name: redact(row[name]) for name in ("system_text", "input_text", "variables", "expected")}
+    redact = redactor(row, row["expected"], row["rubric"])
+    texts = {name: redact(row[name]) for name in ("system_text", "input_text", "variables", "expected", "rubric")}
     turns = [{**m, "text": redact(m["text"])} for m in row["messages"]]
     docs = None if row["retrieval_docs"] is None else [{**d, "text": redact(d["text"])} for d in row["retrieval_docs"]]
     return {**row, **texts, "messages": turns, "retrieval_docs": docs}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _first(given: Mapping[str, Any], names: Iterable[str]) -> Any:

@@ -37,6 +37,7 @@ def ragas(case: Mapping[str, Any]) -> Row:
         "retrieved_contexts": _contexts(case),
         "response": case["output_text"],
         "reference": case["expected"],
+        "rubrics": {"rubric": case["rubric"]} if case.get("rubric") else None,  # of the metric InstanceRubrics
     }
     return {name: value for name, value in row.items() if value is not None}
 
@@ -93,7 +94,8 @@ def preference(case: Mapping[str, Any]) -> Row | None:
 
 
 def _about(case: Mapping[str, Any]) -> Row:
-    return {name: case.get(name) for name in _ABOUT} | {"reasons": list(case["reasons"])}
+    rubric = {"rubric": case["rubric"]} if case.get("rubric") else {}
+    return {name: case.get(name) for name in _ABOUT} | {"reasons": list(case["reasons"])} | rubric
 
 
 def _contexts(case: Mapping[str, Any]) -> list[str] | None:

@@ -38,14 +38,14 @@ SELECT set_name, version, parent, cases, added, kept, dropped, candidates, near_
 FROM golden_versions ORDER BY set_name, version
 """
 _CASES = """
-SELECT c.*, r.verdict AS review, r.actor AS reviewed_by, r.expected AS review_expected
+SELECT c.*, r.verdict AS review, r.actor AS reviewed_by, r.expected AS review_expected, r.rubric AS review_rubric
 FROM golden_cases AS c
 LEFT JOIN golden_verdicts AS r ON r.case_id = c.case_id
 WHERE c.set_name = $1 AND c.version = $2 AND c.input_text IS NOT NULL AND r.verdict IS DISTINCT FROM 'rejected'
 ORDER BY c.case_id
 """
 _SHOWN = """
-SELECT c.*, r.verdict AS review, r.note AS review_note, r.expected AS review_expected
+SELECT c.*, r.verdict AS review, r.note AS review_note, r.expected AS review_expected, r.rubric AS review_rubric
 FROM golden_cases AS c
 LEFT JOIN golden_verdicts AS r ON r.case_id = c.case_id
 WHERE c.set_name = $1 AND c.version = $2 ORDER BY c.stratum, c.case_id
@@ -129,7 +129,12 @@ def _show(context: typer.Context, name: SetName = PRODUCTION, version: Version =
         typer.echo(shown(f"{row['case_id']}  {where}  {', '.join(row['reasons'])}  {row['review'] or 'not reviewed'}"))
         if row["input_text"] is None:
             typer.echo("    its texts are gone: a review rejected it")
-        for what, name in (("asked", "input_text"), ("answered", "output_text"), ("expected", "expected")):
+        for what, name in (
+            ("asked", "input_text"),
+            ("answered", "output_text"),
+            ("expected", "expected"),
+            ("rubric", "rubric"),
+        ):
             if row[name]:
                 typer.echo(f"    {what:9} {_short(row[name])}")
 

@@ -21,16 +21,11 @@ from tailrace.cli.golden import SetName, Version, read_cases
 from tailrace.cli.lake import open_lake
 from tailrace.cli.shown import shown
 from tailrace.files import check_new_file, new_file, refused
+from tailrace.golden_open import OPEN, with_comments
 from tailrace.golden_review import Terminal, work_through
 from tailrace.golden_sheet import Filled, filled, is_sheet, sheet
 from tailrace.stages import wall
 
-_OPEN = """
-SELECT c.* FROM golden_cases AS c
-LEFT JOIN golden_verdicts AS r ON r.case_id = c.case_id
-WHERE c.set_name = $1 AND c.version = $2 AND c.input_text IS NOT NULL AND r.verdict IS NULL
-ORDER BY c.stratum, c.case_id
-"""
 _KNOWN = "SELECT * FROM golden_cases WHERE case_id = $1 ORDER BY input_text IS NULL, version DESC LIMIT 1"
 _REJECTED = "SELECT case_id FROM golden_rejected WHERE case_id = $1"
 
@@ -43,6 +38,7 @@ def review(
     accept: Annotated[bool, typer.Option("--accept", help="The case stays in the set, or comes back.")] = False,
     reject: Annotated[bool, typer.Option("--reject", help="The case and its near duplicates leave the set.")] = False,
     expected: Annotated[str | None, typer.Option(help="What the answer should be; '' withdraws it.")] = None,
+    rubric: Annotated[str | None, typer.Option(help="What a good answer does, for a judge; '' withdraws it.")] = None,
     note: Annotated[str | None, typer.Option(help="Why, in words.")] = None,
     to_file: Annotated[
         Path | None, typer.Option("--to", help="Write the open cases into a new .csv or .jsonl file to be filled in.")
@@ -55,29 +51,38 @@ def review(
 
     Without CASE_ID every case that has no verdict yet is shown, with one key for each verdict; run it again to go on
     where you stopped. Or write them into a file for others (--to), and read it when its column verdict is filled in
-    (--from): accept, reject, or nothing; expected is the answer as it should be. The newest verdict counts. A refresh
-    removes the texts of rejected cases from all versions: they cannot be accepted any more.
+    (--from): accept, reject, or nothing; expected is the answer as it should be, rubric what a good answer does. The
+    newest verdict counts. A refresh removes the texts of rejected cases from all versions: they cannot be accepted any
+    more.
     """
     here = get(context)
     if to_file or from_file:
         _sheets(here, (name, version), to_file, from_file, named=case_id is not None)
         return
     if case_id is None:
-        if accept or reject or expected is not None or note is not None:
+        if accept or reject or any(text is not None for text in (expected, rubric, note)):
             raise SettingsError("golden review", "no case is named", "name one: `tailrace golden show` lists them")
         _review_many(here, name, version)
         return
-    _review_one(here, case_id, accept=accept, reject=reject, expected=expected, note=note)
+    _review_one(here, case_id, accept=accept, reject=reject, expected=expected, rubric=rubric, note=note)
 
 
 def _review_one(
-    here: Context, case_id: str, *, accept: bool, reject: bool, expected: str | None, note: str | None
+    here: Context,
+    case_id: str,
+    *,
+    accept: bool,
+    reject: bool,
+    expected: str | None,
+    rubric: str | None,
+    note: str | None,
 ) -> None:
     if accept == reject:
         problem = "both --accept and --reject were given" if accept else "neither --accept nor --reject was given"
         raise SettingsError("golden review", f"case {case_id[:80]}: {problem}", "give one of them")
-    if expected is not None and reject:
-        raise SettingsError("--expected", "a rejected case leaves the set", "leave it out, or --accept the case")
+    if reject and (expected is not None or rubric is not None):
+        option = "--rubric" if expected is None else "--expected"
+        raise SettingsError(option, "a rejected case leaves the set", "leave it out, or --accept the case")
     with open_lake(here) as lake:
         found = lake.query(_KNOWN, [case_id]).to_pylist()
         rejected = found[0]["input_text"] is None if found else lake.query(_REJECTED, [case_id]).num_rows > 0
@@ -86,8 +91,8 @@ def _review_one(
     if not found:
         raise sets.NoGoldenCaseError(case_id, wiring.lake(here.settings).name)
     verdict: sets.Verdict = "accepted" if accept else "rejected"
-    expected = expected if expected is None or expected.strip() else ""
-    record = _send(here, found[0], verdict, expected=expected, note=note)
+    expected, rubric = (text if text is None or text.strip() else "" for text in (expected, rubric))
+    record = _send(here, found[0], verdict, expected=expected, rubric=rubric, note=note)
     _wait(here, [record])
     typer.echo(shown(f"{case_id} {verdict}; exports go by it, and so does the next refresh"))
 
@@ -109,7 +114,7 @@ def _sheets(
     if named or (to_file and from_file):
         raise SettingsError(option, "it is about many cases", "give it alone, without a case and another file")
     with open_lake(here) as lake:
-        cases = {case["case_id"]: case for case in read_cases(here, lake, _OPEN, *which).to_pylist()}
+        cases = {case["case_id"]: case for case in with_comments(read_cases(here, lake, OPEN, *which))}
     if to_file:
         with new_file(to_file) as out:
             out.write(sheet(list(cases.values()), to_file.name))
@@ -125,7 +130,7 @@ def _sheets(
 
 def _send_line(here: Context, case: Mapping[str, Any], line: Filled) -> str:
     verdict: sets.Verdict = "accepted" if line.verdict == "accepted" else "rejected"
-    return _send(here, case, verdict, expected=line.expected, note=line.note)
+    return _send(here, case, verdict, expected=line.expected, rubric=line.rubric, note=line.note)
 
 
 def _review_many(here: Context, name: str, version: int | None) -> None:
@@ -133,14 +138,15 @@ def _review_many(here: Context, name: str, version: int | None) -> None:
         problem = "cases are shown one by one, which needs a terminal"
         raise SettingsError("golden review", problem, "name a case: tailrace golden review CASE_ID --accept")
     with open_lake(here) as lake:
-        cases = read_cases(here, lake, _OPEN, name, version).to_pylist()
+        cases = with_comments(read_cases(here, lake, OPEN, name, version))
     if not cases:
         typer.echo(shown(f"every case of golden set {name} has a verdict"))
         return
     records: list[str] = []
 
-    def decide(case: Mapping[str, Any], verdict: str, expected: str | None) -> None:
-        records.append(_send(here, case, "accepted" if verdict == "accepted" else "rejected", expected=expected))
+    def decide(case: Mapping[str, Any], verdict: str, expected: str | None, rubric: str | None) -> None:
+        said: sets.Verdict = "accepted" if verdict == "accepted" else "rejected"
+        records.append(_send(here, case, said, expected=expected, rubric=rubric))
 
     try:
         done = work_through(cases, _terminal(), decide)
@@ -152,10 +158,11 @@ def _review_many(here: Context, name: str, version: int | None) -> None:
 
 
 def _send(
-    here: Context, case: Mapping[str, Any], verdict: sets.Verdict, *, expected: str | None, note: str | None = None
+    here: Context, case: Mapping[str, Any], verdict: sets.Verdict, *, note: str | None = None, **texts: str | None
 ) -> str:
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
-    return sets.review(kafka, case, verdict, actor=audit.actor(), now=wall(), expected=expected, note=note)
+    said = {"expected": texts.get("expected"), "rubric": texts.get("rubric"), "note": note}
+    return sets.review(kafka, case, verdict, actor=audit.actor(), now=wall(), **said)
 
 
 def _wait(here: Context, records: list[str]) -> None:
@@ -180,7 +187,7 @@ def _text(current: str) -> str | None:
     try:
         written = click.edit(current, extension=".txt")
     except click.ClickException:
-        written = click.prompt("expected answer (empty: back)", default="", show_default=False)
+        written = click.prompt("text (empty: back)", default="", show_default=False)
     return written.strip() or None if written else None
 
 

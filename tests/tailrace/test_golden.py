@@ -103,7 +103,8 @@ def test_a_review_reaches_the_lake_and_the_next_refresh_goes_by_it(shop, tmp_pat
     shop.until("SELECT id FROM calls", 3)
     assert json.loads(shop.tailrace("golden", "refresh", "--json").stdout.splitlines()[-1])["added"] == 3
     ids = [json.loads(line)["case_id"] for line in shop.tailrace("golden", "show", "--json").stdout.splitlines()]
-    shop.tailrace("golden", "review", ids[0], "--accept", "--expected", f"write to {MAIL}", "--note", f"says {MAIL}")
+    said = ["--expected", f"write to {MAIL}", "--rubric", f"names {MAIL}", "--note", f"says {MAIL}"]
+    shop.tailrace("golden", "review", ids[0], "--accept", *said)
     shop.tailrace("golden", "review", ids[1], "--reject", "--note", "not ours")
     shop.until("SELECT case_id FROM golden_reviews", 2)
     with ReadOnlyLake.open(shop.lake) as lake:
@@ -112,6 +113,7 @@ def test_a_review_reaches_the_lake_and_the_next_refresh_goes_by_it(shop, tmp_pat
     assert MAIL not in records
     first = reviews[ids[0]]  # <EMAIL_1> stands in the case: whether that is the same one nobody knows any more
     assert (first["verdict"], first["expected"], first["note"]) == ("accepted", "write to <EMAIL_2>", "says <EMAIL_2>")
+    assert first["rubric"] == "names <EMAIL_2>"
     assert (reviews[ids[1]]["verdict"], reviews[ids[1]]["note"]) == ("rejected", "not ours")
     report = json.loads(shop.tailrace("golden", "refresh", "--json").stdout.splitlines()[-1])
     assert (report["version"], report["cases"], report["dropped"]) == (2, 2, 1)
@@ -119,6 +121,7 @@ def test_a_review_reaches_the_lake_and_the_next_refresh_goes_by_it(shop, tmp_pat
     assert sorted((case["case_id"], case["expected"], case["review"]) for case in shown) == sorted(
         [(ids[0], "write to <EMAIL_2>", "accepted"), (ids[2], None, None)]
     )
+    assert {case["case_id"]: case["rubric"] for case in shown} == {ids[0]: "names <EMAIL_2>", ids[2]: None}
     assert "accepted" in shop.tailrace("golden", "show").stdout
     shop.tailrace("golden", "review", ids[0], "--accept", "--expected", "")
     shop.until("SELECT case_id FROM golden_reviews", 3)

@@ -14,7 +14,7 @@ from tailrace.golden_sheet import COLUMNS, Filled, SheetRefusedError, filled, sh
 CASES: dict[str, dict[str, Any]] = {
     f"c{i}": {
         **{"case_id": f"c{i}", "app": "shop", "feature": None, "reasons": ["edited", "error"]},
-        **{"input_text": asked, "output_text": answered, "expected": wanted},
+        **{"input_text": asked, "output_text": answered, "expected": wanted, "rubric": None, "comments": "@said"},
     }
     for i, (asked, answered, wanted) in enumerate(
         [
@@ -55,6 +55,17 @@ def test_a_sheet_goes_out_and_comes_back(name):
         Filled("c2", "accepted", None, None),
     ]
     assert filled(edited(name, {}, {}, {"verdict": "skip"}), name, CASES) == []
+
+
+@pytest.mark.parametrize("name", ["open.csv", "open.jsonl"])
+def test_a_rubric_comes_back_and_what_people_said_goes_out(name):
+    changes = ({"verdict": "accept", "rubric": "names the city"}, {"verdict": "reject", "rubric": "x"}, {})
+    assert filled(edited(name, *changes), name, CASES) == [
+        Filled("c0", "accepted", None, None, "names the city"),
+        Filled("c1", "rejected", None, None, None),
+    ]
+    out = sheet(list(CASES.values()), name).decode("utf-8-sig")
+    assert ("'@said" if name.endswith("csv") else '"comments":"@said"') in out.replace(": ", ":")
 
 
 def test_an_answer_that_was_emptied_is_withdrawn():

@@ -4,6 +4,7 @@
 -- case_id: of which case
 -- verdict: accepted (it stays, or comes back) or rejected (it leaves, and what is nearly the same does not come in)
 -- expected: what the answer should be; empty = an earlier one is withdrawn, NULL = not said, or the case is rejected by now
+-- rubric: what a good answer does; empty = an earlier one is withdrawn, NULL = not said, or the case is rejected by now
 -- note: why, in words; NULL also where it is older than the newest word, and that rejects the case
 -- entry: the whole record, without what is NULL here
 WITH said AS (
@@ -22,10 +23,11 @@ judged AS (
 )
 SELECT logged_at, entry->>'actor' AS actor, case_id, verdict,
     CASE WHEN NOT gone THEN entry->>'expected' END AS expected,
+    CASE WHEN NOT gone THEN entry->>'rubric' END AS rubric,
     CASE WHEN NOT (gone AND older) THEN entry->>'note' END AS note,
     CASE
-        WHEN gone AND older THEN json_merge_patch(entry, '{"expected": null, "note": null}')
-        WHEN gone THEN json_merge_patch(entry, '{"expected": null}')
+        WHEN gone AND older THEN json_merge_patch(entry, '{"expected": null, "rubric": null, "note": null}')
+        WHEN gone THEN json_merge_patch(entry, '{"expected": null, "rubric": null}')
         ELSE entry
     END AS entry
 FROM judged

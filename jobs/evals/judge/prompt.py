@@ -29,7 +29,7 @@ Length, style and confidence of the answer do not matter unless the rubric says 
 Rubric:
 {instructions}
 
-Scale: whole numbers from {low} to {high}. {best} is the best.{anchors}{examples}
+Scale: whole numbers from {low} to {high}. {best} is the best.{anchors}{examples}{case_rubric}
 
 Reply with one JSON object and nothing else: {{"reason": "<at most two sentences>", "score": <whole number>}}"""
 _PAIR = """You are a careful evaluator. You compare two answers of an AI application by the rubric below.
@@ -44,6 +44,12 @@ Reply with one JSON object and nothing else: \
 {{"reason": "<at most two sentences>", "better": "first" | "second" | "equal"}}"""
 
 
+_CASE = """
+
+Rubric of this case, by the author of the test, beside the rubric above; an answer that misses it is not a good answer:
+{rubric}"""
+
+
 @dataclass(frozen=True)
 class Material:
     """The texts of one case."""
@@ -52,6 +58,8 @@ class Material:
     answer: str
     reference: str | None = None
     contexts: tuple[str, ...] = ()
+    rubric: str | None = None
+    """Of this case alone; a part of the instructions, not of the data."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what the judge sees; keys without a value are left out."""
@@ -103,6 +111,7 @@ def score_messages(rubric: Rubric, material: Material) -> list[Message]:
         best=low if rubric.lower_is_better else high,
         anchors=anchors,
         examples=examples,
+        case_rubric=_CASE.format(rubric=shortened(material.rubric)) if material.rubric else "",
     )
     return _messages(system, material.as_json() | {"answer": shortened(material.answer)})
 

@@ -65,6 +65,8 @@ class Rubric(BaseModel):
     """Score from which on (up to which, where ``lower_is_better``) an answer passes. Default: the middle of the
     scale rounded towards the better end."""
     lower_is_better: bool = False
+    case_rubric: bool | None = None
+    """Whether a golden case's own rubric is added to the instructions. Default: for ``task_success`` only."""
     needs: tuple[Need, ...] = ()
     """A case without one of these is not judged."""
     examples: tuple[Example, ...] = ()
@@ -80,6 +82,11 @@ class Rubric(BaseModel):
         if outside := [f"{place} is {point}" for place, point in points.items() if not low <= point <= high]:
             raise ValueError(f"outside of the scale {low} to {high}: {', '.join(outside)}")
         return self
+
+    @property
+    def takes_case_rubric(self) -> bool:
+        """Whether a case's own rubric is added to the instructions."""
+        return self.name == "task_success" if self.case_rubric is None else self.case_rubric
 
     @property
     def threshold(self) -> int:
@@ -101,7 +108,8 @@ class Rubric(BaseModel):
     @property
     def digest(self) -> str:
         """Hash of all that the judge is asked; the layout of the file does not change it."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=True)
+        left_out = {"case_rubric"} if self.case_rubric is None else set()  # as before there were rubrics of cases
+        text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

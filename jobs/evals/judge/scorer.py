@@ -51,6 +51,11 @@ class JudgeScorer:
         """Changes with the rubric, the model, the number of samples and the wording of the question."""
         return digest([self.rubric.digest, self.model, str(self.samples), prompt.VERSION])
 
+    @property
+    def takes_case_rubric(self) -> bool:
+        """Whether a case's own rubric is asked as well."""
+        return self.rubric.takes_case_rubric
+
     def score(self, cases: Sequence[Case]) -> Sequence[Score]:
         """Return a score a case, in order."""
         with ThreadPoolExecutor(self.workers, thread_name_prefix="judge") as pool:
@@ -59,7 +64,8 @@ class JudgeScorer:
     def _judged(self, case: Case) -> Judgement | str:
         if missing := self._missing(case):
             return missing
-        material = Material(case.input_text or "", case.output or "", case.reference, case.context_texts)
+        own = case.rubric if self.takes_case_rubric else None
+        material = Material(case.input_text or "", case.output or "", case.reference, case.context_texts, own)
         return judge_answer(self.endpoint, self.rubric, material, samples=self.samples)
 
     def _missing(self, case: Case) -> str:

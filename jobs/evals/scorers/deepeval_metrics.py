@@ -13,7 +13,7 @@ from jobs.evals.case import Case
 from jobs.evals.judge.endpoint import Endpoint
 from jobs.evals.scorers.library import Asker, LibraryScorer, installed
 
-INSTALL = "uv pip install 'deepeval>=4.3,<5'"
+INSTALL = "pip install 'tailrace[deepeval]' (from a checkout: uv pip install -e '.[deepeval]')"
 METRICS: Mapping[str, tuple[str, bool, bool]] = {
     "deepeval.faithfulness": ("FaithfulnessMetric", True, False),
     "deepeval.answer_relevancy": ("AnswerRelevancyMetric", False, False),

@@ -14,7 +14,7 @@ from jobs.evals.case import Case
 from jobs.evals.judge.endpoint import Endpoint
 from jobs.evals.scorers.library import Asker, LibraryScorer, installed
 
-INSTALL = "uv pip install 'ragas>=0.4.3,<0.5' 'langchain-community<0.4'"
+INSTALL = "pip install 'tailrace[ragas]' (from a checkout: uv pip install -e '.[ragas]')"
 METRICS = ("ragas.faithfulness", "ragas.context_precision")
 
 

@@ -135,3 +135,65 @@ def test_a_difference_needs_both_sides() -> None:
     assert difference(known, known).p == 1.0
     assert not significant([]).any()
     assert list(significant([0.001, 0.04, 0.9, 0.02])) == [True, False, False, True]
+
+
+STRATA = np.array([6_000, 1_500, 400])
+DRAWN = np.array([200, 100, 60])
+
+
+def drawn(rng: np.random.Generator, scores: list[np.ndarray], replicates: int = 0) -> Sample:
+    picked = [rng.permutation(calls)[:take] for calls, take in zip(STRATA, DRAWN, strict=True)]
+    values = np.concatenate([mine[at] for mine, at in zip(scores, picked, strict=True)])
+    columns = (np.repeat(STRATA / DRAWN, DRAWN), np.repeat(np.arange(3), DRAWN), np.repeat(DRAWN / STRATA, DRAWN))
+    return Sample(values, *columns, replicates)
+
+
+def test_the_bootstraps_interval_covers_the_truth_in_93_percent_of_1000_draws() -> None:
+    rng = np.random.default_rng(20_261_130)
+    scores = [(rng.random(calls) < truth).astype(float) for calls, truth in zip(STRATA, (0.9, 0.6, 0.3), strict=True)]
+    truth, covered, differs = np.concatenate(scores).mean(), 0, 0
+    for _ in range(1000):
+        sample = drawn(rng, scores, 200)
+        found, plain = (
+            estimate(sample),
+            estimate(Sample(sample.values, sample.weights, sample.strata, sample.fractions)),
+        )
+        covered += found.low <= truth <= found.high
+        differs += (found.low, found.high) != (plain.low, plain.high)
+        assert found.mean == plain.mean
+    assert covered >= 930
+    assert differs == 1000
+
+
+def test_a_bootstrap_is_that_of_the_sample_and_few_calls_keep_wilsons_interval() -> None:
+    rng = np.random.default_rng(1)
+    sample = drawn(rng, [(rng.random(calls) < 0.7).astype(float) for calls in STRATA], 500)
+    domains = np.where(np.arange(len(sample)) % 12 == 0, 1, 0)  # 30 calls
+    first, again = (estimates(sample, domains, 2) for _ in range(2))
+    plain = estimates(Sample(sample.values, sample.weights, sample.strata, sample.fractions), domains, 2)
+    assert first == again
+    assert first[0] != plain[0]
+    assert first[1] == plain[1]
+    near = np.where(np.arange(len(sample)) < 15, 0.0, 1.0)  # 15 failures
+    rest = (sample.weights, sample.strata, sample.fractions)
+    assert estimate(Sample(near, *rest, 500)) == estimate(Sample(near, *rest))
+
+
+def test_where_a_large_stratum_happens_to_hold_no_failure_the_interval_still_covers() -> None:
+    rng = np.random.default_rng(20_261_118)
+    truths = (0.985, 0.97, 0.95, 0.9, 0.9, 0.8)
+    strata = [
+        ((rng.random(calls) < truth).astype(float), rng.random(calls) < 0.12)
+        for calls, truth in zip(CALLS, truths, strict=True)
+    ]
+    truth = np.concatenate([scores[inside] for scores, inside in strata]).mean()
+    covered = known = 0
+    for _ in range(1000):
+        picked = [rng.integers(calls, size=take) for calls, take in zip(CALLS, TAKEN, strict=True)]
+        values = np.concatenate([scores[at] for (scores, _), at in zip(strata, picked, strict=True)])
+        inside = np.concatenate([domain[at] for (_, domain), at in zip(strata, picked, strict=True)])
+        (found,) = estimates(sample_of(values), np.where(inside, 0, -1), 1)
+        known += not found.too_few
+        covered += not found.too_few and found.low <= truth <= found.high
+    assert known > 900
+    assert covered >= 0.93 * known

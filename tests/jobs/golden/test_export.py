@@ -47,6 +47,13 @@ def test_promptfoo_gets_variables_checks_and_where_it_is_from():
     assert cut["assert"] == [{"type": "finish-reason", "value": "stop"}]
 
 
+def test_a_rubric_is_judged_by_promptfoo_and_a_key_of_openais_sample():
+    test = promptfoo({**CASE, "reasons": ["edited"], "expected": None, "rubric": "names {{city}}"})
+    assert test["assert"] == [{"type": "llm-rubric", "value": "names {\u2060{city}}"}]
+    assert openai({**CASE, "rubric": "r"})["rubric"] == "r"
+    assert "rubric" not in openai(CASE)
+
+
 DOCUMENTED = {
     "case": {"description", "vars", "assert", "metadata", "options", "threshold", "provider"},
     "assertion": {"type", "value", "threshold", "weight", "metric", "config", "provider", "transform", "rubricPrompt"},

@@ -18,7 +18,7 @@ from warehouse.lake import Lake
 JSONL = """{"question": "What is it?", "ground_truth": "A lamp", "contexts": ["one", "two"], "id": "q1"}
 {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "Hi, I am joe@example.com"}]}
 
-{"inputs": {"question": "Why?"}, "outputs": {"answer": "Because"}, "metadata": {}}
+{"inputs": {"question": "Why?"}, "outputs": {"answer": "Because"}, "metadata": {}, "rubric": "for joe@example.com"}
 """
 CSV = 'input,expected_output,prompt_name\n"a, b",yes,p\nc,,\n'
 PROMPTFOO = """
@@ -27,6 +27,7 @@ tests:
   - vars: {question: "How?", name: Ann}
     assert: [{type: equals, value: So}, {type: regex, value: x}, {type: regex, value: y}]
   - vars: {city: Rome}
+    assert: [{type: llm-rubric, value: Names it}, {type: g-eval, value: [Is kind, Is short]}]
 """
 
 
@@ -41,6 +42,7 @@ def test_json_lines_of_many_tools_are_cases():
     assert cases["What is it?"]["expected"] == "A lamp"
     assert [doc["text"] for doc in cases["What is it?"]["retrieval_docs"]] == ["one", "two"]
     assert cases["Why?"]["expected"] == "Because"
+    assert (cases["Why?"]["rubric"], cases["What is it?"]["rubric"]) == ("for <EMAIL_1>", None)
     assert cases["Hi, I am <EMAIL_1>"]["messages"][0] == {"role": "system", "text": "s"}
     assert {case["expected_from"] for case in cases.values()} == {"import"}
 
@@ -59,6 +61,7 @@ def test_promptfoos_tests_are_cases_and_what_they_cannot_carry_is_counted():
     assert set(cases) == {"How?", '{"city": "Rome"}'}
     assert cases["How?"]["expected"] == "So"
     assert json.loads(cases["How?"]["variables"]) == {"question": "How?", "name": "Ann"}
+    assert cases['{"city": "Rome"}']["rubric"] == "Names it\nIs kind\nIs short"
     assert found.left_out == {"regex": 2}
 
 

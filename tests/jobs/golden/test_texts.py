@@ -137,7 +137,7 @@ def test_the_texts_of_a_rejected_case_go_from_all_versions(home: Home) -> None:
     for case in left:
         assert {name for name, value in case.items() if value is not None} <= NAMES
     assert {column.name for column in GOLDEN_CASES.columns} - NAMES == {
-        *("system_text", "messages", "input_text", "output_text", "retrieval_docs", "expected", "variables")
+        *("system_text", "messages", "input_text", "output_text", "retrieval_docs", "expected", "variables", "rubric")
     }
     assert CANARY not in said_in_files(home, "production")
     assert CANARY in said_in_files(home, "other"), "nobody rejected it there"

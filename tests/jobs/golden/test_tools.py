@@ -84,6 +84,15 @@ def test_braintrust_gets_a_record_with_tags():
     assert (found["expected"], found["tags"]) == ("because", ["edited", "dev"])
 
 
+def test_a_rubric_goes_where_each_tool_has_a_place_for_it():
+    case = {**CASE, "rubric": "names the city"}
+    assert tools.ragas(case)["rubrics"] == {"rubric": "names the city"}
+    assert tools.deepeval(case)["additional_metadata"]["rubric"] == "names the city"
+    for form in (tools.langfuse, tools.langsmith, tools.braintrust):
+        assert form(case)["metadata"]["rubric"] == "names the city"
+        assert "rubric" not in form(CASE)["metadata"]
+
+
 def test_a_model_learns_from_answers_that_were_wanted_only():
     assert tools.chat(CASE) == {"messages": [*TURNS, {"role": "assistant", "content": "because"}]}
     assert tools.preference(CASE) == {
@@ -112,7 +121,7 @@ def test_a_difference_names_what_came_what_left_and_what_is_another_one():
     old = [{**CASE, "case_id": i} for i in "abcd"]
     new = [
         {**CASE, "case_id": "a"},
-        {**CASE, "case_id": "b", "expected": "else", "reasons": ["edited", "error"]},
+        {**CASE, "case_id": "b", "expected": "else", "rubric": "new", "reasons": ["edited", "error"]},
         {**CASE, "case_id": "c", "output_text": "other"},
         {**CASE, "case_id": "e"},
     ]
@@ -120,7 +129,7 @@ def test_a_difference_names_what_came_what_left_and_what_is_another_one():
     assert found == {
         "added": [{"case_id": "e", "reasons": ["edited"], "asked": "hi\nho\nwhy?"}],
         "removed": [{"case_id": "d", "asked": "hi\nho\nwhy?"}],
-        "changed": [{"case_id": "b", "what": ["expected", "reasons"]}, {"case_id": "c", "what": ["texts"]}],
+        "changed": [{"case_id": "b", "what": ["expected", "rubric", "reasons"]}, {"case_id": "c", "what": ["texts"]}],
         "same": 1,
     }
     assert json.dumps(found)

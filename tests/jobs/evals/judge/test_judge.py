@@ -235,3 +235,25 @@ def test_a_reply_is_paid_once_though_the_process_was_killed(tmp_path: Path) -> N
     assert (again.cost, again.cached, len(asked)) == (Decimal(0), True, 1)
     after.close()
     killed.close()
+
+
+def test_a_case_is_judged_by_its_own_rubric_where_the_judge_takes_it(server):
+    server.reply = lambda body: verdict(4)
+    mine = parse("name: task_success\ninstructions: Does the answer do what was asked?", "task_success.yaml")
+    never = parse("name: task_success\ninstructions: Does the answer do it all?\ncase_rubric: false", "other.yaml")
+    asks = parse("name: tone\ninstructions: Is the answer kind?\ncase_rubric: true", "tone.yaml")
+    cases = [Case("c", input_text="q", output="a", rubric=own) for own in (None, "names the city")]
+    for rubric, taken in ((mine, 1), (never, 0), (asks, 1), (RUBRIC, 0)):
+        server.asked.clear()
+        assert [score.value for score in JudgeScorer(rubric, server.endpoint(), "m", workers=1).score(cases)] == [
+            0.75
+        ] * 2
+        prompts = [body["messages"][0]["content"] for body in server.asked]
+        assert sum("names the city" in prompt for prompt in prompts) == taken
+    assert score_messages(mine, Material("q", "a")) == score_messages(mine, Material("q", "a", rubric=None))
+
+
+def test_rubrics_of_cases_left_the_versions_of_judges_as_they_were():
+    assert RUBRIC.digest == "9e78ddbf82db43c0"
+    asked = "name: helpful\ninstructions: Does the answer do what was asked?\ncase_rubric: true"
+    assert parse(asked, "x").digest != RUBRIC.digest

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tomllib
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +115,17 @@ def test_a_missing_library_is_named_with_the_way_to_install_it() -> None:
     with pytest.raises(LibraryMissingError, match=r"needs the package no_such_package.*run `uv pip install x`"):
         installed("ragas.faithfulness", "no_such_package", "uv pip install x")
     assert installed("judge", "openai", "")
+
+
+def test_the_extras_are_those_that_the_messages_name_and_none_is_in_the_lock() -> None:
+    root = Path(__file__).parents[4]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras) == {"ragas", "deepeval"}
+    for name, module in (("ragas", ragas_metrics), ("deepeval", deepeval_metrics)):
+        assert f"tailrace[{name}]" in module.INSTALL
+        assert all("<" in requirement for requirement in extras[name]), "tested versions only"
+    locked = {line.split("==")[0] for line in (root / "requirements.lock").read_text().splitlines()}
+    assert not locked & {"ragas", "deepeval", "langchain-community"}
 
 
 @pytest.mark.skipif(
