@@ -212,6 +212,17 @@ class DataQualitySettings(_Section):
     """Memory of DuckDB in the job."""
 
 
+class NoCallsSettings(_Section):
+    """When the job no_calls says that an app stopped (docs/how-to/silent-apps.md)."""
+
+    ignore: tuple[str, ...] = ()
+    """Apps that may stop at any time."""
+    longest: float = Field(2.0, ge=1)
+    """So many times the longest gap of the app's last 14 days, in calls that were to be expected, must be missing."""
+    min_gap_min: int = Field(5, ge=1)
+    """Minutes without a call below which no app is silent."""
+
+
 class JudgeSettings(_Section):
     """A language model that scores answers by rubrics. Without ``url`` and ``model`` there is none."""
 
@@ -296,6 +307,7 @@ class Settings(BaseSettings):
     golden: GoldenSettings = GoldenSettings()
     evals: EvalsSettings = EvalsSettings()
     judge: JudgeSettings = JudgeSettings()
+    no_calls: NoCallsSettings = NoCallsSettings()
     data_quality: DataQualitySettings = DataQualitySettings()
     rules: Rules = Rules()
     budgets: list[dict[str, Any]] = []
