@@ -17,6 +17,7 @@ SQL = re.compile(
 BUILDS_SQL = {
     "jobs/evals/quality_alerts.py": "what an alert shows: values are quoted, run read-only",
     "jobs/budgets/spend.py": "scopes of SCOPES, with parameters; what an alert shows: values through `literal`",
+    "jobs/no_calls/job.py": "what an alert shows: values through `literal`, run read-only",
     "jobs/data_quality/batches.py": "SQL of suites, shipped or of the home, run read-only in the sandbox",
     "jobs/data_quality/failing.py": "what an alert shows: values through `literal`, names quoted, run read-only",
     "jobs/data_quality/suites/events.py": "names of TABLES, run read-only",
