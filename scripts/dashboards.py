@@ -136,7 +136,8 @@ PIPELINE = (
     Panel(
         "Since the last commit",
         "s",
-        (("time() - max(tailrace_lake_last_commit_timestamp_seconds)", "age"),),
+        # a scrape has the time of its beginning, so that a commit during it would be in the future
+        (("clamp_min(time() - max(tailrace_lake_last_commit_timestamp_seconds), 0)", "age"),),
         "Ticks of meter land every second, whether there is traffic or not.",
         "stat",
         6,

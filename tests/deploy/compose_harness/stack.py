@@ -101,14 +101,17 @@ class Stack:
         return folder
 
     def stop(self) -> None:
-        """SIGTERM to all, the last one first; SIGKILL to what is left after its grace period."""
-        for process in reversed(self.processes.values()):
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        """SIGTERM to all stages at once, then to the servers; SIGKILL to what is left after its grace period."""
+        of_servers = [p for name, p in self.processes.items() if name in ("kafka", "postgres", "s3")]
+        for group in ([p for p in self.processes.values() if p not in of_servers], of_servers):
+            for process in group:
+                process.terminate()
+            for process in group:
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     def tail(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")[-3000:]
