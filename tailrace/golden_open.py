@@ -37,7 +37,7 @@ by_case AS (
 SELECT o.*, b.said_as, b.said FROM opened AS o LEFT JOIN by_case AS b USING (case_id) ORDER BY o.stratum, o.case_id
 """
 """Open cases of a set and version. Feedback is about a call by its id, else by that of the response, else of the trace;
-the day of a call may be up to a week off its time (docs/sql.md)."""
+the day of a call may be up to a week off its time (docs/how-to/sql.md)."""
 
 
 def with_comments(rows: pa.Table) -> list[dict[str, Any]]:

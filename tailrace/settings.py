@@ -189,7 +189,7 @@ class EvalsSettings(_Section):
     """Retrieved documents from the top that the scorers of retrieval look at."""
     intervals: Literal["wilson", "bootstrap"] = "wilson"
     """Intervals of the report: Wilson's, with the linearised variance; or a bootstrap of 1,000 replicates for numbers
-    of 100 calls and more (docs/evals.md)."""
+    of 100 calls and more (docs/how-to/evals.md)."""
     nli_model: str = ""
     """Cross-encoder that judges whether retrieved texts entail the answer (scorer groundedness): a folder, or a name in
     the local cache of Hugging Face. Nothing is downloaded. Empty: similarity by embeddings."""

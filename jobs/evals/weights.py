@@ -9,7 +9,7 @@ strata are taken together.
 The interval is Wilson's with the effective size n* = p (1 - p) / variance (Korn and Graubard 1998): scores lie in 0..1
 and many are near 1, where a symmetric interval leaves the range and covers too seldom. n* is at most that of a simple
 random sample of as many calls: where a large stratum happens to hold no failure, the estimated variance is too small,
-and the interval would cover the truth in 80 % of the draws, not in 95 % (docs/evals.md).
+and the interval would cover the truth in 80 % of the draws, not in 95 % (docs/how-to/evals.md).
 
 With ``Sample.replicates`` the interval is a bootstrap's (``bootstrap``) where there are enough calls for one.
 """
