@@ -38,9 +38,9 @@ def module(source: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def findings(detector: Any, incidents: tuple[Incident, ...]) -> list[Any]:
-    """What the detector finds, bucket by bucket, in twenty minutes of one app."""
+    """What the detector finds, bucket by bucket, in five minutes of one app."""
     stream, windows, state, found = Stream(5, partitions=1, incidents=incidents), Windows("bot"), detector.fresh(), []
-    for record in stream.records(T0 - 600 * SECOND, T0 + 600 * SECOND, live=False, batch_s=10):
+    for record in stream.records(T0 - 60 * SECOND, T0 + 240 * SECOND, live=False, batch_s=10):
         if not isinstance(batch := parse(record), Batch):
             continue
         windows.add(batch)
@@ -55,7 +55,7 @@ def findings(detector: Any, incidents: tuple[Incident, ...]) -> list[Any]:
 def test_the_detector_finds_a_flood_and_is_silent_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     (source,) = blocks("write-a-detector.md", "python")
     flood = module(source, "flood", monkeypatch).Flood(calls_a_minute=600.0)
-    planted = Incident(T0 + 60 * SECOND, T0 + 180 * SECOND, factor=20.0, app=App().name)
+    planted = Incident(T0 + 60 * SECOND, T0 + 120 * SECOND, factor=20.0, app=App().name)
     assert findings(flood, ()) == []
     found = findings(flood, (planted,))
     assert found
