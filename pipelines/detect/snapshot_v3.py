@@ -39,6 +39,8 @@ def _widen_incident(incident: Incident) -> None:
 
 
 def _widen_surge(surge: SurgeState) -> None:
+    width = surge.calls.shape[1]
     for name in ARRAYS:
         array = getattr(surge, name)
-        setattr(surge, name, np.insert(array, min(KIND, array.shape[1]), 0, axis=1))
+        if array.shape[1] == width:  # else it is not of that version: it was made as wide as this one has them
+            setattr(surge, name, np.insert(array, min(KIND, width), 0, axis=1))

@@ -1,6 +1,7 @@
 """Checkpoints with open incidents, written by commit 73e158d (v0.1.0 and its states of version 1): they go on.
 
-Made by that version's own judge and watch from the streams below, up to ``T0 + 60 s`` and 420 texts.
+Made by that version's own judge and watch from the streams below, up to ``T0 + 60 s`` and 420 texts; the plain one
+without incident.
 """
 
 from __future__ import annotations
@@ -35,6 +36,19 @@ def test_incidents_that_an_earlier_detect_left_open_are_resolved_once_under_thei
         emitted += alerts
     assert {(a.state, a.seq, a.id) for a in emitted} == {("resolved", 1, alert_id) for alert_id in open_.values()}
     assert len(emitted) == 2
+
+
+def test_an_app_without_a_guardrail_is_judged_on_from_an_earlier_state() -> None:
+    # of the arrays that v0.1.0 did not have, those of this version's width were widened once more: every record failed
+    state = load((FIXTURES / "detect-plain-73e158d.msgpack").read_bytes())
+    spike = Incident(T0 + 120 * SECOND, T0 + 180 * SECOND, user="u-3", rate=6, context=20.0)
+    plain = App(rate=0.5, users=8, features=(1.0,), guardrails=())
+    stream = Stream(5, apps=(plain,), partitions=1, incidents=(spike,))
+    records = [*stream.records(T0 - HOUR, T0, live=False, batch_s=600)]
+    records += stream.records(T0, T0 + 400 * SECOND, live=True, batch_s=2)
+    emitted = [alert.state for alert in Judge().run(records, state)]
+    assert emitted[0] == "firing"
+    assert state.position == len(records)
 
 
 def test_a_shift_that_an_earlier_drift_left_open_is_resolved_once_under_its_id() -> None:

@@ -49,6 +49,9 @@ class Life:
             "TAILRACE_WEBHOOK_SECRET": receiver.secret,
             "TAILRACE_WEBHOOK_ALLOW_HOSTS": receiver.url.split("/")[2],
         }
+
+    def start(self) -> None:
+        """``tailrace up``."""
         with self.home.log_file("up").open("ab") as out:
             self.up = subprocess.Popen(
                 [*COMMAND, "up", "--no-web"],
@@ -172,6 +175,7 @@ def living(bootstrap: str, home: Path) -> Iterator[Life]:
     home.mkdir(parents=True, exist_ok=True)
     with listening(Receiver()) as receiver:
         life = Life(bootstrap, home, receiver)
+        life.start()
         try:
             yield life
         finally:
