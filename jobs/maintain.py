@@ -98,7 +98,7 @@ class MaintainReport:
     took_s: float
     rows_dropped: Mapping[str, int]
     app_rows_dropped: Mapping[str, Mapping[str, int]]
-    """App -> table -> rows that were older than the app is kept."""
+    """Apps that are kept equally long -> table -> rows that were older than that."""
     merged: tuple[Merged, ...]
     snapshots_expired: int
     old_files_removed: int

@@ -88,14 +88,14 @@ def _round(eraser: Eraser, who: Who, masked: dict[str, int]) -> int:
 class Eraser:
     """Removes rows by rules, some files at a time, and writes these files again."""
 
-    def __init__(self, pace: Pace, chosen: Chosen, *, at: datetime, tables: Collection[str]) -> None:
+    def __init__(self, pace: Pace, chosen: Chosen, *, at: datetime, tables: Collection[str] = ()) -> None:
         """Make one.
 
         Args:
             pace: of a lake opened with ``lander=False``.
             chosen: calls that go.
             at: when, for ``retired_days``.
-            tables: those that the rules change.
+            tables: those of `rewrite_all` and `renew_all`.
         """
         self.pace = pace
         self.rows: dict[str, int] = {}

@@ -6,7 +6,7 @@ A retention by table drops whole days and bounds this one: it runs first.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -19,6 +19,7 @@ from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.forget import rules
 from warehouse.forget.calls import all_of
 from warehouse.forget.erase import Eraser
+from warehouse.forget.rewrite import rewrite
 from warehouse.forget.who import CALLS
 from warehouse.migrate import require_current
 from warehouse.reading import reading
@@ -26,7 +27,8 @@ from warehouse.upkeep.pace import Pace
 
 OTHERS = "*"
 """Stands for every app that is not named."""
-_OF_APP = "app = getvariable('old_app')"
+_OF_APP = "app = getvariable('old_app')"  # of one alone DuckDB skips files
+_OF_APPS = "list_contains(getvariable('old_apps'), app)"
 _OF_OTHERS = "app IS NOT NULL AND NOT list_contains(getvariable('named_apps'), app)"
 _BY_AGE = (RAW_CALLS.name, RAW_FEEDBACK.name, RAW_EVALS.name, EMBEDDINGS.name, DEAD.name)
 """Tables whose rows go by their own app and day; the others follow them."""
@@ -34,10 +36,10 @@ _BY_AGE = (RAW_CALLS.name, RAW_FEEDBACK.name, RAW_EVALS.name, EMBEDDINGS.name, D
 
 @dataclass(frozen=True)
 class OldCalls:
-    """Calls of an app before a day. A `Chosen`: DuckDB folds the variables, so that it skips files by them."""
+    """Calls of some apps before a day. A `Chosen`: DuckDB folds the variables, so that it skips files by them."""
 
-    app: str
-    """Name of an app, or `OTHERS`."""
+    apps: tuple[str, ...]
+    """Names of apps, or `OTHERS` alone."""
     before: date
     named: tuple[str, ...] = ()
     """Apps that are not among the others."""
@@ -47,7 +49,8 @@ class OldCalls:
     @property
     def old(self) -> str:
         """SQL for whether a row with an app and a day is too old."""
-        return f"(day < getvariable('old_before') AND {_OF_OTHERS if self.app == OTHERS else _OF_APP})"
+        which = _OF_OTHERS if self.apps == (OTHERS,) else _OF_APP if len(self.apps) == 1 else _OF_APPS
+        return f"(day < getvariable('old_before') AND {which})"
 
     @property
     def calls(self) -> str:
@@ -56,7 +59,8 @@ class OldCalls:
 
     def bind(self, connection: duckdb.DuckDBPyConnection, calls: pa.Table | None = None) -> None:
         """Give ``connection`` what the SQL names, and ``calls`` as ``gone_calls``."""
-        connection.execute("SET VARIABLE old_app = $1::VARCHAR", [self.app])
+        connection.execute("SET VARIABLE old_app = $1::VARCHAR", [self.apps[0]])
+        connection.execute("SET VARIABLE old_apps = $1::VARCHAR[]", [list(self.apps)])
         connection.execute("SET VARIABLE named_apps = $1::VARCHAR[]", [list(self.named)])
         connection.execute("SET VARIABLE old_before = $1::DATE", [self.before])
         connection.execute("SET VARIABLE old_since = $1::DATE", [self.since])
@@ -109,16 +113,22 @@ def old_apps(config: LakeConfig, apps: Mapping[str, int], days: Mapping[str, int
             require_current(connection, config.name)
             connection.execute("BEGIN TRANSACTION")  # one snapshot
             return [
-                OldApp(old.app, apps[old.app], old.before, _count(connection, old, floors))
-                for old in _all(apps, today, since=floors.get(RAW_CALLS.name, date.min))
+                OldApp(app, kept, old.before, _count(connection, old, floors))
+                for app, kept in sorted(apps.items())
+                for old in _all({app: kept}, today, named=apps, since=floors.get(RAW_CALLS.name, date.min))
             ]
         except (duckdb.Error, OSError) as error:
             raise LakeUnavailableError(config.name, "count the days of", first_line(error)) from error
 
 
-def _all(apps: Mapping[str, int], today: date, *, since: date = date.min) -> list[OldCalls]:
-    named = tuple(sorted(app for app in apps if app != OTHERS))
-    return [OldCalls(app, today - timedelta(days=kept), named, since) for app, kept in sorted(apps.items())]
+def _all(apps: Mapping[str, int], today: date, *, named: Collection[str], since: date = date.min) -> Iterator[OldCalls]:
+    """Yield those that are kept equally long together: their rows are in the same files."""
+    together: dict[tuple[int, bool], list[str]] = {}
+    for app, kept in sorted(apps.items()):
+        together.setdefault((kept, app == OTHERS), []).append(app)
+    others = tuple(sorted(app for app in named if app != OTHERS))
+    for (kept, _), alike in together.items():
+        yield OldCalls(tuple(alike), today - timedelta(days=kept), others, since)
 
 
 def _count(connection: duckdb.DuckDBPyConnection, old: OldCalls, floors: Mapping[str, date]) -> dict[str, int]:
@@ -139,7 +149,7 @@ def _count(connection: duckdb.DuckDBPyConnection, old: OldCalls, floors: Mapping
 
 
 def drop_old_calls(pace: Pace, apps: Mapping[str, int], *, today: date, at: datetime) -> dict[str, dict[str, int]]:
-    """Remove what is older than its app is kept; return app -> table -> rows that went. Safe to kill anywhere.
+    """Remove what is older than its app is kept; return apps -> table -> rows that went. Safe to kill anywhere.
 
     Calls go with feedback, evals, embeddings, corrections of their cost and reports of the same calls by others;
     feedback, evals, embeddings and dead letters of the app also by their own day. Other tables stay.
@@ -154,19 +164,25 @@ def drop_old_calls(pace: Pace, apps: Mapping[str, int], *, today: date, at: date
         LakeBusyError: others held the catalog for too long; run it again.
         LakeUnavailableError: the catalog or a file does not answer.
     """
-    return {old.app: _drop(pace, old, at) for old in _all(apps, today) if not pace.stopped}
+    _finish(pace)
+    found = _all(apps, today, named=apps)
+    return {", ".join(old.apps): _drop(pace, old, at) for old in found if not pace.stopped}
+
+
+def _finish(pace: Pace) -> None:
+    """Write the files again that a killed run left with deleted rows."""
+    for table in sorted({table for rule in (*rules.aged("true"), *rules.hanging()) for table in rule.tables}):
+        rewrite(pace, table)
 
 
 def _drop(pace: Pace, old: OldCalls, at: datetime) -> dict[str, int]:
-    aged, hanging = rules.aged(old.old), rules.hanging()
-    eraser = Eraser(pace, old, at=at, tables={table for rule in (*aged, *hanging) for table in rule.tables})
-    eraser.rewrite_all()
+    eraser = Eraser(pace, old, at=at)
     with pace.lake.reading() as reader:
         there = old.any_in(reader)
     if there:
-        for rule in aged:
+        for rule in rules.aged(old.old):
             eraser.erase(rule)
         for calls in eraser.groups():
-            for rule in hanging:
+            for rule in rules.hanging():
                 eraser.erase(rule, calls)
     return {table: rows for table, rows in eraser.rows.items() if rows}

@@ -28,9 +28,14 @@ def bucket(store: int) -> Bucket:
     return Bucket(store)
 
 
-@pytest.fixture
-def config(bucket, store, tmp_path) -> LakeConfig:
-    return bucket.config(tmp_path / "catalog.sqlite", store)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.faults)])
+def config(bucket, store, tmp_path, request) -> LakeConfig:
+    found = bucket.config(tmp_path / "catalog.sqlite", store)
+    if request.param == "sqlite":
+        return found
+    server = request.getfixturevalue("postgres")
+    reach = server.database(f"forget-{bucket.name}")
+    return replace(found, catalog=f"postgres:host=127.0.0.1 port={server.port} {reach}")
 
 
 def test_no_object_holds_the_id_or_the_texts_when_maintain_has_run(bucket, config):

@@ -87,6 +87,16 @@ def test_exactly_the_old_rows_of_each_app_go_as_the_dry_run_counted(config):
     assert {one.app: one.rows for one in old_apps(config, KEPT, {}, today=TODAY)} == {"bot": {}, "*": {}}
 
 
+def test_apps_that_are_kept_equally_long_go_together(config):
+    with opened(config) as lake:
+        apps = {"bot": 15, "gateway": 15, "it's": 25}
+        done = drop_old_calls(Pace(lake, rest=0.0), apps, today=TODAY, at=WELL)
+        left = lake.query("SELECT app, count(*) AS n FROM raw_calls GROUP BY 1 ORDER BY 1").to_pylist()
+    assert {apps: rows["raw_calls"] for apps, rows in done.items()} == {"bot, gateway": 5, "it's": 1}
+    assert left == [{"app": "bot", "n": 2}, {"app": "gateway", "n": 2}, {"app": "it's", "n": 3}]
+    assert verify(config).ok, verify(config).problems
+
+
 def test_what_the_retention_of_a_table_takes_is_not_counted_twice(config):
     days = {"raw_calls": 27, "dead": 18}
     counted = {one.app: one.rows for one in old_apps(config, KEPT, days, today=TODAY)}
