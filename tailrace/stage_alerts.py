@@ -63,7 +63,8 @@ class StageAlerts:
         """Raise, resolve and deliver what is due.
 
         Args:
-            failing: stage -> position, ends, since and cause, as the supervisor's run file has them.
+            failing: stage -> position, ends, since and cause, as the supervisor's run file has them; or a part of a
+                stage, with a title and a runbook of its own.
             well: stages that run.
         """
         before = msgspec.json.encode(self._journal)
@@ -142,13 +143,14 @@ def firing(stage: str, facts: Mapping[str, Any], last: Alert | None, now: int) -
         score=float(ends),
         unit="restarts",
         cause=(Cause("stage", stage, 1.0, cause),),
-        runbook=(
+        runbook=facts.get("runbook")
+        or (
             "`tailrace status` shows the position, why the stage ended and how far it is behind",
             f"the end of logs/{stage}.log in the home has the error and, after a hang, the stacks of its threads",
             "nothing is lost while the topics keep their records: the stage is started again every 20 s from there",
         ),
         detected_at=_moment(now),
-        title=f"stage {stage} is failing at {where}: {cause}",
+        title=facts.get("title") or f"stage {stage} is failing at {where}: {cause}",
     )
 
 
@@ -161,7 +163,7 @@ def resolved(last: Alert, now: int) -> Alert:
         window=Window(last.window.start, _moment(now)),
         runbook=(),
         detected_at=_moment(now),
-        title=f"stage {last.series['stage']} runs again",
+        title=f"{last.series['stage'] if ':' in last.series['stage'] else 'stage ' + last.series['stage']} runs again",
     )
 
 

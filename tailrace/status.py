@@ -85,6 +85,7 @@ def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: 
         "restarts": known.get("restarts", 0),
         "last_exit": known.get("last_exit"),
         "error": error,
+        "isolated": facts.get("isolated") or [],
     }
 
 

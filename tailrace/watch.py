@@ -132,8 +132,14 @@ class Watch:
         supervised = (Home(self._settings.home).read_run("up") or {}).get("stages", {})
         failing = {name: stage["failing"] for name, stage in supervised.items() if stage.get("failing")}
         found = status(self._settings, stages=self._stages)["stages"]
+        well = {name for name, stage in found.items() if stage["state"] == "running"}
+        for name, stage in found.items():
+            if left_out := stage["isolated"]:
+                failing[f"{name}: every detector"] = isolated(name, left_out)
+            elif name in well:
+                well.add(f"{name}: every detector")
         try:
-            self._alerts.step(failing, {name for name, stage in found.items() if stage["state"] == "running"})
+            self._alerts.step(failing, well)
         except SettingsError as error:  # a file with a secret was deleted since the start
             log.error("stage_alert_not_sent", cause=str(error))
 
@@ -150,6 +156,22 @@ def _again(work: Callable[[], None], stop: threading.Event, every_s: float) -> N
     while not stop.is_set():
         work()
         stop.wait(every_s)
+
+
+def isolated(stage: str, left_out: Sequence[str]) -> dict[str, Any]:
+    """Facts of the alert that a stage judges without some of its detectors."""
+    more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+    return {
+        "position": left_out[0],
+        "ends": len(left_out),
+        "cause": "it raised an error",
+        "title": f"stage {stage}: {left_out[0]}{more}: it raised an error; the others go on",
+        "runbook": (
+            f"logs/{stage}.log in the home has the error, at the event detector_isolated; please report it as a bug",
+            "incidents of that detector stay open until it judges again; those of the others are not touched",
+            "an upgrade tries the detector again; so does the stage without isolated.json of its state folder",
+        ),
+    }
 
 
 def _deadman(settings: Settings) -> Deadman | None:

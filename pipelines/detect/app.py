@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,19 @@ from pipelines.alerts.lifecycle import Timing
 from pipelines.detect import checkpoint
 from pipelines.detect.checkpoint import CHANGELOG
 from pipelines.detect.detectors import configure
+from pipelines.detect.isolation import DetectorError, Isolation, Isolations, checked
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
 from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics, read_times
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
-from schemas.errors import UNREADABLE, FatalError
+from schemas.errors import FatalError
 from schemas.faults import point
 from schemas.records import Record
 from schemas.topics import ALERTS, ROLLUPS, Topic
 
 NAME = "detect"
-_HOSTILE = (*UNREADABLE, ArithmeticError, AttributeError, MemoryError)
-"""What a record can do to the judge; anything else is a bug that must stop the stage."""
 _AFTER_ALERT_S = 1.0
 """The same after an alert: what was sent and is not in a checkpoint is sent again, under the same id."""
 log = structlog.get_logger(NAME)
@@ -123,7 +122,9 @@ class _Stage:
     def __init__(self, config: DetectConfig, partitions: int) -> None:
         self.config = config
         self.partitions = partitions
-        self.judge = Judge(configure(config.rules), config.timing, config.runbooks)
+        self.isolations = Isolations(config.state_dir / "isolated.json")
+        detectors = checked(configure(config.rules))
+        self.judge = Judge(detectors, config.timing, config.runbooks, isolations=self.isolations)
         self.states: dict[int, PartitionState] = {}
         self.saved: dict[int, float] = {}
         """Partition -> time.monotonic() of its last checkpoint."""
@@ -133,7 +134,6 @@ class _Stage:
         self.progress = 0
         """Slices so far: it grows inside one record, too."""
         self.event_times: dict[int, int | None] = {}
-        self.poison = 0
         self.recovered = False
         self.topic_id = ""
         self.app: App | None = None
@@ -183,7 +183,8 @@ class _Stage:
             "event_time": min((t for t in times if t is not None), default=None),
             "progress": self.progress,
             "crowded_out": sum(s.crowded_out for _, s in states),
-            "poison": self.poison + sum(s.poison for _, s in states),
+            "poison": sum(s.poison for _, s in states),
+            "isolated": [isolation.text() for isolation in self.isolations.all],
         }
 
     def _load(self, table: Any) -> None:
@@ -242,23 +243,32 @@ class _Stage:
             event.value,
             tuple(message.headers or ()),
         )
-        slices = self.judge.slices(state, record)
-        while (alerts := self._next(slices, state, record)) is not None:
-            for alert in alerts:
-                await self._send(app, alert)
-            if not await self._pause(app, table, record.partition, state, alerts):
-                return  # the partitions were reassigned meanwhile: this record is read again
+        try:
+            for alerts in self.judge.slices(state, record):
+                for alert in alerts:
+                    await self._send(app, alert)
+                if not await self._pause(app, table, record.partition, state, alerts):
+                    return  # the partitions were reassigned meanwhile: this record is read again
+        except DetectorError as error:
+            self._isolate(error, state, record)
+            # the state is no longer that before the record: the stage goes on from its last checkpoint
+            await app.crash(error)
+            raise
         await self._pause(app, table, record.partition, state)
 
-    def _next(self, slices: Iterator[list[Alert]], state: PartitionState, record: Record) -> list[Alert] | None:
-        """Alerts of the next slice of a record; None after the last one, or where the record cannot be judged."""
-        try:
-            return next(slices, None)
-        except _HOSTILE as error:
-            self.poison += 1
-            log.error("detect_record_skipped", partition=record.partition, offset=record.offset, cause=repr(error))
-            state.position, state.pending = record.offset + 1, None
-            return None
+    def _isolate(self, error: DetectorError, state: PartitionState, record: Record) -> None:
+        """Leave a detector that raised out from this record on."""
+        cause = type(error.cause).__name__
+        found = Isolation(state.topic, record.partition, record.offset, error.app, error.detector, cause)
+        kept = self.isolations.add(found)
+        log.error(
+            "detector_isolated",
+            detector=error.detector,
+            app=kept.app,
+            partition=record.partition,
+            offset=record.offset,
+            exc_info=error,
+        )
 
     async def _pause(
         self, app: App, table: Any, partition: int, state: PartitionState, alerts: Sequence[Alert] = ()

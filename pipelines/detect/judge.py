@@ -8,6 +8,7 @@ written and read back, and the same record goes on from there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -23,6 +24,7 @@ from pipelines.detect.detectors import DETECTORS, Detector, View
 from pipelines.detect.detectors.ceiling import CeilingState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
+from pipelines.detect.isolation import DetectorError, Isolations, learned
 from pipelines.detect.items import GUARDRAIL, Batch, TickAt, parse
 from pipelines.detect.stretch import ALIGNED, stretch
 from pipelines.detect.windows import LATENESS, MAX_SERIES, RING, SLOT, WIDE, Windows
@@ -59,6 +61,8 @@ class AppState:
         """Buckets to judge together next: fewer where something was found. Nothing depends on it but time."""
         self.guard: Guard | None = None
         """By which a look at open buckets is spared. Nothing depends on it but time."""
+        self.without: frozenset[str] = frozenset()
+        """Detectors that are left out at the record that is judged; see ``pipelines.detect.isolation``."""
 
 
 @dataclass
@@ -127,6 +131,8 @@ class Judge:
     runbooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     together: bool = True
     """Whether buckets without a finding are judged many at once: the alerts are the same."""
+    isolations: Isolations | None = None
+    """Detectors that are left out, by app and record."""
 
     def step(self, state: PartitionState, record: Record) -> tuple[PartitionState, list[Alert]]:
         """Move ``state`` over one record; a record it already covers changes nothing.
@@ -151,14 +157,16 @@ class Judge:
         if item is None:
             state.pass_over(record.offset, record.kafka_time)
         else:
-            yield from self.apply(state, record.offset, item)
+            yield from self.apply(state, record.offset, item, record.partition)
 
-    def apply(self, state: PartitionState, offset: int, item: Batch | TickAt) -> Iterator[list[Alert]]:
+    def apply(
+        self, state: PartitionState, offset: int, item: Batch | TickAt, partition: int = 0
+    ) -> Iterator[list[Alert]]:
         """Move ``state`` over what one record holds; see ``slices``."""
         if isinstance(item, TickAt):
-            yield from self._tick(state, offset, item)
+            yield from self._tick(state, partition, offset, item)
         else:
-            self._add(state, item)
+            self._add(state, partition, offset, item)
             state.pass_over(offset, item.kafka_time)
 
     def run(self, records: Iterable[Record], state: PartitionState | None = None) -> Iterator[Alert]:
@@ -168,7 +176,7 @@ class Judge:
             for alerts in self.slices(state, record):
                 yield from alerts
 
-    def _add(self, state: PartitionState, batch: Batch) -> None:
+    def _add(self, state: PartitionState, partition: int, offset: int, batch: Batch) -> None:
         if batch.app not in state.apps:
             if len(state.apps) >= MAX_APPS and not _make_room(state):
                 state.crowded_out += 1
@@ -176,14 +184,14 @@ class Judge:
             windows = Windows(batch.app)
             windows.place(windows.own, 0)
             state.apps[batch.app] = AppState(windows, SpikeState(), SurgeState(), CeilingState())
-        app = state.apps[batch.app]
-        if app.windows.closed and _disturbs(app.windows, batch):
-            self._learn(app)
-            app.guard = None
-        added = app.windows.add(batch, totals.watched(app.windows, app.life))
-        totals.add(app.windows, app.life, added)
+        with self._judging(state, batch.app, partition, offset) as app:
+            if app.windows.closed and _disturbs(app.windows, batch):
+                self._learn(app)
+                app.guard = None
+            added = app.windows.add(batch, totals.watched(app.windows, app.life))
+            totals.add(app.windows, app.life, added)
 
-    def _tick(self, state: PartitionState, offset: int, item: TickAt) -> Iterator[list[Alert]]:
+    def _tick(self, state: PartitionState, partition: int, offset: int, item: TickAt) -> Iterator[list[Alert]]:
         if state.pending is None or state.pending.offset != offset:
             state.clock.hear(item)
             state.pending = Pending(offset, look=state.clock.wall - state.judged >= 900_000)
@@ -191,18 +199,18 @@ class Judge:
         for name in sorted(state.apps):
             if pending.done is not None and name <= pending.done:
                 continue
-            app = state.apps[name]
-            while app.windows.behind(state.clock.watermark):
-                late = _is_past(app.windows.closed, state.clock.wall)
-                transitions, cost = self._close(app, state.clock)
-                alerts += [self._compose(app, t, item.kafka_time, late=late) for t in transitions]
-                work += cost
-                if work >= SLICE:
-                    yield alerts
-                    alerts, work = [], 0
-            if pending.look:
-                alerts += [self._compose(app, t, item.kafka_time) for t in self._look(app, state.clock)]
-                work += ALONE + len(app.windows.series)
+            with self._judging(state, name, partition, offset) as app:
+                while app.windows.behind(state.clock.watermark):
+                    late = _is_past(app.windows.closed, state.clock.wall)
+                    transitions, cost = self._close(app, state.clock)
+                    alerts += [self._compose(app, t, item.kafka_time, late=late) for t in transitions]
+                    work += cost
+                    if work >= SLICE:
+                        yield alerts
+                        alerts, work = [], 0
+                if pending.look:
+                    alerts += [self._compose(app, t, item.kafka_time) for t in self._look(app, state.clock)]
+                    work += ALONE + len(app.windows.series)
             pending.done = name
         if pending.look:
             state.judged = state.clock.wall
@@ -217,21 +225,21 @@ class Judge:
         self._learn(app)
         if not app.life.open and (gap := windows.gap(clock.watermark)):
             windows.closed, app.guard = windows.closed + gap * SLOT, None
-            for detector in self.detectors:
+            for detector in self._of(app):
                 self._put(app, detector, detector.idle(self._get(app, detector), gap))
             return [], ALONE
         if app.life.open or windows.reused or not self.together:
             return self._close_one(app, clock)
         buckets = stretch(windows, 0, clock.watermark, app.most)
-        scans = [detector.scan(self._get(app, detector), buckets) for detector in self.detectors]
-        count = min(scan.quiet for scan in scans)
+        scans = [detector.scan(self._get(app, detector), buckets) for detector in self._of(app)]
+        count = min((scan.quiet for scan in scans), default=buckets.count)
         app.most = min(2 * app.most, ALIGNED) if count else 1
         work = ALONE + buckets.count * (TOGETHER + len(windows.series))
         if not count:
             transitions, cost = self._close_one(app, clock)
             return transitions, work + cost
-        for detector, scan in zip(self.detectors, scans, strict=True):
-            self._put(app, detector, scan.learn(count))
+        for detector, scan in zip(self._of(app), scans, strict=True):
+            self._put(app, detector, learned(detector, scan, count))
         totals.count(windows, app.life, buckets.first, buckets.first + count * SLOT)
         windows.close_all(count)
         past = min(count, max(0, (clock.wall - LIVE - 1 - buckets.first) // SLOT))
@@ -267,7 +275,7 @@ class Judge:
             self._learn(app)
             count = min(MOST, -(app.windows.closed // SLOT) % ALIGNED)  # then surge may learn
             ahead = Ahead(app.windows, 0, until, count, _open(app.life))
-            app.guard = Guard([d.bound(self._get(app, d), ahead) for d in self.detectors], ahead)
+            app.guard = Guard([d.bound(self._get(app, d), ahead) for d in self._of(app)], ahead)
         return not app.guard.may_find(until)
 
     def _defer(self, app: AppState, wall: int) -> bool:
@@ -291,11 +299,11 @@ class Judge:
         while app.deferred:
             windows.closed = until - app.deferred * SLOT
             buckets = stretch(windows, 0, until + LATENESS, app.deferred)
-            scans = [detector.scan(self._get(app, detector), buckets) for detector in self.detectors]
-            count = min(scan.quiet for scan in scans)
+            scans = [detector.scan(self._get(app, detector), buckets) for detector in self._of(app)]
+            count = min((scan.quiet for scan in scans), default=buckets.count)
             if count:
-                for detector, scan in zip(self.detectors, scans, strict=True):
-                    self._put(app, detector, scan.learn(count))
+                for detector, scan in zip(self._of(app), scans, strict=True):
+                    self._put(app, detector, learned(detector, scan, count))
                 windows.close_all(count)
             else:  # it is known to be without consequence: only what is learned differs
                 slot = windows.closed
@@ -305,7 +313,7 @@ class Judge:
 
     def _step(self, app: AppState, view: View) -> list[Finding]:
         findings = []
-        for detector in self.detectors:
+        for detector in self._of(app):
             state, found = detector.step(self._get(app, detector), view)
             self._put(app, detector, state)
             findings += found
@@ -337,7 +345,7 @@ class Judge:
         """Family -> end, of the open incidents that are over by what the slot that has just closed adds."""
         over = {}
         for family, incident in app.life.open.items():
-            detector = self._by_name(incident.finding.detector)
+            detector = self._by_name(app, incident.finding.detector)
             if detector and (end := self._test(app, detector, view, incident, slot)):
                 over[family] = end
         return over
@@ -377,7 +385,7 @@ class Judge:
         finding, incident = transition.finding, transition.incident
         if transition.state == "firing" and not incident.seq:
             totals.begin(app.windows, app.life.open[finding.family])
-        elif transition.state == "resolved" and (detector := self._by_name(finding.detector)):
+        elif transition.state == "resolved" and (detector := self._by_name(app, finding.detector)):
             for family in (finding.family, *incident.followers):
                 over = replace(finding, family=family)
                 state = detector.on_resolved(self._get(app, detector), over, finding.end, at)
@@ -386,8 +394,26 @@ class Judge:
     def _compose(self, app: AppState, transition: Transition, kafka_time: int, *, late: bool = False) -> Alert:
         return compose(transition, app.windows, detected_at=kafka_time, runbooks=self.runbooks, late=late)
 
-    def _by_name(self, name: str) -> Detector | None:
-        return next((d for d in self.detectors if d.name == name), None)
+    def _of(self, app: AppState) -> tuple[Detector, ...]:
+        """The detectors that judge ``app`` at this record."""
+        return tuple(d for d in self.detectors if d.name not in app.without) if app.without else self.detectors
+
+    def _by_name(self, app: AppState, name: str) -> Detector | None:
+        return next((d for d in self._of(app) if d.name == name), None)
+
+    @contextmanager
+    def _judging(self, state: PartitionState, name: str, partition: int, offset: int) -> Iterator[AppState]:
+        """The app ``name`` without the detectors that are left out; what a detector raises names the app."""
+        app = state.apps[name]
+        if self.isolations is not None and self.isolations.all:
+            without = self.isolations.without(state.topic, partition, offset, name)
+            if without != app.without:
+                app.without, app.guard = without, None
+        try:
+            yield app
+        except DetectorError as error:
+            error.app = error.app or name
+            raise
 
     def _get(self, app: AppState, detector: Detector) -> object:
         return getattr(app, detector.name)

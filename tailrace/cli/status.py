@@ -81,6 +81,7 @@ def _done_in(stage: dict[str, Any]) -> str:
 def _notes(stage: dict[str, Any]) -> Iterator[str]:
     if stage["error"]:
         yield stage["error"]
+    yield from stage["isolated"]
     if not stage["current"]:
         done = _done_in(stage)
         yield f"behind by {_behind(stage)}, " + (

@@ -11,6 +11,7 @@ from pipelines.notify.stage import NotifyConfig
 from tailrace.demo.receiver import Receiver, listening
 from tailrace.home import Home
 from tailrace.stage_alerts import RECOVERED_AFTER_S, StageAlerts
+from tailrace.watch import isolated
 
 S = 1_000_000
 FAILING = {
@@ -120,3 +121,20 @@ def test_no_channel_and_a_journal_that_cannot_be_read_stop_nobody(tmp_path, rece
     alerts(tmp_path, clock, receiver).step({"detect": FAILING}, ())
     assert len(receiver.alerts) == 1
     assert msgspec.json.decode((tmp_path / "run" / "stage_alerts.json").read_bytes())["outbox"] == []
+
+
+def test_a_stage_that_judges_without_a_detector_is_an_alert_and_is_over_when_all_judge(tmp_path, receiver, clock):
+    sender = alerts(tmp_path, clock, receiver)
+    left_out = ["detector spike is left out for app bot since llm.rollups[0]@12", "detector surge is ..."]
+    part = "detect: every detector"
+    for _ in range(3):
+        sender.step({part: isolated("detect", left_out)}, {"detect"})
+        clock.now += S
+    (alert,) = receiver.alerts
+    assert alert.title == f"stage detect: {left_out[0]}, and 1 more: it raised an error; the others go on"
+    assert "detector_isolated" in alert.runbook[0]
+    for _ in range(2):
+        sender.step({}, {"detect", part})
+        clock.now += int(RECOVERED_AFTER_S * S)
+    assert [a.state for a in receiver.alerts] == ["firing", "resolved"]
+    assert receiver.alerts[-1].title == "detect: every detector runs again"

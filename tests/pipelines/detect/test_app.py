@@ -348,3 +348,46 @@ def test_a_topic_that_grew_under_a_kept_state_is_refused_with_the_remedy(kafka: 
     Admin(kafka).create_topics([Topic(CHANGELOG, 1, {"cleanup.policy": "compact"})], partitions=1)
     with pytest.raises(PartitionMismatchError, match="delete detect-state-changelog"):
         run(DetectConfig(kafka, tmp_path), stop=threading.Event())
+
+
+BROKEN = """
+import sys, threading
+from pathlib import Path
+from pipelines.detect import app
+from pipelines.detect.detectors.surge import Surge
+from pipelines.kafka import KafkaConfig
+
+class Broken(Surge):
+    def scan(self, state, buckets):
+        if buckets.first + buckets.count * 10_000_000 > int(sys.argv[4]):
+            raise ValueError("a bug")
+        return super().scan(state, buckets)
+
+configured = app.configure
+app.configure = lambda rules: tuple(Broken() if d.name == "surge" else d for d in configured(rules))
+config = app.DetectConfig(KafkaConfig(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), checkpoint_s=0.5)
+beat = lambda facts: print("isolated", facts["isolated"], flush=True)
+app.run(config, stop=threading.Event(), beat=beat)
+"""
+
+
+def test_a_detector_that_raises_ends_the_stage_once_and_the_others_go_on(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    expected = _told(list(judge(records)))
+    _produce(kafka, records)
+    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}"}
+    command = [sys.executable, "-c", BROKEN, kafka.bootstrap_servers, kafka.prefix, str(tmp_path)]
+    command.append(str(START - HOUR // 2))
+    first = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert first.returncode != 0
+    assert "detector_isolated" in first.stdout + first.stderr
+    with subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as second:
+        try:
+            assert _told(_wait_for(kafka, len(expected), timeout_s=120)) == expected
+            assert second.stdout is not None
+            line = next(line for line in second.stdout if "detector surge is left out for app" in line)
+            assert "since llm.rollups[0]@" in line
+            assert second.poll() is None
+        finally:
+            second.kill()
