@@ -51,6 +51,12 @@ class RecoveryConfig:
     prior_calls: float = 8.0
     """Independent calls at the alarm limit to which the rate of the incident is drawn. A detector fires at the highest
     of many windows, so a rate that only a few calls show is too high: the incident may go on at a lower one."""
+    certainty: float = 2.0
+    """Standard deviations by which the sum of an incident may be above its mean, for the same reason; half of it where
+    every call raises the alarm. Its rate is taken to be the lowest that may have given the sum."""
+    proof_most_s: float = 7200.0
+    """Time for which all has pointed to recovery that is proof by itself: a weak incident of few calls gives hardly
+    any. Not of shares: where calls are few, they stay unknown."""
     silence_calls: float = 64.0
     """Calls missing at the rate of the incident after which a series that makes no calls is over, if its measure is
     one per call."""
@@ -192,7 +198,9 @@ def step(state: Recovery, terms: Terms, bucket: Bucket, start: int, end: int, co
         elif _breaches(bucket, terms, dispersion):
             state.since = end
     least_s = config.least_reopened_s if state.reopened else config.least_s
-    if state.before is not None and state.log >= config.evidence and end - state.since >= least_s * 1e6:
+    longest = config.proof_most_s * 1e6 if not terms.share else math.inf
+    proven = state.log >= config.evidence or end - state.since >= longest
+    if state.before is not None and proven and end - state.since >= least_s * 1e6:
         if _below(state, state.before, terms, dispersion, config):
             return state.since
         _go_on(state)
@@ -222,10 +230,20 @@ def _go_on(state: Recovery) -> None:
 
 def _rate(incident: Tally, terms: Terms, dispersion: float, config: RecoveryConfig) -> float:
     """Rate of the incident; at least a part of the way to the alarm limit, where pauses have thinned it out."""
-    mean = incident.value / incident.exposure if incident.exposure > 0 else 0.0
-    weight = incident.value / max(incident.value + config.prior_calls * dispersion, 1e-12) if terms.limit > 0 else 1.0
-    drawn = weight * mean + (1 - weight) * terms.limit
+    if terms.share:
+        mean = incident.value / incident.exposure if incident.exposure > 0 else 0.0
+        weight = incident.value / max(incident.value + config.prior_calls * dispersion, 1e-12)
+        drawn = weight * mean + (1 - weight) * terms.limit
+    else:
+        drawn = _least_mean(incident.value, dispersion, config.certainty if terms.limit > 0 else 0.5 * config.certainty)
+        drawn /= max(incident.exposure, 1e-12)
     return max(drawn, terms.normal + config.least_reach * (terms.limit - terms.normal))
+
+
+def _least_mean(value: float, dispersion: float, certainty: float) -> float:
+    """Lowest mean of which ``value`` is not above the confidence bound."""
+    spread = certainty * math.sqrt(dispersion)
+    return (0.5 * (math.sqrt(spread * spread + 4 * max(value, 0.0)) - spread)) ** 2
 
 
 def _dispersion(incident: Tally, terms: Terms, config: RecoveryConfig) -> float:

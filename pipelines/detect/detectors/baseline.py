@@ -83,16 +83,19 @@ class Level:
         self.num *= decay
         self.den = self.den * decay + (1 - decay) / (1 - one)
 
-    def expected(self, rows: int, app: int, slot: int) -> Floats:
+    def expected(self, rows: int, app: int, slot: int, *, waking: bool = True) -> Floats:
         """(series, 3): what is normal per slot at this time of day.
 
         The app's own level is the highest of: the last half hour; this half hour and its neighbours on earlier days
-        (a nightly batch is news only once); half of what it does when it does anything (waking up is no spike).
-        Series below follow it in proportion.
+        (a nightly batch is news only once); half of what it does when it does anything (waking up is no spike), unless
+        ``waking`` is off: of an app that calls once in minutes that is many times its mean. Series below follow it in
+        proportion.
         """
         self.num = fit(self.num, rows)
         level = self.num[:rows] / max(self.den, 1.0)
-        own = np.maximum(level[app], 0.5 * self.active / max(self.active_den, 1.0))
+        own = level[app]
+        if waking:
+            own = np.maximum(own, 0.5 * self.active / max(self.active_den, 1.0))
         now = slot % DAY // (DAY // BINS)
         for near in (now - 1, now, now + 1):
             own = np.maximum(own, self.season[near % BINS])

@@ -131,7 +131,7 @@ class Spike:
         self, state: SpikeState, view: View, finding: Finding, since: int, until: int
     ) -> tuple[Terms, list[Bucket]]:
         """Sums per slot, or per call for costs per call; normal rate and least alarming rate of the target."""
-        expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT)
+        expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT, waking=False)
         measure = MEASURES.index(finding.measure)
         base = _BASE[measure]
         place = view.windows.index.get(finding.target)
@@ -249,13 +249,12 @@ class Spike:
         state.pool.learn(tops, view.closed)
 
     def _rate_limit(self, expected: Floats, view: View, place: int, measure: int, state: SpikeState) -> float:
-        """Per slot, what would ring in a window of one minute or of five, whichever is less."""
+        """Per slot, the least mean rate that may raise an alarm; a record is one of windows, not of means."""
         own = expected[view.app] + self.floor
         if self._is_pooled(expected, view)[place]:
             share = min(self._pooled(state, view, i)[place, measure] for i in range(len(WINDOWS)))
             return float(max(self.ratio * expected[place, measure] + self.floor[measure], share * own[measure]))
-        least = self._limits(state, view, place)[0, measure].min()
-        return float(least * (expected[place, measure] + self.floor[measure]))
+        return float(self.ratio * (expected[place, measure] + self.floor[measure]))
 
     def _finding(self, state: SpikeState, view: View, now: _Now) -> Finding:
         ringing = now.ringing.max(axis=2)

@@ -206,8 +206,10 @@ def _both(records: list[Record]) -> tuple[list[Alert], bytes]:
     """Judge bucket by bucket and many buckets at once; return what both must give."""
     found = []
     for together in (False, True):
-        state = PartitionState()
-        found.append((list(Judge(together=together).run(records, state)), dump(state)))
+        state, judge_ = PartitionState(), Judge(together=together)
+        alerts = list(judge_.run(records, state))
+        judge_.learn(state)  # the buckets of the last minute
+        found.append((alerts, dump(state)))
     (alone, alone_state), (many, many_state) = found
     assert many == alone
     assert many_state == alone_state
