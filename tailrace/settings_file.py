@@ -48,12 +48,18 @@ def absolute(home: Path) -> Path:
     """Return the whole path of a home.
 
     Raises:
-        SettingsError: it begins with ``~`` and this user has no home folder.
+        SettingsError: it begins with ``~`` and this user has no home folder, or its name is not text in this locale.
     """
     try:
-        return home.expanduser().resolve()
+        found = home.expanduser().resolve()
     except (RuntimeError, OSError) as error:
         raise SettingsError("home", f"{home}: {error}", "name a folder by its whole path") from None
+    try:
+        str(found).encode()
+    except UnicodeEncodeError:  # DuckDB and Kafka take paths as UTF-8
+        problem = f"{found} is not text in this locale"
+        raise SettingsError("home", problem, "set a UTF-8 locale, such as LC_ALL=C.UTF-8") from None
+    return found
 
 
 def _exists(path: Path) -> bool:

@@ -72,3 +72,8 @@ def test_an_unknown_key_names_the_file(home):
     path.write_text("[lake]\nmemory = '1GB'\n")
     with pytest.raises(SettingsError, match=rf"lake\.memory: unknown in {path} \(did you mean lake\.memory_limit\?\)"):
         read_file(Settings, path)
+
+
+def test_a_home_whose_name_is_not_text_in_this_locale_is_refused(home):
+    with pytest.raises(SettingsError, match="is not text in this locale; set a UTF-8 locale"):
+        absolute(home / os.fsdecode(b"h\xc3"))
