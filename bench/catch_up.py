@@ -7,10 +7,13 @@ same judge with every bucket judged by itself, in the same run, over the first h
 ``alerts_equal`` compares their alerts. ``before_per_s`` is what was recorded before judging was sliced and vectorised
 (270 app-buckets a second; not of this run). ``--busy`` keeps every core busy with other processes meanwhile.
 
-``live``: 16 apps of 0.1 to 5 calls a second, record by record as they arrive, a tick a second, a few incidents open;
-``app_buckets_per_s`` counts ticks, in which all judging is done (CPU time), ``all_per_s`` reading the rollups as well.
-``looks_per_s`` is the same judge that looks at every series each time (``together=False``), over the first part;
-``ratio`` is between the two, and ``equal`` compares their alerts. ``core_percent``: what detect needs of one core.
+``live``: 16 apps (``--apps``) of 0.1 to 5 calls a second, record by record as they arrive, a tick a second, a few
+incidents open; ``app_buckets_per_s`` counts ticks, in which all judging is done (CPU time), ``all_per_s`` reading the
+rollups as well. ``looks_per_s`` is the same judge that looks at every series each time (``together=False``), over the
+first part; ``ratio`` is between the two, and ``equal`` compares their alerts. ``core_percent``: what detect needs of
+one core.
+
+    python bench/catch_up.py [--busy] [--only live] [--apps 200]     (QUICK=1 for a short form)
 """
 
 from __future__ import annotations
@@ -81,11 +84,10 @@ def year() -> list[Record]:
     return records
 
 
-def live() -> tuple[list[Record], list[Record]]:
-    """An hour and a half that is history, and then records as they arrive, with incidents in three of the apps."""
+def live(number: int) -> tuple[list[Record], list[Record]]:
+    """History of some hours, and then records of ``number`` apps as they arrive, with incidents in three of them."""
     apps = tuple(
-        App(f"app-{n:02}", rate=LIVE_RATES[n % 4], users=40 * (1 + n % 3), cost=0.01, burst=0.3)
-        for n in range(LIVE_APPS)
+        App(f"app-{n:02}", rate=LIVE_RATES[n % 4], users=40 * (1 + n % 3), cost=0.01, burst=0.3) for n in range(number)
     )
     end = T0 + (LIVE_S - 60) * SECOND
     spells = (
@@ -94,7 +96,8 @@ def live() -> tuple[list[Record], list[Record]]:
         Incident(T0 + 60 * SECOND, end, factor=12.0, app="app-03"),
     )
     stream = Stream(9, apps=apps, partitions=1, incidents=spells)
-    past = list(stream.records(T0 - 3 * HOUR // 2, T0, live=False, batch_s=900))
+    hours = 1.5 if number <= LIVE_APPS else 0.75
+    past = list(stream.records(T0 - int(hours * HOUR), T0, live=False, batch_s=900))
     return past, list(stream.records(T0, T0 + LIVE_S * SECOND, live=True))
 
 
@@ -114,15 +117,15 @@ def run_live(judge: Judge, past: list[Record], records: list[Record]) -> tuple[F
     return rollups, ticks
 
 
-def measure_live() -> dict[str, object]:
+def measure_live(number: int) -> dict[str, object]:
     """Figures of a live stage; see the module."""
-    past, records = live()
+    past, records = live(number)
     head = records[: next(i for i, r in enumerate(records) if r.kafka_time > T0 + LIVE_REFERENCE_S * SECOND)]
     (_, full), (_, same) = run_live(Judge(together=False), past, head), run_live(Judge(), past, head)
     rollups, ticks = run_live(Judge(), past, records)
     cpu_s = rollups.cpu_s + ticks.cpu_s
     return {
-        "apps": LIVE_APPS,
+        "apps": number,
         "app_buckets_per_s": round(ticks.buckets / ticks.cpu_s),
         "all_per_s": round(ticks.buckets / cpu_s),
         "looks_per_s": round(full.buckets / full.cpu_s),
@@ -196,19 +199,25 @@ def _rounds() -> Iterator[dict[str, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--busy", action="store_true", help="keep every core busy with other processes")
-    busy = parser.parse_args().busy
+    parser.add_argument("--apps", type=int, default=LIVE_APPS, help="of the live part")
+    parser.add_argument("--only", choices=["live"], help="leave the backlog out")
+    options = parser.parse_args()
+    busy = options.busy
     print(machine("numpy", "pyarrow"), flush=True)
     stop = multiprocessing.Event()
     others = [multiprocessing.Process(target=_busy, args=(stop,)) for _ in range(multiprocessing.cpu_count() * busy)]
     for other in others:
         other.start()
     try:
-        rounds = list(_rounds())
-        alive = measure_live()
+        alive = measure_live(options.apps)
+        rounds = [] if options.only else list(_rounds())
     finally:
         stop.set()
         for other in others:
             other.join()
+    if not rounds:
+        report({"live": alive, "busy": busy}, "numpy", "pyarrow")
+        return
     middle = {name: spread([r[name] for r in rounds], 3)[1] for name in rounds[0]}
     worst = {name: round(max(r[name] for r in rounds), 1) for name in rounds[0] if "longest" in name}
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

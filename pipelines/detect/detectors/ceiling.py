@@ -10,9 +10,12 @@ from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead
 from pipelines.detect.detectors.base import View
+from pipelines.detect.items import COLUMN
 from pipelines.detect.stretch import Stretch
-from pipelines.detect.windows import RING, SLOT, Matrix
+from pipelines.detect.windows import RING, SLOT, Floats, Matrix
 from schemas.rollups import series_pairs
+
+_COST = COLUMN["cost_nanousd"]
 
 
 @dataclass
@@ -44,8 +47,9 @@ class CeilingBound:
         self.moved = set(ahead.windows.held(max(ahead.until - RING * SLOT, cut), ahead.until))
 
     def add(self, start: int, places: Matrix, sums: Matrix) -> None:
-        """Look at that bucket again."""
-        self.moved.add(start)
+        """Look at that bucket again, if a row in it costs as much as a call over the limit."""
+        if len(sums) and int(sums[:, _COST].max()) * 1e-9 >= self.limit_usd * (1 - 1e-9):
+            self.moved.add(start)
 
     def close(self, start: int) -> None:
         """Nothing changes."""
@@ -58,6 +62,12 @@ class CeilingBound:
                 self.last = max(self.last, start)
         self.moved.clear()
         return bool(self.last) and not self.never and self.last >= max(until - RING * SLOT, self.cut)
+
+    def spare(self, slack: Floats) -> bool:
+        """A row with a call over the limit costs as much."""
+        if not self.never:
+            slack[_COST] = min(slack[_COST], self.limit_usd * 1e9 * (1 - 1e-9))
+        return True
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.detect.bounds import Ahead
 from pipelines.detect.detectors.spike_limits import Limits, limits
 from pipelines.detect.detectors.spike_scan import COLUMNS, WINDOWS
-from pipelines.detect.windows import SLOT, Matrix
+from pipelines.detect.windows import SLOT, Floats, Matrix
 
 if TYPE_CHECKING:
     from pipelines.detect.detectors.spike import Spike, SpikeState
@@ -69,6 +70,30 @@ class SpikeBound:
             return False
         dear &= costs > limits.per_call[rows] * calls[:, None]
         return bool((dear.any(axis=1) & (calls >= self.spike.min_calls_per_call)).any())
+
+    def spare(self, slack: Floats) -> bool:
+        """Look for the series that is nearest to a limit, in each measure. Windows that move on lose what they held.
+
+        A cost per call needs calls enough, too. Of a series that has half of them it is compared once a bucket: where
+        calls that cost little leave the window, it rises by itself.
+        """
+        limits, sums = self.limits, self.sums
+        calls, costs = sums[:, 2], sums[:, :2]
+        left = limits.sums - sums
+        over: NDArray[np.bool_] = np.logical_or.reduce(left <= 0, axis=1)  # then calls are missing
+        least = np.where(over[:, None], np.inf, left).min(axis=(0, 2))
+        least = np.minimum(least, limits.new.min(axis=(0, 2)))
+        least[2] = min(least[2], np.where(over, limits.calls - calls, np.inf).min())
+        half = 0.5 * self.spike.min_calls_per_call
+        many = calls >= half
+        if is_steady := not many.any():
+            least[2] = min(least[2], half)
+        else:
+            dear = np.maximum(limits.dear_sums, limits.per_call * calls[:, None]) - costs
+            least[:2] = np.minimum(least[:2], np.where(many[:, None], dear, np.inf).min(axis=(0, 2)))
+            least[2] = min(least[2], half)
+        slack[COLUMNS] = np.minimum(slack[COLUMNS], least)
+        return is_steady
 
     def _move(self, until: int) -> None:
         """Let the windows end at ``until``. Rows that are not added yet are in buckets from ``open`` on."""

@@ -69,16 +69,11 @@ class SurgeBound:
         rows, sums = self._tested(*slot.dense())
         if not len(rows):
             return
-        hits, calls = self._hits(sums), sums[:, self.base]
-        kinds = hits.shape[1]
-        self.hits[rows, :kinds] -= hits
-        full = np.zeros((len(rows), self.hits.shape[1]))
-        full[:, :kinds] = hits
-        full = np.minimum(full, calls)
+        hits = self._hits(sums)
+        self.hits[rows, : hits.shape[1]] -= hits
         log = self.log[rows]
+        self.log[rows], full = self._weighed(log, rows, sums)
         self.run_hits[rows] = np.where((log <= 0).all(axis=2), 0.0, self.run_hits[rows]) + full
-        log += full[:, :, None] * self.gain[rows] + (calls - full)[:, :, None] * self.loss[rows]
-        self.log[rows] = np.maximum(log, 0.0)
         self.least[rows] = self._least(rows)
         self.moved.append(rows)
 
@@ -91,14 +86,46 @@ class SurgeBound:
         else:
             rows = self.moved[0] if len(self.moved) == 1 else np.concatenate(self.moved)
         over = self.hits[rows] >= self.least[rows]
-        self.everything, self.moved = bool(over.any()) and self._is_over(rows, over), []
+        self.everything, self.moved = bool(over.any()) and self._is_over(rows, over, until), []
         return self.everything
 
-    def _is_over(self, rows: Matrix, over: NDArray[np.bool_]) -> bool:
-        log = self.log[rows] + self.hits[rows][:, :, None] * self.gain[rows]
+    def spare(self, slack: Floats) -> bool:
+        """Hits that are missing; one where there are enough of them and calls speak against it.
+
+        A bucket that closes moves its hits from here into the evidence, and its calls only lower that.
+        """
+        if not self.never:
+            least = np.maximum(self.least - self.hits, 1.0).min(axis=0)
+            more = np.arange(len(COLUMNS), len(COLUMNS) + len(least) - self.first_kinds)
+            columns = np.concatenate([self.columns, more])
+            slack[columns] = np.minimum(slack[columns], least)
+        return True
+
+    def _is_over(self, rows: Matrix, over: NDArray[np.bool_], until: int) -> bool:
+        """Whether there is evidence enough once the calls without a hit count, too: where calls are many, they do."""
+        windows, some = self.windows, over.any(axis=1)
+        rows, at = np.unique(rows[some], return_index=True)
+        over, log = over[some][at], self.log[rows]
+        place_of = np.full(len(self.hits), -1)
+        place_of[rows] = np.arange(len(rows))
+        for start in windows.held(windows.closed, until):
+            found, sums = self._tested(*windows.slots[start].dense())
+            looked_at = place_of[found] >= 0
+            found, sums = found[looked_at], sums[looked_at]
+            places = place_of[found]
+            log[places], _ = self._weighed(log[places], found, sums)
         top = log.max(axis=2)
         mean = top + np.log(np.exp(log - top[:, :, None]).mean(axis=2))
-        return bool((over & (mean >= self.surge.weak_evidence - _SLACK)).any())
+        return bool((over & (mean >= self.surge.evidence - _SLACK)).any())
+
+    def _weighed(self, log: Floats, rows: Matrix, sums: Matrix) -> tuple[Floats, Floats]:
+        """Evidence of ``rows`` after a bucket with ``sums``, and the hits of that bucket."""
+        hits, calls = self._hits(sums), sums[:, self.base]
+        full = np.zeros(calls.shape)
+        full[:, : hits.shape[1]] = hits
+        full = np.minimum(full, calls)
+        log = log + full[:, :, None] * self.gain[rows] + (calls - full)[:, :, None] * self.loss[rows]
+        return np.maximum(log, 0.0), full
 
     def _tested(self, places: Matrix, sums: Matrix) -> tuple[Matrix, Matrix]:
         """Rows of tested series, and their sums."""
@@ -115,7 +142,7 @@ class SurgeBound:
 
     def _least(self, rows: Matrix | slice) -> Floats:
         """Hits in open buckets below which there is no finding."""
-        enough = ((self.surge.weak_evidence - self.log[rows]) / self.gain[rows]).min(axis=2)
+        enough = ((self.surge.evidence - self.log[rows]) / self.gain[rows]).min(axis=2)
         least = np.maximum(enough * (1 - _SLACK), self.surge.min_hits - self.run_hits[rows])
         return np.where(self.judged, least, np.inf)
 

@@ -140,15 +140,21 @@ def test_stopping_a_live_judge_anywhere_changes_nothing() -> None:
     assert deferred > 1, "buckets that are not learned yet, in a snapshot"
 
 
-def test_a_quiet_app_is_hardly_ever_looked_at_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted: Counter[bool] = Counter()
-    may_find = Guard.may_find
+def test_a_quiet_app_is_hardly_ever_looked_at_as_a_whole_and_seldom_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+    may_find, compare = Guard.may_find, Guard._compare
 
-    def count(guard: Guard, until: int) -> bool:
+    def look(guard: Guard, until: int) -> bool:
         found = may_find(guard, until)
-        counted[found] += 1
+        counted["needs every series" if found else "quiet"] += 1
         return found
 
-    monkeypatch.setattr(Guard, "may_find", count)
+    def compared(guard: Guard, until: int) -> bool:
+        counted["compared"] += 1
+        return compare(guard, until)
+
+    monkeypatch.setattr(Guard, "may_find", look)
+    monkeypatch.setattr(Guard, "_compare", compared)
     assert list(Judge().run(_records(_stream(49, burst=0.3), 300))) == []
-    assert counted[False] > 20 * counted[True], "looks that need every series"
+    assert counted["quiet"] > 20 * counted["needs every series"]
+    assert counted["quiet"] > 3 * counted["compared"], counted
