@@ -79,7 +79,9 @@ def run(
     golden = _golden(asked.golden, settings, thresholds, now())
     ruled = sum(case.rubric is not None for case in golden.cases)
     if ruled and not any(getattr(scorer, "takes_case_rubric", False) for scorer in scorers):
-        problem = f"{ruled} cases have a rubric of their own, and no judge that takes it was run (docs/how-to/evals.md)"
+        problem = (
+            f"cases with a rubric of their own: {ruled}, and no judge that takes it was run (docs/how-to/evals.md)"
+        )
         golden = replace(golden, warnings=(*golden.warnings, problem))
     if asked.unreviewed:
         golden = replace(golden, cases=tuple(replace(case, shadow=False) for case in golden.cases))

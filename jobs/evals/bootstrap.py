@@ -1,10 +1,10 @@
 """Bootstrap intervals of the means of a weighted, stratified sample. Pure, vectorised, the same for the same sample.
 
-Of each stratum of n calls n - 1 are drawn with replacement; the weights are rescaled so that replicates vary as much as
-a sample without replacement from its stratum does (Rao, Wu and Yue 1992, "Some recent work on resampling methods for
-complex surveys"). The mean of each replicate is that of ``weights``: a ratio of two weighted sums. The bounds are
-percentiles, widened for the size of the sample as Student's t widens a normal interval (Hesterberg 2015, "What teachers
-should know about the bootstrap", 3.2): plain percentiles are too narrow.
+Of each stratum of n calls n - 1 are drawn with replacement and weighted by n / (n - 1) (McCarthy and Snowden 1985, "The
+bootstrap and finite population sampling", 2.1), so that replicates vary as much as samples do. The mean of each
+replicate is that of ``weights``: a ratio of two weighted sums. The bounds are percentiles, widened for the size of the
+sample as Student's t widens a normal interval (Hesterberg 2015, "What teachers should know about the bootstrap", 3.2):
+plain percentiles are too narrow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ def bounds(
     values: Floats,
     weights: Floats,
     strata: Ints,
-    rest: Floats,
     domains: Ints,
     size: int,
     *,
@@ -39,7 +38,6 @@ def bounds(
         values: (n,) scores; NaN: not judgeable.
         weights: (n,) inverse of the probability of inclusion.
         strata: (n,) number of the stratum.
-        rest: (n,) share of the calls of its stratum that were not drawn.
         domains: (n,) number of the domain, 0..size-1; -1: in none.
         size: how many domains.
         replicates: how often.
@@ -51,11 +49,11 @@ def bounds(
     columns = (weights[at], (domains[at], at))
     totals = sparse.csr_array(columns, shape=(size, len(values)))
     sums = sparse.csr_array((weights[at] * values[at], columns[1]), shape=(size, len(values)))
-    rng = np.random.default_rng(_seed(values, weights, strata, rest))
+    rng = np.random.default_rng(_seed(values, weights, strata))
     means = np.empty((size, replicates))
     step = max(1, _CELLS // max(1, len(values)))
     for start in range(0, replicates, step):
-        factors = _factors(rng, strata, rest, min(step, replicates - start))
+        factors = _factors(rng, strata, min(step, replicates - start))
         with np.errstate(invalid="ignore", divide="ignore"):
             means[:, start : start + step] = (sums @ factors) / (totals @ factors)
     degrees = np.maximum(counts - 1, 1)
@@ -68,7 +66,7 @@ def bounds(
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
 
 
-def _factors(rng: np.random.Generator, strata: Ints, rest: Floats, count: int) -> Floats:
+def _factors(rng: np.random.Generator, strata: Ints, count: int) -> Floats:
     """(n, count) what the weight of each call is multiplied with in each replicate."""
     order = np.argsort(strata, kind="stable")
     firsts = np.flatnonzero(np.diff(strata[order], prepend=-1))
@@ -81,10 +79,8 @@ def _factors(rng: np.random.Generator, strata: Ints, rest: Floats, count: int) -
         else:
             drawn[first] = 1
     n_of = np.repeat(sizes, sizes)
-    share = np.sqrt(rest[order])
     factors = np.empty((len(strata), count))
-    times = share * np.where(n_of > 1, n_of / np.maximum(n_of - 1, 1), 1.0)
-    factors[order] = (1 - share)[:, None] + times[:, None] * drawn
+    factors[order] = np.where(n_of > 1, n_of / np.maximum(n_of - 1, 1), 1.0)[:, None] * drawn
     return factors
 
 

@@ -21,8 +21,6 @@ from jobs.evals.weights import Estimate
 
 RATE = 0.05
 """False discovery rate."""
-_WHOLE = 1e12
-"""Stands for the size of a sample that is all calls."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def _p(new: Estimate, old: Estimate, value: float) -> float:
     if value == 0:
         return 1.0
     assert new.mean is not None and old.mean is not None  # noqa: PT018
-    sizes = [min(each.design_n, _WHOLE) for each in (new, old)]
+    sizes = [new.design_n, old.design_n]
     pooled = (sizes[0] * new.mean + sizes[1] * old.mean) / sum(sizes)
     score = pooled * (1 - pooled) * (1 / sizes[0] + 1 / sizes[1])
     apart = new.mean * (1 - new.mean) / sizes[0] + old.mean * (1 - old.mean) / sizes[1]

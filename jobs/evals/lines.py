@@ -148,7 +148,6 @@ def _sample(rows: Sequence[Row], replicates: int) -> Sample:
         np.array([np.nan if row["score"] is None else row["score"] for row in rows], float),
         np.array([1 / row["probability"] for row in rows], float),
         np.array([keys[row["stratum"]] for row in rows], np.int64),
-        np.array([min(1.0, row["stratum_sampled"] / max(row["stratum_with_text"], 1)) for row in rows], float),
         replicates,
     )
 

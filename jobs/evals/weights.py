@@ -2,9 +2,11 @@
 
 A call is weighted by the inverse of its probability of inclusion. The mean of a domain (an app, a model, ...) is the
 ratio of two weighted sums (Hajek). Its variance is that of Taylor linearisation for a stratified simple random sample
-without replacement (Särndal, Swensson, Wretman 1992, 5.6 and 5.7): calls of a stratum that are not in the domain count
-as zeros, so that the random size of the domain is part of it. A stratum with one sampled call has no variance; such
-strata are taken together.
+(Särndal, Swensson, Wretman 1992, 5.6 and 5.7). Calls of a stratum that are not in the domain count as zeros, so that
+the random size of the domain is part of it. A stratum with one sampled call has no variance; such strata are taken
+together. There is no correction for a finite number of calls: what is asked is how good the app is, of which the calls
+of a week are a sample themselves. With it a week that was scored whole had intervals of no width, and any difference to
+the week before was significant.
 
 The interval is Wilson's with the effective size n* = p (1 - p) / variance (Korn and Graubard 1998): scores lie in 0..1
 and many are near 1, where a symmetric interval leaves the range and covers too seldom. n* is at most that of a simple
@@ -46,8 +48,6 @@ class Sample:
     """1 / probability of inclusion."""
     strata: Ints
     """0..h-1."""
-    fractions: Floats
-    """Sampled calls / calls that could be drawn, by row: 1 in a stratum that was taken whole."""
     replicates: int = 0
     """Of a bootstrap; 0: intervals are Wilson's."""
 
@@ -73,7 +73,7 @@ class Estimate:
     high: float | None
     """Bounds of the 95 % interval."""
     design_n: float
-    """n*: size of the simple random sample that would be as precise; inf where all calls were taken."""
+    """n*: size of the simple random sample that would be as precise."""
 
     @property
     def too_few(self) -> bool:
@@ -107,12 +107,11 @@ def estimates(sample: Sample, domains: Ints, size: int, *, level: float = 0.95) 
     residuals = np.zeros(len(sample))
     residuals[judged] = weights * (values - means[of]) / some[of]
     variances = _variances(sample, residuals, domains, size)
-    whole = np.bincount(of, sample.fractions[judged] < 1, minlength=size) == 0
     spread = np.bincount(of, weights * (values - means[of]) ** 2, minlength=size) / some
-    sizes = _design_sizes(means, variances, effective, np.where(whole, np.nan, spread / np.maximum(counts, 1)))
+    sizes = _design_sizes(means, variances, effective, spread / np.maximum(counts, 1))
     lows, highs = wilson(means, sizes, counts, level=level)
     if sample.replicates:
-        lows, highs = _resampled(sample, domains, (lows, highs), np.isinf(sizes), level)
+        lows, highs = _resampled(sample, domains, (lows, highs), level)
     columns = zip(
         counts, effective, totals / np.where(calls > 0, calls, 1.0), calls, means, lows, highs, sizes, strict=True
     )
@@ -121,14 +120,11 @@ def estimates(sample: Sample, domains: Ints, size: int, *, level: float = 0.95) 
 
 def wilson(means: Floats, sizes: Floats, counts: Ints, *, level: float = 0.95) -> tuple[Floats, Floats]:
     """Return the bounds of Wilson's intervals of ``means`` with the effective ``sizes``; t with counts - 1 degrees."""
-    finite = np.where(np.isinf(sizes) | (sizes <= 0), 1.0, sizes)
+    finite = np.where(sizes <= 0, 1.0, sizes)
     t = special.stdtrit(np.maximum(counts - 1, 1), (1 + level) / 2)
     centre = (means + t * t / (2 * finite)) / (1 + t * t / finite)
     half = t / (1 + t * t / finite) * np.sqrt(means * (1 - means) / finite + t * t / (4 * finite**2))
-    known = np.isinf(sizes)
-    low = np.where(known, means, np.clip(centre - half, 0.0, means))
-    high = np.where(known, means, np.clip(centre + half, means, 1.0))
-    return low, high
+    return np.clip(centre - half, 0.0, means), np.clip(centre + half, means, 1.0)
 
 
 def _estimate(n: int, effective: float, *rest: float) -> Estimate:
@@ -147,8 +143,6 @@ def _variances(sample: Sample, residuals: Floats, domains: Ints, size: int) -> F
     alone = counts[sample.strata] < 2
     of = np.where(alone, strata, sample.strata)  # those of one call become one
     counts = np.bincount(of, minlength=strata + 1)
-    rest = np.zeros(strata + 1)  # 1 - fraction, the same in all rows of a stratum
-    rest[of] = np.where(alone, 1.0, np.clip(1 - sample.fractions, 0.0, 1.0))
     inside = domains >= 0
     pairs, where = np.unique(domains[inside] * (strata + 1) + of[inside], return_inverse=True)
     sums = np.bincount(where, residuals[inside], minlength=len(pairs))
@@ -158,7 +152,7 @@ def _variances(sample: Sample, residuals: Floats, domains: Ints, size: int) -> F
     several = n > 1
     within = np.where(several, squares - sums**2 / n, squares)
     factor = np.where(several, n / np.maximum(n - 1, 1), 1.0)
-    parts = rest[stratum] * factor * np.clip(within, 0.0, None)
+    parts = factor * np.clip(within, 0.0, None)
     return np.bincount(domain, parts, minlength=size).astype(np.float64)
 
 
@@ -169,30 +163,26 @@ def _design_sizes(means: Floats, variances: Floats, effective: Floats, simple: F
         means: of the domains.
         variances: estimated, of the means.
         effective: Kish's sizes.
-        simple: variances of the means of simple random samples of as many calls; NaN: all calls were taken.
+        simple: variances of the means of simple random samples of as many calls.
     """
     spread = means * (1 - means)
     alike = (variances <= _TINY) | (spread <= _TINY)  # what Kish's size allows to say
-    sizes = np.where(alike, effective, spread / np.where(alike, 1.0, np.fmax(variances, simple)))
-    return np.where(np.isnan(simple), np.inf, sizes)
+    return np.where(alike, effective, spread / np.where(alike, 1.0, np.maximum(variances, simple)))
 
 
-def _resampled(
-    sample: Sample, domains: Ints, wilsons: tuple[Floats, Floats], known: npt.NDArray[np.bool_], level: float
-) -> tuple[Floats, Floats]:
+def _resampled(sample: Sample, domains: Ints, wilsons: tuple[Floats, Floats], level: float) -> tuple[Floats, Floats]:
     """Return bootstrap bounds where a domain has enough calls, and those of ``wilsons`` elsewhere."""
-    size = len(known)
+    size = len(wilsons[0])
     judged = (domains >= 0) & ~np.isnan(sample.values)
     counts = np.bincount(domains[judged], minlength=size)
     good = np.bincount(domains[judged], sample.values[judged], minlength=size)
-    enough = (counts >= MIN_BOOTSTRAP) & (np.minimum(good, counts - good) >= MIN_EITHER) & ~known
+    enough = (counts >= MIN_BOOTSTRAP) & (np.minimum(good, counts - good) >= MIN_EITHER)
     if not enough.any():
         return wilsons
     low, high = bootstrap.bounds(
         sample.values,
         sample.weights,
         sample.strata,
-        np.clip(1 - sample.fractions, 0.0, 1.0),
         domains,
         size,
         replicates=sample.replicates,

@@ -143,7 +143,7 @@ def test_json_has_every_number_and_no_infinity() -> None:
     document = json.loads(to_json(summarise(whole, None, period=WEEK)))
     first = document["lines"][0]
     assert first["now"]["mean"] == pytest.approx(0.9)
-    assert first["now"]["design_n"] is None
+    assert first["now"]["design_n"] == pytest.approx(199)
     assert document["period"]["since"] == "2026-11-09"
     assert document["baseline"] is None
 
