@@ -11,7 +11,7 @@ NOT_REACHED = (
     "messages that channels have delivered, such as Slack's",
     "backups, and files that people exported",
     "texts of others that mention the id",
-    "states of detect and drift, in compacted topics of Kafka: until newer ones replace them",
+    "states of detect and drift, in compacted topics of Kafka (docs/operate/forget-a-person.md ends them)",
     "other files of the home, such as free pages of the catalog (--scan names those with the id)",
 )
 """Where rows of theirs may be besides."""
