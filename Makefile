@@ -18,7 +18,7 @@ export UV_HTTP_TIMEOUT ?= 300
 export UV_PROJECT_ENVIRONMENT := .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock lock-docs test demo faults zippy bench dist test-dist docs site clean
+.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock lock-docs test test-fast demo faults zippy bench dist test-dist docs site clean
 
 help:  ## what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */  make \1\t/' | expand -t 22
@@ -76,6 +76,9 @@ lock-docs: $(UV)  ## bring requirements-docs.txt up to date with requirements-do
 
 test: setup  ## all tests but the slow ones; TESTS="tests/schemas -k call" for some
 	$(PYTEST) $(TESTS)
+
+test-fast: setup  ## the tests that start no broker and no other server
+	$(PYTEST) -m "not broker and not slow and not faults" $(TESTS)
 
 demo: setup  ## the main job on this machine, in under three minutes
 	$(BIN)/tailrace demo

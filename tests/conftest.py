@@ -16,6 +16,9 @@ import pytest
 from tailrace.broker import Broker
 
 REPO = Path(__file__).parent.parent
+SERVERS = frozenset({"broker", "brokers", "postgres", "scene", "scenes", "cluster", "chromium"})
+STARTERS = frozenset({"Broker", "Scene", "Cluster", "Postgres"})
+"""Names by which a test file imports what starts a server."""
 if TYPE_CHECKING:
     from fault_harness import matrix
     from fault_harness.postgres import Postgres
@@ -84,10 +87,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let every report say which rows of the fault matrix it speaks of."""
+    """Mark what needs a broker; let every report say which rows of the fault matrix it speaks of."""
     for item in items:
+        if _needs_broker(item):
+            item.add_marker("broker")
         for mark in item.iter_markers("row"):
             item.user_properties += [("row", number) for number in mark.args]
+
+
+def _needs_broker(item: pytest.Item) -> bool:
+    """Whether a test starts Kafka or another server: through a fixture, or with what its file imports."""
+    if SERVERS & set(getattr(item, "fixturenames", ())):
+        return True
+    module = getattr(item, "module", None)
+    return module is not None and any(name in vars(module) for name in STARTERS)
 
 
 def _write_table(reporter: pytest.TerminalReporter, target: Path) -> None:
