@@ -204,3 +204,12 @@ def test_the_commands_and_files_of_the_documentation_work_as_written(folder, mon
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folder / "summary.md"))
     subprocess.run(["bash", "-ec", next(s for s in steps if s.startswith("test "))], cwd=folder, check=True)
     assert (folder / "summary.md").read_text().startswith("## Tailrace gate: undecided")
+
+
+def test_cases_with_a_rubric_that_no_judge_takes_are_counted_in_the_report(folder):
+    rows = [json.loads(line) for line in (folder / "golden.jsonl").read_text().splitlines()]
+    ruled = [{**row, "rubric": "is twice the number"} if i < 3 else row for i, row in enumerate(rows)]
+    (folder / "ruled.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ruled))
+    report = gate(golden="ruled.jsonl")
+    assert any("cases with a rubric of their own: 3" in text for text in report["warnings"])
+    assert not any("rubric" in text for text in gate(out="plain")["warnings"])
