@@ -28,6 +28,8 @@ from schemas.errors import RetryableError, SettingsError
 if TYPE_CHECKING:
     from pipelines.kafka import KafkaConfig
 
+_LET_GO_S = 4.0
+"""For Faust to end its parts, and for its tasks to end."""
 Positions = Callable[[], Mapping[tuple[str, int], int]]
 
 _TLS = {
@@ -193,7 +195,24 @@ def serve(build: Callable[[], App], *, stop: threading.Event) -> None:
     Raises:
         AppStoppedError: Faust crashed or stopped by itself; start the process again.
     """
-    asyncio.run(_serve(build, stop))
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(_serve(build, stop))
+    finally:
+        # asyncio.run would wait without end for a task of a crashed Faust that ignores its cancellation
+        left = loop.run_until_complete(_cancel_all())
+        asyncio.set_event_loop(None)
+        if not left:
+            loop.close()
+
+
+async def _cancel_all() -> int:
+    """Cancel every task of this loop; return how many do not end."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    return len((await asyncio.wait(tasks, timeout=_LET_GO_S))[1]) if tasks else 0
 
 
 async def _serve(build: Callable[[], App], stop: threading.Event) -> None:
@@ -209,7 +228,7 @@ async def _serve(build: Callable[[], App], stop: threading.Event) -> None:
         starting.cancel()
         await asyncio.wait([starting])
         # what waits for a broker that is gone would wait for ever
-        await asyncio.wait([asyncio.ensure_future(app.stop())], timeout=4)
+        await asyncio.wait([asyncio.ensure_future(app.stop())], timeout=_LET_GO_S)
         _close_loop(app)
 
 

@@ -56,9 +56,7 @@ COMMANDS = {
     "lake": Entry("lake_copy", "Move the lake to other storage, back it up, restore it."),
     "alerts": Entry("alerts", "Alerts as landed; acknowledge and silence them.", numpy=False),
     "call": Entry(
-        "call",
-        "Show one call whole: prompt, answer, tools, retrieval, checks, and its cost with the price.",
-        numpy=False,
+        "call", "Show one call whole: prompt, answer, tools, retrieval, checks, and its cost with the price."
     ),
     "backtest": Entry(
         "backtest", "Judge what has landed again: the same rollups give the same alerts under the same ids."
@@ -76,15 +74,22 @@ COMMANDS = {
     "forget": Entry(
         "forget", "Remove what the lake holds of a user or a tenant; without --yes count it, and change nothing."
     ),
-    "upgrade": Entry("upgrade", "Show what the next start of land changes in the lake."),
+    "upgrade": Entry(
+        "upgrade",
+        "Show what the next start of the stages changes in the lake, the topics and the states of detect and drift.",
+    ),
     "retention": Entry(
-        "retention", "Count what the next run of maintain would drop by age, table by table; nothing is dropped."
+        "retention",
+        "Count what the next run of maintain would drop by age, table by table and app by app; nothing is dropped.",
     ),
     "job": Entry("jobs", "Batch jobs."),
     "prices": Entry("prices", "Price books, and re-pricing of what has landed."),
     "eval": Entry("evals", "Scores of production calls, and the weekly report."),
     "data-quality": Entry("data_quality", "What was expected of the rows of an hour, and what failed."),
-    "budgets": Entry("budgets", "What every budget has spent in its period, and where it will end."),
+    "budgets": Entry(
+        "budgets",
+        "Show what every budget of the settings has spent in its period, and the forecast of the period's end.",
+    ),
     "golden": Entry("golden", "Test cases out of what failed in production."),
     "gate": Entry("gate", "Compare a candidate with its baseline on a golden set: pass, regress or undecided."),
     "ab": Entry(

@@ -326,10 +326,10 @@ def test_no_stratum_is_ranked_deeper_than_it_can_be_asked_for(sizes: list[int], 
 
 def test_calls_that_did_not_fail_cost_little(home: Home) -> None:
     """300,000 of them with 1 KB of text each, in 38 days; with 64 MiB the question as it was ran out of memory."""
+    home.land([failed(i) for i in range(20)], raw_feedback=[word(1, kind="thumbs", score=-1.0, trace_id="7-1-77")])
     with Lake.open(home.config, now=now, lander=False) as lake:
         for day in range(38):
             lake.connection.execute(_ORDINARY, [DAY - timedelta(days=day), 8_000])
-    home.land([failed(i) for i in range(20)], raw_feedback=[word(1, kind="thumbs", score=-1.0, trace_id="7-1-77")])
     with Lake.open(home.config, now=now, lander=False) as lake:
         lake.connection.execute("SET memory_limit = '64MiB'")
         lake.connection.execute("SET max_temp_directory_size = '1MiB'")

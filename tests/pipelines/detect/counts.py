@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.detect.detectors import DETECTORS
+from pipelines.detect.detectors.ceiling import Ceiling
 from pipelines.detect.items import COLUMN, COLUMNS, SLOT, Batch, Exemplars, TickAt
 from pipelines.detect.judge import Judge, PartitionState
 from schemas.alerts import Alert
@@ -17,6 +19,8 @@ from schemas.rollups import SourceTick, Tick, series_key
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
 T0 = 1_790_000_000 * SECOND // (24 * HOUR) * 24 * HOUR + 6 * HOUR
+_OVER_LIMIT = 12_000_000_000
+"""nano-USD of a single call."""
 KINDS = ("loop", "tenfold", "dear_calls", "truncated", "blocked", "over_limit")
 USERS = 12
 Counts = NDArray[np.int64]
@@ -85,11 +89,14 @@ class Traffic:
             on = T0 <= start < self.end
             self._add(rows, start, int(calls), on)
             if on and self.kind == "over_limit":
-                expensive += [(start, 12_000_000_000)] * self.rng.binomial(int(calls), 0.3)
+                expensive += [(start, _OVER_LIMIT)] * self.rng.binomial(int(calls), 0.3)
         if self.kind == "loop":
             on = starts[(starts >= T0) & (starts < self.end)]
             for start, calls in zip(on.tolist(), self._drawn("loop", on, max(self.rate, 0.3)), strict=True):
                 self._row(rows, start, int(calls), ("user", "u-loop"), cost=max(self.usd, 0.05))
+        own = series_key({"app": "bot"})[1]
+        for start, cost in expensive:  # the sum of a row holds the calls that it shows
+            rows[own, start][COLUMN["cost_nanousd"]] += cost
         return self._made(rows, expensive, wall)
 
     def _drawn(self, name: str, starts: Counts, rate: float) -> Counts:
@@ -159,7 +166,9 @@ class Traffic:
 
 def played(traffic: Traffic, *, after_h: float, judge: Judge | None = None) -> tuple[list[Alert], PartitionState]:
     """All alerts of ``traffic``, from T0 until ``after_h`` hours after its incident."""
-    judge, state = judge or Judge(), PartitionState()
+    # a run of calls over the limit is also a spike of cost, which would be a second incident
+    detectors = (Ceiling(),) if traffic.kind == "over_limit" else DETECTORS
+    judge, state = judge or Judge(detectors), PartitionState()
     emitted = traffic.learn(judge, state)
     for item in traffic.live(traffic.end + int(after_h * HOUR)):
         emitted += applied(judge, state, item)
