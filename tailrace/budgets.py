@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from jobs.budgets import Budget, BudgetsReport, Position, budgets, positions, read_budgets
-from pipelines.kafka import Producer
-from schemas.alerts import Alert
-from schemas.topics import ALERTS
 from tailrace import wiring
 from tailrace.cli.context import Context
+from tailrace.publish_alerts import publish
 from tailrace.stages import wall
 from warehouse.readonly import ReadOnlyLake
-
-_FLUSH_S = 30.0
 
 
 def configured(here: Context) -> tuple[Budget, ...]:
@@ -30,17 +25,9 @@ def configured(here: Context) -> tuple[Budget, ...]:
 def judge(here: Context, *, stop: Callable[[], bool] = lambda: False) -> BudgetsReport:
     """Judge all budgets now, and publish what there is to tell."""
     report = budgets(wiring.lake(here.settings), configured(here), _now(), stop=stop)
-    if report.alerts and not stop():
+    if not stop():
         publish(here, report.alerts)
     return report
-
-
-def publish(here: Context, alerts: Sequence[Alert]) -> None:
-    """Write ``alerts`` to llm.alerts; land and notify carry them on."""
-    with closing(Producer(wiring.kafka(here.settings, here.bootstrap_servers))) as producer:
-        for alert in alerts:
-            producer.send(ALERTS, alert.to_json(), alert.fingerprint.encode())
-        producer.flush(_FLUSH_S)
 
 
 def current(here: Context) -> list[Position]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,16 @@ import msgspec
 from jobs.data_quality import DataQualityReport, Outcome, Window, data_quality
 from jobs.data_quality.alerts import DETECTOR, data_quality_alerts
 from jobs.data_quality.own import FOLDER
-from pipelines.kafka import Producer
+from jobs.landed_alerts import open_alerts
 from schemas.alerts import Alert, LogRecord
-from schemas.topics import ALERTS, LOG
 from tailrace import wiring
 from tailrace.cli.context import Context
 from tailrace.files import refused
+from tailrace.publish_alerts import publish
 from tailrace.stages import wall
 from warehouse.readonly import ReadOnlyLake
 
 SITE = "reports/data_quality"
-_OPEN = """
-SELECT alert FROM alerts WHERE detector = $1 QUALIFY row_number() OVER (PARTITION BY id ORDER BY seq DESC, _offset) = 1
-"""
-_FLUSH_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -81,15 +76,9 @@ def judge(here: Context, hour: int | None, *, stop: Callable[[], bool] = lambda:
     if not publish or stop():
         return Judged(run, 0)
     with ReadOnlyLake.open(wiring.lake(here.settings)) as lake:
-        changes = data_quality_alerts(run.outcomes, open_alerts(lake), window, docs=f"{SITE}/index.html")
+        changes = data_quality_alerts(run.outcomes, open_alerts(lake, DETECTOR), window, docs=f"{SITE}/index.html")
     publish_results(here, run, changes, window)
     return Judged(run, len(changes))
-
-
-def open_alerts(lake: ReadOnlyLake) -> list[Alert]:
-    """Return the newest state of each alert of data quality that is not resolved."""
-    found_ = [Alert.from_json(row["alert"].encode()) for row in lake.query(_OPEN, [DETECTOR]).to_pylist()]
-    return [alert for alert in found_ if alert.state != "resolved"]
 
 
 def found(outcome: Outcome) -> str:
@@ -102,12 +91,8 @@ def found(outcome: Outcome) -> str:
 
 def publish_results(here: Context, run: DataQualityReport, alerts: Sequence[Alert], window: Window) -> None:
     """Write results to llm.log and ``alerts`` to llm.alerts; land and notify carry them on."""
-    with closing(Producer(wiring.kafka(here.settings, here.bootstrap_servers))) as producer:
-        for row in records(run):
-            producer.send(LOG, msgspec.json.encode(LogRecord(table="data_quality", at=window.now, row=row)))
-        for alert in alerts:
-            producer.send(ALERTS, alert.to_json(), alert.fingerprint.encode())
-        producer.flush(_FLUSH_S)
+    rows = (LogRecord(table="data_quality", at=window.now, row=row) for row in records(run))
+    publish(here, alerts, records=rows)
 
 
 def records(run: DataQualityReport) -> Iterator[dict[str, Any]]:

@@ -10,8 +10,8 @@ from jobs.no_calls import NoCallsReport, Settings, no_calls
 from pipelines.kafka import Admin
 from schemas.topics import EVENTS
 from tailrace import wiring
-from tailrace.budgets import publish
 from tailrace.cli.context import Context
+from tailrace.publish_alerts import publish
 from tailrace.stages import wall
 from warehouse.readonly import ReadOnlyLake
 
@@ -28,16 +28,13 @@ def judge(here: Context, *, stop: Callable[[], bool] = lambda: False, patience_s
     An app whose events wait in Kafka is not silent, so the run waits until they have landed.
     """
     section = here.settings.no_calls
-    config = wiring.lake(here.settings)
-    with ReadOnlyLake.open(config) as lake:
-        began = wall()
-        behind = _behind(here, lake, stop, patience_s)
-    if behind:
-        return NoCallsReport(0, (), (), 0.0, behind)
-    until = datetime.fromtimestamp(began / 1e6, UTC) - DELAY
     settings = Settings(ignore=section.ignore, longest=section.longest, min_gap=section.min_gap_min)
-    report = no_calls(config, until, settings)
-    if report.alerts and not stop():
+    with ReadOnlyLake.open(wiring.lake(here.settings)) as lake:
+        until = datetime.fromtimestamp(wall() / 1e6, UTC) - DELAY
+        if behind := _behind(here, lake, stop, patience_s):
+            return NoCallsReport(0, (), (), 0.0, behind)
+        report = no_calls(lake, until, settings)
+    if not stop():
         publish(here, report.alerts)
     return report
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,24 +20,19 @@ from jobs.evals.quality_alerts import DETECTOR, quality_alerts
 from jobs.evals.rates import SUCCESS
 from jobs.evals.summary import Summary
 from jobs.evals.trend import Week, trend_of
-from pipelines.kafka import Producer
+from jobs.landed_alerts import open_alerts
 from pipelines.notify.reports import Delivered
-from schemas.alerts import Alert
-from schemas.topics import ALERTS
 from tailrace import evals as runs
 from tailrace import wiring
 from tailrace.cli.context import Context
 from tailrace.cli.lake import open_lake
 from tailrace.files import refused
+from tailrace.publish_alerts import publish
 from tailrace.report_channels import to_channels
 from tailrace.stages import wall
 from warehouse.eval_scores import texts, trend
 from warehouse.readonly import ReadOnlyLake
 
-_OPEN = """
-SELECT alert FROM alerts WHERE detector = $1 QUALIFY row_number() OVER (PARTITION BY id ORDER BY seq DESC, _offset) = 1
-"""
-_FLUSH_S = 30.0
 WEEKS = 12
 """Of the chart of means over time."""
 
@@ -97,7 +91,7 @@ def weekly(here: Context, days: runs.Days, *, stop: Callable[[], bool]) -> Weekl
         return Weekly(run, "", 0, 0, ("no report: the scores have not landed yet; run the job again",))
     with open_lake(here) as lake:
         made = make(here, lake, days)
-        changes = quality_alerts(made.summary, open_alerts(lake), now=wall())
+        changes = quality_alerts(made.summary, open_alerts(lake, DETECTOR), now=wall())
     page = write(here, made)
     publish(here, changes)
     sent = send(here, made, page)
@@ -120,22 +114,6 @@ def make(here: Context, lake: ReadOnlyLake, days: runs.Days) -> Made:
     calls = texts(lake, [call.call_id for call in summary.worst], *days)
     found = operations.compare(now, before, good, good_before)
     return Made(summary, calls, found, success, trend_of(trend(lake, summary.period.run_id), summary, WEEKS))
-
-
-def open_alerts(lake: ReadOnlyLake) -> list[Alert]:
-    """Return the newest state of each quality alert that is not resolved."""
-    found = [Alert.from_json(row["alert"].encode()) for row in lake.query(_OPEN, [DETECTOR]).to_pylist()]
-    return [alert for alert in found if alert.state != "resolved"]
-
-
-def publish(here: Context, alerts: Sequence[Alert]) -> None:
-    """Write ``alerts`` to llm.alerts, from where they land and are delivered like those of any detector."""
-    if not alerts:
-        return
-    with closing(Producer(wiring.kafka(here.settings, here.bootstrap_servers))) as producer:
-        for alert in alerts:
-            producer.send(ALERTS, alert.to_json(), alert.fingerprint.encode())
-        producer.flush(_FLUSH_S)
 
 
 def html(made: Made) -> str:

@@ -6,7 +6,6 @@ ended. What is found late is told too, marked ``late``; of levels that were pass
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -125,15 +124,6 @@ def resolved(budget: Budget, period: Period, spent: Spent, before: Alert, now: d
 def is_over(period: Period, before: Alert | None, now: datetime) -> bool:
     """Whether the alert of a period must be resolved."""
     return before is not None and before.state != "resolved" and now >= period.end
-
-
-def newest(alerts: Sequence[Alert]) -> dict[str, Alert]:
-    """Return the newest state of each alert, by id."""
-    found: dict[str, Alert] = {}
-    for alert in alerts:
-        if alert.id not in found or found[alert.id].seq < alert.seq:
-            found[alert.id] = alert
-    return found
 
 
 def outlook(expected: Forecast) -> str:

@@ -18,17 +18,16 @@ from jobs.budgets.alerts import DETECTOR
 from jobs.budgets.budget import Budget, Period
 from jobs.budgets.forecast import Forecast, forecast
 from jobs.budgets.spend import Spent, crossed_at, evidence, histories, spent
+from jobs.landed_alerts import newest_alerts
 from schemas.alerts import Alert
 from warehouse.connect import LakeConfig
 from warehouse.readonly import ReadOnlyLake
 
 log = structlog.get_logger(__name__)
+KNOWN_FOR = timedelta(days=70)
+"""How long alerts are looked back for: longer than two months, the longest period and the one before it."""
 FOUND_LATE = timedelta(days=3)
 """After the end of a period: what was reached in it is told for so long, where no run saw it before."""
-_OPEN = """
-SELECT alert FROM alerts WHERE detector = $1 AND day >= $2
-QUALIFY row_number() OVER (PARTITION BY id ORDER BY seq DESC, _offset) = 1
-"""
 
 
 @dataclass(frozen=True)
@@ -155,9 +154,8 @@ def _is_open(alert: Alert | None) -> bool:
 
 
 def _known(lake: ReadOnlyLake, now: datetime) -> dict[str, Alert]:
-    since = (now - timedelta(days=70)).date()
-    rows = lake.query(_OPEN, [DETECTOR, since]).to_pylist()
-    return alerts.newest([Alert.from_json(row["alert"].encode()) for row in rows])
+    since = (now - KNOWN_FOR).date()
+    return {alert.id: alert for alert in newest_alerts(lake, DETECTOR, since=since)}
 
 
 def _forecasts(

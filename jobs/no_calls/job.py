@@ -14,12 +14,12 @@ import pyarrow as pa
 import structlog
 from msgspec.structs import replace
 
+from jobs.landed_alerts import open_alerts
 from jobs.no_calls.decide import Settings, Silent, judge_app
 from jobs.no_calls.profile import Minutes
 from pipelines.alerts.compose import rfc3339
 from pipelines.alerts.evidence import literal
 from schemas.alerts import Alert, Evidence, Window, alert_id, fingerprint
-from warehouse.connect import LakeConfig
 from warehouse.readonly import ReadOnlyLake
 
 log = structlog.get_logger(__name__)
@@ -36,10 +36,6 @@ GROUP BY ALL
 ORDER BY app, minute
 """
 """The last day comes from the calls, since meter may be behind; the days before from the rollups, which are fewer."""
-_OPEN = """
-SELECT alert FROM alerts WHERE detector = $1
-QUALIFY row_number() OVER (PARTITION BY id ORDER BY seq DESC, _offset) = 1 AND state <> 'resolved'
-"""
 
 
 @dataclass(frozen=True)
@@ -74,31 +70,28 @@ class NoCallsReport:
         return "\n".join([head, *(f"  {alert.state} {alert.title}" for alert in self.alerts)])
 
 
-def no_calls(config: LakeConfig, until: datetime, settings: Settings) -> NoCallsReport:
+def no_calls(lake: ReadOnlyLake, until: datetime, settings: Settings) -> NoCallsReport:
     """Return the alerts on apps that are silent; nothing is sent.
 
     Args:
-        config: where the lake is.
+        lake: what has landed.
         until: event time up to which everything has landed.
         settings: when an app is silent.
 
     Raises:
-        LakeMissingError: no lake there.
         LakeUnavailableError: the catalog or a file does not answer.
     """
     began = time.monotonic()
     end = int(until.timestamp()) // 60
     start = end - HISTORY_DAYS * 1440
-    with ReadOnlyLake.open(config) as lake:
-        first, cut = datetime.fromtimestamp(start * 60, UTC), (end - 1440) // 60 * 3600
-        recent = datetime.fromtimestamp(cut, UTC) - timedelta(days=1)
-        rows = lake.query(_CALLS, [first.date(), start * 60, cut, recent.date(), end * 60])
-        known = [Alert.from_json(row["alert"].encode()) for row in lake.query(_OPEN, [DETECTOR]).to_pylist()]
+    first, cut = datetime.fromtimestamp(start * 60, UTC), (end - 1440) // 60 * 3600
+    recent = datetime.fromtimestamp(cut, UTC) - timedelta(days=1)
+    rows = lake.query(_CALLS, [first.date(), start * 60, cut, recent.date(), end * 60])
     history = _by_app(rows)
     judged = (judge_app(app, *counts, start=start, until=end, settings=settings) for app, counts in history.items())
     found = [silent for silent in judged if silent is not None]
     last = {app: int(minutes[-1]) for app, (minutes, _) in history.items()}
-    changes = tuple(_changes(found, known, last, end))
+    changes = tuple(_changes(found, open_alerts(lake, DETECTOR), last, end))
     took_s = round(time.monotonic() - began, 3)
     log.info("apps_judged", apps=len(history), silent=len(found), alerts=len(changes), took_s=took_s)
     return NoCallsReport(len(history), tuple(each.app for each in found), changes, took_s)

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from jobs.data_quality import DataQualityReport, Window
-from jobs.data_quality.alerts import data_quality_alerts
+from jobs.data_quality.alerts import DETECTOR, data_quality_alerts
+from jobs.landed_alerts import open_alerts
 from pipelines.kafka import Source
 from pipelines.land.rows import land_rows
 from schemas.alerts import LogRecord
@@ -22,7 +23,7 @@ from schemas.records import Records
 from schemas.topics import ALERTS, LOG
 from tailrace import wiring
 from tailrace.cli import data_quality as commands
-from tailrace.data_quality import open_alerts, publish_results, records
+from tailrace.data_quality import publish_results, records
 from tailrace.home import Home
 from tailrace.settings import KafkaSettings, Settings
 from tests.jobs.data_quality import lake as made
@@ -166,7 +167,7 @@ def test_results_and_alerts_go_to_kafka_land_and_the_sql_of_each_returns_its_num
         for each in tables:
             lake.insert(each)
     with ReadOnlyLake.open(wiring.lake(settings)) as lake:
-        found = open_alerts(lake)
+        found = open_alerts(lake, DETECTOR)
         assert {alert.id for alert in found} == {alert.id for alert in alerts}
         for alert in found:
             (row, *_) = lake.query(alert.evidence.sql).to_pylist()

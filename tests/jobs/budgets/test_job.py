@@ -10,13 +10,9 @@ import pytest
 
 from jobs.budgets import budgets, positions, read_budgets
 from jobs.budgets.budget import SCOPES
-from pipelines.land.rows import land_rows
 from schemas.alerts import Alert
-from schemas.records import Records
-from schemas.topics import ALERTS
 from tests.jobs.data_quality import lake as made
 from warehouse.connect import LakeConfig
-from warehouse.lake import Lake
 from warehouse.readonly import ReadOnlyLake
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
@@ -52,17 +48,6 @@ def config(tmp_path_factory):
     return lake_of(tmp_path_factory.mktemp("lake"))
 
 
-def land(config, alerts, offset):
-    """Land alerts as land does."""
-    values = [alert.to_json() for alert in alerts]
-    count = len(values)
-    span = list(range(offset, offset + count))
-    now, covered = made.micros(NOW), {0: (offset, offset + count)}
-    records = Records(ALERTS, [0] * count, span, [now] * count, [None] * count, values, [()] * count, covered)
-    with Lake.open(config, now=lambda: now) as lake:
-        lake.insert(land_rows(records, epoch=0, landed_at=now))
-
-
 def test_sums_are_of_the_scope_and_the_period(config):
     with ReadOnlyLake.open(config) as lake:
         found = {p.budget.name: p for p in positions(lake, read_budgets(TABLES), NOW)}
@@ -90,7 +75,7 @@ def test_alerts_come_once_each_and_their_sql_returns_their_number(tmp_path):
         ("bot", "info", "firing"),
         ("hostile", "warning", "firing"),
     }
-    land(config, first, 0)
+    made.land_alerts(config, NOW, first, 0)
     assert budgets(config, wanted, NOW + timedelta(minutes=5)).alerts == ()
     at = NOW + timedelta(minutes=1)
     more = [call(5000 + n, at, app="bot", cost_usd=Decimal(1)) for n in range(50)]
@@ -101,11 +86,11 @@ def test_alerts_come_once_each_and_their_sql_returns_their_number(tmp_path):
             assert row["observed"] == alert.observed
     (second,) = budgets(config, wanted, NOW + timedelta(minutes=10)).alerts
     assert (second.series["budget"], second.state, second.seq, second.severity) == ("bot", "update", 1, "critical")
-    land(config, [second], 10)
+    made.land_alerts(config, NOW, [second], 10)
     tomorrow = NOW.replace(hour=0) + timedelta(days=1, minutes=1)
     (over,) = budgets(config, wanted, tomorrow).alerts
     assert (over.id, over.state, over.seq, over.observed) == (second.id, "resolved", 2, 110.0)
-    land(config, [over], 20)
+    made.land_alerts(config, NOW, [over], 20)
     assert budgets(config, wanted, tomorrow + timedelta(minutes=5)).alerts == ()
 
 

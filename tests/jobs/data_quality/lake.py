@@ -10,8 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.data_quality import Window
-from schemas.records import Move
+from pipelines.land.rows import land_rows
+from schemas.alerts import Alert
+from schemas.records import Move, Records
 from schemas.tables import TABLES
+from schemas.topics import ALERTS
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
 
@@ -96,6 +99,16 @@ def land(config: LakeConfig, at: datetime, **tables: Sequence[Mapping[str, Any]]
         lake.ensure_partitions(EVENTS, "topic-1", {0: 0})
         start = lake.ledger()[EVENTS, 0]
         lake.append(batches, [] if start else [Move(EVENTS, 0, 0, 1_000_000)])
+
+
+def land_alerts(config: LakeConfig, at: datetime, alerts: Sequence[Alert], offset: int) -> None:
+    """Land ``alerts`` as land does, from ``offset`` on."""
+    values: list[bytes | None] = [alert.to_json() for alert in alerts]
+    count, now = len(values), micros(at)
+    offsets, covered = list(range(offset, offset + count)), {0: (offset, offset + count)}
+    batch = Records(ALERTS, [0] * count, offsets, [now] * count, [None] * count, values, [()] * count, covered)
+    with Lake.open(config, now=lambda: now) as lake:
+        lake.insert(land_rows(batch, epoch=0, landed_at=now))
 
 
 def history(config: LakeConfig) -> None:

@@ -8,13 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobs.no_calls import Settings, no_calls
-from pipelines.land.rows import land_rows
 from schemas.alerts import Alert
-from schemas.records import Records
-from schemas.topics import ALERTS
 from tests.jobs.data_quality import lake as made
 from warehouse.connect import LakeConfig
-from warehouse.lake import Lake
 from warehouse.readonly import ReadOnlyLake
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
@@ -40,19 +36,13 @@ def config(tmp_path_factory):
     return config
 
 
-def land(config, alerts, offset):
-    """Land alerts as land does."""
-    values = [alert.to_json() for alert in alerts]
-    count, now = len(values), made.micros(NOW)
-    span = list(range(offset, offset + count))
-    covered = {0: (offset, offset + count)}
-    records = Records(ALERTS, [0] * count, span, [now] * count, [None] * count, values, [()] * count, covered)
-    with Lake.open(config, now=lambda: now) as lake:
-        lake.insert(land_rows(records, epoch=0, landed_at=now))
+def judge(config, until, settings=None):
+    with ReadOnlyLake.open(config) as lake:
+        return no_calls(lake, until, settings or Settings())
 
 
 def test_an_app_that_stopped_is_told_once_and_is_over_when_it_calls_again(config):
-    report = no_calls(config, NOW, Settings())
+    report = judge(config, NOW)
     assert (report.apps, report.silent) == (2, (HOSTILE,))
     (alert,) = report.alerts
     assert (alert.state, alert.seq, alert.detector, alert.rule) == ("firing", 0, "silence", "no_calls")
@@ -62,23 +52,23 @@ def test_an_app_that_stopped_is_told_once_and_is_over_when_it_calls_again(config
     with ReadOnlyLake.open(config) as lake:
         (row,) = lake.query(alert.evidence.sql).to_pylist()
     assert row["observed"] == alert.observed == 0
-    assert no_calls(config, NOW, Settings()).alerts == report.alerts
-    land(config, [alert], 0)
-    assert no_calls(config, NOW + timedelta(minutes=5), Settings()).alerts == ()
+    assert judge(config, NOW).alerts == report.alerts
+    made.land_alerts(config, NOW, [alert], 0)
+    assert judge(config, NOW + timedelta(minutes=5)).alerts == ()
     again = NOW + timedelta(minutes=6)
     made.land(config, again, raw_calls=[made.call(10**6, again, app=HOSTILE)])
-    (over,) = no_calls(config, again + timedelta(minutes=2), Settings()).alerts
+    (over,) = judge(config, again + timedelta(minutes=2)).alerts
     assert (over.id, over.state, over.seq) == (alert.id, "resolved", 1)
-    land(config, [over], 5)
-    assert no_calls(config, again + timedelta(minutes=2), Settings()).alerts == ()
+    made.land_alerts(config, NOW, [over], 5)
+    assert judge(config, again + timedelta(minutes=2)).alerts == ()
 
 
 def test_an_app_that_is_ignored_is_left_alone(config):
-    assert no_calls(config, NOW, Settings(ignore=(HOSTILE,))).silent == ()
+    assert judge(config, NOW, Settings(ignore=(HOSTILE,))).silent == ()
 
 
 def test_a_lake_without_calls_has_no_silent_app(tmp_path):
     config = LakeConfig(str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
     made.land(config, NOW, feedback=[])
-    report = no_calls(config, NOW, Settings())
+    report = judge(config, NOW)
     assert (report.apps, report.alerts, report.ok) == (0, (), True)
