@@ -21,6 +21,7 @@ from tailrace_emitter.adapters.recording import (
     on_close,
     reported_by_litellm,
 )
+from tailrace_emitter.adapters.sdk_client import WithEmitter, counting
 from tailrace_emitter.emitter import Emitter
 
 _retries: "ContextVar[Optional[List[Optional[int]]]]" = ContextVar("tailrace_anthropic_retries", default=None)
@@ -158,77 +159,46 @@ def recorded_async(request: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def counting(build: Callable[..., Any]) -> Callable[..., Any]:
-    """``BaseClient._build_request``, which gets the number of attempts before."""
-
-    def call(self: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        holder = _retries.get()
-        if holder is not None:
-            holder[0] = kwargs.get("retries_taken", 0)
-        return build(self, options, *args, **kwargs)
-
-    call.__tailrace__ = build  # type: ignore[attr-defined]
-    return call
-
-
-class _Given:
-    """Takes ``tailrace=Emitter(...)``; without it the default emitter records."""
-
-    _tailrace: Optional[Emitter] = None
-
-    def __init__(self, *args: Any, tailrace: Optional[Emitter] = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._tailrace = tailrace
-
-    def copy(self, **kwargs: Any) -> Any:
-        """The SDK's ``copy`` (and ``with_options``), with the same emitter."""
-        copied = super().copy(**kwargs)  # type: ignore[misc]
-        copied._tailrace = self._tailrace
-        return copied
-
-    with_options = copy
-
-
-class Anthropic(_Given, anthropic.Anthropic):
+class Anthropic(WithEmitter, anthropic.Anthropic):
     """``anthropic.Anthropic``, recorded."""
 
     request = recorded(anthropic.Anthropic.request)
-    _build_request = counting(anthropic.Anthropic._build_request)
+    _build_request = counting(anthropic.Anthropic._build_request, _retries)
 
 
-class AsyncAnthropic(_Given, anthropic.AsyncAnthropic):
+class AsyncAnthropic(WithEmitter, anthropic.AsyncAnthropic):
     """``anthropic.AsyncAnthropic``, recorded."""
 
     request = recorded_async(anthropic.AsyncAnthropic.request)
-    _build_request = counting(anthropic.AsyncAnthropic._build_request)
+    _build_request = counting(anthropic.AsyncAnthropic._build_request, _retries)
 
 
-class AnthropicBedrock(_Given, anthropic.AnthropicBedrock):
+class AnthropicBedrock(WithEmitter, anthropic.AnthropicBedrock):
     """``anthropic.AnthropicBedrock``, recorded."""
 
     request = recorded(anthropic.AnthropicBedrock.request)
-    _build_request = counting(anthropic.AnthropicBedrock._build_request)
+    _build_request = counting(anthropic.AnthropicBedrock._build_request, _retries)
 
 
-class AsyncAnthropicBedrock(_Given, anthropic.AsyncAnthropicBedrock):
+class AsyncAnthropicBedrock(WithEmitter, anthropic.AsyncAnthropicBedrock):
     """``anthropic.AsyncAnthropicBedrock``, recorded."""
 
     request = recorded_async(anthropic.AsyncAnthropicBedrock.request)
-    _build_request = counting(anthropic.AsyncAnthropicBedrock._build_request)
+    _build_request = counting(anthropic.AsyncAnthropicBedrock._build_request, _retries)
 
 
-class AnthropicVertex(_Given, anthropic.AnthropicVertex):
+class AnthropicVertex(WithEmitter, anthropic.AnthropicVertex):
     """``anthropic.AnthropicVertex``, recorded."""
 
     request = recorded(anthropic.AnthropicVertex.request)
-    _build_request = counting(anthropic.AnthropicVertex._build_request)
+    _build_request = counting(anthropic.AnthropicVertex._build_request, _retries)
 
 
-class AsyncAnthropicVertex(_Given, anthropic.AsyncAnthropicVertex):
+class AsyncAnthropicVertex(WithEmitter, anthropic.AsyncAnthropicVertex):
     """``anthropic.AsyncAnthropicVertex``, recorded."""
 
     request = recorded_async(anthropic.AsyncAnthropicVertex.request)
-    _build_request = counting(anthropic.AsyncAnthropicVertex._build_request)
+    _build_request = counting(anthropic.AsyncAnthropicVertex._build_request, _retries)
 
 
 def instrument(patches: Patches) -> None:
@@ -237,6 +207,6 @@ def instrument(patches: Patches) -> None:
         base: Any = next(cls for cls in client.__mro__ if "request" in vars(cls))
         if not hasattr(base.request, "__tailrace__"):
             patches.set(base, "request", wrap(base.request))
-            patches.set(base, "_build_request", counting(base._build_request))
+            patches.set(base, "_build_request", counting(base._build_request, _retries))
         if patches.emitter is not None:
             patches.set(base, "_tailrace", patches.emitter)

@@ -17,7 +17,7 @@ from tailrace_emitter.adapters.openai_jobs import BackgroundRecording, RetrieveR
 from tailrace_emitter.adapters.openai_recording import Recording
 from tailrace_emitter.adapters.openai_routes import Route, route
 from tailrace_emitter.adapters.recording import default_emitter, reported_by_litellm
-from tailrace_emitter.emitter import Emitter
+from tailrace_emitter.adapters.sdk_client import WithEmitter, counting
 
 _retries: "ContextVar[Optional[List[int]]]" = ContextVar("tailrace_openai_retries", default=None)
 _KINDS = {"call": Recording, "background": BackgroundRecording, "retrieve": RetrieveRecording}
@@ -149,63 +149,32 @@ def recorded_async(request: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def counting(build: Callable[..., Any]) -> Callable[..., Any]:
-    """``BaseClient._build_request``, which is told how many attempts went before."""
-
-    def call(self: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        holder = _retries.get()
-        if holder is not None:
-            holder[0] = kwargs.get("retries_taken", 0)
-        return build(self, options, *args, **kwargs)
-
-    call.__tailrace__ = build  # type: ignore[attr-defined]
-    return call
-
-
-class _Given:
-    """Takes ``tailrace=Emitter(...)``; without it the default emitter records."""
-
-    _tailrace: Optional[Emitter] = None
-
-    def __init__(self, *args: Any, tailrace: Optional[Emitter] = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._tailrace = tailrace
-
-    def copy(self, **kwargs: Any) -> Any:
-        """The SDK's ``copy`` (and ``with_options``), with the same emitter."""
-        copied = super().copy(**kwargs)  # type: ignore[misc]
-        copied._tailrace = self._tailrace
-        return copied
-
-    with_options = copy
-
-
-class OpenAI(_Given, openai.OpenAI):
+class OpenAI(WithEmitter, openai.OpenAI):
     """``openai.OpenAI``, recorded."""
 
     request = recorded(openai.OpenAI.request)
-    _build_request = counting(openai.OpenAI._build_request)
+    _build_request = counting(openai.OpenAI._build_request, _retries)
 
 
-class AsyncOpenAI(_Given, openai.AsyncOpenAI):
+class AsyncOpenAI(WithEmitter, openai.AsyncOpenAI):
     """``openai.AsyncOpenAI``, recorded."""
 
     request = recorded_async(openai.AsyncOpenAI.request)
-    _build_request = counting(openai.AsyncOpenAI._build_request)
+    _build_request = counting(openai.AsyncOpenAI._build_request, _retries)
 
 
-class AzureOpenAI(_Given, openai.AzureOpenAI):
+class AzureOpenAI(WithEmitter, openai.AzureOpenAI):
     """``openai.AzureOpenAI``, recorded."""
 
     request = recorded(openai.AzureOpenAI.request)
-    _build_request = counting(openai.AzureOpenAI._build_request)
+    _build_request = counting(openai.AzureOpenAI._build_request, _retries)
 
 
-class AsyncAzureOpenAI(_Given, openai.AsyncAzureOpenAI):
+class AsyncAzureOpenAI(WithEmitter, openai.AsyncAzureOpenAI):
     """``openai.AsyncAzureOpenAI``, recorded."""
 
     request = recorded_async(openai.AsyncAzureOpenAI.request)
-    _build_request = counting(openai.AsyncAzureOpenAI._build_request)
+    _build_request = counting(openai.AsyncAzureOpenAI._build_request, _retries)
 
 
 def instrument(patches: Patches) -> None:
@@ -213,6 +182,6 @@ def instrument(patches: Patches) -> None:
     for cls, wrap in ((openai.OpenAI, recorded), (openai.AsyncOpenAI, recorded_async)):
         if not hasattr(cls.request, "__tailrace__"):
             patches.set(cls, "request", wrap(cls.request))
-            patches.set(cls, "_build_request", counting(cls._build_request))
+            patches.set(cls, "_build_request", counting(cls._build_request, _retries))
         if patches.emitter is not None:
             patches.set(cls, "_tailrace", patches.emitter)
