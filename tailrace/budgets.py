@@ -31,12 +31,14 @@ def judge(here: Context, *, stop: Callable[[], bool] = lambda: False) -> Budgets
 
 
 def current(here: Context) -> list[Position]:
-    """Return where every budget stands in its period of today.
+    """Return where every budget stands in its period of today; without a budget no lake is opened.
 
     Raises:
         LakeMissingError: no lake there.
     """
     wanted = configured(here)
+    if not wanted:
+        return []
     with ReadOnlyLake.open(wiring.lake(here.settings)) as lake:
         return positions(lake, wanted, _now())
 

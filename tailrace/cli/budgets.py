@@ -24,10 +24,9 @@ def _budgets(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a budget, one a line.")] = False,
 ) -> None:
     """Show what every budget of the settings has spent in its period, and the forecast of the period's end."""
-    from tailrace.budgets import configured, current
+    from tailrace.budgets import current
 
-    here = get(context)
-    found = current(here) if configured(here) else []
+    found = current(get(context))
     if as_json:
         for position in found:
             print_json(position.row())
