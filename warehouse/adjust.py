@@ -26,7 +26,7 @@ NAME = "reprice"
 """Of the row; no job is called so."""
 _LEASE_US = 300_000_000
 """Far longer than a slice: who is silent for so long is dead."""
-_LAST = "SELECT epoch_us(max(adjusted_at)) FROM cost_adjustments"
+_LAST = "SELECT epoch_us(max(adjusted_at)) AS last FROM cost_adjustments"
 _DELTAS = """
 SELECT _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
     arg_max(price_version, adjusted_at) AS version, arg_max(cost_status, adjusted_at) AS status
@@ -148,7 +148,7 @@ class Adjuster:
     def __init__(self, lake: Lake, claim: Claim, *, now: Callable[[], int]) -> None:
         self.claim = claim
         self._lake, self._now, self._renewed = lake, now, now()
-        self._last = (lake.connection.execute(_LAST).fetchone() or (0,))[0] or 0
+        self._last = lake.query(_LAST).to_pylist()[0]["last"] or 0
 
     def write(self, rows: pa.Table) -> None:
         """Append ``rows``, columns of ``cost_adjustments`` but ``adjusted_at``, in one transaction.

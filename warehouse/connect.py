@@ -79,8 +79,16 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False) -> duckdb.DuckDBPyConnection:
+def connect(
+    config: LakeConfig, *, read_only: bool = False, create: bool = False, patient: bool = False
+) -> duckdb.DuckDBPyConnection:
     """Return a connection whose current database is the lake.
+
+    Args:
+        config: where the lake is.
+        read_only: without the right to write.
+        create: make a lake where none is.
+        patient: wait long for a locked SQLite catalog inside one statement. For jobs: a stage has to report meanwhile.
 
     Raises:
         LakeMissingError: no catalog and ``create`` is off, or a data folder without its catalog.
@@ -107,7 +115,7 @@ def connect(config: LakeConfig, *, read_only: bool = False, create: bool = False
         load_extensions(connection, config)
         configure(connection, config)
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(attach_statement(config, read_only=read_only, create=create))
+        connection.execute(attach_statement(config, read_only=read_only, create=create, patient=patient))
         connection.execute(f"USE {LAKE}")
     except duckdb.Error as error:
         connection.close()
@@ -237,7 +245,9 @@ def _with_an_end(catalog: str, idle_s: int) -> str:
     return catalog + ("&" if asks else "?") + "&".join(more) if more else catalog
 
 
-def attach_statement(config: LakeConfig, *, read_only: bool, create: bool = False, name: str = LAKE) -> str:
+def attach_statement(
+    config: LakeConfig, *, read_only: bool, create: bool = False, patient: bool = False, name: str = LAKE
+) -> str:
     """Return the statement that attaches the lake as ``name``."""
     options = [f"DATA_PATH {quoted(config.data_path.rstrip('/') + '/')}", "OVERRIDE_DATA_PATH true"]
     if read_only:
@@ -249,7 +259,7 @@ def attach_statement(config: LakeConfig, *, read_only: bool, create: bool = Fals
     if config.on_sqlite:
         catalog = f"sqlite:{config.catalog}"
         # short: a stage that waits inside SQLite cannot beat; Lake loops around it for longer
-        options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 1000}")
+        options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 15_000 if patient else 1000}")
         if not read_only:
             options.append("META_JOURNAL_MODE 'WAL'")
     else:

@@ -83,7 +83,7 @@ class Lake:
 
     @classmethod
     def _open(cls, config: LakeConfig, *, now: Callable[[], int], lander: bool, create: bool) -> Lake:
-        new = connect(config, create=create)  # makes the folder that the lock stands in
+        new = connect(config, create=create, patient=not lander)  # makes the folder that the lock stands in
         try:
             lock = LandLock(config.catalog) if lander and config.on_sqlite else None
         except BaseException:
@@ -109,13 +109,13 @@ class Lake:
 
     def ledger(self) -> dict[tuple[str, int], int]:
         """Return the next offset of every (topic, partition) in its current epoch, fresh from the catalog."""
-        rows = ledger.read(self.connection)
+        rows = self.session.ask(ledger.read)
         self._epochs = {topic: epoch for topic, _, epoch, _, _ in rows}
         return {(topic, partition): offset for topic, _, _, partition, offset in rows}
 
     def topic_ids(self) -> dict[str, str]:
         """Return the id under which each topic is landed."""
-        return {topic: topic_id for topic, topic_id, *_ in ledger.read(self.connection)}
+        return {topic: topic_id for topic, topic_id, *_ in self.session.ask(ledger.read)}
 
     def epoch(self, topic: str) -> int:
         """Return the current epoch of ``topic``; 0 before its first."""
@@ -238,7 +238,7 @@ class Lake:
 
     def query(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
         """Run our own SQL (not a reader's: that is ``ReadOnlyLake``) and return the rows."""
-        return self.connection.execute(sql, list(params)).to_arrow_table()
+        return self.session.ask(lambda connection: connection.execute(sql, list(params)).to_arrow_table())
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -343,5 +343,5 @@ class Lake:
         return f"{self._name} " + " ".join(f"{m.topic}/{m.partition}:{m.start}-{m.end}" for m in moves)
 
     def _committed(self, token: str) -> bool:
-        sql = "SELECT count(*) FROM __ducklake_metadata_lake.ducklake_snapshot_changes WHERE commit_message = ?"
-        return bool((self.connection.execute(sql, [token]).fetchone() or (0,))[0])
+        sql = "SELECT count(*) AS n FROM __ducklake_metadata_lake.ducklake_snapshot_changes WHERE commit_message = ?"
+        return bool(self.query(sql, [token])["n"][0].as_py())

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import count
+from typing import TypeVar
 
 import duckdb
 import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception, retry_never, stop_after_delay, wait_random
 
 from warehouse import durable, written
 from warehouse.connect import LakeConfig, connect, let_go
@@ -26,6 +28,7 @@ from warehouse.locks import commit_slice
 
 log = structlog.get_logger(__name__)
 Body = Callable[[duckdb.DuckDBPyConnection], None]
+T = TypeVar("T")
 # DuckLake 1.5.5 does not retry "database is locked" itself (ducklake#1309), so every one of these loops here
 _TRANSIENT = (
     *("database is locked", "conflict", "concurrent", "busy", "could not serialize", "deadlock"),
@@ -59,6 +62,8 @@ class Session:
         """Called before every wait for another writer and between two inserts of a transaction; land beats here."""
         self._lander = lander
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._inside = False
+        """Whether a transaction of ``run`` is open: a statement of it is not tried again by itself."""
         self._written = written.of(config.data_path) if config.on_disk else None
         # a catalog in a file always answers; a network may swallow the answer of a COMMIT
         self._kept = Kept(name) if config.on_disk and not config.on_sqlite else None
@@ -72,7 +77,7 @@ class Session:
         """The DuckDB connection; opened again where an error broke it."""
         if self._connection is None:
             try:
-                self._connection = self._tuned(connect(self.config))
+                self._connection = self._tuned(connect(self.config, patient=not self._lander))
             except LakeMissingError as error:
                 # it was there when we opened: moved away, not never made
                 raise LakeUnavailableError(self.config.name, "reopen", str(error)) from error
@@ -107,6 +112,7 @@ class Session:
                     if self._written:
                         self._written.begin()
                     self.connection.execute("BEGIN TRANSACTION")
+                    self._inside = True
                     body(self.connection)
                     self._secure()
                     committing = True
@@ -129,6 +135,8 @@ class Session:
                     self._restore()
                     return
                 cause = " ".join(str(error).split())[:300]  # DuckLake says in the second line what it was
+            finally:
+                self._inside = False
             if self._read_settled(settled):
                 self._restore()
                 return
@@ -138,6 +146,29 @@ class Session:
             self.on_wait()
             log.info("transaction_retried", tries=tries, cause=cause)
             time.sleep(random.uniform(0.005, 0.05) * min(tries, 10))
+
+    def ask(self, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Return what ``question`` returns; outside of a transaction it is asked again where the catalog was locked.
+
+        Every statement begins with a look at the newest snapshot. On a SQLite catalog that look can be refused while
+        others commit, open and close it.
+
+        Raises:
+            duckdb.Error: it was locked for ``retry_for_s``, or the statement failed otherwise.
+        """
+        again = Retrying(
+            retry=retry_if_exception(_may_help) if not self._inside else retry_never,
+            stop=stop_after_delay(self.retry_for_s),
+            wait=wait_random(0.005, 0.2),
+            before_sleep=self._retried,
+            reraise=True,
+        )
+        return again(lambda: question(self.connection))
+
+    def _retried(self, state: RetryCallState) -> None:
+        self.on_wait()
+        cause = state.outcome.exception() if state.outcome else None
+        log.info("query_retried", tries=state.attempt_number, cause=" ".join(str(cause).split())[:300])
 
     def _secure(self) -> None:
         """Bring what the open transaction wrote to the disk, and keep it through a COMMIT without an answer."""
@@ -199,6 +230,10 @@ class Session:
         if self._lander:
             connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")
         return connection
+
+
+def _may_help(error: BaseException) -> bool:
+    return isinstance(error, duckdb.Error) and is_transient(error)
 
 
 def is_transient(error: Exception) -> bool:

@@ -151,6 +151,32 @@ def test_a_lock_held_for_seconds_by_another_writer_is_waited_for(lake, config, r
     assert (count(lake), lake.ledger()[EVENTS, 0]) == (2, 2)
 
 
+@pytest.mark.parametrize("ask", [count, lambda lake: lake.ledger(), lambda lake: lake.topic_ids()])
+def test_a_question_asked_while_another_program_keeps_the_catalog_is_asked_again(lake, config, ask):
+    waits = []
+    lake.session.on_wait = lambda: waits.append(time.monotonic())
+    before = ask(lake)
+    with sqlite(config, ["PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"], pause_s=3.0) as other:
+        other.stdout.readline()
+        assert ask(lake) == before
+    assert waits
+
+
+def test_a_question_inside_a_transaction_is_not_asked_again(lake):
+    asked = []
+
+    def refused(connection):
+        asked.append(connection)
+        raise duckdb.Error("database is locked")
+
+    def body(connection):
+        with pytest.raises(duckdb.Error):
+            lake.session.ask(refused)
+
+    lake.session.run(body, lambda: False)
+    assert len(asked) == 1
+
+
 @pytest.mark.row(22)
 def test_a_lock_that_never_ends_is_said_and_nothing_landed(lake, config, rows):
     lake.session.retry_for_s = 0.0

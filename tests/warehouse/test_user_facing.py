@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from schemas.records import Move
 from schemas.variants import NOT_USER_FACING, is_user_facing
 from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.questions import QUESTIONS
 
 OUT = ("shadow", "canary", "Shadow-2", "canary_b", "SHADOW/new")
 IN = (None, "control", "shadowy", "canaryville", "my-shadow")
@@ -53,10 +53,8 @@ def test_totals_of_what_users_got_leave_them_out(ask, view):
 
 def test_python_and_sql_mean_the_same_variants(ask):
     assert [name for name in (*IN, *OUT) if not is_user_facing(name)] == list(OUT)
-    views = Path(__file__).parents[2] / "warehouse" / "views"
-    assert all(
-        f"'{NOT_USER_FACING}', 'i'" in (views / f"{name}.sql").read_text() for name in ("calls", "calls_as_known_at")
-    )
+    views = {question.name: question.sql for question in QUESTIONS}
+    assert all(f"'{NOT_USER_FACING}', 'i'" in views[name] for name in ("calls", "calls_as_known_at"))
     assert ask("SELECT count(*) AS n FROM calls_as_known_at(now()) WHERE user_facing") == [{"n": len(IN)}]
 
 
