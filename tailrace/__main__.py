@@ -49,7 +49,8 @@ def main() -> None:
     except Exception as error:  # a fault of ours
         if _supervised() or structlog.get_logger().is_enabled_for(logging.DEBUG):
             raise
-        _end(error, f"{type(error).__name__}: {error}; report it with what `--log-level debug` prints", EXIT_FAILED)
+        text = f"{type(error).__name__}: {error}; report it with what `--log-level debug` prints"
+        _end(error, text, getattr(error, "exit_code", EXIT_FAILED))
     sys.exit(code if isinstance(code, int) else 0)
 
 

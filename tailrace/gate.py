@@ -61,8 +61,9 @@ def run(
     force: bool,
     now: Now,
     progress: Start,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Compare, write the reports into ``asked.out``, and return the report.
+    """Compare, write the reports into ``asked.out``, and return the report with ``notes`` among its warnings.
 
     Raises:
         GateInputError: a file or an option cannot be used, or one side answers nothing; nothing is written.
@@ -83,6 +84,7 @@ def run(
             f"cases with a rubric of their own: {ruled}, and no judge that takes it was run (docs/how-to/evals.md)"
         )
         golden = replace(golden, warnings=(*golden.warnings, problem))
+    golden = replace(golden, warnings=(*golden.warnings, *notes))
     if asked.unreviewed:
         golden = replace(golden, cases=tuple(replace(case, shadow=False) for case in golden.cases))
     sides = [_side("candidate", candidate_file)]

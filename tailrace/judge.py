@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
+
+import structlog
 
 from jobs.evals.judge import JUDGE_APP
 from jobs.evals.judge.build import JudgeOptions, Judges, build
@@ -16,7 +19,12 @@ from tailrace.cli.context import Context
 from tailrace.settings import Settings
 from tailrace.stages import wall
 
+log = structlog.get_logger(__name__)
 _RETRIES = 4
+NOT_EVENTS = (
+    "the judge's calls are not sent as events: no Kafka is set, and no Tailrace runs in this home; "
+    "set TAILRACE_KAFKA__BOOTSTRAP_SERVERS to see their cost in the lake"
+)
 NOT_CONFIGURED = "no judge is configured; set judge.url and judge.model (docs/how-to/evals.md)"
 
 
@@ -48,12 +56,20 @@ def options(settings: Settings) -> JudgeOptions | None:
 
 
 @contextmanager
-def judge_scorers(here: Context, names: Sequence[str] = ()) -> Iterator[tuple[Scorer, ...]]:
+def judge_scorers(
+    here: Context, names: Sequence[str] = (), *, without_kafka: bool = False
+) -> Iterator[tuple[Scorer, ...]]:
     """Yield the judge's scorers; none where no judge is configured, or ``names`` names none of its scorers.
 
     Metrics of RAGAS and DeepEval are among them where they are named.
 
+    Args:
+        here: settings and home.
+        names: the scorers that are wanted; empty: all.
+        without_kafka: where no Kafka is known, judge all the same, and send no event of a judge's call.
+
     Raises:
+        NotRunningError: no Kafka is known, and ``without_kafka`` is off.
         SettingsError: a scorer of the judge is named, and no judge is configured; or the library of one is missing.
         RubricError: a rubric cannot be used.
     """
@@ -64,7 +80,8 @@ def judge_scorers(here: Context, names: Sequence[str] = ()) -> Iterator[tuple[Sc
     if found is None or (names and not wanted):
         yield ()
         return
-    with _judges(here, found, wanted) as judges:
+    bootstrap = here.known_bootstrap_servers if without_kafka else here.bootstrap_servers
+    with _judges(here, found, wanted, bootstrap) as judges:
         yield (*judges.scorers, *_of_libraries(wanted, judges, found))
 
 
@@ -78,14 +95,38 @@ def _of_libraries(names: Sequence[str], judges: Judges, found: JudgeOptions) -> 
 
 
 @contextmanager
-def _judges(here: Context, found: JudgeOptions, wanted: Sequence[str]) -> Iterator[Judges]:
+def _judges(here: Context, found: JudgeOptions, wanted: Sequence[str], bootstrap: str | None) -> Iterator[Judges]:
     from jobs.evals.judge.pricing import price_by
     from pipelines.decode import default_book
+
+    settings = here.settings
+    price = price_by(default_book(settings.prices), urlsplit(found.url).hostname or "", now=wall)
+    cache = here.home.folder("evals") / "judge.sqlite"
+    with _client(settings, found, bootstrap) as client, build(found, client, price, cache, now=wall, only=wanted) as j:
+        try:
+            yield j
+        finally:
+            log.info("judge_spent", usd=str(j.spend.spent), replies_without_a_cost=j.spend.unpriced)
+
+
+@contextmanager
+def _client(settings: Settings, found: JudgeOptions, bootstrap: str | None) -> Iterator[Any]:
+    """Yield the client of the judge's endpoint, whose calls are events where Kafka is known."""
+    key = settings.judge.api_key.get_secret_value() if settings.judge.api_key else "none"
+    reached: dict[str, Any] = {
+        **{"base_url": found.url, "api_key": key, "max_retries": _RETRIES},
+        "timeout": settings.judge.timeout_s,
+    }
+    if bootstrap is None:
+        import openai
+
+        with openai.OpenAI(**reached) as client:
+            yield client
+        return
     from tailrace_emitter.emitter import Emitter
     from tailrace_emitter.openai import OpenAI
 
-    settings = here.settings
-    kafka = wiring.kafka(settings, here.bootstrap_servers)
+    kafka = wiring.kafka(settings, bootstrap)
     emitter = Emitter(
         JUDGE_APP,
         bootstrap_servers=kafka.bootstrap_servers,
@@ -94,14 +135,7 @@ def _judges(here: Context, found: JudgeOptions, wanted: Sequence[str]) -> Iterat
         kafka=kafka.client,
         sigterm=False,
     )
-    key = settings.judge.api_key.get_secret_value() if settings.judge.api_key else "none"
-    client = OpenAI(
-        base_url=found.url, api_key=key, max_retries=_RETRIES, timeout=settings.judge.timeout_s, tailrace=emitter
-    )
-    price = price_by(default_book(settings.prices), urlsplit(found.url).hostname or "", now=wall)
-    cache = here.home.folder("evals") / "judge.sqlite"
     try:
-        with build(found, client, price, cache, now=wall, only=wanted) as judges:
-            yield judges
+        yield OpenAI(**reached, tailrace=emitter)
     finally:
         emitter.close()

@@ -283,5 +283,11 @@ def overall(checks: Sequence[Check]) -> tuple[Verdict, list[str]]:
     return found, [reason(c) for c, v in counted if v is found and found is not Verdict.PASS]
 
 
+def informing(checks: Sequence[Check]) -> list[str]:
+    """Return what became worse and blocks nothing, so that a pass is not read without it."""
+    worse = [check for check in checks if check.verdict is Verdict.REGRESS and check.counted is None]
+    return [f"worse, but informs only: {reason(check)}" for check in worse]
+
+
 def _mean(values: Any) -> float:
     return float(np.mean(values)) if len(values) else float("nan")

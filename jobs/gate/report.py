@@ -78,7 +78,7 @@ def make(inputs: Inputs, settings: GateSettings) -> dict[str, Any]:
             "problems": list(inputs.golden.problems),
         },
         "samples": inputs.samples,
-        "warnings": _warnings(inputs),
+        "warnings": [*all_checks.informing(found), *_warnings(inputs)],
         "checks": [{**_finite(asdict(check)), "text": shown(check)} for check in found],
         "alerts": None if inputs.alerts is None else [asdict(a) for a in inputs.alerts],
         "waivers": [{**asdict(w), "date": w.date.isoformat()} for w in settings.waivers],

@@ -59,12 +59,17 @@ class Context:
     @cached_property
     def bootstrap_servers(self) -> str:
         """Where Kafka is: as set, else as the running ``up`` says. Raises NotRunningError."""
+        if self.known_bootstrap_servers is None:
+            raise NotRunningError(self.settings.home)
+        return self.known_bootstrap_servers
+
+    @cached_property
+    def known_bootstrap_servers(self) -> str | None:
+        """Where Kafka is; None where it is not set and no ``up`` runs."""
         if self.settings.kafka.bootstrap_servers:
             return self.settings.kafka.bootstrap_servers
-        said = self.home.read_run("up")
-        if not said:
-            raise NotRunningError(self.settings.home)
-        return str(said["bootstrap_servers"])
+        report = self.home.read_run("up")
+        return str(report["bootstrap_servers"]) if report else None
 
 
 _SECRET_SETTING = re.compile(r"password|secret|\.pem$|oauthbearer\.config|token(?!\.endpoint)")

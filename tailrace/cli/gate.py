@@ -51,6 +51,11 @@ def _refused() -> Iterator[None]:
         sys.stdout.flush()
         print(f"tailrace: {shown_lines(str(error))}", file=sys.stderr)
         raise typer.Exit(EXIT_REFUSED) from error
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:  # a fault of ours is no verdict: 1 would be read as regress
+        error.exit_code = EXIT_REFUSED  # type: ignore[attr-defined]
+        raise
 
 
 gate = typer.Typer(
@@ -98,18 +103,22 @@ def _gate(
         return
     from jobs.evals.scorers import SCORERS, choose
     from tailrace import gate as shell
-    from tailrace.judge import judge_scorers
+    from tailrace.judge import NOT_EVENTS, judge_scorers
 
     here = get(context)
     asked = shell.Asked(candidate, baseline, golden, thresholds, out, samples, unreviewed)
     kept = None if no_cache else cache or here.home.path / "gate" / "answers"
     names = tuple(scorer or ())
-    with judge_scorers(here, names) as judged, _progress(sys.stderr.isatty() and not as_json) as progress:
+    with (
+        judge_scorers(here, names, without_kafka=True) as judged,
+        _progress(sys.stderr.isatty() and not as_json) as progress,
+    ):
         scorers = choose(names, (*SCORERS, *judged))
         report = shell.run(
             asked,
             here.settings,
             scorers=scorers,
+            notes=(NOT_EVENTS,) if judged and here.known_bootstrap_servers is None else (),
             cache=kept,
             texts=not no_texts,
             force=force,

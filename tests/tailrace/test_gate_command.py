@@ -213,3 +213,35 @@ def test_cases_with_a_rubric_that_no_judge_takes_are_counted_in_the_report(folde
     report = gate(golden="ruled.jsonl")
     assert any("cases with a rubric of their own: 3" in text for text in report["warnings"])
     assert not any("rubric" in text for text in gate(out="plain")["warnings"])
+
+
+def test_a_judge_scores_where_no_kafka_is_known_and_the_report_says_that_its_calls_are_no_events(folder, monkeypatch):
+    def judged(request):
+        answer = json.loads(request["messages"][-1]["content"])["answer"]
+        return json.dumps({"reason": "even is right", "score": 5 if int(answer) % 2 == 0 else 1})
+
+    with serving(judged) as judge:
+        monkeypatch.setenv("TAILRACE_JUDGE__URL", judge.url)
+        monkeypatch.setenv("TAILRACE_JUDGE__MODEL", "a-judge")
+        monkeypatch.setenv("TAILRACE_JUDGE__SPEND_LIMIT_USD", "0")
+        monkeypatch.setenv("TAILRACE_JUDGE__PER_MINUTE", "100000")
+        sides = ("--candidate", "worse.yaml", "--baseline", "good.yaml", "--golden", "golden.jsonl", "--samples", "1")
+        done = tailrace("--json", "gate", *sides, "--scorer", "judge.task_success", "--scorer", "exact_match")
+    report = json.loads(done.stdout)
+    assert (done.exit_code, report["verdict"]) == (1, "regress")
+    checks = {check["name"]: check for check in report["checks"]}
+    assert checks["judge.task_success"]["verdict"] == "regress"
+    warnings = " ".join(report["warnings"])
+    assert "the judge's calls are not sent as events" in warnings
+    assert "worse, but informs only: judge.task_success" in warnings
+    assert judge.requests
+
+
+def test_a_fault_of_ours_is_no_verdict(folder):
+    program = "import sys, tailrace.gate as g; g.run = None; from tailrace.__main__ import main; main()"
+    sides = ["--candidate", "same.yaml", "--baseline", "good.yaml", "--golden", "golden.jsonl"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--home", "home", "gate", *sides], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "TypeError" in done.stderr

@@ -13,7 +13,7 @@ import pytest
 
 from jobs.gate import report as reports
 from jobs.gate import written
-from jobs.gate.checks import Agreement, Found, ScorerValues, build, kind_of, overall
+from jobs.gate.checks import Agreement, Found, ScorerValues, build, informing, kind_of, overall
 from jobs.gate.golden_file import GoldenCase, GoldenCases
 from jobs.gate.report import Inputs, OpenAlert
 from jobs.gate.results import Results
@@ -100,6 +100,7 @@ def test_a_judge_that_people_do_not_confirm_informs_and_does_not_block(agreement
     assert verdicts(checks)["judge.helpful", ""] == "regress"
     assert said in " ".join(next(c for c in checks if c.name == "judge.helpful").notes)
     assert overall(checks)[0] is Verdict.PASS
+    assert [text.startswith("worse, but informs only: judge.helpful") for text in informing(checks)] == [True]
     assert overall(build(found(judge), GateSettings()))[0] is Verdict.UNDECIDED  # nothing that may block judged a case
 
 
