@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from tailrace_emitter.event import AnyEvent
-from warehouse.connect import LakeConfig, connect
+from warehouse.storage.connect import LakeConfig, connect
 
 BATCH = 50_000
 BATCH_BYTES = 64 << 20

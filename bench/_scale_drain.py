@@ -3,7 +3,7 @@
 A simulation of events: each copy prepares a batch (poll, decode), then commits it. Copies share the cores: where they
 ask for more than there are, all of them slow down alike. Where commits are exclusive (land: DuckLake refuses a
 transaction that changes the ledger while another one that changed it committed), the first one to commit wins, and the
-other runs its transaction again after the back-off of ``warehouse.session``.
+other runs its transaction again after the back-off of ``warehouse.storage.session``.
 """
 
 from __future__ import annotations

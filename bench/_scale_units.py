@@ -22,17 +22,18 @@ import psutil
 import structlog
 from _backlog import calls, cpu_s, produce, size
 
+from pipelines.clock import now_us
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.kafka import KafkaConfig, Source
 from pipelines.land import LandConfig
-from pipelines.land.stage import Land, wall_time
+from pipelines.land.stage import Land
 from pipelines.meter.stage import MeterConfig, _Session
 from pipelines.meter.wire import decode
 from schemas.records import Record
 from schemas.rollups import H_KIND
 from schemas.topics import EVENTS, ROLLUPS
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 SMALL = 12
 """Commits with next to no events."""
@@ -86,7 +87,7 @@ def landed(
     def watched(*arguments: Any) -> None:
         inside.append(meter.of(lambda: append(*arguments)))
 
-    with Land(config, lake, threading.Event(), now=wall_time, beat=lambda facts: None) as stage:
+    with Land(config, lake, threading.Event(), now=now_us, beat=lambda facts: None) as stage:
         stage.start()
         _until(stage.step, begun or (lambda: True))
         lake.append = watched  # type: ignore[method-assign]
@@ -126,7 +127,7 @@ class Units:
     def run(self) -> dict[str, float]:
         """Measure everything."""
         lake = LakeConfig(self.options.catalog, str(self.folder / "data"))
-        with Lake.open(lake, now=wall_time) as opened:
+        with Lake.open(lake, now=now_us) as opened:
             self.land_events(opened)
             self.meter_events()
             if self.options.rollups:
@@ -179,7 +180,7 @@ class Units:
         A batch that is not full waits for more records, which a backlog does not make it do.
         """
         config = MeterConfig(self.kafka, batch_rows=self.options.meter_rows)
-        session = _Session(config, None, threading.Event(), wall_time, lambda facts: None)
+        session = _Session(config, None, threading.Event(), now_us, lambda facts: None)
         ends = sum(_ends(self.kafka, EVENTS).values())
 
         def position() -> int:

@@ -48,7 +48,7 @@ def now() -> int:
 
 
 def config(home: Path) -> Any:
-    from warehouse.connect import LakeConfig
+    from warehouse.storage.connect import LakeConfig
 
     return LakeConfig(str(home / "catalog.sqlite"), str(home / "data"))
 

@@ -17,8 +17,8 @@ from _report import QUICK, REPO, report, spread
 from schemas.records import Move
 from schemas.tables import RAW_CALLS
 from tests.jobs.data_quality import lake as made
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 ROWS = 100_000 if QUICK else 1_000_000
 STEP = 50_000
@@ -30,7 +30,7 @@ from pathlib import Path
 began = time.monotonic()
 from jobs.data_quality import data_quality
 from tests.jobs.data_quality.lake import WELL_HOUR
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 folder = Path(sys.argv[1])
 run = data_quality(LakeConfig(str(folder / "catalog.sqlite"), str(folder / "data")), WELL_HOUR, site=folder / "docs")
 used = resource.getrusage(resource.RUSAGE_SELF)

@@ -19,7 +19,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from pipelines.decode import PriceBooks, Redaction, Seen, decode, decode_metered, default_book
+from pipelines.decode import Redaction, Seen, decode, decode_metered
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.event import AnyEvent
 from tailrace_emitter.people import People

@@ -29,8 +29,8 @@ from jobs.evals.job import evals
 from jobs.evals.scorers import Embedding, scorers_with
 from schemas.records import Move
 from schemas.tables import RAW_CALLS
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 CALLS = 100_000 if QUICK else 1_000_000
 BATCH = 50_000

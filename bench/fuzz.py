@@ -16,8 +16,9 @@ import time
 import uuid
 from pathlib import Path
 
-from pipelines.decode import PriceBooks, Reject, Seen, decode, decode_metered, default_book, verdict
+from pipelines.decode import Reject, Seen, decode, decode_metered, verdict
 from pipelines.decode.reasons import FIELD_REASONS, REASONS
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.event import Call, Eval, Feedback
 

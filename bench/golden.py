@@ -49,9 +49,9 @@ from pipelines.drift.vectors import Floats
 from schemas.records import Move
 from schemas.tables import RAW_CALLS
 from tailrace.settings import GoldenSettings as Defaults
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 DATA = Path(os.environ.get("TAILRACE_TEST_DATA") or REPO.parent / "shared" / "data") / "texts"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailrace" / "bench" / "golden.npz"

@@ -37,7 +37,7 @@ from _up import Up
 from schemas.alerts import Alert
 from schemas.topics import EVENTS
 from tailrace.demo.receiver import Receiver, listening
-from warehouse.connect import LakeConfig, connect
+from warehouse.storage.connect import LakeConfig, connect
 
 DISTRIBUTIONS = ("confluent-kafka", "duckdb", "faust-streaming", "sentence-transformers")
 RATES = (10, 1_000, 10_000)

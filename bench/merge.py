@@ -27,9 +27,9 @@ from _report import QUICK, REPO, machine, report
 from schemas.records import Move
 from schemas.tables import RAW_CALLS
 from warehouse import ledger
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.verify import verify
+from warehouse.storage.connect import LakeConfig
+from warehouse.verify.verify import verify
 
 FILES = 5_000 if QUICK else 100_000
 EACH = 1_000

@@ -25,14 +25,14 @@ import pyarrow as pa
 from _report import QUICK, REPO, machine, report
 
 from jobs.prices import reprice
-from pipelines.decode import PriceBook, PriceBooks, default_book, price
+from pipelines.pricing import PriceBook, PriceBooks, default_book, price
 from schemas.arrow import MONEY, TIME
 from schemas.records import Move
 from schemas.tables import PRICES, RAW_CALLS
 from warehouse.adjust import Choice
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 CALLS = 100_000 if QUICK else 2_000_000
 BATCH = 50_000

@@ -34,7 +34,7 @@ from _up import Up
 from schemas.topics import EVENTS
 from tailrace.demo.receiver import Receiver, listening
 from tailrace.home import Home
-from warehouse.connect import LakeConfig, connect
+from warehouse.storage.connect import LakeConfig, connect
 
 DISTRIBUTIONS = ("confluent-kafka", "duckdb", "faust-streaming", "sentence-transformers")
 FIRST_RATE = 2_000.0

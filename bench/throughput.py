@@ -128,15 +128,16 @@ def produce(file: Path, bootstrap: str, topic: str) -> None:
 
 def land(kafka: KafkaConfig, folder: Path) -> tuple[int, float, float]:
     """Run land as the stage does, until its ledger is at the end of llm.events."""
+    from pipelines.clock import now_us
     from pipelines.land import LandConfig
-    from pipelines.land.stage import Land, wall_time
-    from warehouse.connect import LakeConfig
+    from pipelines.land.stage import Land
     from warehouse.lake import Lake
+    from warehouse.storage.connect import LakeConfig
 
     config = LandConfig(kafka, LakeConfig(str(folder / "catalog.sqlite"), str(folder / "data")), group=None)
     with (
-        Lake.open(config.lake, now=wall_time) as lake,
-        Land(config, lake, threading.Event(), now=wall_time, beat=lambda facts: None) as stage,
+        Lake.open(config.lake, now=now_us) as lake,
+        Land(config, lake, threading.Event(), now=now_us, beat=lambda facts: None) as stage,
     ):
         stage.start()
         total = _total(kafka)

@@ -13,8 +13,8 @@ from jobs.schedule import Job
 from pipelines.kafka import KafkaConfig
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 _MARGIN_US = 60_000_000
 """A claim outlives its run by so much: 0.2 s until the end is seen, 3 s from SIGTERM to SIGKILL, clocks of two hosts

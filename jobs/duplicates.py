@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import msgspec
 import structlog
 
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep import find_duplicates
 
 log = structlog.get_logger(__name__)

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 import structlog
 
 from schemas.errors import RetryableError
-from warehouse.connect import LakeConfig
 from warehouse.forget import Forgotten, Who, forget
 from warehouse.lake import Lake
-from warehouse.locks import upkeep
+from warehouse.storage.connect import LakeConfig
+from warehouse.storage.locks import upkeep
 from warehouse.upkeep import Pace
 
 log = structlog.get_logger(__name__)

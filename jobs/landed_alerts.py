@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from schemas.alerts import Alert
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 _NEWEST = """
 SELECT alert FROM alerts WHERE detector = $1 AND ($2::DATE IS NULL OR day >= $2)

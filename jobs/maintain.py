@@ -17,10 +17,10 @@ import structlog
 
 from schemas.tables import JOB_CLAIMS, TABLES
 from warehouse import ledger
-from warehouse.connect import LakeConfig
 from warehouse.forget import drop_old_calls, unkeepable_apps
 from warehouse.lake import Lake
-from warehouse.locks import upkeep
+from warehouse.storage.connect import LakeConfig
+from warehouse.storage.locks import upkeep
 from warehouse.upkeep import (
     RETAINED,
     Cleaned,

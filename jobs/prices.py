@@ -18,16 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
 
-from pipelines.decode import PriceBook, PriceBookError, PriceBooks, default_book
-from pipelines.decode.book import Key
-from pipelines.decode.price import UNPRICED
-from pipelines.decode.reprice import READ, Group, Wanted, adjustments, wanted
 from pipelines.kafka import KafkaConfig
-from pipelines.prices import announce, published
+from pipelines.pricing import PriceBook, PriceBookError, PriceBooks, default_book
+from pipelines.pricing.book import Key
+from pipelines.pricing.price import UNPRICED
+from pipelines.pricing.published import announce, published
+from pipelines.pricing.reprice import READ, Group, Wanted, adjustments, wanted
 from warehouse import adjust
 from warehouse.adjust import Choice
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 log = structlog.get_logger(__name__)
 DAYS = 35
@@ -106,7 +106,7 @@ def reprice(
     progress: Callable[[date, int], None] = lambda day, calls: None,
     memory_limit: str = "1GiB",
 ) -> RepriceReport:
-    """Bring the cost of the chosen calls to what ``book`` says; see ``pipelines.decode.reprice`` for what it may say.
+    """Bring the cost of the chosen calls to what ``book`` says; see ``pipelines.pricing.reprice`` for what it may say.
 
     Args:
         config: where the lake is.

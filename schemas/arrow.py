@@ -235,7 +235,7 @@ DEAD_COLUMNS = (
 DEAD_BYTES_COLUMNS = (
     Column("topic", pa.string(), "VARCHAR", "topic without its prefix"),
     *POSITION,
-    Column("bytes", pa.binary(), "BLOB", "256 zeros (warehouse/shield.py), then the original; NULL = it had none"),
+    Column("bytes", pa.binary(), "BLOB", "256 zeros, then the original; NULL = it had none"),
     Column("key", pa.binary(), "BLOB", "256 zeros, then the original key"),
     Column("day", pa.date32(), "DATE", "day of _kafka_time; kept for 7 days"),
 )

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 NOT_USER_FACING = "^(shadow|canary)([^a-z]|$)"
 """What the name of such a variant begins with, in any case: ``shadow``, ``canary-v8``; ``shadowy`` is none. The view
-``calls`` has the same expression (tests/warehouse/test_user_facing.py)."""
+``calls`` has the same expression (tests/warehouse/query/test_user_facing.py)."""
 _NAME = re.compile(NOT_USER_FACING, re.IGNORECASE)
 
 

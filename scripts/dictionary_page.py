@@ -6,9 +6,9 @@ import tempfile
 from pathlib import Path
 
 from warehouse.comments import data_dictionary
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.questions import QUESTIONS, Question
+from warehouse.query.shipped_views import QUESTIONS, Question
+from warehouse.storage.connect import LakeConfig
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "data-dictionary.md"
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import msgspec
 
+from pipelines.clock import now_us
 from tailrace import wiring
 from tailrace.demo.traffic import SECOND, events
 from tailrace.publish import publish
 from tailrace.replay import key_of
 from tailrace.settings import load
-from tailrace.stages import wall
 from tailrace.status import status
 from tailrace.up import running
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 CALLS_S = 60
 TICKS = 100
@@ -35,7 +35,7 @@ def main(target: Path) -> None:
         home = Path(folder) / "home"
         settings = load(home)
         with running(settings) as (supervisor, _):
-            now = wall()
+            now = now_us()
             calls = [msgspec.json.encode(c) for c in events(5, now - CALLS_S * SECOND, now, rate=5)]
             lines = [(key_of(msgspec.json.decode(c)), c) for c in calls] + [(b"", b"not json")]
             publish(wiring.kafka(settings, supervisor.bootstrap_servers), lines)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from jobs.budgets import Budget, BudgetsReport, Position, budgets, positions, read_budgets
+from pipelines.clock import now_us
 from tailrace import wiring
 from tailrace.cli.context import Context
 from tailrace.publish_alerts import publish
-from tailrace.stages import wall
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 
 def configured(here: Context) -> tuple[Budget, ...]:
@@ -44,4 +44,4 @@ def current(here: Context) -> list[Position]:
 
 
 def _now() -> datetime:
-    return datetime.fromtimestamp(wall() / 1e6, UTC)
+    return datetime.fromtimestamp(now_us() / 1e6, UTC)

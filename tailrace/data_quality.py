@@ -13,13 +13,13 @@ from jobs.data_quality import DataQualityReport, Outcome, Window, data_quality
 from jobs.data_quality.alerts import DETECTOR, data_quality_alerts
 from jobs.data_quality.own import FOLDER
 from jobs.landed_alerts import open_alerts
+from pipelines.clock import now_us
 from schemas.alerts import Alert, LogRecord
 from tailrace import wiring
 from tailrace.cli.context import Context
 from tailrace.files import refused
 from tailrace.publish_alerts import publish
-from tailrace.stages import wall
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 SITE = "reports/data_quality"
 
@@ -61,7 +61,7 @@ def judge(here: Context, hour: int | None, *, stop: Callable[[], bool] = lambda:
         stop: ends the run early.
         publish: whether results go to llm.log and alerts to llm.alerts.
     """
-    now = wall()
+    now = now_us()
     window = Window.before(now) if hour is None else Window.at(hour, now)
     site = here.home.folder("reports") / Path(SITE).name
     with refused("write the pages of data quality", site):

@@ -21,7 +21,7 @@ from tailrace import audit
 from tailrace.publish import publish
 from tailrace.replay import key_of_line
 from warehouse.lake import Lake
-from warehouse.shield import bare
+from warehouse.storage.dead_bytes import bare
 
 PAGE = 200
 """Originals held at a time: up to 2 MiB each."""

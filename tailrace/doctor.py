@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pipelines.clock import now_us
 from pipelines.decode.aliases import suggestion
 from pipelines.decode.reasons import CLOCK_SKEW, UNKNOWN_FIELD
 from schemas.errors import TailraceError
@@ -16,10 +17,9 @@ from tailrace import landed, wiring
 from tailrace.home import Home
 from tailrace.publish import publish
 from tailrace.settings import Settings
-from tailrace.stages import wall
 from tailrace.status import status
 from tailrace.times import distance
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 if TYPE_CHECKING:
     from pipelines.kafka import Finding
@@ -77,7 +77,7 @@ def examine(settings: Settings, bootstrap_servers: str, *, event_id: str, timeou
         "v": 1,
         "type": "call",
         "id": event_id,
-        "ts": wall() // 1000,
+        "ts": now_us() // 1000,
         "app": APP,
         "model": MODEL,
         "provider": "openai",

@@ -13,14 +13,14 @@ from jobs.evals.job import EvalReport, evals, run_name
 from jobs.evals.outlet import KafkaOutlet
 from jobs.evals.scorers import CrossEncoder, Embedding, choose, scorers_with
 from jobs.evals.summary import Period, Summary, summarise
+from pipelines.clock import now_us
 from schemas.errors import FatalError
 from tailrace import wiring
 from tailrace.cli.context import Context
 from tailrace.gate_lake import waiting
 from tailrace.judge import NOT_CONFIGURED, judge_scorers, options
-from tailrace.stages import wall
-from warehouse.eval_scores import StoredRun, runs, scores
-from warehouse.readonly import ReadOnlyLake
+from warehouse.evals.scores import StoredRun, runs, scores
+from warehouse.query.readonly import ReadOnlyLake
 
 Days = tuple[date, date]
 
@@ -64,7 +64,7 @@ def run_evals(
             lake,
             outlet,
             days,
-            now=wall,
+            now=now_us,
             settings=wiring.evals(here.settings, apps=apps, size=size),
             scorers=scorers,
             stop=stop,
@@ -96,7 +96,7 @@ def summary_of(here: Context, lake: ReadOnlyLake, days: Days) -> Summary:
         scores(lake, old.run_id, *earlier) if old else None,
         period=Period(*days, run.run_id),
         baseline=Period(*earlier, old.run_id) if old else None,
-        missing=(*(() if options(here.settings) else (NOT_CONFIGURED,)), *waiting(lake, at=wall())),
+        missing=(*(() if options(here.settings) else (NOT_CONFIGURED,)), *waiting(lake, at=now_us())),
         replicates=REPLICATES if here.settings.evals.intervals == "bootstrap" else 0,
     )
 

@@ -24,7 +24,7 @@ from jobs.gate.results import Results
 from jobs.gate.runner import Side
 from jobs.gate.settings import GateInputError, GateSettings, parse
 from jobs.gate.targets import parse_target
-from pipelines.decode import PriceBooks, default_book
+from pipelines.pricing import PriceBooks, default_book
 from schemas.errors import SettingsError
 from tailrace import audit
 from tailrace import gate_lake as from_lake

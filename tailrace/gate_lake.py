@@ -15,7 +15,7 @@ from tailrace import golden as sets
 from tailrace import wiring
 from tailrace.imports import hide_pandas
 from tailrace.settings import Settings
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 STALE_DAYS = 21
 _NEWEST = "SELECT set_name, max(version) AS version FROM golden_versions GROUP BY set_name ORDER BY set_name"

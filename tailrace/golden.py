@@ -18,9 +18,9 @@ from pipelines.kafka import KafkaConfig, Producer
 from schemas.alerts import LogRecord
 from schemas.errors import FatalError, SettingsError
 from schemas.topics import LOG
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeUnavailableError
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 Verdict = Literal["accepted", "rejected"]
 _FLUSH_S = 15.0

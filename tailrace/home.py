@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from tailrace.files import from_os_error, refused
-from warehouse.locks import born_at
+from warehouse.storage.locks import born_at
 
 log = structlog.get_logger()
 _unwritten: set[str] = set()

@@ -12,12 +12,12 @@ import structlog
 from jobs.evals.judge import JUDGE_APP
 from jobs.evals.judge.build import JudgeOptions, Judges, build
 from jobs.evals.scorers import Scorer, deepeval_metrics, ragas_metrics
+from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from schemas.topics import EVENTS
 from tailrace import wiring
 from tailrace.cli.context import Context
 from tailrace.settings import Settings
-from tailrace.stages import wall
 
 log = structlog.get_logger(__name__)
 _RETRIES = 4
@@ -97,12 +97,15 @@ def _of_libraries(names: Sequence[str], judges: Judges, found: JudgeOptions) -> 
 @contextmanager
 def _judges(here: Context, found: JudgeOptions, wanted: Sequence[str], bootstrap: str | None) -> Iterator[Judges]:
     from jobs.evals.judge.pricing import price_by
-    from pipelines.decode import default_book
+    from pipelines.pricing import default_book
 
     settings = here.settings
-    price = price_by(default_book(settings.prices), urlsplit(found.url).hostname or "", now=wall)
+    price = price_by(default_book(settings.prices), urlsplit(found.url).hostname or "", now=now_us)
     cache = here.home.folder("evals") / "judge.sqlite"
-    with _client(settings, found, bootstrap) as client, build(found, client, price, cache, now=wall, only=wanted) as j:
+    with (
+        _client(settings, found, bootstrap) as client,
+        build(found, client, price, cache, now=now_us, only=wanted) as j,
+    ):
         try:
             yield j
         finally:

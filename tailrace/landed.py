@@ -13,7 +13,7 @@ from tailrace import wiring
 from tailrace.settings import Settings
 from tailrace.times import distance
 from warehouse.errors import LakeMissingError, LakeUnavailableError
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 LOOK_EVERY_S = 0.3
 # rows carry the time at which their batch was closed; they are seen when it commits, and another land may be faster

@@ -15,10 +15,11 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from pipelines.clock import now_us
 from tailrace import call_metrics
 from tailrace.home import Home
 from tailrace.settings import Settings
-from tailrace.stages import STAGES, Stage, wall
+from tailrace.stages import STAGES, Stage
 from tailrace.status import status
 
 Facts = Callable[[], dict[str, Any]]
@@ -109,7 +110,7 @@ def _states(stages: dict[str, Any], supervised: dict[str, Any]) -> Iterator[Metr
 
 
 def _beats(said: dict[str, dict[str, Any]]) -> Iterator[Metric]:
-    ages = [([name], max(0.0, (wall() - s["at"]) / 1e6)) for name, s in said.items() if s]
+    ages = [([name], max(0.0, (now_us() - s["at"]) / 1e6)) for name, s in said.items() if s]
     yield _gauge("tailrace_stage_heartbeat_age_seconds", "since the last report of the stage", ages, ["stage"])
     places = [
         ([name, str(partition)], float(offset))

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from jobs.no_calls import NoCallsReport, Settings, no_calls
+from pipelines.clock import now_us
 from pipelines.kafka import Admin
 from schemas.topics import EVENTS
 from tailrace import wiring
 from tailrace.cli.context import Context
 from tailrace.publish_alerts import publish
-from tailrace.stages import wall
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 PATIENCE_S = 60.0
 """For land to land what had reached Kafka when the run began."""
@@ -30,7 +30,7 @@ def judge(here: Context, *, stop: Callable[[], bool] = lambda: False, patience_s
     section = here.settings.no_calls
     settings = Settings(ignore=section.ignore, longest=section.longest, min_gap=section.min_gap_min)
     with ReadOnlyLake.open(wiring.lake(here.settings)) as lake:
-        until = datetime.fromtimestamp(wall() / 1e6, UTC) - DELAY
+        until = datetime.fromtimestamp(now_us() / 1e6, UTC) - DELAY
         if behind := _behind(here, lake, stop, patience_s):
             return NoCallsReport(0, (), (), 0.0, behind)
         report = no_calls(lake, until, settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from schemas.errors import FatalError
 from tailrace.home import Home
-from warehouse.locks import LifeLock, LockHeldError
+from warehouse.storage.locks import LifeLock, LockHeldError
 
 _WAIT_S = 3.0
 """A process that was killed a moment ago may still be ending."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.decode.book import LATE_US
 from pipelines.kafka import KafkaConfig, Producer
+from pipelines.pricing.book import LATE_US
 from schemas.topics import EVENTS, HISTORY_HEADER
 from tailrace.replay import key_of_line, time_of
 from tailrace.times import distance

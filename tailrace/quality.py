@@ -21,6 +21,7 @@ from jobs.evals.rates import SUCCESS
 from jobs.evals.summary import Summary
 from jobs.evals.trend import Week, trend_of
 from jobs.landed_alerts import open_alerts
+from pipelines.clock import now_us
 from pipelines.notify.reports import Delivered
 from tailrace import evals as runs
 from tailrace import wiring
@@ -29,9 +30,8 @@ from tailrace.cli.lake import open_lake
 from tailrace.files import refused
 from tailrace.publish_alerts import publish
 from tailrace.report_channels import to_channels
-from tailrace.stages import wall
-from warehouse.eval_scores import texts, trend
-from warehouse.readonly import ReadOnlyLake
+from warehouse.evals.scores import texts, trend
+from warehouse.query.readonly import ReadOnlyLake
 
 WEEKS = 12
 """Of the chart of means over time."""
@@ -91,7 +91,7 @@ def weekly(here: Context, days: runs.Days, *, stop: Callable[[], bool]) -> Weekl
         return Weekly(run, "", 0, 0, ("no report: the scores have not landed yet; run the job again",))
     with open_lake(here) as lake:
         made = make(here, lake, days)
-        changes = quality_alerts(made.summary, open_alerts(lake, DETECTOR), now=wall())
+        changes = quality_alerts(made.summary, open_alerts(lake, DETECTOR), now=now_us())
     page = write(here, made)
     publish(here, changes)
     sent = send(here, made, page)
@@ -120,7 +120,7 @@ def html(made: Made) -> str:
     """Return the report as one page."""
     from jobs.evals.page import to_html
 
-    at = f"{datetime.fromtimestamp(wall() / 1e6, UTC):%Y-%m-%d %H:%M} UTC"
+    at = f"{datetime.fromtimestamp(now_us() / 1e6, UTC):%Y-%m-%d %H:%M} UTC"
     return to_html(made.summary, made.calls, made.operations, success_scorer=made.success, made_at=at, trend=made.trend)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pipelines.clock import now_us
 from pipelines.notify.channels import Report
 from pipelines.notify.guard import Guard
 from pipelines.notify.reports import Delivered, send_report
-from tailrace.stages import wall
 
 if TYPE_CHECKING:
     from pipelines.notify.stage import NotifyConfig
@@ -20,7 +20,7 @@ def to_channels(report: Report, config: NotifyConfig) -> tuple[Delivered, ...]:
         report,
         config.channels,
         Guard.allowing(config.allow_hosts),
-        now=wall,
+        now=now_us,
         sleep=time.sleep,
         ca_file=config.ca_file,
         deadline_s=config.deadline_s,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from pipelines.clock import now_us
 from schemas.errors import RetryableError, TailraceError
 from tailrace.home import Beat, Heartbeat, Home
 from tailrace.imports import hide_pandas
@@ -22,11 +23,6 @@ from tailrace.signals import on_stop_signals
 
 log = structlog.get_logger()
 BACK_OFF_FIRST_S, BACK_OFF_LONGEST_S = 0.5, 15.0
-
-
-def wall() -> int:
-    """Wall time, µs UTC. The shells' clock; cores get it handed in."""
-    return time.time_ns() // 1000
 
 
 Run = Callable[[Settings, threading.Event, Beat], None]
@@ -50,21 +46,21 @@ def _land(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from tailrace import wiring
 
     before = (Home(settings.home).read_run("land") or {}).get("facts", {}).get("usage")
-    land.run(wiring.land(settings), stop=stop, now=wall, beat=beat, usage=land.Usage(before))
+    land.run(wiring.land(settings), stop=stop, now=now_us, beat=beat, usage=land.Usage(before))
 
 
 def _meter(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from pipelines.meter import stage
     from tailrace import wiring
 
-    stage.run(wiring.meter(settings), stop=stop, now=wall, beat=beat)
+    stage.run(wiring.meter(settings), stop=stop, now=now_us, beat=beat)
 
 
 def _detect(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from pipelines.detect import app
     from tailrace import wiring
 
-    app.run(wiring.detect(settings), stop=stop, now=wall, beat=beat)
+    app.run(wiring.detect(settings), stop=stop, now=now_us, beat=beat)
 
 
 def _drift(settings: Settings, stop: threading.Event, beat: Beat) -> None:
@@ -77,21 +73,21 @@ def _drift(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     with contextlib.closing(ModelProcess(wiring.embed(settings))) as model:
         from pipelines.drift import app  # Faust: seconds in which the model, the slowest of all to start, loads already
 
-        app.run(wiring.drift(settings), stop=stop, now=wall, beat=beat, embedder=model)
+        app.run(wiring.drift(settings), stop=stop, now=now_us, beat=beat, embedder=model)
 
 
 def _notify(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from pipelines.notify import stage
     from tailrace import wiring
 
-    stage.run(wiring.notify(settings), stop=stop, now=wall, beat=beat)
+    stage.run(wiring.notify(settings), stop=stop, now=now_us, beat=beat)
 
 
 def _schedule(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from jobs import scheduler
     from tailrace import wiring
 
-    scheduler.run(wiring.schedule(settings), stop=stop, now=wall, beat=beat)
+    scheduler.run(wiring.schedule(settings), stop=stop, now=now_us, beat=beat)
 
 
 STAGES = (
@@ -127,7 +123,7 @@ def run_stage(stage: Stage, settings: Settings) -> None:
     faulthandler.enable()  # a crash in a library leaves its stack in the log, not silence
     faulthandler.register(signal.SIGUSR1)  # sent by the supervisor before it kills what makes no progress
     home = Home(settings.home)
-    heartbeat = Heartbeat(home, stage.name, wall)
+    heartbeat = Heartbeat(home, stage.name, now_us)
     with owned_stage(home, stage.name, stage.single):
         try:
             _run_again(stage, settings, stop, heartbeat)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.clock import now_us
 from schemas.usage import compared
 from tailrace import disk, pace
 from tailrace.failing import Mark
 from tailrace.home import Home
 from tailrace.pace import Sample
 from tailrace.settings import Settings
-from tailrace.stages import STAGES, Stage, wall
+from tailrace.stages import STAGES, Stage
 from warehouse.errors import without_password
-from warehouse.locks import alive
+from warehouse.storage.locks import alive
 
 FRESH_S = 30.0
 _TROUBLE = frozenset({"held", "waiting", "retrying", "unknown", "opening", "reading"})
@@ -73,7 +74,7 @@ def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: 
     until = pace.worked_until(facts) or known.get("worked_until")
     if lag is None and not (samples and samples[-1].lag):
         until = None  # nothing waited when it was last alive: what came since is not known
-    behind_s = pace.behind(lag, until, wall())
+    behind_s = pace.behind(lag, until, now_us())
     return {
         "state": state,
         "pid": report["pid"] if report and lives else None,
@@ -94,7 +95,7 @@ def _living(report: dict[str, Any], stage: Stage) -> tuple[str, str | None]:
     facts = report["facts"]
     trouble = facts.get("state") if facts.get("state") in _TROUBLE else None
     error = report["error"] or (facts.get("error") if trouble else None)
-    if (wall() - report["at"]) / 1e6 > min(FRESH_S, stage.stall_after_s / 2):
+    if (now_us() - report["at"]) / 1e6 > min(FRESH_S, stage.stall_after_s / 2):
         return "silent", error
     return str(trouble if trouble and report["state"] == "running" else report["state"]), error
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from pipelines.clock import now_us
 from tailrace import log_files, pace
 from tailrace.exits import Exit, last_error
 from tailrace.failing import Track
@@ -23,9 +24,9 @@ from tailrace.home import Home
 from tailrace.pace import Sample
 from tailrace.processes import reap
 from tailrace.settings import Settings
-from tailrace.stages import STAGES, Stage, wall
+from tailrace.stages import STAGES, Stage
 from tailrace.supervise import HEALTHY_AFTER_S, Action, Awake, Child, Heard, Seen, decide, hear, silence, start
-from warehouse.locks import alive, born_at
+from warehouse.storage.locks import alive, born_at
 
 log = structlog.get_logger()
 STOP_WITHIN_S = 7.0
@@ -111,7 +112,7 @@ class Supervisor:
         return {
             "pid": os.getpid(),
             "born": self._born,
-            "at": wall(),
+            "at": now_us(),
             "bootstrap_servers": self.bootstrap_servers,
             "web": self.web,
             "stages": {slot.stage.name: _facts(slot) for slot in self._slots},
@@ -172,7 +173,7 @@ class Supervisor:
         slot.track = slot.track.look(facts, healthy=lag == 0 and lived_s > HEALTHY_AFTER_S)
         if lag is not None:
             slot.worked_until = pace.worked_until(facts)
-            behind_s = pace.behind(lag, slot.worked_until, wall())
+            behind_s = pace.behind(lag, slot.worked_until, now_us())
             slot.samples = pace.add(slot.samples, Sample(now, lag, behind_s))
 
     def _start(self, slot: _Slot, now: float) -> None:
@@ -198,7 +199,7 @@ class Supervisor:
     def _ended(self, slot: _Slot, code: int, ran_s: float) -> None:
         assert slot.process is not None
         error, kind = last_error(self.home.log_file(slot.stage.name), slot.log_start)
-        slot.last_exit = ended = Exit(slot.process.pid, wall(), ran_s, code, slot.stalled_s, error, kind)
+        slot.last_exit = ended = Exit(slot.process.pid, now_us(), ran_s, code, slot.stalled_s, error, kind)
         slot.track = slot.track.end(ended.reason, at=ended.at, stalled=slot.stalled_s is not None)
         facts = {"reason": ended.reason, "error": error, "position": slot.track.where, "ran_s": round(ran_s, 1)}
         log.error("stage_ended", stage_name=slot.stage.name, pid=ended.pid, **facts)

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from pipelines.clock import now_us
 from pipelines.kafka import Admin
 from pipelines.notify.channels.deadman import Deadman
 from pipelines.notify.guard import Guard
@@ -25,7 +26,7 @@ from tailrace.home import Home
 from tailrace.metrics import StageCollector, exposition
 from tailrace.settings import Settings
 from tailrace.stage_alerts import StageAlerts
-from tailrace.stages import STAGES, Stage, wall
+from tailrace.stages import STAGES, Stage
 from tailrace.status import status
 
 log = structlog.get_logger()
@@ -61,7 +62,7 @@ class Watch:
         endpoint = partial(Endpoint, settings.web, health=self.health, metrics=self._page, live=self.live)
         self._endpoint = endpoint() if web else None
         self._deadman = _deadman(settings)
-        self._alerts = StageAlerts(Home(settings.home), lambda: wiring.notify(settings), wall)
+        self._alerts = StageAlerts(Home(settings.home), lambda: wiring.notify(settings), now_us)
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """Return whether all is well, and the state of every part."""
@@ -72,7 +73,7 @@ class Watch:
     def live(self) -> bool:
         """Return whether the supervisor still looks after its stages."""
         report = Home(self._settings.home).read_run("up")
-        return report is not None and (wall() - report["at"]) / 1e6 < LIVE_S
+        return report is not None and (now_us() - report["at"]) / 1e6 < LIVE_S
 
     @contextmanager
     def over(self, bootstrap_servers: str) -> Iterator[str | None]:
@@ -123,7 +124,7 @@ class Watch:
     def _look_at_disks(self) -> None:
         home = Home(self._settings.home)
         try:
-            disk.sample(home, self._settings.lake.data_path or str(home.data_path), at=wall())
+            disk.sample(home, self._settings.lake.data_path or str(home.data_path), at=now_us())
         except (OSError, TailraceError) as error:
             log.warning("disk_not_looked_at", cause=str(error))
 

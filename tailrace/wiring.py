@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from schemas.topics import TOPICS
 from tailrace.home import Home
 from tailrace.settings import LakeSettings, Settings
-from tailrace.stages import wall
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 if TYPE_CHECKING:
     from jobs.data_quality import DataQualitySettings
@@ -89,7 +89,7 @@ def make_topics(settings: Settings, bootstrap_servers: str) -> tuple[list[str], 
         admin, TOPICS, partitions=settings.kafka.partitions, replication=settings.kafka.replication
     )
     if repaired := [str(finding) for finding in findings if finding.action is Action.REPAIR]:
-        Home(settings.home).write_run("topics", {"at": wall(), "repaired": repaired})  # for doctor
+        Home(settings.home).write_run("topics", {"at": now_us(), "repaired": repaired})  # for doctor
     return created, findings
 
 
@@ -100,14 +100,14 @@ def announce_prices(settings: Settings, bootstrap_servers: str) -> None:
         KafkaUnavailableError: the caller may try again.
         SettingsError: an override is not understood.
     """
-    from pipelines.decode import default_book
-    from pipelines.prices import ClockAheadError, announce, published
+    from pipelines.pricing import default_book
+    from pipelines.pricing.published import ClockAheadError, announce, published
 
     where = kafka(settings, bootstrap_servers)
     if not published(where):
         return
     try:
-        announce(where, default_book(settings.price_rules), now=wall())
+        announce(where, default_book(settings.price_rules), now=now_us())
     except ClockAheadError as error:  # the books that were announced hold on; landing and alerts need not wait
         log.error("prices_not_announced", cause=str(error))
 

@@ -17,10 +17,10 @@ from dataclasses import astuple, dataclass
 
 import duckdb
 
-from warehouse.connect import LakeConfig, connect, let_go
 from warehouse.errors import LakeMissingError, LakeUnavailableError, first_line
 from warehouse.lake import Lake
-from warehouse.locks import alive, born_at
+from warehouse.storage.connect import LakeConfig, connect, let_go
+from warehouse.storage.locks import alive, born_at
 
 _READ = """
 SELECT job, epoch_us(due_at), attempt, owner, epoch_us(claimed_at), epoch_us(lease_until), epoch_us(ended_at)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 
 from schemas.tables import TABLES, Table
-from warehouse.questions import QUESTIONS, Question
+from warehouse.query.shipped_views import QUESTIONS, Question
 
 _RAW_OF = {
     "calls": "raw_calls",

@@ -17,10 +17,10 @@ import duckdb
 from schemas.errors import FatalError
 from schemas.faults import point
 from schemas.tables import LEDGER, TABLES, Table
-from warehouse.connect import LakeConfig, attach_statement, configure, load_extensions
 from warehouse.errors import LakeUnavailableError, first_line, without_password
 from warehouse.lake import Lake
-from warehouse.unfinished import first_with_rows
+from warehouse.storage.connect import LakeConfig, attach_statement, configure, load_extensions
+from warehouse.unfinished_copy import first_with_rows
 
 ORIGIN = "origin"
 Progress = Callable[[str, int], None]

@@ -14,8 +14,6 @@ import structlog
 from schemas import faults, tables
 from schemas.records import Move
 from warehouse import ledger
-from warehouse.connect import LAKE, LakeConfig, connect, let_go
-from warehouse.day_slices import day_slices
 from warehouse.errors import (
     LakeBusyError,
     LakeRefusedError,
@@ -23,11 +21,13 @@ from warehouse.errors import (
     LedgerMovedError,
     first_line,
 )
-from warehouse.locks import LandLock, commit_slice
 from warehouse.migrate import migrate, set_options
-from warehouse.session import AgainError, Body, Session, is_transient
-from warehouse.shield import shielded
-from warehouse.unfinished import require_whole
+from warehouse.storage.connect import LAKE, LakeConfig, connect, let_go
+from warehouse.storage.day_slices import day_slices
+from warehouse.storage.dead_bytes import shielded
+from warehouse.storage.locks import LandLock, commit_slice
+from warehouse.storage.session import AgainError, Body, Session, is_transient
+from warehouse.unfinished_copy import require_whole
 
 log = structlog.get_logger(__name__)
 _TABLES = {table.name: table for table in tables.TABLES}

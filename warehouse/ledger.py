@@ -12,7 +12,7 @@ import duckdb
 
 from schemas.records import Move
 from schemas.tables import LEDGER, Table
-from warehouse.connect import quoted
+from warehouse.storage.connect import quoted
 
 INLINE_LIMIT = 10_000
 """Rows of the ledger stay in the catalog while there are fewer: must exceed the number of partitions."""

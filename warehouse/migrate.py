@@ -11,9 +11,9 @@ import structlog
 from schemas.tables import GOLDEN_CASES, TABLES, Table
 from warehouse import ledger
 from warehouse.comments import column_doc
-from warehouse.connect import LAKE, quoted
 from warehouse.errors import LakeNewerError, LakeOlderError, LakeRefusedError, first_line
-from warehouse.questions import QUESTIONS
+from warehouse.query.shipped_views import QUESTIONS
+from warehouse.storage.connect import LAKE, quoted
 
 LAKE_VERSION = 1
 """Grows when a lake written by this Tailrace must not be written by an older one."""

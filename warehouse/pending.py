@@ -8,10 +8,10 @@ import duckdb
 
 from schemas.tables import TABLES
 from warehouse import migrate
-from warehouse.connect import LAKE, LakeConfig
 from warehouse.errors import LakeNewerError, LakeUnavailableError, first_line
-from warehouse.questions import QUESTIONS
-from warehouse.reading import reading
+from warehouse.query.reading import reading
+from warehouse.query.shipped_views import QUESTIONS
+from warehouse.storage.connect import LAKE, LakeConfig
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from jobs.budgets.forecast import Forecast, forecast
 from jobs.budgets.spend import Spent, crossed_at, evidence, histories, spent
 from jobs.landed_alerts import newest_alerts
 from schemas.alerts import Alert
-from warehouse.connect import LakeConfig
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 log = structlog.get_logger(__name__)
 KNOWN_FOR = timedelta(days=70)

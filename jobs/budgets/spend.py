@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs.budgets.budget import SCOPES, Budget, Period
 from pipelines.alerts.evidence import literal
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 MANY = 40
 """Budgets of one query: as many sums are kept in one pass over the calls."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from jobs.data_quality.suite import Suite, Window
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 _STEPS = 1_000_000
 

@@ -28,9 +28,9 @@ from jobs.data_quality.suite import Check, Outcome, Suite, Window
 from jobs.data_quality.suites import SUITES
 from jobs.data_quality.validate import Part, validate
 from schemas.errors import TailraceError
-from warehouse.connect import LakeConfig
 from warehouse.errors import QueryFailedError, QueryRefusedError
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 log = structlog.get_logger(__name__)
 

@@ -27,10 +27,10 @@ from jobs.evals.topics import topics
 from jobs.golden.settings import NOT_PRODUCTION
 from schemas import faults
 from schemas.errors import RetryableError
-from warehouse.connect import LakeConfig
-from warehouse.eval_runs import Done, EvalRun, scored, scoring
-from warehouse.eval_sample import Frame, SampleReader
+from warehouse.evals.runs import Done, EvalRun, scored, scoring
+from warehouse.evals.sample import Frame, SampleReader
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 log = structlog.get_logger(__name__)
 SLICE = 64

@@ -15,7 +15,7 @@ from jobs.evals.weights import Estimate, Ints, Sample, estimates
 from schemas.variants import is_user_facing
 
 Row = Mapping[str, Any]
-"""A row of ``warehouse.eval_scores.scores``."""
+"""A row of ``warehouse.evals.scores.scores``."""
 MIN_CALLS = 30
 """Judged calls below which a mean is not drawn."""
 MOST_SLICES = 50

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 from pipelines.kafka import Admin, KafkaConfig, Producer
 from schemas.topics import EVENTS
-from warehouse.connect import LakeConfig
-from warehouse.eval_runs import landed_until
+from warehouse.evals.runs import landed_until
+from warehouse.storage.connect import LakeConfig
 
 _HEADERS = (("v", b"1"),)
 _LOOK_EVERY_S = 0.5

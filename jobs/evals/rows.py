@@ -39,7 +39,7 @@ class RunFacts:
 
 
 def case_of(row: Mapping[str, Any], expect: Expectation = NOTHING_EXPECTED) -> Case:
-    """Return the case of a row of ``warehouse.eval_sample``; the user's last edit is its reference."""
+    """Return the case of a row of ``warehouse.evals.sample``; the user's last edit is its reference."""
     opinions = tuple(_opinion(said) for said in row["opinions"] or ())
     edits = [said.edited for said in opinions if said.edited]
     system = row["system_text"]

@@ -26,7 +26,7 @@ def trend_of(rows: Sequence[Mapping[str, Any]], summary: Summary, weeks: int) ->
     """Return the means of the scorers of ``summary`` up to its period, in runs over as many days.
 
     Args:
-        rows: of ``warehouse.eval_scores.trend``; of several versions in one run the one with most scores is first.
+        rows: of ``warehouse.evals.scores.trend``; of several versions in one run the one with most scores is first.
         summary: the report.
         weeks: the latest runs.
     """

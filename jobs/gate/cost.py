@@ -13,7 +13,8 @@ import msgspec
 
 from jobs.gate.answers import Answer
 from jobs.gate.targets import Target
-from pipelines.decode import PriceBooks, Redaction, Seen, decode
+from pipelines.decode import Redaction, Seen, decode
+from pipelines.pricing import PriceBooks
 from schemas.records import Records
 
 _TOPIC = "llm.events"

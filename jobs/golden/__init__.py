@@ -1,9 +1,9 @@
 """The golden set: test cases out of what failed in production.
 
-A refresh goes: ``warehouse.golden.stand`` reads one snapshot → ``cases`` makes each failed call a case and redacts it →
-``choose`` keeps, drops and draws, with ``similar`` telling what says nearly the same → ``warehouse.golden.write``.
-``settings`` says where a refresh looks, and for what. Between the two walls everything is a function of values: the
-same lake, window and settings give the same set.
+A refresh goes: ``stand`` of ``warehouse/golden/versions.py`` reads one snapshot → ``cases`` turns each failed call into
+a case and redacts it → ``choose`` keeps, drops and draws cases, with ``similar`` finding texts that are nearly the
+same → ``write`` of ``warehouse/golden/versions.py``. ``settings`` says where a refresh looks, and for what. Everything
+between the read and the write is a function of values: the same lake, window and settings give the same set.
 """
 
 from jobs.golden.cases import content_hash, redactor

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from jobs.golden.cases import Row, content_hash
 from jobs.golden.job import GoldenBusyError
 from jobs.golden.settings import GoldenSettings, criteria
-from warehouse import golden
-from warehouse.connect import LakeConfig
-from warehouse.failures import Window
-from warehouse.golden import Change, Stand
+from warehouse.golden import versions
+from warehouse.golden.failed_calls import Window
+from warehouse.golden.versions import Change, Stand
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 _TRIES = 3
 _START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,10 +49,10 @@ def bring_in(
     at = now()
     with Lake.open(replace(config, threads=1), now=now, lander=False, create=False) as lake:
         for _ in range(_TRIES):
-            golden.prepare(lake, set_name)
-            was = golden.stand(lake, set_name, lambda looked: looked or Window(at, at), _NOTHING, seed=1, most=1)
+            versions.prepare(lake, set_name)
+            was = versions.stand(lake, set_name, lambda looked: looked or Window(at, at), _NOTHING, seed=1, most=1)
             version, change, found = _next(was, rows, at, owner)
-            if not change.version or golden.write(lake, was, set_name, change, now=at):
+            if not change.version or versions.write(lake, was, set_name, change, now=at):
                 return BroughtIn(version, found, len(rows) - found, len(change.cases))
     raise GoldenBusyError(set_name)
 

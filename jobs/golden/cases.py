@@ -43,7 +43,7 @@ def case_id(set_name: str, call_id: str) -> str:
 
 
 def draw(seed: int, call_id: str) -> str:
-    """Return what decides between calls that are equally grave; ``warehouse.failures`` draws by the same."""
+    """Return what decides between calls that are equally grave; ``warehouse.golden.failed_calls`` draws by the same."""
     return hashlib.sha256(f"{seed}/{call_id}".encode()).hexdigest()
 
 
@@ -62,7 +62,7 @@ def new_case(set_name: str, call: Mapping[str, Any], *, version: int) -> Row | N
 
     Args:
         set_name: of the golden set.
-        call: a row of ``warehouse.failures``.
+        call: a row of ``warehouse.golden.failed_calls``.
         version: that would bring it in.
     """
     edited = call["edited"] if call["edited"] and not _DIGEST.fullmatch(call["edited"]) else None
@@ -116,7 +116,7 @@ def redactor(row: Mapping[str, Any], *more: str | None) -> Text:
     Placeholders that stand there already are somebody; whoever is found now gets the next number.
 
     Args:
-        row: of golden_cases, or of ``warehouse.failures``.
+        row: of golden_cases, or of ``warehouse.golden.failed_calls``.
         more: texts that are said of it.
     """
     taken: dict[str, int] = {}

@@ -70,7 +70,7 @@ def choose(
 
     Args:
         before: the version before, and what people said of it.
-        calls: rows of ``warehouse.failures``, in any order.
+        calls: rows of ``warehouse.golden.failed_calls``, in any order.
         settings: size, turnover, similarity, seed.
         set_name: of the golden set.
         version: the next one.

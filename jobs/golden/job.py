@@ -19,10 +19,10 @@ from jobs.golden.similar import sketch
 from jobs.golden.topics import FEWEST, Topics, Vectors, topics
 from pipelines.drift.embed import EmbedderUnavailableError
 from schemas.errors import RetryableError
-from warehouse import golden
-from warehouse.connect import LakeConfig
-from warehouse.golden import Change, Stand
+from warehouse.golden import versions
+from warehouse.golden.versions import Change, Stand
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 log = structlog.get_logger(__name__)
 PRODUCTION = "production"
@@ -146,7 +146,7 @@ def refresh(
             if stop():
                 return work.report(None, None)
             if not dry_run:
-                golden.prepare(lake, set_name)
+                versions.prepare(lake, set_name)
             stand = work.read(lake)
             chosen = work.choose(stand)
             if stop():
@@ -154,7 +154,7 @@ def refresh(
             change = work.change(stand, chosen)
             if dry_run:
                 return work.report(stand, chosen)
-            wrote = golden.write(lake, stand, set_name, change, now=work.at)
+            wrote = versions.write(lake, stand, set_name, change, now=work.at)
             # a mark of how far was looked is worth no second try: without it the next one looks at more
             if wrote or not (change.version or change.rejected or change.oldest > _oldest(stand)):
                 return work.report(stand, chosen, change if wrote else None)
@@ -177,7 +177,7 @@ class _Refresh:
     def read(self, lake: Lake) -> Stand:
         """Read what there is, and what failed."""
         said = self._settings
-        return golden.stand(
+        return versions.stand(
             lake,
             self._set_name,
             lambda looked: window(said, self.at, looked),

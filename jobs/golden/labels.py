@@ -50,7 +50,7 @@ def labels(calls: Sequence[Mapping[str, Any]], cases: Iterable[Mapping[str, Any]
     """Return the lines of ``form``.
 
     Args:
-        calls: rows of ``warehouse.labels.labelled``.
+        calls: rows of ``warehouse.golden.labels.labelled``.
         cases: of golden sets: case_id, call_id, messages, input_text.
         form: of the lines.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from jobs.golden.cases import KINDS
 from pipelines.meter.measures import REFUSED, TRUNCATED
-from warehouse.failures import Criteria, Window
+from warehouse.golden.failed_calls import Criteria, Window
 
 NOT_PRODUCTION = (
     *("test", "tests", "testing", "dev", "devel", "develop", "development", "local", "localhost"),

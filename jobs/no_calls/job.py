@@ -20,7 +20,7 @@ from jobs.no_calls.profile import Minutes
 from pipelines.alerts.compose import rfc3339
 from pipelines.alerts.evidence import literal
 from schemas.alerts import Alert, Evidence, Window, alert_id, fingerprint
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 log = structlog.get_logger(__name__)
 DETECTOR, RULE = "silence", "no_calls"

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pipelines.alerts.finding import Finding
-from pipelines.decode.reasons import COST_DIFFERS
 from pipelines.meter.measures import REFUSED, TRUNCATED
+from pipelines.pricing.flags import COST_DIFFERS
 from schemas.arrow import event_columns
 from tailrace_emitter.event import Call
 

@@ -7,10 +7,7 @@ meter never sees texts; for the calls it samples it asks ``Metered.texts(rows)``
 """
 
 from pipelines.decode.batch import METERED, Decoded, Metered, decode, decode_metered
-from pipelines.decode.book import PriceBook, PriceBookError, PriceBooks
-from pipelines.decode.catalogue import default_book
 from pipelines.decode.check import Accepted, verdict
-from pipelines.decode.price import price
 from pipelines.decode.reasons import REASONS, Reject
 from pipelines.decode.redact import Redaction
 from pipelines.decode.seen import SPAN, Seen, SeenLostError
@@ -22,16 +19,11 @@ __all__ = [
     "Accepted",
     "Decoded",
     "Metered",
-    "PriceBook",
-    "PriceBookError",
-    "PriceBooks",
     "Redaction",
     "Reject",
     "Seen",
     "SeenLostError",
     "decode",
     "decode_metered",
-    "default_book",
-    "price",
     "verdict",
 ]

@@ -9,27 +9,26 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.decode.book import DAY_US, PriceBooks, believed
 from pipelines.decode.check import admit
 from pipelines.decode.columns import parse, parse_metered
 from pipelines.decode.dead import dead_tables
-from pipelines.decode.price import comparable, differing, mismatched, nanousd, price, put, usage_missing
 from pipelines.decode.reasons import (
     CLAMPED,
     CLOCK_SKEW,
-    COST_DIFFERS,
     CREATE_TIME,
     PSEUDONYMISED,
     REDACTED,
     TOKEN_MISMATCH,
     UNKNOWN_FIELD,
-    USAGE_MISSING,
     Reject,
 )
 from pipelines.decode.redact import Redaction, pseudonymise, redact
 from pipelines.decode.rules import add, encode
 from pipelines.decode.seen import Seen
-from pipelines.decode.unit_costs import settled
+from pipelines.pricing.book import DAY_US, PriceBooks, believed
+from pipelines.pricing.flags import COST_DIFFERS, USAGE_MISSING
+from pipelines.pricing.price import comparable, differing, mismatched, nanousd, price, put, usage_missing
+from pipelines.pricing.unit_costs import settled
 from schemas.arrow import CALLS, EVALS, FEEDBACK, MONEY, TIME
 from schemas.records import Records, marked
 from schemas.rollups import DIMENSIONS

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from pipelines.decode.book import DAY_US
 from pipelines.decode.reasons import BAD_UTF8, NOT_JSON, TOO_DEEP, TOO_LARGE, Reject
 from pipelines.decode.redact import Redaction
 from pipelines.decode.rules import clean_text
+from pipelines.pricing.book import DAY_US
 from schemas.arrow import DEAD, DEAD_BYTES
 from schemas.records import Records
 from tailrace_emitter.people import People

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pipelines.pricing.flags import COST_DIFFERS, USAGE_MISSING
+
 NOT_JSON = "not_json"
 NOT_OBJECT = "not_object"
 TOO_LARGE = "too_large"
@@ -44,10 +46,6 @@ CREATE_TIME = "create_time"
 """``_kafka_time`` is CreateTime, which the producer set: the topic did not promise LogAppendTime."""
 PSEUDONYMISED = "pseudonymised"
 """An id of a user, a session or a tenant identified a person and was replaced at ingest."""
-USAGE_MISSING = "usage_missing"
-"""Usage is 0 and 0 although there is an answer: the cost is not known."""
-COST_DIFFERS = "cost_differs"
-"""The cost that provider or gateway reported differs from the computed one by more than 1 %."""
 FLAGS = (
     REPLACED_UTF8,
     EXTRA_CUT,

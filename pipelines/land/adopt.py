@@ -12,8 +12,8 @@ from pipelines.kafka import Source
 from pipelines.land.config import LandConfig
 from pipelines.land.parting import landed_times, partings
 from warehouse import ledger
-from warehouse.connect import connect
 from warehouse.lake import Lake
+from warehouse.storage.connect import connect
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pipelines.decode import Redaction
 from pipelines.kafka import KafkaConfig
 from pipelines.kafka.standstill import PATIENCE_S
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import structlog
 
 from pipelines.kafka import Source, read_times
 from pipelines.kafka.source import Position
-from warehouse.landed import times
+from warehouse.storage.landed_positions import times
 
 log = structlog.get_logger(__name__)
 NEAR = 16

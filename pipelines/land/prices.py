@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from pipelines.decode import PriceBooks
 from pipelines.kafka import KafkaConfig
-from pipelines.prices import PriceFeed
+from pipelines.pricing import PriceBooks
+from pipelines.pricing.published import PriceFeed
 from schemas.tables import PRICES
 from warehouse.lake import Lake
 

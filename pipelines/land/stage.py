@@ -11,6 +11,7 @@ import pyarrow as pa
 import structlog
 
 from pipelines.busy import busy
+from pipelines.clock import now_us
 from pipelines.decode import Seen, decode
 from pipelines.kafka import (
     Admin,
@@ -60,16 +61,11 @@ _DESCRIBE_S = 10.0
 _DEALT = "the partitions are being dealt among the copies"
 
 
-def wall_time() -> int:
-    """Return µs UTC."""
-    return time.time_ns() // 1_000
-
-
 def run(
     config: LandConfig,
     *,
     stop: threading.Event,
-    now: Callable[[], int] = wall_time,
+    now: Callable[[], int] = now_us,
     beat: Beat = lambda facts: None,
     usage: Usage | None = None,
 ) -> None:

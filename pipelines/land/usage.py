@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.decode.price import comparable
-from pipelines.decode.reasons import COST_DIFFERS
 from pipelines.land.observed import OTHER, Observed
 from pipelines.land.observed import label as _label
+from pipelines.pricing.flags import COST_DIFFERS
+from pipelines.pricing.price import comparable
 from schemas.arrow import MONEY
 from schemas.usage import MEASURES
 from schemas.variants import user_facing

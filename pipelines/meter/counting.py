@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.decode import PriceBooks, Redaction, Seen, decode_metered
+from pipelines.decode import Redaction, Seen, decode_metered
 from pipelines.meter import measures, sample, wire
 from pipelines.meter.heavy import BLOCK, HeavyHitters, hash_values
 from pipelines.meter.plan import Plan
 from pipelines.meter.rollup import encoded, roll_up
+from pipelines.pricing import PriceBooks
 from schemas.records import Records
 from schemas.rollups import SPAN_KEY, Sample, SourceTick, Tick
 

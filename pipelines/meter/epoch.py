@@ -9,8 +9,8 @@ import structlog
 
 from schemas.topics import EVENTS
 from warehouse import ledger
-from warehouse.connect import LakeConfig, connect
 from warehouse.errors import LakeMissingError, LakeUnavailableError
+from warehouse.storage.connect import LakeConfig, connect
 
 log = structlog.get_logger()
 

@@ -31,7 +31,7 @@ from pipelines.meter import wire
 from pipelines.meter.counting import Counted, Counting
 from pipelines.meter.plan import DEFAULT, Plan
 from pipelines.meter.warmup import warm_up
-from pipelines.prices import PriceFeed
+from pipelines.pricing.published import PriceFeed
 from pipelines.reached import Reached
 from schemas.errors import RetryableError
 from schemas.faults import point

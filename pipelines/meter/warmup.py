@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from pipelines.decode import PriceBooks
 from pipelines.kafka import Source
 from pipelines.meter.counting import Counting
+from pipelines.pricing import PriceBooks
 from schemas.records import Records
 from schemas.topics import EVENTS
 

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from pipelines.busy import busy
+from pipelines.clock import now_us
 from pipelines.kafka import KafkaConfig, OffsetLostError, Producer, Source, TopicMissingError, read_each
 from pipelines.notify.backlog import Lateness
 from pipelines.notify.channels import Channel, Message, build
@@ -72,12 +73,7 @@ class NotifyConfig:
     """What happens to alerts of the past."""
 
 
-def wall() -> int:
-    """Wall clock, µs UTC."""
-    return time.time_ns() // 1000
-
-
-def run(config: NotifyConfig, *, stop: threading.Event, now: Now = wall, beat: Beat = lambda facts: None) -> None:
+def run(config: NotifyConfig, *, stop: threading.Event, now: Now = now_us, beat: Beat = lambda facts: None) -> None:
     """Deliver until ``stop``.
 
     Raises:
@@ -102,7 +98,7 @@ def run(config: NotifyConfig, *, stop: threading.Event, now: Now = wall, beat: B
 
 def send_once(config: NotifyConfig, alert: Alert) -> dict[str, Outcome]:
     """Attempt ``alert`` once on every channel, past Kafka and all routing: for ``tailrace alerts test``."""
-    message = Message(*outgoing(alert, alert.to_json(), texts=config.texts), wall())
+    message = Message(*outgoing(alert, alert.to_json(), texts=config.texts), now_us())
     return {name: channel.send(message) for name, channel in _channels(config).items()}
 
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def _run(here: Context, stop: Stop) -> tuple[Report, str]:
     from jobs.duplicates import duplicates
+    from pipelines.clock import now_us
     from tailrace import wiring
-    from tailrace.stages import wall
 
-    report = duplicates(wiring.lake(here.settings), now=wall, stop=stop)
+    report = duplicates(wiring.lake(here.settings), now=now_us, stop=stop)
     text = (
         f"ok in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: {report.positions} positions "
         f"compared; {report.late} late duplicates, {report.conflicts} that contradict the event that counts"

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def _run(here: Context, stop: Stop) -> tuple[Report, str]:
     from jobs.evals.job import week_before
+    from pipelines.clock import now_us
     from tailrace.quality import weekly
-    from tailrace.stages import wall
 
-    report = weekly(here, week_before(wall()), stop=stop)
+    report = weekly(here, week_before(now_us()), stop=stop)
     return report, report.text()
 
 

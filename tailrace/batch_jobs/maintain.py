@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def _run(here: Context, stop: Stop, *, clean: bool = True) -> tuple[Report, str]:
     from jobs.maintain import maintain
+    from pipelines.clock import now_us
     from tailrace import wiring
-    from tailrace.stages import wall
 
     settings = replace(wiring.maintain(here.settings), clean=clean)
-    report = maintain(wiring.lake(here.settings), now=wall, settings=settings, stop=stop)
+    report = maintain(wiring.lake(here.settings), now=now_us, settings=settings, stop=stop)
     merged = sum(m.files_before - m.files_after for m in report.merged)
     first = (
         f"{'ok' if report.ok else 'FAILED'} in {report.took_s:.1f} s{'' if report.done else ', stopped early'}: "

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 def _run(here: Context, stop: Stop) -> tuple[Report, str]:
     from jobs.prices import prices
+    from pipelines.clock import now_us
     from tailrace import wiring
-    from tailrace.stages import wall
 
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
-    report = prices(wiring.lake(here.settings), kafka, here.settings.price_rules, now=wall, stop=stop)
+    report = prices(wiring.lake(here.settings), kafka, here.settings.price_rules, now=now_us, stop=stop)
     did = report.repriced
     text = (
         f"ok in {did.took_s:.1f} s{'' if did.done else ', stopped early'}: book {report.book}"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tailrace.broker.errors import BrokerRunningError
-from warehouse.locks import alive
+from warehouse.storage.locks import alive
 
 # the guard of a killed owner stops its JVM within this time
 ORPHAN_GRACE_S = 12.0
@@ -25,7 +25,7 @@ class Running:
     owner_pid: int
     port: int
     owner_born: int | None = None
-    """When the owner began, by `warehouse.locks.born_at`: its pid may be another process's by now."""
+    """When the owner began, by `warehouse.storage.locks.born_at`: its pid may be another process's by now."""
 
 
 def write_running(folder: Path, running: Running) -> None:

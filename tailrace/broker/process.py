@@ -17,7 +17,7 @@ from tailrace.broker import config, home, jvm, wire
 from tailrace.broker.errors import BrokerStartError, PortTakenError
 from tailrace.broker.jars import default_cache, ensure_jars
 from tailrace.broker.java import child_environment, find_java
-from warehouse.locks import born_at
+from warehouse.storage.locks import born_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,6 +13,7 @@ from jobs.gate.canary import SHARES, Canary, Decision, parse_shares
 from jobs.gate.sequential import Comparison
 from jobs.gate.variants import comparisons, counts, facts, line
 from jobs.gate.verdict import overall
+from pipelines.clock import now_us
 from pipelines.notify.channels import Report
 from pipelines.notify.reports import Delivered
 from schemas.errors import FatalError, SettingsError
@@ -24,7 +25,6 @@ from tailrace.cli.lake import open_lake
 from tailrace.cli.shown import json_line, shown
 from tailrace.report_channels import to_channels
 from tailrace.signals import on_stop_signals
-from tailrace.stages import wall
 from tailrace.times import moment, span
 
 ACTION_EXITS = {"advance": 0, "rollback": 1, "hold": 2}
@@ -113,7 +113,7 @@ def _ab(
     as_json = as_json or here.as_json
     if watching:
         _watch(here, Canary(a, b, app, parse_shares(shares)), (share, since, every, stage), as_json=as_json)
-    begin = moment(since or "7d", wall())
+    begin = moment(since or "7d", now_us())
     calls, quality = _read(here, a, b, app, begin)
     for side, name in (("a", a), ("b", b)):
         if not any(row["side"] == side for row in calls):
@@ -143,7 +143,7 @@ def _watch(here: Context, canary: Canary, asked: tuple[int | None, str | None, s
     if share is not None and share not in stages:
         given = ", ".join(map(str, stages))
         raise SettingsError("--share", f"{share} is no stage that is judged", f"give one of {given}")
-    began = moment(since, wall()) if since else wall()
+    began = moment(since, now_us()) if since else now_us()
     pace = Pace(span(every) / 1e6, span(stage) / 1e6)
     config = wiring.notify(here.settings)  # a channel that cannot be is refused before the first look
     stop = on_stop_signals()
@@ -160,7 +160,7 @@ def _watch(here: Context, canary: Canary, asked: tuple[int | None, str | None, s
 
     if not config.channels:
         typer.echo("note: no channel is set (alert_channels): only the exit code says what is decided", err=True)
-    done = watch(canary, share or stages[0], began, Outside(look, send, wall, stop.wait, show), pace)
+    done = watch(canary, share or stages[0], began, Outside(look, send, now_us, stop.wait, show), pace)
     sys.exit(ACTION_EXITS[done.action])
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.clock import now_us
 from pipelines.notify import format as words
 from pipelines.notify import times
 from schemas.alerts import Alert, Window, fingerprint
@@ -22,11 +23,10 @@ from tailrace.cli.ids import NotLandedError, alert_id, digest_ids
 from tailrace.cli.lake import open_lake
 from tailrace.cli.page import Page
 from tailrace.cli.shown import shown, shown_lines
-from tailrace.stages import wall
 from tailrace.times import moment
 from warehouse.errors import QueryFailedError
-from warehouse.incident_cases import incident_cases
-from warehouse.readonly import ReadOnlyLake
+from warehouse.golden.incident_cases import incident_cases
+from warehouse.query.readonly import ReadOnlyLake
 
 alerts = typer.Typer(no_args_is_help=True, help="Alerts as landed; acknowledge and silence them.")
 decisions.add_decisions(alerts)
@@ -88,7 +88,7 @@ def _list(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 50,
 ) -> None:
     """List incidents, the newest first: id, state, what, since when; with --json every state change."""
-    now = wall()
+    now = now_us()
     asked = [app, moment(since, now) if since else None, late, digest.strip().lower() if digest else None]
     with open_lake(get(context)) as lake:
         # JSON has one object a state: what is open is a property of an incident, so it is chosen from those
@@ -158,7 +158,7 @@ def _test(context: typer.Context) -> None:
     if not config.channels:
         raise SettingsError("alert_channels", "none is set", "name one, see docs/reference/alert-channels.md")
     failed = False
-    for name, outcome in send_once(config, _test_alert(wall())).items():
+    for name, outcome in send_once(config, _test_alert(now_us())).items():
         typer.echo(shown(f"{name}: {outcome.kind} {outcome.detail}".rstrip()))
         failed = failed or outcome.kind != "delivered"
     sys.exit(int(failed))
@@ -190,7 +190,7 @@ def _now(lake: ReadOnlyLake, sql: str) -> list[dict[str, Any]]:
 
 
 def _print(lake: ReadOnlyLake, states: list[Alert]) -> None:
-    alert, page, now = states[-1], Page(), wall()
+    alert, page, now = states[-1], Page(), now_us()
     page.title(words.headline(alert, now))
     page.fields(
         (

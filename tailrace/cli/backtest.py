@@ -15,15 +15,15 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from pipelines.clock import now_us
 from schemas.alerts import Alert
 from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
 from tailrace.cli.shown import shown
-from tailrace.stages import wall
 from tailrace.times import moment, span
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 _TOLD = """
 SELECT id, seq, alert FROM alerts WHERE detector = ANY($1)
@@ -78,7 +78,7 @@ def _backtest(
     from pipelines.detect.judge import Judge
 
     here = get(context)
-    now = wall()
+    now = now_us()
     first, last = moment(since, now), moment(until, now) if until else now
     if last <= first:
         raise SettingsError("--from", f"{since} is not before {until or 'now'}", "begin earlier")

@@ -15,7 +15,7 @@ from tailrace.cli.ids import call_id
 from tailrace.cli.lake import open_lake
 from tailrace.cli.page import Page
 from tailrace.cli.shown import shown
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 _CALL = "SELECT * FROM calls WHERE id = $1::UUID LIMIT 1"
 _BOOK = "SELECT book FROM prices WHERE version = $1 LIMIT 1"
@@ -62,8 +62,8 @@ def _call(
 
 def _price(lake: ReadOnlyLake, table: pa.Table, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what each component costs by the book of the call; [] where no book set the cost."""
-    from pipelines.decode import PriceBook
-    from pipelines.decode.price import shares
+    from pipelines.pricing import PriceBook
+    from pipelines.pricing.price import shares
 
     if row["cost_status"] not in ("computed", "partly_priced", "repriced", "free") or row["price_version"] is None:
         return []

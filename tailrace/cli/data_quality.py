@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.clock import now_us
 from tailrace.cli.context import get, print_json
 from tailrace.cli.page import Page
 from tailrace.cli.shown import shown_lines
 from tailrace.signals import on_stop_signals
-from tailrace.stages import wall
 from tailrace.times import moment
 
 data_quality = typer.Typer(no_args_is_help=True, help="What was expected of the rows of an hour, and what failed.")
@@ -42,7 +42,7 @@ def _run(
     from tailrace.data_quality import judge
 
     stop = on_stop_signals()
-    report = judge(get(context), moment(hour, wall()) if hour else None, stop=stop.is_set, publish=publish)
+    report = judge(get(context), moment(hour, now_us()) if hour else None, stop=stop.is_set, publish=publish)
     if as_json:
         print_json(json.loads(report.to_json()))
     else:

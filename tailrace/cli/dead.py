@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipelines.clock import now_us
 from pipelines.decode import Accepted, verdict
 from pipelines.decode.locate import locate
 from pipelines.decode.reasons import MAX_BYTES, MAX_DEPTH, Reject
@@ -25,10 +26,9 @@ from tailrace.cli.lake import open_lake
 from tailrace.cli.rows import json_lines, shown, table
 from tailrace.files import check_new_file, new_file
 from tailrace.replay import read_json_lines
-from tailrace.stages import wall
 from tailrace.times import moment
-from warehouse.connect import connect
 from warehouse.lake import Lake
+from warehouse.storage.connect import connect
 
 dead = typer.Typer(no_args_is_help=True, help="Records that did not fit.")
 
@@ -227,7 +227,7 @@ def _replay(
         found = letters.letters(lake, choice)
         source = letters.from_lines(read_json_lines(file)) if file else letters.from_letters(found)
         told = f"file {file.name}" if file else f"lake: reason {reason}, app {only_app}, since {since}"
-        actor, now = audit.actor(), wall()
+        actor, now = audit.actor(), now_us()
         done = letters.replay(lake, kafka, source, actor=actor, source=told, now=now, dry_run=dry_run, history=history)
     if as_json:
         print_json({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]})
@@ -242,7 +242,7 @@ def _replay(
 def _choice(position: str | None, reason: str | None, app: str | None, since: str | None, limit: int) -> letters.Choice:
     if position is not None:
         return letters.position(position)
-    start = moment(since, wall()) if since else None
+    start = moment(since, now_us()) if since else None
     return letters.Choice(reason=reason, app=app, since=start, limit=limit)
 
 
@@ -266,7 +266,7 @@ def _lake(here: Context) -> Iterator[Lake]:
     """Open the lake as an operator; one that is not there is not made."""
     config = wiring.lake(here.settings)
     connect(config, read_only=True).close()
-    with Lake.open(config, now=wall, lander=False) as lake:
+    with Lake.open(config, now=now_us, lander=False) as lake:
         yield lake
 
 

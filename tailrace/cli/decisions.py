@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from pipelines.clock import now_us
 from schemas.alerts import ACK, SILENCE, UNSILENCE, Silence
 from schemas.errors import SettingsError
 from tailrace import audit, wiring
@@ -18,8 +19,7 @@ from tailrace.cli.lake import open_lake
 from tailrace.cli.page import Page
 from tailrace.cli.shown import shown
 from tailrace.decide import landed, matchers, spelled, until
-from tailrace.stages import wall
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 Why = Annotated[str, typer.Option(help="Why, in words; it is recorded and shown.")]
 By = Annotated[str | None, typer.Option("--by", help="Who decides it; without it the user of this machine.")]
@@ -60,7 +60,7 @@ def _ack(
     with open_lake(here) as lake:
         found = alert_id(lake, alert)
         over = lake.query(_IS_OVER, [found]).to_pylist()[0]["over"]
-    actor = _record(here, ACK, found, by, wall(), why=why)
+    actor = _record(here, ACK, found, by, now_us(), why=why)
     there = landed(lambda: _holds(here, "SELECT 1 FROM acknowledgements WHERE alert_id = $1", found))
     what = "it is over; no update is sent if it comes back" if over else "no more updates, only its end"
     typer.echo(f"acknowledged {found} as {actor}: {what}{_note(there)}")
@@ -78,7 +78,7 @@ def _silence(
     by: By = None,
 ) -> None:
     """Send no alert that matches, for a while; they land and are listed all the same."""
-    here, now = get(context), wall()
+    here, now = get(context), now_us()
     pairs = _like(here, what[0]) if len(what) == 1 and "=" not in what[0] else matchers(what)
     made = Silence(
         id=str(uuid.uuid4()),
@@ -107,7 +107,7 @@ def _unsilence(
     here = get(context)
     with open_lake(here) as lake:
         found = silence_id(lake, silence)
-    actor = _record(here, UNSILENCE, found, by, wall())
+    actor = _record(here, UNSILENCE, found, by, now_us())
     there = landed(
         lambda: _holds(here, "SELECT 1 FROM silences WHERE silence_id = $1 AND lifted_by IS NOT NULL", found)
     )
@@ -121,7 +121,7 @@ def _silences(
 ) -> None:
     """List silences: what they match, until when, who made them and why, how many states they kept back."""
     with open_lake(get(context)) as lake:
-        rows = lake.query(_SILENCES, [wall(), every]).to_pylist()
+        rows = lake.query(_SILENCES, [now_us(), every]).to_pylist()
     page = Page()
     for row in rows:
         pairs = json.loads(row["matchers"])

@@ -23,8 +23,8 @@ from tailrace.demo import here as here_demo
 from tailrace.demo.run import Outcome, play
 from tailrace.settings import Settings, load
 from tailrace.settings_file import FILE_NAME
-from warehouse.readonly import ReadOnlyLake
-from warehouse.verify import verify
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.verify.verify import verify
 
 _COST = (
     "SELECT app, model, sum(calls) AS calls, sum(cost_usd) AS cost_usd FROM cost_daily "

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jobs.evals.job import week_before
 from jobs.evals.markdown import to_json, to_markdown
 from jobs.evals.scorers import SCORERS
+from pipelines.clock import now_us
 from pipelines.notify.reports import Delivered
 from schemas.errors import SettingsError
 from tailrace import evals as runs
@@ -27,7 +28,6 @@ from tailrace.cli.lake import open_lake
 from tailrace.cli.shown import shown, shown_lines
 from tailrace.files import check_new_file, new_file
 from tailrace.signals import on_stop_signals
-from tailrace.stages import wall
 from tailrace.times import day
 
 evals = typer.Typer(no_args_is_help=True, help="Scores of production calls, and the weekly report.")
@@ -147,7 +147,7 @@ def week_days(week: str) -> tuple[date, date]:
 
 def _days(since: str | None, until: str | None) -> tuple[date, date]:
     if since is None and until is None:
-        return week_before(wall())
+        return week_before(now_us())
     if since is None:
         raise SettingsError("--from", "it is missing", "name the first day beside --to")
     first = day(since)

@@ -12,10 +12,10 @@ import msgspec
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pipelines.clock import now_us
 from tailrace import landed, replay, wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.publish import Old, Published, in_real_time, keyed, publish
-from tailrace.stages import wall
 
 STDIN = Path("-")
 
@@ -41,7 +41,7 @@ def _emit(
 ) -> None:
     """Send events as they are."""
     here = get(context)
-    old = Old(wall())
+    old = Old(now_us())
     lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer) if file == STDIN else replay.read_json_lines(file)
     sent = _send(here, keyed(old.counted(line for line in lines if line)), None, history=history)
     if old.events and not history:
@@ -93,7 +93,7 @@ def _traffic(
     file: Path, folder: Path | None, seed: int, limit: int | None, speed: float
 ) -> Iterator[tuple[int, bytes, bytes]]:
     texts = replay.Texts.read(folder) if folder else None
-    start = wall()
+    start = now_us()
     if speed == 0:  # all at once: let the last event be now, not the first
         last = max((t.after for t in replay.read_traffic(file, texts=None, seed=seed, start=0, limit=limit)), default=0)
         start -= last
@@ -105,7 +105,7 @@ def _events(file: Path, keep: bool, limit: int | None) -> Iterator[tuple[int, by
     lines = list(replay.read_json_lines(file))[:limit]
     times = [t for t in map(replay.time_of, lines) if t is not None]
     first, last = (min(times), max(times)) if times else (0, 0)
-    shift = 0 if keep else wall() - last
+    shift = 0 if keep else now_us() - last
     for key, line in keyed(lines):
         time_us = replay.time_of(line)
         yield (time_us or first) - first, key, replay.rebased(line, shift) if shift else line
@@ -133,7 +133,7 @@ def _tail(
     """Show events as they land: model, tokens, cost; or why they are dead."""
     here = get(context)
     deadline = time.monotonic() + seconds if seconds else float("inf")
-    begin = wall() - int(since * 1_000_000)
+    begin = now_us() - int(since * 1_000_000)
     for row in landed.follow(here.settings, since=begin, until=lambda: time.monotonic() >= deadline):
         if app and row.get("app") != app:
             continue

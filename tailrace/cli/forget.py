@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from jobs import forget as job
+from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from tailrace import audit, wiring
 from tailrace.cli.context import Context, get, print_json
@@ -22,7 +23,6 @@ from tailrace.home_search import files_with
 from tailrace.imports import hide_pandas
 from tailrace.people import keyed_hash
 from tailrace.settings import Settings
-from tailrace.stages import wall
 from warehouse.forget import NOT_REACHED, Forgotten, Scanned, Who, among, count, scan
 
 
@@ -68,7 +68,7 @@ def _forget(
     beside = reach(Home(settings.home), () if of_both else ids, lambda calls: among(lake, who, calls), remove=yes)
     if yes:
         said = wiring.maintain(settings)
-        done = job.run(lake, who, now=wall, slice_s=said.slice_s, memory_limit=said.memory_limit)
+        done = job.run(lake, who, now=now_us, slice_s=said.slice_s, memory_limit=said.memory_limit)
     else:
         done = count(lake, who)
     found = scan(lake, ids) if scanned else None
@@ -148,7 +148,7 @@ def _record(here: Context, who: Who, why: str) -> None:
         if each in why:
             raise SettingsError("--why", "it holds the id, and would be kept", "leave the id out")
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
-    audit.record(kafka, "lake.forget", "lake", actor=audit.actor(), now=wall(), why=why, **hashes)
+    audit.record(kafka, "lake.forget", "lake", actor=audit.actor(), now=now_us(), why=why, **hashes)
 
 
 def _in_home(settings: Settings, ids: list[str]) -> list[str]:
@@ -163,5 +163,5 @@ def _in_home(settings: Settings, ids: list[str]) -> list[str]:
 def _files_gone(settings: Settings) -> date:
     """Return the day by which maintain, which runs hourly, has deleted what was replaced today."""
     said = wiring.maintain(settings)
-    now = datetime.fromtimestamp(wall() / 1e6, UTC)
+    now = datetime.fromtimestamp(now_us() / 1e6, UTC)
     return (now + timedelta(hours=said.snapshots_h + 1, days=said.files_days + 1)).date()

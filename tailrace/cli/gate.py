@@ -14,10 +14,10 @@ from rich.progress import Progress
 from typer._click.exceptions import ClickException
 from typer.core import TyperGroup
 
+from pipelines.clock import now_us
 from schemas.errors import TailraceError
 from tailrace.cli.context import get, print_json
 from tailrace.cli.shown import shown, shown_lines
-from tailrace.stages import wall
 
 EXITS = {"pass": 0, "regress": 1, "undecided": 2}
 EXIT_REFUSED = 3
@@ -122,7 +122,7 @@ def _gate(
             cache=kept,
             texts=not no_texts,
             force=force,
-            now=wall,
+            now=now_us,
             progress=progress,
         )
     if as_json or here.as_json:
@@ -142,7 +142,7 @@ def _approve(
     """Record who signed a report: a line with its SHA-256 in approvals.jsonl beside it. A changed report is refused."""
     from tailrace import gate as shell
 
-    row = shell.approve(report, by=by, note=note, now=wall())
+    row = shell.approve(report, by=by, note=note, now=now_us())
     if get(context).as_json:
         print_json(row)
     else:

@@ -12,6 +12,7 @@ import typer
 from jobs.golden import PRODUCTION, imported, refresh
 from jobs.golden.bring_in import bring_in
 from jobs.golden.difference import difference, facts
+from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from tailrace import audit, wiring
 from tailrace import golden as sets
@@ -20,8 +21,7 @@ from tailrace.cli.lake import open_lake
 from tailrace.cli.rows import json_lines, shown
 from tailrace.files import check_new_file, new_file, refused
 from tailrace.golden_files import Part, Target, exported
-from tailrace.stages import wall
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 golden = typer.Typer(no_args_is_help=True, help="Test cases out of what failed in production.")
 SetName = Annotated[str, typer.Option("--set", help="Name of the golden set.")]
@@ -85,7 +85,7 @@ def _refresh(
     with closing(Embedding(wiring.embed(here.settings))) as embedding:
         report = refresh(
             wiring.lake(here.settings),
-            now=wall,
+            now=now_us,
             settings=wiring.golden(here.settings, days=days, size=size),
             set_name=sets.set_name(name),
             owner=audit.actor(),
@@ -188,7 +188,7 @@ def _import(
     with refused("read", file):
         text = file.read_bytes().decode("utf-8-sig", "replace")
     found = imported.read(text, file.name, set_name=name)
-    done = bring_in(wiring.lake(here.settings), found.cases, set_name=name, owner=audit.actor(), now=wall)
+    done = bring_in(wiring.lake(here.settings), found.cases, set_name=name, owner=audit.actor(), now=now_us)
     typer.echo(
         shown(f"golden set {name}, version {done.version}: {done.added} cases added, {done.known} were there already")
     )

@@ -10,13 +10,13 @@ import typer
 
 from jobs.golden.labels import Form, labels
 from jobs.golden.settings import NOT_PRODUCTION
+from pipelines.clock import now_us
 from tailrace.cli.context import get
 from tailrace.cli.lake import open_lake
 from tailrace.cli.shown import json_line, shown
 from tailrace.files import check_new_file, new_file
-from tailrace.stages import wall
 from tailrace.times import moment
-from warehouse.labels import golden_cases, labelled
+from warehouse.golden.labels import golden_cases, labelled
 
 
 def write_labels(
@@ -34,7 +34,7 @@ def write_labels(
     a label. Texts are redacted. What a golden set holds out is left out, and so is what asks nearly the same.
     """
     check_new_file(out)
-    now = wall()
+    now = now_us()
     first, last = (datetime.fromtimestamp(at / 1e6, UTC).date() for at in (moment(since, now), now))
     with open_lake(get(context)) as lake:
         calls = labelled(lake, (first, last), app=app, not_envs=NOT_PRODUCTION, most=most)

@@ -13,6 +13,7 @@ import click
 import typer
 
 from jobs.golden import PRODUCTION
+from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from tailrace import audit, wiring
 from tailrace import golden as sets
@@ -24,7 +25,6 @@ from tailrace.files import check_new_file, new_file, refused
 from tailrace.golden_open import OPEN, with_comments
 from tailrace.golden_review import Terminal, work_through
 from tailrace.golden_sheet import Filled, filled, is_sheet, sheet
-from tailrace.stages import wall
 
 _KNOWN = "SELECT * FROM golden_cases WHERE case_id = $1 ORDER BY input_text IS NULL, version DESC LIMIT 1"
 _REJECTED = "SELECT case_id FROM golden_rejected WHERE case_id = $1"
@@ -162,7 +162,7 @@ def _send(
 ) -> str:
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
     said = {"expected": texts.get("expected"), "rubric": texts.get("rubric"), "note": note}
-    return sets.review(kafka, case, verdict, actor=audit.actor(), now=wall(), **said)
+    return sets.review(kafka, case, verdict, actor=audit.actor(), now=now_us(), **said)
 
 
 def _wait(here: Context, records: list[str]) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import typer
 
 from tailrace.cli.shown import shown, shown_lines
-from warehouse.answer import Answer, answer_of
+from warehouse.query.answer import Answer, answer_of
 
 MOST_ROWS = 1_000
 _MOST_CHARS = 1_000

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas.errors import FatalError, RetryableError
 from tailrace.cli.shown import shown
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 _MOST = 10
 """Candidates that are listed."""

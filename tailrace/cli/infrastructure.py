@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
+from pipelines.clock import now_us
 from schemas.errors import FatalError
 from schemas.topics import LANDED
 from tailrace import broker, wiring
 from tailrace.cli.context import get
-from tailrace.stages import wall
 
 topics = typer.Typer(no_args_is_help=True, help="Make the topics; adopt one that was made again.")
 kafka = typer.Typer(no_args_is_help=True, help="The embedded broker by itself.")
@@ -76,7 +76,7 @@ def _adopt(
 
     here = get(context)
     config = replace(wiring.land(here.settings), kafka=wiring.kafka(here.settings, here.bootstrap_servers))
-    adopted = adopt(config, wanted, now=wall, force=force)
+    adopted = adopt(config, wanted, now=now_us, force=force)
     if not adopted:
         raise NothingToAdoptError(wanted)
     for topic, one in adopted.items():

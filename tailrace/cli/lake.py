@@ -13,8 +13,8 @@ from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.shown import shown
 from tailrace.imports import hide_pandas
-from warehouse.readonly import ReadOnlyLake
-from warehouse.verify import verify
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.verify.verify import verify
 
 
 def add_to(app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli.context import get
@@ -19,11 +20,10 @@ from tailrace.home import Home
 from tailrace.imports import hide_pandas
 from tailrace.ownership import owned_home
 from tailrace.settings import Settings
-from tailrace.stages import wall
-from warehouse.connect import LakeConfig, connect
 from warehouse.copy_lake import Copied, copy_lake
 from warehouse.errors import without_password
-from warehouse.locks import LandLock
+from warehouse.storage.connect import LakeConfig, connect
+from warehouse.storage.locks import LandLock
 
 lake = typer.Typer(no_args_is_help=True, help="Move the lake to other storage, back it up, restore it.")
 _CATALOG, _DATA = "catalog.sqlite", "data"
@@ -127,7 +127,7 @@ def _copy(source: LakeConfig, target: LakeConfig) -> Copied:
         if shown:
             typer.echo(f"{part}: {rows} rows equal", err=True)
 
-    return copy_lake(source, replace(target, memory_limit=source.memory_limit), now=wall, progress=progress)
+    return copy_lake(source, replace(target, memory_limit=source.memory_limit), now=now_us, progress=progress)
 
 
 def _told(done: Copied) -> str:

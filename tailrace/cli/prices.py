@@ -15,15 +15,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from jobs.prices import reprice
-from pipelines.decode import PriceBooks, default_book
-from pipelines.decode.book import COMPONENTS, UNITS, Rates
-from pipelines.prices import announce, published
+from pipelines.clock import now_us
+from pipelines.pricing import PriceBooks, default_book
+from pipelines.pricing.book import COMPONENTS, UNITS, Rates
+from pipelines.pricing.published import announce, published
 from schemas.errors import SettingsError
 from schemas.topics import PRICES
 from tailrace import audit, wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.shown import shown
-from tailrace.stages import wall
 from tailrace.times import day, moment
 from warehouse.adjust import Choice
 
@@ -41,7 +41,7 @@ def add_to(app: typer.Typer) -> None:
 def _list(context: typer.Context, as_json: AsJson = False) -> None:
     """List the books: which holds from when on. The first is what the settings give until one is published."""
     books = _books(get(context))
-    now = books.at(wall())
+    now = books.at(now_us())
     for book in books.books:
         row = {
             "version": book.version,
@@ -70,7 +70,7 @@ def _show(
     as_json: AsJson = False,
 ) -> None:
     """Say what a call of MODEL costs, in USD per million tokens. Exit 1 where the book has no price."""
-    time = moment(at, wall()) if at else wall()
+    time = moment(at, now_us()) if at else now_us()
     book = _books(get(context)).at(time)
     rates = book.rates((provider, model, None, tier), *book.moment(time))
     if rates is None:
@@ -101,7 +101,7 @@ def _explain(
     as_json: AsJson = False,
 ) -> None:
     """Print how the price of MODEL is found: which list, which entry, by which spelling. Exit 1 where it is not."""
-    time = moment(at, wall()) if at else wall()
+    time = moment(at, now_us()) if at else now_us()
     book = _books(get(context)).at(time)
     deployed = book.deployed(provider, model)
     override = book.override(provider, deployed, *book.moment(time))
@@ -145,8 +145,8 @@ def _publish(context: typer.Context, as_json: AsJson = False) -> None:
     if published(kafka)[-1:] and published(kafka)[-1].version == book.version:
         said: dict[str, Any] = {"version": book.version, "published": False, "effective_from": None}
     else:
-        audit.record(kafka, "prices.publish", PRICES, actor=audit.actor(), now=wall(), version=book.version)
-        new = announce(kafka, book, now=wall())
+        audit.record(kafka, "prices.publish", PRICES, actor=audit.actor(), now=now_us(), version=book.version)
+        new = announce(kafka, book, now=now_us())
         said = {
             "version": book.version,
             "published": new is not None,
@@ -184,20 +184,20 @@ def _reprice(
     here = get(context)
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
     first = day(since)
-    last = day(until) if until else datetime.fromtimestamp(wall() / 1e6, UTC).date()
+    last = day(until) if until else datetime.fromtimestamp(now_us() / 1e6, UTC).date()
     if last < first:
         raise SettingsError("--to", f"{last} is before {first}", "name the first day with --from")
     book = [default_book(here.settings.price_rules), *published(kafka)][-1]
     if not dry_run:
         days = f"{first}/{last}"
         said = {"version": book.version, "days": days, "app": app, "model": model, "undated": undated}
-        audit.record(kafka, "prices.reprice", "raw_calls", actor=audit.actor(), now=wall(), **said)
+        audit.record(kafka, "prices.reprice", "raw_calls", actor=audit.actor(), now=now_us(), **said)
     with _progress((last - first) + timedelta(days=1), first) as progress:
         report = reprice(
             wiring.lake(here.settings),
             book,
             Choice(first, last, app=app, model=model),
-            now=wall,
+            now=now_us,
             undated=undated,
             dry_run=dry_run,
             progress=progress,

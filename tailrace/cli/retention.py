@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
+from pipelines.clock import now_us
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.shown import shown
-from tailrace.stages import wall
 from warehouse.forget import OTHERS, OldApp, old_apps
 from warehouse.upkeep import OldDays, old_days
 
@@ -38,7 +38,7 @@ def _retention(
     """Count what the next run of maintain would drop by age, table by table and app by app; nothing is dropped."""
     settings = get(context).settings
     kept = wiring.maintain(wiring.with_retention(settings, day or (), app or ()))
-    today = datetime.fromtimestamp(wall() / 1e6, UTC).date()
+    today = datetime.fromtimestamp(now_us() / 1e6, UTC).date()
     lake = wiring.lake(settings)
     tables = old_days(lake, kept.retention_days, today=today)
     apps = old_apps(lake, kept.app_retention_days, kept.retention_days, today=today) if kept.app_retention_days else []

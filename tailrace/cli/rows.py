@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from tailrace.cli.grid import table
 from tailrace.cli.shown import json_line, shown, shown_lines
-from warehouse.answer import Answer, answer_of
+from warehouse.query.answer import Answer, answer_of
 
 __all__ = [
     "csv_bytes",

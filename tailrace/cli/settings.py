@@ -37,7 +37,7 @@ def _check(found: Settings) -> None:
     """
     from jobs.budgets import read_budgets
     from jobs.evals.expect import Rules
-    from pipelines.decode import default_book
+    from pipelines.pricing import default_book
     from tailrace.judge import options
 
     default_book(found.price_rules)

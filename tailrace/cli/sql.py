@@ -17,11 +17,11 @@ from tailrace.cli.grid import print_answer
 from tailrace.cli.lake import open_lake
 from tailrace.cli.output import Format, new_file, opened
 from tailrace.cli.shown import shown_lines
-from warehouse.answer import Answer
-from warehouse.attach import attach_lines
 from warehouse.errors import QueryFailedError
-from warehouse.readonly import ReadOnlyLake
-from warehouse.sandbox import split
+from warehouse.query.answer import Answer
+from warehouse.query.attach import attach_lines
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.query.sandbox import split
 
 STDIN = Path("-")
 _SUFFIXES = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from pipelines.clock import now_us
 from pipelines.kafka import KafkaConfig, Source
 from schemas.alerts import Alert
 from schemas.errors import UNREADABLE, RetryableError
@@ -22,7 +23,6 @@ from tailrace.demo.run import HISTORY_S, RATE, TEXTS_IN_HISTORY, TICKS, DemoFail
 from tailrace.demo.traffic import APPS, SECOND, Incident, day_shape, events, plan
 from tailrace.publish import in_real_time, publish
 from tailrace.replay import key_of
-from tailrace.stages import wall
 
 CATCH_UP_WITHIN_S = 240.0
 ALERT_WITHIN_S = 120.0
@@ -61,7 +61,7 @@ def play(kafka: KafkaConfig, *, seed: int, say: Say, on_alert: Callable[[Alert],
         KafkaUnavailableError: the brokers do not answer.
     """
     outcome = Outcome(())
-    now = wall()
+    now = now_us()
     rate = RATE / day_shape(now)
     with _following(kafka, outcome.alerts, on_alert):
         if _records(kafka) < EMPTY:
@@ -71,7 +71,7 @@ def play(kafka: KafkaConfig, *, seed: int, say: Say, on_alert: Callable[[Alert],
             say(f"{outcome.sent:,} calls of history sent; waiting until meter and detect have read them")
         _await_readers(kafka)
         # drift learns from samples of days: an hour's history shows no change of topic on every setting
-        planned = plan(seed, wall() + 4 * SECOND)
+        planned = plan(seed, now_us() + 4 * SECOND)
         outcome.incidents = tuple(i for i in planned if i.kind != "topic_shift")
         for incident in outcome.incidents:
             say(f"planted: {incident.kind} on {incident.app} ({incident.value})")
@@ -81,7 +81,7 @@ def play(kafka: KafkaConfig, *, seed: int, say: Say, on_alert: Callable[[Alert],
 
 def _live(kafka: KafkaConfig, seed: int, began: int, rate: float, outcome: Outcome) -> int:
     """Send calls as time goes by until every incident has alerted; return how many."""
-    start = wall()
+    start = now_us()
     end = max(i.end for i in outcome.incidents) + int(ALERT_WITHIN_S) * SECOND
     calls = events(seed + 1, began, end, rate=rate, incidents=outcome.incidents)
     timed = ((max(0, c["ts"] * 1000 - start), key_of(c), msgspec.json.encode(c)) for c in calls)

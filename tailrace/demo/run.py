@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from pipelines.clock import now_us
 from schemas.alerts import Alert
 from schemas.errors import RetryableError, TailraceError
 from tailrace import wiring
@@ -21,7 +22,6 @@ from tailrace.demo.traffic import SECOND, Incident, day_shape, events, plan
 from tailrace.publish import in_real_time, publish
 from tailrace.replay import key_of
 from tailrace.settings import Settings
-from tailrace.stages import wall
 from tailrace.status import status
 from tailrace.supervisor import Supervisor
 from tailrace.up import running
@@ -91,7 +91,7 @@ def _traffic(
     settings: Settings, supervisor: Supervisor, receiver: Receiver, *, seed: int, say: Say, calm: bool
 ) -> Outcome:
     kafka = wiring.kafka(settings, supervisor.bootstrap_servers)
-    now = wall()
+    now = now_us()
     rate = RATE / day_shape(now)
     past = events(
         seed,
@@ -105,7 +105,7 @@ def _traffic(
     say(f"{outcome.sent:,} calls of history sent; waiting until every stage runs and has read them")
     _await(settings, READY_WITHIN_S, "not every stage became ready", _ready)
     _await(settings, CATCH_UP_WITHIN_S, "the stages did not catch up", _caught_up, STEADY_S)
-    start = wall()
+    start = now_us()
     incidents = () if calm else plan(seed, start + CALM_S * SECOND)
     outcome.incidents = incidents
     end = max((i.end for i in incidents), default=start + 90 * SECOND) + 12 * SECOND
@@ -125,7 +125,7 @@ def _traffic(
     feeding = threading.Thread(target=feed, name="traffic", daemon=True)
     feeding.start()
     loop = weekly.Loop(settings, next((i for i in incidents if i.kind == "guardrail_surge"), None))
-    while wall() < end or (wall() < end + RESOLVE_WITHIN_S * SECOND and not complete(incidents, receiver.alerts)):
+    while now_us() < end or (now_us() < end + RESOLVE_WITHIN_S * SECOND and not complete(incidents, receiver.alerts)):
         time.sleep(0.2)
     finished.set()
     feeding.join()

@@ -19,10 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from pipelines.clock import now_us
 from schemas.errors import RetryableError
 from tailrace.demo.traffic import SECOND, Incident
 from tailrace.settings import Settings
-from tailrace.stages import wall
 
 SCORERS = ("answered", "complete", "original", "privacy")
 SIZE = 300
@@ -101,7 +101,7 @@ class Loop:
             self._outcome.report = score(self._home)
             if self._planted:
                 # half of the incident's calls are enough for the golden set; land needs a moment for the last
-                wait = (self._planted.start + self._planted.end) // 2 + LANDED_AFTER_S * SECOND - wall()
+                wait = (self._planted.start + self._planted.end) // 2 + LANDED_AFTER_S * SECOND - now_us()
                 time.sleep(max(0, wait) / SECOND)
                 gate(self._home, self._outcome, planted=self._planted.app)
         except (StepFailedError, OSError) as error:
@@ -111,7 +111,7 @@ class Loop:
 def score(home: Path) -> Path:
     """Score a sample of the history; return the report's page."""
     page = home / "quality.html"
-    today = datetime.fromtimestamp(wall() / 1e6, UTC).date()
+    today = datetime.fromtimestamp(now_us() / 1e6, UTC).date()
     days = ("--from", str(today - timedelta(days=1)), "--to", str(today))
     names = [word for name in SCORERS for word in ("--scorer", name)]
     tailrace(home, "eval", "run", *days, "--size", str(SIZE), *names)

@@ -28,8 +28,8 @@ from jobs.due import latest
 from tailrace.batch_jobs import JOBS
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.connect import LakeConfig, connect
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig, connect
 
 STAGES = ("land", "meter", "detect", "drift", "notify")
 STARTED = (*STAGES, "alertmanager", "prometheus")

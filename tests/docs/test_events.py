@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import tailrace_emitter
-from pipelines.decode import Accepted, PriceBooks, Seen, decode, default_book, verdict
+from pipelines.decode import Accepted, Seen, decode, verdict
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.emitter import Emitter
 from tailrace_emitter.encode import Policy, encode

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from jobs.evals.case import Case
-from pipelines.decode import default_book
 from pipelines.detect.detectors.base import View
 from pipelines.detect.items import Batch, parse
 from pipelines.detect.windows import Windows
 from pipelines.notify.spec import parse_channels
+from pipelines.pricing import default_book
 from tailrace.settings import KafkaSettings, LakeSettings
 from tests.pipelines.detect.traffic import SECOND, T0, App, Incident, Stream
 

@@ -15,7 +15,7 @@ from main_job.life import Life, killing
 from schemas.alerts import Alert
 from schemas.topics import EVENTS, ROLLUPS
 from tailrace.stages import STAGES
-from warehouse.shield import bare
+from warehouse.storage.dead_bytes import bare
 
 SPEED = 140.0
 REPLAY_S = 3500 / SPEED

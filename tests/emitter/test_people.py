@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.decode import PriceBooks, Redaction, Seen, decode, decode_metered, default_book
+from pipelines.decode import Redaction, Seen, decode, decode_metered
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter import pseudonym
 from tailrace_emitter.config import home_key_of, user_mode_of

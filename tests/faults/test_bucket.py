@@ -24,10 +24,10 @@ from schemas.topics import EVENTS
 from tailrace.broker import Broker
 from warehouse.errors import LakeUnavailableError
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 from warehouse.upkeep.expire import remove_orphans
 from warehouse.upkeep.pace import Pace
-from warehouse.verify import verify
+from warehouse.verify.verify import verify
 
 PARTS = {"s3_uploader_max_filesize": "50GB"}
 """Parts of 5 MB, the least that S3 takes; without it they are of 80 MB, and a landing is one PUT."""

@@ -16,16 +16,17 @@ from fault_harness.proxy import Proxy
 from fault_harness.scene import Scene
 from fault_harness.traffic import call
 
+from pipelines.clock import now_us
 from schemas.records import Move
 from schemas.topics import EVENTS
 from tailrace.settings import Settings
-from tailrace.stages import STAGES, wall
+from tailrace.stages import STAGES
 from tailrace.up import Supervisor
 from tests.warehouse.conftest import Rows
 from warehouse import ledger
 from warehouse.errors import LakeUnavailableError, LedgerMovedError
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 from warehouse.upkeep import Pace, expire_snapshots
 
 LOCK_S = 8.0
@@ -138,11 +139,11 @@ RE_PRICES = """
 import sys
 from datetime import UTC, datetime, timedelta
 from jobs.prices import reprice
-from pipelines.decode import default_book
+from pipelines.pricing import default_book
 from schemas.errors import RetryableError
-from tailrace.stages import wall
+from pipelines.clock import now_us
 from warehouse.adjust import Adjuster, Choice
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 write = Adjuster.write
 
@@ -157,7 +158,7 @@ choice = Choice(today - timedelta(days=1), today + timedelta(days=1))
 rule = {"model": "inhouse-7b", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
 for _ in range(3):  # what is not known to be written may be tried again
     try:
-        reprice(LakeConfig(sys.argv[1], sys.argv[2]), default_book([rule]), choice, now=wall)
+        reprice(LakeConfig(sys.argv[1], sys.argv[2]), default_book([rule]), choice, now=now_us)
     except RetryableError as error:
         print("once more:", type(error).__name__, flush=True)
 """
@@ -199,7 +200,7 @@ def test_row_52_a_zombie_that_sleeps_inside_a_transaction_holds_up_its_heir_for_
     scene, _ = on_postgres
     rows, config = Rows(), replace(scene.lake_config, idle_s=3)
     moves = [Move(EVENTS, 0, 0, 5)]
-    with Lake.open(config, now=wall) as zombie, Lake.open(config, now=wall) as heir:
+    with Lake.open(config, now=now_us) as zombie, Lake.open(config, now=now_us) as heir:
         zombie.ensure_partitions(EVENTS, "one", {0: 0})
         heir.ledger()
         slept: list[bool] = []
@@ -230,7 +231,7 @@ def test_row_52_a_zombie_that_wakes_when_its_snapshot_is_forgotten_is_refused(
     def append(lake: Lake, start: int) -> None:
         lake.append({"raw_calls": rows.calls(range(start, start + 5))}, [Move(EVENTS, 0, start, start + 5)])
 
-    with Lake.open(scene.lake_config, now=wall) as zombie, Lake.open(scene.lake_config, now=wall) as heir:
+    with Lake.open(scene.lake_config, now=now_us) as zombie, Lake.open(scene.lake_config, now=now_us) as heir:
         zombie.ensure_partitions(EVENTS, "one", {0: 0})
         append(zombie, 0)
         heir.ledger()
@@ -259,7 +260,7 @@ def test_row_52_a_ledger_is_not_replaced_over_what_another_one_committed_meanwhi
 ) -> None:
     scene, _ = on_postgres
     rows = Rows()
-    with Lake.open(scene.lake_config, now=wall) as zombie, Lake.open(scene.lake_config, now=wall) as heir:
+    with Lake.open(scene.lake_config, now=now_us) as zombie, Lake.open(scene.lake_config, now=now_us) as heir:
         zombie.ensure_partitions(EVENTS, "one", {0: 0})
         heir.ledger()
         ledger.prepare_replacement(zombie.connection)
@@ -289,7 +290,7 @@ def test_row_52_a_ledger_is_not_replaced_over_what_another_one_committed_meanwhi
 def test_row_52_of_two_first_landers_one_makes_the_ledgers_rows(on_postgres: tuple[Scene, Proxy]) -> None:
     scene, _ = on_postgres
     rows = Rows()
-    with Lake.open(scene.lake_config, now=wall) as one, Lake.open(scene.lake_config, now=wall) as other:
+    with Lake.open(scene.lake_config, now=now_us) as one, Lake.open(scene.lake_config, now=now_us) as other:
         tried: list[bool] = []
 
         def add_meanwhile(connection: duckdb.DuckDBPyConnection) -> None:
@@ -314,7 +315,7 @@ def test_row_52_a_refused_commit_leaves_no_file(
 ) -> None:
     scene, _ = on_postgres
     rows = Rows()
-    with Lake.open(scene.lake_config, now=wall) as one, Lake.open(scene.lake_config, now=wall) as other:
+    with Lake.open(scene.lake_config, now=now_us) as one, Lake.open(scene.lake_config, now=now_us) as other:
         one.ensure_partitions(EVENTS, "one", {0: 0})
         other.ensure_partitions(DEAD_TOPIC, "two", {0: 0})
         one.ledger()
@@ -337,7 +338,7 @@ def test_row_52_a_refused_commit_leaves_no_file(
 @pytest.mark.row(23, 52)
 def test_row_52_what_only_reads_may_take_longer_than_a_writer_may_do_nothing(on_postgres: tuple[Scene, Proxy]) -> None:
     scene, _ = on_postgres
-    with Lake.open(replace(scene.lake_config, idle_s=1), now=wall) as lake:
+    with Lake.open(replace(scene.lake_config, idle_s=1), now=now_us) as lake:
         with lake.reading() as reader:
             reader.execute("BEGIN TRANSACTION")
             reader.execute("SELECT count(*) FROM ledger").fetchall()

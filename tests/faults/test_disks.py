@@ -14,7 +14,7 @@ from fault_harness.traffic import INPUT_USD, MODEL, OUTPUT_USD, Sent
 from tailrace.broker import Broker
 from tailrace_emitter import Emitter
 from warehouse.errors import QueryFailedError
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 pytestmark = pytest.mark.faults
 WAITING = 300

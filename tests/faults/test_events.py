@@ -7,7 +7,7 @@ import pytest
 from fault_harness.scene import Scene
 from fault_harness.traffic import call
 
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 DAY_MS = 86_400_000
 

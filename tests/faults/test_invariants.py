@@ -12,8 +12,8 @@ from fault_harness.postgres import Postgres
 from fault_harness.rawlake import RawLake
 
 from schemas.records import Move
-from warehouse.connect import LakeConfig, connect
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig, connect
 
 EVENTS = "llm.events"
 

@@ -16,7 +16,7 @@ from fault_harness.traffic import past, spike
 
 from schemas.tables import TABLES
 from schemas.topics import LANDED
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600), pytest.mark.row(72)]
 DAYS = 5

@@ -18,13 +18,14 @@ from fault_harness.scene import Scene
 from fault_harness.traffic import PRICES, call
 
 from jobs.duplicates import duplicates
-from pipelines.decode import PriceBooks, Seen, decode_metered, default_book
-from pipelines.decode.price import nanousd
+from pipelines.clock import now_us
+from pipelines.decode import Seen, decode_metered
 from pipelines.kafka import Source
-from pipelines.prices import LEAD_S
+from pipelines.pricing import PriceBooks, default_book
+from pipelines.pricing.price import nanousd
+from pipelines.pricing.published import LEAD_S
 from schemas import topics
-from tailrace.stages import wall
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 SPAN = 65_536
 """Positions of a partition within which land and meter know an id again."""
@@ -123,7 +124,7 @@ def test_land_meter_live_and_a_replay_agree_to_the_cent(scene: Scene) -> None:
     for stage in stages:
         stage.kill()
         scene.kills += 1
-    while wall() < dearer_from:
+    while now_us() < dearer_from:
         time.sleep(0.1)
     scene.traffic.send_all(first[150:250], partition=0)  # near, across the restart and the new price
     scene.traffic.good(200, ts=ODD_TIMES[1])
@@ -150,7 +151,7 @@ def test_land_meter_live_and_a_replay_agree_to_the_cent(scene: Scene) -> None:
     books = PriceBooks([default_book(PRICES), book])
     assert [replayed(scene, books, seed) for seed in (1, 2)] == [usd, usd]
 
-    report = duplicates(scene.lake_config, now=wall)
+    report = duplicates(scene.lake_config, now=now_us)
     firsts: dict[str, Kept] = {}
     for record in sorted(counted, key=lambda k: (k.time, k.partition, k.offset)):
         firsts.setdefault(record.event["id"], record)

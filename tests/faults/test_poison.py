@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fault_harness.scene import Scene
 
-from warehouse.shield import bare
+from warehouse.storage.dead_bytes import bare
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "events.jsonl"
 

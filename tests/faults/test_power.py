@@ -16,9 +16,9 @@ from fault_harness.traffic import Traffic
 
 from schemas.errors import FatalError, RetryableError
 from schemas.topics import ROLLUPS
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.verify import verify
+from warehouse.storage.connect import LakeConfig
+from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[2]
 NOW = 1_795_000_000_000_000
@@ -32,14 +32,14 @@ WRITER = textwrap.dedent(
     sys.path[:0] = [{repo!r}, {repo!r} + "/tests/warehouse"]
     from conftest import Rows
     from schemas.records import Move
-    from warehouse import durable
-    from warehouse.connect import LakeConfig
+    from warehouse.storage import fsync
+    from warehouse.storage.connect import LakeConfig
     from warehouse.lake import Lake
     from warehouse.upkeep.merge import merge
     from warehouse.upkeep.pace import Pace
     FIRST = date(2026, 11, 18)
     if not {synced}:
-        durable.sync = lambda files, root: None
+        fsync.sync = lambda files, root: None
     lake = Lake.open(LakeConfig({catalog!r}, {data!r}), now=lambda: {now})
     for step in range(6):
         if step == 4:

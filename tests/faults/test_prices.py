@@ -11,16 +11,16 @@ import pytest
 from fault_harness.scene import Scene
 from fault_harness.traffic import MODEL, PRICES, call
 
-from pipelines.decode import default_book
+from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
-from pipelines.prices import LEAD_S, ClockAheadError, PriceFeed, announce, published
+from pipelines.pricing import default_book
+from pipelines.pricing.published import LEAD_S, ClockAheadError, PriceFeed, announce, published
 from schemas import topics
 from schemas.errors import KafkaUnavailableError
 from schemas.topics import TOPICS
 from tailrace import wiring
 from tailrace.broker import Broker
 from tailrace.settings import Settings
-from tailrace.stages import wall
 
 NEW = {"model": "inhouse-7b", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
 SECOND = 1_000_000
@@ -34,7 +34,7 @@ def kafka(scene: Scene) -> KafkaConfig:
 
 def test_a_book_holds_two_minutes_later_and_the_same_one_is_published_once(kafka: KafkaConfig) -> None:
     first, second = default_book(PRICES), default_book([NEW])
-    now = wall()
+    now = now_us()
     announced = announce(kafka, first, now=now)
     assert announced is not None
     assert LEAD_S * SECOND < announced.effective_from - now < (LEAD_S + 30) * SECOND
@@ -50,14 +50,14 @@ def test_a_book_holds_two_minutes_later_and_the_same_one_is_published_once(kafka
 @pytest.mark.row(41, 62)
 def test_clocks_of_those_who_announce_may_be_wrong(kafka: KafkaConfig) -> None:
     first, second = default_book(PRICES), default_book([NEW])
-    began = wall()
+    began = now_us()
     announce(kafka, first, now=began - 60 * MINUTE)  # it would hold in the past: some have priced by it, some have not
     (taken,) = published(kafka)
     assert taken.effective_from >= began + LEAD_S * SECOND
     with pytest.raises(ClockAheadError, match="clock"):
-        announce(kafka, second, now=wall() + 365 * 24 * 60 * MINUTE)
+        announce(kafka, second, now=now_us() + 365 * 24 * 60 * MINUTE)
     assert published(kafka) == [taken]
-    assert announce(kafka, second, now=wall()) is not None
+    assert announce(kafka, second, now=now_us()) is not None
     feed = PriceFeed(kafka)
     assert [b.version for b in feed.books().books][1:] == [first.version, second.version]
     feed.close()
@@ -69,8 +69,8 @@ def test_who_cannot_know_whether_there_is_another_book_gives_none(
 ) -> None:
     kafka = KafkaConfig(own_broker.bootstrap, prefix)
     Admin(kafka).create_topics(TOPICS, partitions=1)
-    monkeypatch.setattr("pipelines.prices._ASK_S", 1.0)
-    monkeypatch.setattr("pipelines.prices._SURE_S", 3.0)
+    monkeypatch.setattr("pipelines.pricing.published._ASK_S", 1.0)
+    monkeypatch.setattr("pipelines.pricing.published._SURE_S", 3.0)
     feed = PriceFeed(kafka)
     own_broker.pause()
     until = time.monotonic() + 60
@@ -78,7 +78,7 @@ def test_who_cannot_know_whether_there_is_another_book_gives_none(
         assert time.monotonic() < until, "it still answers"
         time.sleep(0.1)
     own_broker.resume()
-    announce(kafka, default_book([NEW]), now=wall())
+    announce(kafka, default_book([NEW]), now=now_us())
     until = time.monotonic() + 60
     while len(books := _known(feed)) < 2:
         assert time.monotonic() < until
@@ -95,12 +95,12 @@ def _known(feed: PriceFeed) -> list[str]:
 
 
 def test_books_are_read_once_their_topic_is_there(broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.prices._ASK_S", 0.0)
+    monkeypatch.setattr("pipelines.pricing.published._ASK_S", 0.0)
     kafka = KafkaConfig(broker.bootstrap, prefix)
     feed = PriceFeed(kafka)
     assert len(feed.books().books) == 1
     Admin(kafka).create_topics(TOPICS, partitions=1)
-    announce(kafka, default_book([NEW]), now=wall())
+    announce(kafka, default_book([NEW]), now=now_us())
     until = time.monotonic() + 30
     while len(_known(feed)) < 2:
         assert time.monotonic() < until
@@ -111,7 +111,7 @@ def test_books_are_read_once_their_topic_is_there(broker: Broker, prefix: str, m
 @pytest.mark.row(41)
 def test_a_book_that_comes_back_leaves_its_first_time_as_it_was(kafka: KafkaConfig) -> None:
     first, second = default_book(PRICES), default_book([NEW])
-    now = wall()
+    now = now_us()
     for book, minutes in ((first, 0), (second, 10), (first, 20)):
         assert announce(kafka, book, now=now + minutes * MINUTE) is not None
     producer = Producer(kafka)
@@ -130,19 +130,21 @@ def test_up_announces_changed_settings_once_books_are_published_and_not_before(k
     changed = Settings(kafka={"prefix": kafka.prefix}, prices=[NEW])
     wiring.announce_prices(changed, kafka.bootstrap_servers)
     assert published(kafka) == []
-    announce(kafka, default_book(PRICES), now=wall())
+    announce(kafka, default_book(PRICES), now=now_us())
     wiring.announce_prices(changed, kafka.bootstrap_servers)
     wiring.announce_prices(changed, kafka.bootstrap_servers)
     assert [book.version for book in published(kafka)][1:] == [default_book([NEW]).version]
 
 
 def test_a_book_that_cannot_be_announced_yet_stops_nothing(kafka: KafkaConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    announce(kafka, default_book(PRICES), now=wall())
+    announce(kafka, default_book(PRICES), now=now_us())
     before = read_all(kafka, topics.PRICES)
-    ahead = wall() + 2 * 60 * MINUTE
-    monkeypatch.setattr("pipelines.prices.published", lambda config: [default_book(PRICES).with_effective_from(ahead)])
+    ahead = now_us() + 2 * 60 * MINUTE
+    monkeypatch.setattr(
+        "pipelines.pricing.published.published", lambda config: [default_book(PRICES).with_effective_from(ahead)]
+    )
     with pytest.raises(ClockAheadError):
-        announce(kafka, default_book([NEW]), now=wall())
+        announce(kafka, default_book([NEW]), now=now_us())
     wiring.announce_prices(Settings(kafka={"prefix": kafka.prefix}, prices=[NEW]), kafka.bootstrap_servers)
     assert read_all(kafka, topics.PRICES) == before, "what no stage would take is not sent"
 

@@ -20,8 +20,8 @@ from tailrace.batch_jobs import JOBS
 from tailrace.batch_jobs.maintain import MAINTAIN
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.connect import LakeConfig, connect
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig, connect
 
 NOW = 1_795_000_000_000_000
 HOUR = 3_600_000_000
@@ -31,7 +31,7 @@ RACE = """
 import sys
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 from warehouse.lake import Lake
 
 catalog, data, owner, first, hour, times = *sys.argv[1:4], *map(int, sys.argv[4:])

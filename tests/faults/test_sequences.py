@@ -16,7 +16,7 @@ from pipelines.kafka.errors import unified
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import DEFAULT
 from pipelines.meter.warmup import warm_up
-from pipelines.prices import PriceFeed
+from pipelines.pricing.published import PriceFeed
 from schemas.errors import RetryableError
 from schemas.topics import EVENTS, TOPICS
 from tailrace.broker import Broker

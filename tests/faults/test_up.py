@@ -119,7 +119,7 @@ def test_row_15_a_backlog_is_worked_off_within_bounds(scene: Scene) -> None:
 
 MERGE = """
 import sys, time
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 from warehouse.lake import Lake
 with Lake.open(LakeConfig(sys.argv[1], sys.argv[2]), now=lambda: time.time_ns() // 1000, lander=False) as lake:
     print("open", flush=True)

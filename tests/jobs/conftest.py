@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.golden.lake import Home, copied, now
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 
 @pytest.fixture(scope="session")

@@ -36,9 +36,9 @@ from tests.jobs.golden.lake import (
     uid,
     word,
 )
-from warehouse import golden
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError
+from warehouse.golden import versions
+from warehouse.storage.connect import LakeConfig
 
 
 def test_a_version_says_how_it_was_made_and_where_nothing_changed_there_is_none(home: Home) -> None:
@@ -107,7 +107,7 @@ GOLDEN = textwrap.dedent(
     import sys
     sys.path[:0] = [{repo!r}]
     from tests.jobs.golden.lake import Home
-    from warehouse.connect import LakeConfig
+    from warehouse.storage.connect import LakeConfig
     print(Home(LakeConfig(*sys.argv[1:3])).refresh(now=lambda: int(sys.argv[3])).to_json())
     """
 ).format(repo=str(REPO))
@@ -171,14 +171,14 @@ def test_who_was_overtaken_writes_nothing_and_finds_nothing_left_to_do(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.land([failed(i) for i in range(30)])
-    write, others = golden.write, iter([True, False])
+    write, others = versions.write, iter([True, False])
 
     def overtaken(*args: Any, **kwargs: Any) -> bool:
         if next(others, False):
             assert home.refresh(owner="the other").written
         return write(*args, **kwargs)
 
-    monkeypatch.setattr(golden_job.golden, "write", overtaken)
+    monkeypatch.setattr(golden_job.versions, "write", overtaken)
     report = home.refresh()
     assert (report.written, report.version) == (False, 1)
     assert home.hashes() == [report.content_hash]
@@ -187,7 +187,7 @@ def test_who_was_overtaken_writes_nothing_and_finds_nothing_left_to_do(
 
 def test_who_is_overtaken_again_and_again_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.land([failed(i) for i in range(5)])
-    monkeypatch.setattr(golden_job.golden, "write", lambda *_args, **_kwargs: False)
+    monkeypatch.setattr(golden_job.versions, "write", lambda *_args, **_kwargs: False)
     with pytest.raises(GoldenBusyError, match="production"):
         home.refresh()
 

@@ -16,12 +16,13 @@ from jobs.maintain import MaintainSettings, maintain
 from schemas.records import Move
 from schemas.tables import JOB_CLAIMS, TABLES
 from tailrace.batch_jobs import JOBS
-from warehouse import claims, ledger, locks
-from warehouse.connect import LakeConfig
+from warehouse import claims, ledger
 from warehouse.errors import LakeMissingError
 from warehouse.lake import Lake
+from warehouse.storage import locks
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep import RETAINED
-from warehouse.verify import verify
+from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[2]
 NOW = 1_795_000_000_000_000

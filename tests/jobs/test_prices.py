@@ -19,17 +19,18 @@ import pytest
 
 from jobs import prices as job
 from jobs.prices import reprice
-from pipelines.decode import PriceBook, PriceBooks, Seen, decode, default_book, price
+from pipelines.decode import Seen, decode
+from pipelines.pricing import PriceBook, PriceBooks, default_book, price
 from schemas.records import Move, Records
 from schemas.tables import LATE_DUPLICATES, PRICES, RAW_CALLS
 from warehouse import adjust, claims
 from warehouse.adjust import Adjuster, Choice, RepricingLostError, RepricingRunsError
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep import Pace, drop_old_days
-from warehouse.verify import verify
+from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[2]
 DAY = date(2026, 11, 18)
@@ -292,7 +293,7 @@ REPRICE = textwrap.dedent(
     import sys
     sys.path[:0] = [{repo!r}, {here!r}]
     import test_prices as t
-    from warehouse.connect import LakeConfig
+    from warehouse.storage.connect import LakeConfig
     t.job._ROWS = 2048
     print(t.reprice(LakeConfig(*sys.argv[1:3]), t.KNOWN, t.ALL, now=lambda: int(sys.argv[3])).priced)
     """

@@ -30,10 +30,10 @@ from schemas.topics import LOG, TOPICS
 from tailrace.broker import Broker
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeNewerError
 from warehouse.lake import Lake
 from warehouse.migrate import LAKE_VERSION
+from warehouse.storage.connect import LakeConfig
 
 HOUR_US = 3_600_000_000
 NOON = int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp() * 1_000_000)

@@ -9,15 +9,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.decode import PriceBooks, Seen, decode, default_book
+from pipelines.clock import now_us
+from pipelines.decode import Seen, decode
 from pipelines.land.usage import Usage
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from schemas.topics import EVENTS
 from tailrace.home import Heartbeat, Home
 from tailrace.metrics import StageCollector, exposition
 from tailrace.settings import MonitoringSettings, Settings
-from tailrace.stages import STAGES, wall
-from warehouse.locks import born_at
+from tailrace.stages import STAGES
+from warehouse.storage.locks import born_at
 
 BOOKS = PriceBooks([default_book()])
 
@@ -44,7 +46,7 @@ def decoded(first: int, count: int) -> dict[str, Any]:
     offsets = list(range(first, first + count))
     seen = Seen()
     seen.start(0, first)
-    now = wall()
+    now = now_us()
     columns = [[0] * count, offsets, [now] * count, [None] * count, values, [()] * count]
     records = Records(EVENTS, *columns, {0: (first, first + count)})
     return dict(decode(records, BOOKS, seen, landed_at=now, epoch=0).tables())
@@ -59,7 +61,7 @@ class Living:
         self.usage, self.next = Usage(), 0
         self._home = Home(folder)
         self.collector = StageCollector(self.settings, more=lambda: {"kafka_up": True})
-        self._beats = {stage.name: Heartbeat(self._home, stage.name, wall) for stage in STAGES}
+        self._beats = {stage.name: Heartbeat(self._home, stage.name, now_us) for stage in STAGES}
         self.down: set[str] = set()
 
     def land(self, count: int = 50) -> None:
@@ -70,7 +72,7 @@ class Living:
 
     def page(self) -> bytes:
         self.land()
-        now = wall()
+        now = now_us()
         common = {
             "lag": 3,
             "position": {"llm.events[0]": self.next},

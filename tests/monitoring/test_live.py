@@ -11,11 +11,11 @@ import sys
 import pytest
 from msgspec.structs import replace
 
+from pipelines.clock import now_us
 from pipelines.notify.channels import Message, build
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.guard import Guard
 from pipelines.notify.spec import parse_channels
-from tailrace.stages import wall
 from tests.contract.test_channels import ALERT
 from tests.monitoring import prometheus as real
 from tests.monitoring.home import Living
@@ -104,7 +104,7 @@ def of_tailrace(port, rule):
 
 def test_an_alert_of_tailrace_opens_grows_and_ends_in_alertmanager(alertmanager):
     """Severity changes on the way, names are hostile, and every state is sent twice."""
-    now, series = wall(), {"app": 'shop"\n<!channel>', "9 odd-name": "x", "severity": "mine"}
+    now, series = now_us(), {"app": 'shop"\n<!channel>', "9 odd-name": "x", "severity": "mine"}
     first = replace(ALERT, rule="cost_spike", series=series, state="firing", severity="warning")
     states = [first, replace(first, state="update", severity="critical")]
     for number, alert in enumerate(states):
@@ -139,9 +139,9 @@ def test_the_webhook_has_the_fields_of_alertmanagers_own(alertmanager, tmp_path)
         ):
             real.until(lambda: real.ready(f"http://127.0.0.1:{free}/-/ready"), "Alertmanager is ready")
             alert = replace(ALERT, state="firing")
-            assert channel("alertmanager", free).send(Message(alert, alert.to_json(), wall())).kind == "delivered"
+            assert channel("alertmanager", free).send(Message(alert, alert.to_json(), now_us())).kind == "delivered"
             real.until(lambda: got, "Alertmanager calls its webhook")
-        assert channel("alertmanager_webhook", port).send(Message(alert, alert.to_json(), wall())).kind == "delivered"
+        assert channel("alertmanager_webhook", port).send(Message(alert, alert.to_json(), now_us())).kind == "delivered"
     theirs, ours = (json.loads(body) for body in (got[0], got[-1]))
     theirs_alert, ours_alert = next(a for a in theirs["alerts"] if a["status"] == "firing"), ours["alerts"][0]
     assert {name: type(value) for name, value in ours.items()} == {name: type(value) for name, value in theirs.items()}

@@ -9,10 +9,10 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from pipelines.decode import PriceBook, PriceBookError, default_book
 from pipelines.detect.items import parse
 from pipelines.drift.points import EmbeddingUnreadableError, Message, decode
 from pipelines.land.rows import land_rows
+from pipelines.pricing import PriceBook, PriceBookError, default_book
 from schemas.alerts import Alert
 from schemas.errors import UNREADABLE
 from schemas.records import Record, Records

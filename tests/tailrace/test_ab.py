@@ -14,8 +14,8 @@ from jobs.gate.verdict import Verdict
 from schemas.tables import RAW_FEEDBACK
 from tailrace.cli import ab as command
 from tests.jobs.golden.lake import Here, Home, call, copied, now, uid, word
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 
 @pytest.fixture(scope="module")

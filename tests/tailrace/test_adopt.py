@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 
 from pipelines import land, meter
+from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer, Source, TopicReplacedError
 from pipelines.meter.epoch import landed_epoch
 from schemas.topics import EVENTS, ROLLUPS, TOPICS
 from tailrace import wiring
 from tailrace.settings import KafkaSettings, Settings
-from tailrace.stages import wall
-from warehouse.connect import LakeConfig, connect
 from warehouse.errors import LakeRefusedError
 from warehouse.errors import TopicReplacedError as LandedElseError
 from warehouse.lake import Lake
 from warehouse.ledger import Epoch
+from warehouse.storage.connect import LakeConfig, connect
 
 REPO = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ class Place:
     def send(self, count):
         producer = Producer(self.kafka)
         for _ in range(count):
-            call = {"v": 1, "type": "call", "id": str(uuid.uuid4()), "ts": wall() // 1000, "app": "shop"}
+            call = {"v": 1, "type": "call", "id": str(uuid.uuid4()), "ts": now_us() // 1000, "app": "shop"}
             producer.send(EVENTS, json.dumps(call | {"model": "gpt-4o", "tokens": {"input": 5}}).encode())
         producer.flush(15)
         producer.close()
@@ -60,7 +60,7 @@ class Place:
 
     def metering(self):
         config = replace(wiring.meter(self.settings), batch_wait_s=0.05, tick_s=0.2)
-        return running(lambda stop: meter.run(config, stop=stop, now=wall))
+        return running(lambda stop: meter.run(config, stop=stop, now=now_us))
 
     def landed(self):
         connection = connect(self.lake, read_only=True)
@@ -137,7 +137,7 @@ def test_a_topic_made_again_goes_on_after_topics_adopt_in_land_and_in_meter(plac
     assert "no lake at" in none.stderr
     assert not Path(place.lake.catalog).exists()
 
-    Lake.open(place.lake, now=wall).close()
+    Lake.open(place.lake, now=now_us).close()
     place.send(3)
     with place.landing() as failed, place.metering() as failed_too:
         wait_for(lambda: failed or failed_too or (place.landed() == [(0, 3)] and place.metered() == {0: 3}))
@@ -153,7 +153,7 @@ def test_a_topic_made_again_goes_on_after_topics_adopt_in_land_and_in_meter(plac
     assert isinstance(landing[0], LandedElseError)
     assert isinstance(metering[0], TopicReplacedError)
 
-    with Lake.open(place.lake, now=wall):  # as another land would
+    with Lake.open(place.lake, now=now_us):  # as another land would
         locked = place.tailrace("topics", "adopt", EVENTS)
     assert locked.returncode == 2
     assert "stop the other" in locked.stderr

@@ -16,16 +16,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
 from pipelines.land import LandConfig, run
 from pipelines.notify.decisions import Decisions
 from schemas.alerts import Alert, Cause, Delivery, Evidence, Impact
 from schemas.topics import ALERTS, DELIVERIES, EVENTS, LOG, TOPICS
 from tailrace.home import Home
-from tailrace.stages import wall
 from tests.tailrace.alerts import alert
-from warehouse.connect import LakeConfig
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 REPO = Path(__file__).parents[2]
 DAY = 86_400_000_000
@@ -61,7 +61,7 @@ DRIFT = alert(
 
 def event(call_id: str) -> bytes:
     body = {
-        "v": 1, "type": "call", "id": call_id, "ts": wall() // 1000, "app": "shop", "feature": "chat",
+        "v": 1, "type": "call", "id": call_id, "ts": now_us() // 1000, "app": "shop", "feature": "chat",
         "model": "gpt-4o", "provider": "openai", "latency": {"total_ms": 812.5}, "finish_reason": "stop",
         "tokens": {"input": 1000, "output": 200, "cache_read": 400},
         "content": {
@@ -117,18 +117,21 @@ def on_call(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
     producer.send(EVENTS, event(DEAD).replace(b'"input": 1000', b'"input": "\\u001b[31m"'))
     for each in (OPEN, *OVER, DRIFT):
         producer.send(ALERTS, each.to_json())
-    deliveries = [Delivery(alert_id=OPEN.id, seq=0, channel="oncall", state="delivered", detail="HTTP 200", at=wall())]
-    deliveries += [
-        Delivery(alert_id=a.id, seq=a.seq, channel="oncall", state="delivered", digest=DIGEST, at=wall()) for a in OVER
+    deliveries = [
+        Delivery(alert_id=OPEN.id, seq=0, channel="oncall", state="delivered", detail="HTTP 200", at=now_us())
     ]
-    deliveries += [Delivery(alert_id=DIGEST, seq=0, channel="oncall", state="delivered", at=wall())]
+    deliveries += [
+        Delivery(alert_id=a.id, seq=a.seq, channel="oncall", state="delivered", digest=DIGEST, at=now_us())
+        for a in OVER
+    ]
+    deliveries += [Delivery(alert_id=DIGEST, seq=0, channel="oncall", state="delivered", at=now_us())]
     for delivery in deliveries:
         producer.send(DELIVERIES, msgspec.json.encode(delivery), delivery.key())
     producer.flush(30)
     producer.close()
     stop = threading.Event()
     config = LandConfig(kafka, found.lake, batch_wait_s=0.2)
-    thread = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "now": wall}, daemon=True)
+    thread = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "now": now_us}, daemon=True)
     thread.start()
     until = time.monotonic() + 60
     while not _landed(found):
@@ -277,8 +280,8 @@ def test_acknowledged_it_is_listed_so_and_notify_keeps_its_updates_back(on_call:
     assert "acknowledged by kim at " in on_call.tailrace("alerts", "show", OPEN.id)
     found = on_call.decisions()
     update = msgspec.structs.replace(OPEN, seq=1, state="update")
-    assert found.reason(update, wall()) == "acknowledged by kim"
-    assert found.reason(msgspec.structs.replace(OPEN, seq=2, state="resolved"), wall()) == ""
+    assert found.reason(update, now_us()) == "acknowledged by kim"
+    assert found.reason(msgspec.structs.replace(OPEN, seq=2, state="resolved"), now_us()) == ""
     audit = on_call.tailrace("sql", "SELECT actor, action, object FROM audit", "--format", "json")
     assert json.loads(audit.splitlines()[0]) == {"actor": "kim", "action": "alert.ack", "object": OPEN.id}
 
@@ -298,7 +301,7 @@ def test_a_silence_is_made_shown_lifted_and_recorded(on_call: OnCall) -> None:
     assert f"{silence}  in force\n    app=help rule=spike_tokens\n    until " in listed
     assert "by kim: load test; 0 states" in " ".join(listed.split())
     assert "1 silence in force: see `tailrace alerts silences`" in on_call.tailrace("alerts", "list")
-    now = wall()
+    now = now_us()
     found = on_call.decisions()
     assert found.reason(OVER[0], now) == f"silence {silence[:8]} of kim: load test"
     assert found.reason(OVER[0], now + DAY) == ""
@@ -309,7 +312,7 @@ def test_a_silence_is_made_shown_lifted_and_recorded(on_call: OnCall) -> None:
     assert on_call.tailrace("alerts", "silences") == "no silences in force\n"
     (row,) = map(json.loads, on_call.tailrace("alerts", "silences", "--all", "--json").splitlines())
     assert (row["matchers"], row["lifted_by"]) == ({"app": "help", "rule": "spike_tokens"}, "lee")
-    assert on_call.decisions().reason(OVER[0], wall()) == ""
+    assert on_call.decisions().reason(OVER[0], now_us()) == ""
 
 
 def test_a_silence_may_be_like_an_alert(on_call: OnCall) -> None:

@@ -18,8 +18,8 @@ from schemas.records import Move, Records
 from schemas.topics import ALERTS, ROLLUPS
 from tests.pipelines.detect.test_backtest import heard, land
 from tests.pipelines.detect.traffic import T0
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 REPO = Path(__file__).parents[2]
 SPAN = ("--from", "2026-09-21T13:00:00Z", "--to", "2026-09-21T16:00:00Z")

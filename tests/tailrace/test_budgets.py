@@ -18,7 +18,7 @@ from tailrace.cli import budgets as command
 from tailrace.home import Home
 from tailrace.settings import KafkaSettings, Settings
 from tests.jobs.data_quality import lake as made
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
 BUDGETS = [
@@ -39,7 +39,7 @@ def home(tmp_path_factory):
 def here(home, broker, prefix, monkeypatch):
     kafka = KafkaSettings(bootstrap_servers=broker.bootstrap, prefix=prefix, partitions=1)
     settings = Settings(home=home, kafka=kafka, budgets=BUDGETS)
-    monkeypatch.setattr(shell, "wall", lambda: made.micros(NOW))
+    monkeypatch.setattr(shell, "now_us", lambda: made.micros(NOW))
     return SimpleNamespace(settings=settings, bootstrap_servers=broker.bootstrap, home=Home(home))
 
 

@@ -24,9 +24,9 @@ from schemas.alerts import Cause, Evidence
 from schemas.topics import ALERTS, EVENTS
 from tailrace.home import Home
 from tests.tailrace.alerts import alert
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 REPO = Path(__file__).parents[2]
 SECRETS = {

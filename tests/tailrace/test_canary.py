@@ -24,8 +24,8 @@ from tailrace.cli import ab as command
 from tailrace.settings import LakeSettings, Settings
 from tests.jobs.golden.lake import Here, Home, call, copied, now
 from tests.pipelines.notify.conftest import Receiver
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 SECRET = "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldY"
 CANARY = Canary("old", "new", None)

@@ -27,9 +27,9 @@ from tailrace.data_quality import publish_results, records
 from tailrace.home import Home
 from tailrace.settings import KafkaSettings, Settings
 from tests.jobs.data_quality import lake as made
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 HOSTILE = "<script>alert(1)</script>"
 GUARD = """

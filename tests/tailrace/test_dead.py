@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer
 from pipelines.land import LandConfig, run
 from schemas.topics import EVENTS, TOPICS
 from tailrace import dead
 from tailrace.cli.dead import _value
-from tailrace.stages import wall
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.verify import verify
+from warehouse.storage.connect import LakeConfig
+from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[2]
 CARD = "4111 1111 1111 1111"
@@ -32,7 +32,7 @@ def event(number, **changes):
         "v": 1,
         "type": "call",
         "id": f"0199f3a4-0000-7000-8000-{number:012d}",
-        "ts": wall() // 1000,
+        "ts": now_us() // 1000,
         "app": "shop",
         "model": "gpt-4o",
         "tokens": {"input": 5, "output": 2},
@@ -58,7 +58,7 @@ class Place:
 
     @contextmanager
     def landing(self):
-        Lake.open(self.lake, now=wall).close()  # made before anybody asks
+        Lake.open(self.lake, now=now_us).close()  # made before anybody asks
         stop, facts, failed = threading.Event(), {}, []
 
         def body():
@@ -80,7 +80,7 @@ class Place:
             assert not failed
 
     def query(self, sql):
-        with Lake.open(self.lake, now=wall, lander=False) as lake:
+        with Lake.open(self.lake, now=now_us, lander=False) as lake:
             return lake.query(sql).to_pylist()
 
     def wait(self, sql, expected):
@@ -164,7 +164,7 @@ def test_originals_that_are_fit_by_now_go_back_and_the_rest_is_told(place, monke
     place.send(event(1, v="1"), event(2, v="1"), event(3, tokens={"input": -1}), event(2, v="1"))
     with place.landing():
         place.wait("SELECT count(*) AS n FROM dead", [{"n": 4}])
-        with Lake.open(place.lake, now=wall, lander=False) as lake:
+        with Lake.open(place.lake, now=now_us, lander=False) as lake:
 
             def replay(**how):
                 found = dead.letters(lake, dead.Choice())
@@ -174,7 +174,7 @@ def test_originals_that_are_fit_by_now_go_back_and_the_rest_is_told(place, monke
                     how.pop("of", dead.from_letters(found)),
                     actor="me",
                     source="t",
-                    now=wall(),
+                    now=now_us(),
                     **how,
                 )
 

@@ -18,10 +18,10 @@ from tailrace.people import key_file
 from tailrace_emitter.redact import pseudonym
 from tests.jobs.data_quality.lake import WELL, call, land, micros, uid
 from tests.jobs.golden.lake import Here
-from warehouse.connect import LakeConfig
 from warehouse.forget import scan
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep import Pace, clean_old_files, expire_snapshots
 
 BOB = "bob@example.org"

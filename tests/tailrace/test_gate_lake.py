@@ -15,9 +15,9 @@ from tailrace import gate_lake
 from tailrace.golden import NoGoldenSetError
 from tailrace.settings import LakeSettings, Settings
 from tests.jobs.golden.lake import NOW, Home, copied, failed, now, review, uid, word
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 DAY_US = 86_400_000_000
 

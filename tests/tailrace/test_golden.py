@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer
 from pipelines.land import LandConfig, run
 from schemas.topics import EVENTS, TOPICS
-from tailrace.stages import wall
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 REPO = Path(__file__).parents[2]
 MAIL = "ann@example.org"
@@ -36,7 +36,7 @@ def event(number: int) -> bytes:
         "v": 1,
         "type": "call",
         "id": f"0199f3a4-0000-7000-8000-{number:012d}",
-        "ts": wall() // 1000,
+        "ts": now_us() // 1000,
         "app": "shop",
         "model": "gpt-4o",
         "status": "error",
@@ -82,7 +82,7 @@ def shop(broker, prefix, tmp_path):
     kafka = KafkaConfig(broker.bootstrap, prefix)
     Admin(kafka).create_topics(TOPICS, partitions=1)
     lake = LakeConfig(str(tmp_path / "lake" / "catalog.sqlite"), str(tmp_path / "lake" / "data"))
-    Lake.open(lake, now=wall).close()
+    Lake.open(lake, now=now_us).close()
     stop, facts = threading.Event(), {}
     config = LandConfig(kafka, lake, batch_wait_s=0.1)
     thread = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "beat": facts.update})

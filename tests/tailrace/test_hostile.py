@@ -21,6 +21,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer
 from pipelines.land import LandConfig, run
 from pipelines.notify import format as words
@@ -30,12 +31,11 @@ from schemas.topics import ALERTS, EVENTS, TOPICS
 from tailrace import landed
 from tailrace.cli.rows import json_lines, table, to_csv
 from tailrace.settings import KafkaSettings, Settings
-from tailrace.stages import wall
 from tailrace_emitter.event import Call, Eval, Feedback
 from tests.tailrace.alerts import alert
-from warehouse.connect import LakeConfig
-from warehouse.readonly import ReadOnlyLake
-from warehouse.verify import verify
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
+from warehouse.verify.verify import verify
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -106,7 +106,7 @@ def fill(kind: Any, text: str) -> Any:
 
 def hostile_event(struct: type, text: str) -> dict[str, Any]:
     body = fill(struct, text)
-    body |= {"v": 1, "type": struct.__struct_config__.tag, "id": str(uuid.uuid4()), "ts": wall() // 1000}
+    body |= {"v": 1, "type": struct.__struct_config__.tag, "id": str(uuid.uuid4()), "ts": now_us() // 1000}
     if struct is Feedback:
         body |= {"target_id": str(uuid.uuid4())} if "target_id" in Feedback.__struct_fields__ else {}
     if struct is Eval:

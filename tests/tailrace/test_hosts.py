@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tailrace.broker import default_cache
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 REPO = Path(__file__).parents[2]
 EVENT = b'{"v":1,"type":"call","id":"01900000-0000-7000-8000-000000000001","ts":1790000000000,"app":"a","model":"m"}\n'

@@ -20,10 +20,10 @@ from tailrace import gate
 from tailrace.cli import alerts as commands
 from tests.jobs.golden.lake import NOW, Here, Home, call, copied, now, review, uid, word
 from tests.tailrace.alerts import alert
-from warehouse.connect import LakeConfig
-from warehouse.incident_cases import incident_cases
+from warehouse.golden.incident_cases import incident_cases
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 WINDOW = Window("2026-11-16T00:00:00Z", "2026-11-23T00:00:00Z")
 QUALITY = alert(

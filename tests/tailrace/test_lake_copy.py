@@ -10,8 +10,8 @@ import pytest
 from schemas.records import Move
 from schemas.topics import EVENTS
 from tailrace.home import Home
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 
 def tailrace(home, *arguments):

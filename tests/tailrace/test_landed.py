@@ -10,7 +10,7 @@ from tailrace import wiring
 from tailrace.landed import Look, follow, line
 from tailrace.settings import Settings, load
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
 
 CALL: dict[str, Any] = {
     "table": "raw_calls",

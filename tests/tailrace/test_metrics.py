@@ -7,10 +7,10 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipelines.clock import now_us
 from tailrace.home import Heartbeat, Home
 from tailrace.metrics import StageCollector, exposition
 from tailrace.settings import Settings
-from tailrace.stages import wall
 
 USAGE = {
     "calls": [
@@ -39,7 +39,7 @@ def samples(settings):
 
 
 def land(home, **facts):
-    beat = Heartbeat(Home(home), "land", wall)
+    beat = Heartbeat(Home(home), "land", now_us)
     beat({"commits": 3, "dead_ratio": 0.25, **facts})
     beat.write("running")
 
@@ -69,7 +69,7 @@ def test_without_a_land_there_is_a_page_all_the_same(settings):
 
 def test_counters_go_on_after_a_restart_of_land(settings, tmp_path):
     land(tmp_path, usage=USAGE)
-    Heartbeat(Home(tmp_path), "land", wall).write("starting")
+    Heartbeat(Home(tmp_path), "land", now_us).write("starting")
     assert samples(settings)["tailrace_calls_total", ("app", "support"), ("model", "gpt-4o")] == 12
 
 

@@ -16,7 +16,7 @@ from tailrace import wiring
 from tailrace.home import Home
 from tailrace.settings import KafkaSettings, Settings
 from tests.jobs.data_quality import lake as made
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
 
@@ -28,7 +28,7 @@ def here(tmp_path, broker, prefix, monkeypatch):
     kafka = KafkaSettings(bootstrap_servers=broker.bootstrap, prefix=prefix, partitions=2)
     settings = Settings(home=tmp_path, kafka=kafka)
     wiring.make_topics(settings, broker.bootstrap)
-    monkeypatch.setattr(shell, "wall", lambda: made.micros(NOW))
+    monkeypatch.setattr(shell, "now_us", lambda: made.micros(NOW))
     return SimpleNamespace(settings=settings, bootstrap_servers=broker.bootstrap, home=Home(tmp_path))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tailrace import processes
-from warehouse.locks import alive, born_at
+from warehouse.storage.locks import alive, born_at
 
 CHILD = """
 import sys, time

@@ -14,16 +14,16 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.decode.book import DAY_US, EARLY_US, LATE_US
 from pipelines.land.halves import MOST_DAYS
+from pipelines.pricing.book import DAY_US, EARLY_US, LATE_US
 from schemas.topics import HISTORY_HEADER
 from tailrace import wiring
 from tailrace.cli.lake import open_lake
 from tailrace.cli.output import Format
 from tailrace.settings import Settings
 from warehouse.lake import Lake
-from warehouse.questions import QUESTIONS
-from warehouse.sandbox import split
+from warehouse.query.sandbox import split
+from warehouse.query.shipped_views import QUESTIONS
 
 REPO = Path(__file__).parents[2]
 

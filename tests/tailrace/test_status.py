@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
+from pipelines.clock import now_us
 from tailrace.cli.status import duration, lines
 from tailrace.home import Home
 from tailrace.settings import Settings
-from tailrace.stages import STAGES, wall
+from tailrace.stages import STAGES
 from tailrace.status import status
-from warehouse.locks import born_at
+from warehouse.storage.locks import born_at
 
 DETECT = tuple(stage for stage in STAGES if stage.name == "detect")
 EXIT = {"at": "2026-11-29T18:07:58+00:00", "reason": "killed by SIGSEGV", "error": "Fatal Python error"}
@@ -23,9 +24,9 @@ def write(tmp_path):
     home, me = Home(tmp_path), {"pid": os.getpid(), "born": born_at(os.getpid())}
 
     def write(known=None, facts=None, **more):
-        up = {**me, "at": wall(), "bootstrap_servers": "k:1", "web": None, "stages": {"detect": known or {}}}
+        up = {**me, "at": now_us(), "bootstrap_servers": "k:1", "web": None, "stages": {"detect": known or {}}}
         home.write_run("up", up)
-        report = {**me, "at": wall(), "state": "running", "error": None, "facts": {"lag": 0, **(facts or {})}}
+        report = {**me, "at": now_us(), "state": "running", "error": None, "facts": {"lag": 0, **(facts or {})}}
         home.write_run("detect", {**report, **more})
         return status(Settings(home=tmp_path), stages=DETECT)
 
@@ -52,14 +53,14 @@ def test_a_failing_stage_is_never_ready_whatever_its_newest_process_says(write):
 
 def test_a_stage_that_is_behind_says_how_far_and_until_when(write):
     samples = [{"at": 0.0, "lag": 1, "behind_s": 7200.0}, {"at": 60.0, "lag": 1, "behind_s": 3600.0}]
-    found = write({"samples": samples}, {"lag": 1, "event_time": wall() - 3_600_000_000})["stages"]["detect"]
+    found = write({"samples": samples}, {"lag": 1, "event_time": now_us() - 3_600_000_000})["stages"]["detect"]
     assert found["behind_s"] == pytest.approx(3600, abs=5)
     assert found["done_in_s"] == pytest.approx(60)
 
 
 def test_a_stage_that_is_days_behind_is_healthy_and_not_ready(write):
     samples = [{"at": 0.0, "lag": 1, "behind_s": 5 * 86_400.0}, {"at": 60.0, "lag": 1, "behind_s": 4 * 86_400.0}]
-    found = write({"samples": samples}, {"lag": 1, "event_time": wall() - 4 * 86_400_000_000})
+    found = write({"samples": samples}, {"lag": 1, "event_time": now_us() - 4 * 86_400_000_000})
     assert (found["ready"], found["healthy"]) == (False, True)
     assert found["stages"]["detect"]["state"] == "running"
     assert found["stages"]["detect"]["current"] is False
@@ -81,7 +82,7 @@ def test_a_stage_that_is_days_behind_is_healthy_and_not_ready(write):
 )
 def test_ready_is_a_stage_that_works_on_the_present(write, behind_s, lags, ready):
     samples = [{"at": 5.0 * i, "lag": lag, "behind_s": None} for i, lag in enumerate(lags)]
-    found = write({"samples": samples}, {"lag": 1, "event_time": wall() - behind_s * 1_000_000 + 500_000})
+    found = write({"samples": samples}, {"lag": 1, "event_time": now_us() - behind_s * 1_000_000 + 500_000})
     assert found["ready"] is ready
     assert found["stages"]["detect"]["current"] is ready
 

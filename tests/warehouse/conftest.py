@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 NOW = 1_795_000_000_000_000  # 2026-11-18, µs UTC
 

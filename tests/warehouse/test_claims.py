@@ -13,9 +13,9 @@ import pytest
 from schemas.records import Move
 from warehouse import claims
 from warehouse.claims import Claim
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError, LakeUnavailableError
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 NOW = 1_795_000_000_000_000
 HOUR = 3_600_000_000

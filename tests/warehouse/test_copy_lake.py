@@ -14,11 +14,11 @@ from fault_harness.postgres import Postgres
 from schemas.records import Move
 from schemas.tables import RAW_CALLS
 from schemas.topics import EVENTS
-from warehouse.connect import LakeConfig, connect
 from warehouse.copy_lake import LakeDiffersError, LakeIncompleteError, copy_lake
 from warehouse.lake import Lake
-from warehouse.unfinished import LakeUnfinishedError
-from warehouse.verify import verify
+from warehouse.storage.connect import LakeConfig, connect
+from warehouse.unfinished_copy import LakeUnfinishedError
+from warehouse.verify.verify import verify
 
 START = datetime(2026, 11, 18, 10, tzinfo=UTC)
 DAYS, A_DAY = 3, 40

@@ -21,8 +21,6 @@ import duckdb
 import pytest
 
 from schemas.records import Move
-from warehouse.connect import connect
-from warehouse.day_slices import day_slices
 from warehouse.errors import (
     LakeBusyError,
     LakeLockedError,
@@ -32,7 +30,9 @@ from warehouse.errors import (
     LedgerMovedError,
 )
 from warehouse.lake import Lake
-from warehouse.verify import verify
+from warehouse.storage.connect import connect
+from warehouse.storage.day_slices import day_slices
+from warehouse.verify.verify import verify
 
 NOW = 1_795_000_000_000_000
 REPO = Path(__file__).parents[2]
@@ -216,7 +216,7 @@ def test_a_disk_that_fails_while_folders_are_watched_is_waited_for(lake, rows, m
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr("warehouse.written.Told.prepare", fails)
+        broken.setattr("warehouse.storage.written_files.Told.prepare", fails)
         with pytest.raises(LakeUnavailableError):
             lake.append({"raw_calls": rows.calls(range(3))}, [Move("llm.events", 0, 0, 3)])
     lake.append({"raw_calls": rows.calls(range(3))}, [Move("llm.events", 0, 0, 3)])
@@ -349,7 +349,7 @@ WRITER = textwrap.dedent(
     sys.path[:0] = [{repo!r}, {repo!r} + "/emitter", {repo!r} + "/tests/warehouse"]
     from conftest import Rows
     from schemas.records import Move
-    from warehouse.connect import LakeConfig
+    from warehouse.storage.connect import LakeConfig
     from warehouse.errors import LedgerMovedError
     from warehouse.lake import Lake
     lake = Lake.open(LakeConfig({catalog!r}, {data!r}), now=lambda: time.time_ns() // 1000, lander={lander})

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from schemas.records import Move
-from warehouse.connect import connect
 from warehouse.errors import LakeNewerError, LakeRefusedError
 from warehouse.lake import Lake
 from warehouse.migrate import LAKE_VERSION
-from warehouse.verify import verify
+from warehouse.storage.connect import connect
+from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[2]
 EVENTS = "llm.events"
@@ -92,7 +92,7 @@ ALTERING = textwrap.dedent(
     import random, sys, time
     sys.path[:0] = [{repo!r}, {repo!r} + "/emitter"]
     import duckdb
-    from warehouse.connect import LakeConfig, connect
+    from warehouse.storage.connect import LakeConfig, connect
     connection = connect(LakeConfig({catalog!r}, {data!r}))
     print("ready", flush=True)
     for n, _ in enumerate(sys.stdin):

@@ -10,11 +10,11 @@ import pytest
 
 from tailrace.cli.upgrade import _lines
 from tests.jobs.data_quality.lake import WELL, micros
-from warehouse.connect import LakeConfig, connect
 from warehouse.errors import LakeNewerError
 from warehouse.lake import Lake
 from warehouse.migrate import columns
 from warehouse.pending import pending
+from warehouse.storage.connect import LakeConfig, connect
 
 LATER = micros(WELL.replace(year=2030))
 """After the release that made the home."""

@@ -10,7 +10,6 @@ import duckdb
 import pyarrow as pa
 
 from schemas.tables import ALERTS, GOLDEN_CASES, ROLLUPS
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.forget import rules
 from warehouse.forget.calls import all_of, calls_sql
@@ -19,7 +18,8 @@ from warehouse.forget.exemplars import citing
 from warehouse.forget.hide import MASKED, mentions
 from warehouse.forget.who import Who
 from warehouse.migrate import require_current
-from warehouse.reading import reading
+from warehouse.query.reading import reading
+from warehouse.storage.connect import LakeConfig
 
 _AMONG = """
 WITH theirs AS MATERIALIZED ({calls})

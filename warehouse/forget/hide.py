@@ -14,10 +14,10 @@ import pyarrow as pa
 from schemas import faults
 from schemas.alerts import CONTENT
 from schemas.tables import ALERTS, LOG_RECORDS
-from warehouse.connect import quoted
 from warehouse.forget.mask import Mask
 from warehouse.forget.rewrite import rewrite
 from warehouse.forget.who import Who
+from warehouse.storage.connect import quoted
 from warehouse.upkeep.pace import Pace
 
 _COLUMNS = {ALERTS.name: ("title", "sql", "alert", "call_ids"), LOG_RECORDS.name: ("row",)}

@@ -14,7 +14,6 @@ import duckdb
 import pyarrow as pa
 
 from schemas.tables import DEAD, DEAD_BYTES, EMBEDDINGS, RAW_CALLS, RAW_EVALS, RAW_FEEDBACK
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.forget import rules
 from warehouse.forget.calls import all_of
@@ -22,7 +21,8 @@ from warehouse.forget.erase import Eraser
 from warehouse.forget.rewrite import rewrite
 from warehouse.forget.who import CALLS
 from warehouse.migrate import require_current
-from warehouse.reading import reading
+from warehouse.query.reading import reading
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep.pace import Pace
 
 OTHERS = "*"

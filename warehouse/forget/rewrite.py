@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from schemas.tables import TABLES
-from warehouse.connect import LAKE
+from warehouse.storage.connect import LAKE
 from warehouse.upkeep.merge import META, TARGET_BYTES
 from warehouse.upkeep.pace import Pace
 

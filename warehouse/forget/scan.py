@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import duckdb
 
-from warehouse.connect import LakeConfig, connect, let_go
 from warehouse.errors import LakeUnavailableError, first_line
+from warehouse.storage.connect import LakeConfig, connect, let_go
 from warehouse.upkeep.merge import META
 
 _LIVE = f"SELECT path FROM {META}.ducklake_data_file WHERE end_snapshot IS NULL"

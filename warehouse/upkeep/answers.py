@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import duckdb
 import pyarrow as pa
 
-from warehouse.connect import quoted
+from warehouse.storage.connect import quoted
 
 MIN_ID_CHARS = 16
 APART_S = 900

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from schemas.tables import DUPLICATE_CHECKS, EVENT_TABLES, LATE_DUPLICATES, Table
 from schemas.topics import EVENTS
-from warehouse.connect import quoted
 from warehouse.lake import Lake
+from warehouse.storage.connect import quoted
 from warehouse.upkeep.answers import found_answers
 
 Place = tuple[int, int]

@@ -19,8 +19,8 @@ import duckdb
 import structlog
 
 from schemas.errors import FatalError
-from warehouse.connect import LAKE
 from warehouse.errors import LakeBusyError
+from warehouse.storage.connect import LAKE
 from warehouse.upkeep.merge import META
 from warehouse.upkeep.pace import Pace, Statement
 

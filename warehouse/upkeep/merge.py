@@ -13,9 +13,9 @@ import duckdb
 import structlog
 
 from schemas.tables import LEDGER, TABLES
-from warehouse.connect import LAKE
 from warehouse.errors import LakeBusyError
 from warehouse.lake import Lake
+from warehouse.storage.connect import LAKE
 from warehouse.upkeep.pace import Pace
 
 log = structlog.get_logger(__name__)

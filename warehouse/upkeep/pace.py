@@ -12,7 +12,7 @@ import structlog
 
 from warehouse.errors import LakeBusyError
 from warehouse.lake import Lake
-from warehouse.locks import held_share
+from warehouse.storage.locks import held_share
 
 log = structlog.get_logger(__name__)
 _SMALLEST = 2

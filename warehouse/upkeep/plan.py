@@ -8,10 +8,10 @@ from datetime import date, timedelta
 
 import duckdb
 
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.migrate import require_current
-from warehouse.reading import reading
+from warehouse.query.reading import reading
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep.retention import RETAINED
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from jobs.evals.judge import JUDGE_APP
 from jobs.evals.judge.endpoint import Price
-from pipelines.decode import PriceBook, PriceBooks, Seen, decode
+from pipelines.decode import Seen, decode
+from pipelines.pricing import PriceBook, PriceBooks
 from schemas.records import Records
 from schemas.topics import EVENTS
 from tailrace_emitter.adapters.providers import provider_of

@@ -5,7 +5,7 @@ import re
 import pytest
 from genai_prices import data
 
-from pipelines.decode import default_book
+from pipelines.pricing import default_book
 from tailrace_emitter.adapters.providers import provider_of
 
 HOSTS = {

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pipelines.decode import PriceBooks, Seen, decode, default_book
+from pipelines.decode import Seen, decode
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.adapters.usage import grounding, hosted_tools, tokens_of
 from tailrace_emitter.fields import nest_call

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import tailrace_emitter as tailrace
-from pipelines.decode import PriceBooks, Seen, decode, default_book
+from pipelines.decode import Seen, decode
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.openai import OpenAI
 

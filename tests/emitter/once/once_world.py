@@ -12,7 +12,7 @@ import httpx
 from exchange_harness.product import landed
 from exchange_harness.replay import Kept
 
-from pipelines.decode import PriceBooks, default_book
+from pipelines.pricing import PriceBooks, default_book
 from tailrace_emitter.openai import AsyncOpenAI, OpenAI
 
 AT = 1_787_227_200_000_000

@@ -12,7 +12,7 @@ from exchange_harness.product import landed
 from exchange_harness.reading import TOKENS, Read, read_openai
 from exchange_harness.tally import AT, Tally
 
-from pipelines.decode import PriceBooks, default_book
+from pipelines.pricing import PriceBooks, default_book
 
 NEAR = Decimal("0.000000001")
 PROVIDERS: dict[str, tuple[str | None, str | None]] = {

@@ -15,7 +15,7 @@ from exchange_harness.product import priced
 from exchange_harness.reading import TOKENS, events
 from exchange_harness.tally import AT, Tally
 
-from pipelines.decode import PriceBooks, default_book
+from pipelines.pricing import PriceBooks, default_book
 
 Json = Mapping[str, Any]
 Tokens = dict[str, int | None]

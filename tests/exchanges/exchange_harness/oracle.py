@@ -15,7 +15,7 @@ from typing import Any
 
 from exchange_harness.product import priced
 
-from pipelines.decode import PriceBooks, default_book
+from pipelines.pricing import PriceBooks, default_book
 
 AT = 1_787_227_200_000_000
 """2026-08-20T12:00:00Z in µs: the day of the library's data. At noon, because DeepSeek's prices depend on the hour."""

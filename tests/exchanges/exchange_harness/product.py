@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.decode import PriceBooks, Seen, decode
+from pipelines.decode import Seen, decode
+from pipelines.pricing import PriceBooks
 from schemas.records import Records
 from tailrace_emitter.encode import Policy, encode
 

@@ -18,8 +18,8 @@ import pyarrow as pa
 from fault_harness.process import wait_until
 from fault_harness.proxy import Proxy
 from schemas.tables import RAW_CALLS
-from warehouse.connect import LakeConfig, connect
-from warehouse.verify import verify
+from warehouse.storage.connect import LakeConfig, connect
+from warehouse.verify.verify import verify
 
 KEY, SECRET = "canary-s3-key-31c9", "canary-s3-secret-77d0"
 

@@ -23,11 +23,11 @@ from fault_harness.receiver import Receiver
 from fault_harness.rest import rest
 from fault_harness.scene import Scene
 from fault_harness.traffic import past, spike
+from pipelines.clock import now_us
 from schemas.errors import TailraceError
 from schemas.topics import EVENTS
 from tailrace.broker import Broker
 from tailrace.home import Home
-from tailrace.stages import wall
 from warehouse.lake import Lake
 from warehouse.upkeep import Pace, clean_old_files, expire_snapshots, merge
 
@@ -324,7 +324,7 @@ class Program:
         return bool(self.scene.lake.ledger()) and "land" not in self.stopped
 
     def _bulk(self) -> Lake:
-        return Lake.open(self.scene.lake_config, now=wall, lander=False)
+        return Lake.open(self.scene.lake_config, now=now_us, lander=False)
 
     def _job(self) -> Process:
         log = Home(self.scene.home).log_file("maintain")

@@ -16,8 +16,8 @@ from fault_harness.traffic import PRICES, Traffic
 from pipelines.kafka import Admin, KafkaConfig
 from schemas.topics import EVENTS, TOPICS
 from tailrace.home import Home
-from warehouse.connect import LakeConfig
-from warehouse.verify import verify
+from warehouse.storage.connect import LakeConfig
+from warehouse.verify.verify import verify
 
 CATCH_UP_S = 60.0
 

@@ -12,8 +12,8 @@ from jobs.budgets import budgets, positions, read_budgets
 from jobs.budgets.budget import SCOPES
 from schemas.alerts import Alert
 from tests.jobs.data_quality import lake as made
-from warehouse.connect import LakeConfig
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
 HOSTILE = "o'brien'); DROP TABLE raw_calls; --"

@@ -15,8 +15,8 @@ from schemas.alerts import Alert
 from schemas.records import Move, Records
 from schemas.tables import TABLES
 from schemas.topics import ALERTS
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 EVENTS = "llm.events"
 APPS = ("bot", "quiet")

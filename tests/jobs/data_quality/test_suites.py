@@ -10,8 +10,8 @@ from jobs.data_quality import DataQualitySettings, data_quality
 from jobs.data_quality.job import chosen_suites, unknown_names
 from jobs.data_quality.suites import SUITES
 from tests.jobs.data_quality import lake as made
-from warehouse.connect import LakeConfig
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 AT = made.BROKEN + timedelta(minutes=30)
 FIRST = 1000

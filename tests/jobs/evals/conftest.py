@@ -8,8 +8,8 @@ import pytest
 
 from tests.jobs.evals.lake import LakeOutlet, now
 from tests.pipelines.notify.conftest import Receiver
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 
 @pytest.fixture(scope="session")

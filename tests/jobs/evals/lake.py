@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from jobs.evals.job import EvalReport, EvalSettings, evals
 from jobs.evals.scorers import choose
-from pipelines.decode import PriceBooks, Seen, decode, default_book
+from pipelines.decode import Seen, decode
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Move, Records
 from schemas.tables import TABLES
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 NOW = 1_795_000_000_000_000  # 2026-11-18 11:06, µs UTC
 MONDAY = date(2026, 11, 9)

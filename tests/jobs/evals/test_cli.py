@@ -19,7 +19,7 @@ from tailrace.files import FileRefusedError
 from tailrace.home import Home
 from tailrace.settings import LakeSettings, Settings
 from tests.jobs.evals.lake import LakeOutlet, call, land_calls, run
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 
 class Here:

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from jobs.evals.outlet import KafkaOutlet
+from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer
 from pipelines.land import LandConfig, run
 from schemas.topics import EVENTS, TOPICS
 from tailrace.broker import Broker
-from tailrace.stages import wall
 from tests.jobs.evals.lake import ask
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 REPO = Path(__file__).parents[3]
 CALLS = 150
@@ -30,7 +30,7 @@ SCORERS = ("--scorer", "complete", "--scorer", "answered", "--scorer", "thumbs")
 
 def call(number: int) -> bytes:
     event = {
-        **{"v": 1, "type": "call", "id": f"0199f3a4-0000-7000-8000-{number:012d}", "ts": wall() // 1000},
+        **{"v": 1, "type": "call", "id": f"0199f3a4-0000-7000-8000-{number:012d}", "ts": now_us() // 1000},
         **{"app": "shop", "model": "gpt-4o", "finish_reason": "length" if number % 10 == 0 else "stop"},
         "content": {"mode": "redacted", "input": [{"role": "user", "text": f"q {number}"}], "output": f"a {number}"},
     }
@@ -39,7 +39,7 @@ def call(number: int) -> bytes:
 
 def thumb(number: int) -> bytes:
     event = {
-        **{"v": 1, "type": "feedback", "id": f"0199f3a4-0000-7000-9000-{number:012d}", "ts": wall() // 1000},
+        **{"v": 1, "type": "feedback", "id": f"0199f3a4-0000-7000-9000-{number:012d}", "ts": now_us() // 1000},
         **{"kind": "thumbs", "score": 1, "call_id": f"0199f3a4-0000-7000-8000-{number:012d}"},
     }
     return json.dumps(event).encode()
@@ -71,7 +71,7 @@ def shop(broker: Broker, prefix: str, tmp_path: Path) -> Iterator[Shop]:
     kafka = KafkaConfig(broker.bootstrap, prefix)
     Admin(kafka).create_topics(TOPICS, partitions=2)
     lake = LakeConfig(str(tmp_path / "lake" / "catalog.sqlite"), str(tmp_path / "lake" / "data"))
-    Lake.open(lake, now=wall).close()
+    Lake.open(lake, now=now_us).close()
     stop = threading.Event()
     config = LandConfig(kafka, lake, batch_wait_s=0.1)
     thread = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "beat": {}.update})

@@ -14,11 +14,11 @@ from jobs.evals.job import EvalSettings, week_before
 from jobs.evals.scorers import ByCase, choose
 from pipelines.drift.embed import EmbedderUnavailableError
 from tests.jobs.evals.lake import DAYS, MONDAY, NOW, Killed, LakeOutlet, ask, call, land_calls, now, run, uid
-from warehouse.connect import LakeConfig
-from warehouse.eval_runs import EvalRunBusyError, scoring
-from warehouse.eval_scores import scores
+from warehouse.evals.runs import EvalRunBusyError, scoring
+from warehouse.evals.scores import scores
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 
 def traffic() -> list[dict[str, object]]:

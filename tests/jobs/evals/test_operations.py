@@ -7,7 +7,7 @@ from typing import Any
 from jobs.evals.judge import JUDGE_APP
 from jobs.evals.operations import SQL, compare
 from tests.jobs.evals.lake import DAYS, ask, call, land_calls
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 
 def test_slices_of_every_dimension_are_counted_over_all_calls(config: LakeConfig) -> None:

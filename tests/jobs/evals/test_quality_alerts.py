@@ -12,9 +12,9 @@ from jobs.evals.quality_alerts import quality_alerts
 from jobs.evals.summary import Period, summarise
 from tests.jobs.evals.lake import LakeOutlet, call, land_calls, run
 from tests.jobs.evals.test_page import read, rows
-from warehouse.connect import LakeConfig
-from warehouse.eval_scores import runs, scores
-from warehouse.readonly import ReadOnlyLake
+from warehouse.evals.scores import runs, scores
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 NOW = 1_796_000_000_000_000
 

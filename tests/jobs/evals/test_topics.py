@@ -11,7 +11,7 @@ import numpy as np
 from jobs.evals.job import EvalSettings
 from jobs.evals.topics import topics
 from tests.jobs.evals.lake import MONDAY, LakeOutlet, ask, call, land_calls, run, uid
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 
 AT = datetime(MONDAY.year, MONDAY.month, MONDAY.day, tzinfo=UTC)
 

@@ -9,9 +9,9 @@ from jobs.evals.summary import Period, summarise
 from jobs.evals.trend import Week, trend_of
 from tests.jobs.evals.lake import DAYS, LakeOutlet, call, land_calls, run
 from tests.jobs.evals.test_summary import rows
-from warehouse.connect import LakeConfig
-from warehouse.eval_scores import trend
-from warehouse.readonly import ReadOnlyLake
+from warehouse.evals.scores import trend
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 
 def row(since: date, days: int = 7, **changes: object) -> dict[str, object]:

@@ -15,8 +15,8 @@ from jobs.gate.golden_file import GoldenCase
 from jobs.gate.runner import GIVE_UP_AFTER, NoAnswerError, Side, failures, run
 from jobs.gate.settings import GateInputError
 from jobs.gate.targets import Target, Template
-from pipelines.decode import PriceBooks, default_book
-from pipelines.decode.book import COMPONENTS
+from pipelines.pricing import PriceBooks, default_book
+from pipelines.pricing.book import COMPONENTS
 from tests.jobs.gate.chat_server import serving
 
 CASES = [GoldenCase(f"c{i}", f"say {i}") for i in range(8)]

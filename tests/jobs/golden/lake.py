@@ -19,9 +19,9 @@ from schemas.tables import TABLES
 from tailrace.cli import golden as golden_commands
 from tailrace.cli.context import NotRunningError
 from tailrace.settings import LakeSettings, Settings
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 REPO = Path(__file__).parents[3]
 NOW = 1_795_000_000_000_000  # 2026-11-18 11:06, µs UTC

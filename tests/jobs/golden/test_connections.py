@@ -9,9 +9,9 @@ import pytest
 from fault_harness import postgres as pg
 
 from tests.jobs.golden.lake import Home, failed, now, review
-from warehouse import golden
-from warehouse.connect import LakeConfig, connect
+from warehouse.golden import versions
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig, connect
 
 
 def test_postgres_lets_a_refresh_read_for_as_long_as_it_takes(
@@ -21,7 +21,7 @@ def test_postgres_lets_a_refresh_read_for_as_long_as_it_takes(
     catalog = f"postgres:host=127.0.0.1 port={postgres.port} {postgres.database('golden')}"
     home = Home(LakeConfig(catalog, str(tmp_path / "data")))
     home.land([failed(i) for i in range(3)])
-    failures, write, limits = golden.failures, golden.write, []
+    failures, write, limits = versions.failures, versions.write, []
 
     def limit(connection: Any) -> str:
         sql = "SELECT current_setting('idle_in_transaction_session_timeout') AS value"
@@ -36,8 +36,8 @@ def test_postgres_lets_a_refresh_read_for_as_long_as_it_takes(
         limits.append(limit(lake.connection))
         return write(lake, *args, **kwargs)
 
-    monkeypatch.setattr(golden, "failures", reading)
-    monkeypatch.setattr(golden, "write", writing)
+    monkeypatch.setattr(versions, "failures", reading)
+    monkeypatch.setattr(versions, "write", writing)
     assert home.refresh().added == 3
     assert limits == ["0", "2min"]
     home.land(log_records=[review(0, min(c["case_id"] for c in home.cases().values()), "rejected")])

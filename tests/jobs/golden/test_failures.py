@@ -17,10 +17,10 @@ from jobs.golden.settings import NOT_PRODUCTION, criteria
 from pipelines.meter.measures import REFUSED, TRUNCATED, counts
 from schemas.tables import RAW_CALLS
 from tests.jobs.golden.lake import DAY, NOW, WEEK_US, Home, call, failed, now, said, uid, word
-from warehouse import failures as found
-from warehouse.failures import Failures, Window, failures
+from warehouse.golden import failed_calls as found
+from warehouse.golden.failed_calls import Failures, Window, failures
+from warehouse.golden.failure_queries import STEPS
 from warehouse.lake import Lake
-from warehouse.reasons import STEPS
 
 WEEK = Window(NOW - WEEK_US, NOW)
 

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from jobs.golden.settings import FARTHEST_DAYS, GoldenSettings, window
-from warehouse.failures import Window
+from warehouse.golden.failed_calls import Window
 
 DAY_US = 86_400_000_000
 TODAY = 20_000 * DAY_US

@@ -17,8 +17,8 @@ from schemas.errors import FatalError
 from schemas.tables import GOLDEN_CASES
 from tailrace.golden import GoldenCaseGoneError, NoGoldenCaseError
 from tests.jobs.golden.lake import DAY, NOW, SMALL, Home, failed, golden_of, now, review, said, uid, word
-from warehouse import golden
 from warehouse.errors import LakeUnavailableError
+from warehouse.golden import versions
 from warehouse.lake import Lake
 
 DAY_US = 86_400_000_000
@@ -333,7 +333,7 @@ def test_a_case_that_is_accepted_while_a_refresh_runs_is_neither_blanked_nor_dro
     home.refresh(two, now=at(0))
     rejecting(home, 1)
     home.land([failed(3, **on(9)), failed(4, **on(9))])
-    write, looks = golden.write, iter([True])
+    write, looks = versions.write, iter([True])
 
     def accepted_first(*args: Any, **kwargs: Any) -> bool:
         if next(looks, False):
@@ -343,7 +343,7 @@ def test_a_case_that_is_accepted_while_a_refresh_runs_is_neither_blanked_nor_dro
             return False
         return write(*args, **kwargs)
 
-    monkeypatch.setattr(golden_job.golden, "write", accepted_first)
+    monkeypatch.setattr(golden_job.versions, "write", accepted_first)
     report = home.refresh(two, now=at(10))
     assert (report.written, report.changed, report.blanked) == (False, False, 0)
     assert sorted(home.cases()) == [1, 2]
@@ -357,14 +357,14 @@ def test_a_case_that_is_accepted_while_its_texts_go_keeps_those_that_are_left(
         home.land([failed(number)])
         home.refresh()
     rejecting(home, 0)
-    blank, looks = golden.blank, iter([True])
+    blank, looks = versions.blank, iter([True])
 
     def accepted_then(*args: Any) -> None:
         blank(*args)
         if next(looks, False):
-            monkeypatch.setattr(golden, "_VERDICTS", "SELECT unnest($1::VARCHAR[]) AS case_id, 'accepted' AS verdict")
+            monkeypatch.setattr(versions, "_VERDICTS", "SELECT unnest($1::VARCHAR[]) AS case_id, 'accepted' AS verdict")
 
-    monkeypatch.setattr(golden, "blank", accepted_then)
+    monkeypatch.setattr(versions, "blank", accepted_then)
     home.refresh()
     assert home.ask("SELECT version FROM golden_cases WHERE call_offset = 0 AND input_text IS NOT NULL ORDER BY 1") == [
         {"version": 2},
@@ -391,7 +391,7 @@ def test_a_lake_that_does_not_answer_is_told_as_such(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(golden, "failures", fails)
+        patched.setattr(versions, "failures", fails)
         with pytest.raises(LakeUnavailableError, match=r"cannot read lake .*catalog\.sqlite"):
             home.refresh()
     assert home.refresh().added == 1

@@ -10,8 +10,8 @@ import pytest
 from jobs.no_calls import Settings, no_calls
 from schemas.alerts import Alert
 from tests.jobs.data_quality import lake as made
-from warehouse.connect import LakeConfig
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
 HOSTILE = "o'brien\x1b[31m"

@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.alerts.runbook import STEPS
-from pipelines.decode import PriceBooks, Seen, decode, default_book
+from pipelines.decode import Seen, decode
 from pipelines.detect.items import TickAt, parse
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import Plan
 from pipelines.notify.channels.slack import payload as slack
+from pipelines.pricing import PriceBooks, default_book
 from schemas.alerts import Alert
 from schemas.records import Record, Records
 from schemas.rollups import H_KIND

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from pipelines.alerts.evidence import literal, sql
 from pipelines.alerts.lifecycle import Timing
 from pipelines.alerts.recovery import RecoveryConfig
-from pipelines.decode import PriceBooks, Seen, decode, decode_metered, default_book
+from pipelines.decode import Seen, decode, decode_metered
 from pipelines.detect.judge import Judge
 from pipelines.meter.measures import counts
+from pipelines.pricing import PriceBooks, default_book
 from schemas.arrow import lake_columns
 from schemas.records import Records
 from schemas.rollups import H_KIND

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.decode import METERED, PriceBooks, Seen, decode, decode_metered, default_book
-from pipelines.decode.reprice import READ, adjustments
+from pipelines.decode import METERED, Seen, decode, decode_metered
+from pipelines.pricing import PriceBooks, default_book
+from pipelines.pricing.reprice import READ, adjustments
 from schemas.arrow import CALLS
 from schemas.records import Records
 from schemas.topics import HISTORY_HEADER

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.decode import REASONS, PriceBooks, Reject, Seen, decode, decode_metered, verdict
+from pipelines.decode import REASONS, Reject, Seen, decode, decode_metered, verdict
 from pipelines.decode.check import admit
 from pipelines.decode.explain import explain
 from pipelines.decode.reasons import FIELD_REASONS, FLAGS, UNKNOWN_FIELD
+from pipelines.pricing import PriceBooks
 from schemas.arrow import CALLS, DEAD, DEAD_BYTES, EVALS, FEEDBACK
 from schemas.records import Records
 from tailrace_emitter.event import Call

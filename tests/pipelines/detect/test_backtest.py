@@ -15,9 +15,9 @@ from schemas.records import Move, Record, Records
 from schemas.rollups import H_KIND
 from schemas.topics import ROLLUPS
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, Incident, Stream
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
-from warehouse.readonly import ReadOnlyLake
+from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep import Pace, merge
 
 MINUTE = 60 * SECOND

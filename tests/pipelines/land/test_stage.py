@@ -21,20 +21,21 @@ import pytest
 from confluent_kafka import TopicPartition
 from structlog.testing import capture_logs
 
+from pipelines.clock import now_us
 from pipelines.decode import Redaction
 from pipelines.kafka import Admin, KafkaConfig, PartitionStalledError, Producer, Source, TransactionalProducer
 from pipelines.land import LandConfig, adopt, run
 from pipelines.land.errors import LogCutError
-from pipelines.land.stage import Land, wall_time
+from pipelines.land.stage import Land
 from schemas.alerts import Alert, Delivery, LogRecord, Window
 from schemas.rollups import ROLLUP, SourceTick, Tick
 from schemas.topics import ALERTS, DELIVERIES, EVENTS, HISTORY_HEADER, LOG, ROLLUPS, TOPICS, Topic
 from tailrace_emitter.people import People
-from warehouse.connect import LakeConfig, connect
 from warehouse.errors import TopicReplacedError
 from warehouse.lake import Lake
-from warehouse.shield import bare
-from warehouse.verify import verify
+from warehouse.storage.connect import LakeConfig, connect
+from warehouse.storage.dead_bytes import bare
+from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[3]
 
@@ -293,7 +294,7 @@ PROGRAM = textwrap.dedent(
     sys.path[:0] = [{repo!r}, {repo!r} + "/emitter"]
     from pipelines.kafka import KafkaConfig
     from pipelines.land import LandConfig, run
-    from warehouse.connect import LakeConfig
+    from warehouse.storage.connect import LakeConfig
     run(LandConfig(KafkaConfig({bootstrap!r}, {prefix!r}), LakeConfig({catalog!r}, {data!r}), batch_rows=20,
         batch_wait_s=0.1), stop=threading.Event())
     """
@@ -385,8 +386,8 @@ def test_a_partition_that_the_client_forgot_makes_land_start_over_and_nothing_is
     rig.send([call()], partition=1)
     rig.land_all(2)
     config, stop = replaced(rig.config, check_every_s=0.1, stalled_s=1.0), threading.Event()
-    with Lake.open(config.lake, now=wall_time) as lake:
-        land = Land(config, lake, stop, now=wall_time, beat=lambda facts: None)
+    with Lake.open(config.lake, now=now_us) as lake:
+        land = Land(config, lake, stop, now=now_us, beat=lambda facts: None)
         with land:
             land.start()
             # as a resume that was lost would leave it (librdkafka#5591)

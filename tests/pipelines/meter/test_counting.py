@@ -8,11 +8,11 @@ from itertools import pairwise
 import pyarrow as pa
 import pytest
 
-from pipelines.decode import PriceBooks, default_book
 from pipelines.meter import Plan, combine
 from pipelines.meter.counting import MOST_SPANS, Counting
 from pipelines.meter.heavy import HeavyHitters
 from pipelines.meter.wire import MAX_PART_BYTES, decode
+from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from schemas.rollups import Tick
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from pipelines.decode import PriceBooks, default_book
 from pipelines.kafka import Admin, FencedError, KafkaConfig, Producer, Source, TopicReplacedError
 from pipelines.meter import MeterConfig, combine, run, stage
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import Plan
 from pipelines.meter.wire import decode
+from pipelines.pricing import PriceBooks, default_book
 from schemas.errors import KafkaUnavailableError
 from schemas.records import Records
 from schemas.rollups import Sample, Tick

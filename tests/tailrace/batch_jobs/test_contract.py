@@ -16,8 +16,8 @@ from tailrace.batch_jobs import JOBS
 from tailrace.home import Home
 from tailrace.settings import KafkaSettings, Settings
 from tests.jobs.data_quality import lake as made
-from warehouse.connect import LakeConfig
 from warehouse.errors import LakeMissingError
+from warehouse.storage.connect import LakeConfig
 
 EACH = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
 DOCS = Path(__file__).parents[3] / "docs"

@@ -11,8 +11,8 @@ import pytest
 
 from tests.tailrace.commands import every_command
 from tests.tailrace.many_runs import REPO, Run, run_all
-from warehouse.connect import LakeConfig
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 
 KAFKA = {"TAILRACE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
 """Nobody listens there: a path is refused before anything is sent."""

@@ -10,11 +10,11 @@ from fault_harness.bucket import Bucket, server
 
 from tests.jobs.data_quality.lake import WELL, micros, uid
 from tests.warehouse.forget import old_lake, test_forget
-from warehouse.connect import LakeConfig
 from warehouse.forget import drop_old_calls, old_apps, scan
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep import Pace
-from warehouse.verify import verify
+from warehouse.verify.verify import verify
 
 
 @pytest.fixture(scope="module")

@@ -29,11 +29,11 @@ from tests.jobs.data_quality.lake import (
     uid,
     version,
 )
-from warehouse.connect import LakeConfig
 from warehouse.forget import Who, count, forget, scan
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep import Pace, clean_old_files, expire_snapshots, merge
-from warehouse.verify import verify
+from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[3]
 BOB, PSEUDONYM, ACME = "bob-7f3a@example.org", "u_" + "b0b" * 10 + "b0", "acme-9c1d"
@@ -333,7 +333,7 @@ def test_a_hostile_name_is_a_name(lake, config):
 WORKER = """
 import sys
 from tests.warehouse.forget.test_forget import WHO, erase, opened
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 with opened(LakeConfig(sys.argv[1], sys.argv[2])) as lake:
     erase(lake, WHO)
 """

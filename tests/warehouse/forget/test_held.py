@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.jobs.data_quality.lake import WELL, call, case, evaluation, feedback, land, place, rollup, uid, version
-from warehouse.connect import LakeConfig
 from warehouse.forget import Who, held
+from warehouse.storage.connect import LakeConfig
 
 HOSTILE = "a' OR '1'='1"
 

@@ -23,11 +23,11 @@ from tailrace.settings import Settings
 from tests.jobs.data_quality.lake import WELL, micros
 from tests.jobs.golden.lake import Here
 from tests.warehouse.forget.old_lake import GOES, GONE_OFFSETS, KEPT, TABLES_WITH_ROWS, TODAY, filled
-from warehouse.connect import LakeConfig
 from warehouse.forget import drop_old_calls, old_apps
 from warehouse.lake import Lake
+from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep import Pace
-from warehouse.verify import verify
+from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[3]
 
@@ -116,7 +116,7 @@ def test_without_the_lock_of_upkeep_or_between_two_full_runs_nothing_goes(config
 WORKER = """
 import sys
 from tests.warehouse.forget.test_old_calls import drop, opened
-from warehouse.connect import LakeConfig
+from warehouse.storage.connect import LakeConfig
 with opened(LakeConfig(sys.argv[1], sys.argv[2])) as lake:
     drop(lake)
 """

@@ -1,0 +1,1 @@
+"""Runs of evals: the sample of a run, its claim, and its scores."""

@@ -1,0 +1,1 @@
+"""Golden sets: the failed calls they are built from, their versions, texts and labels."""

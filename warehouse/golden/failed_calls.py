@@ -1,0 +1,153 @@
+"""What failed in production: calls with a reason, the gravest of every kind first, bounded in number and in bytes.
+
+What a call says of itself, what people and scorers said of it, and what drift alerts show.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import duckdb
+
+from warehouse.golden.failure_queries import CALLS, CHOSEN, SIZES, STEPS, STRATA, WHOLE
+
+Row = dict[str, Any]
+MOST_BYTES = 64 << 20
+"""Of the calls that are read whole."""
+PER_STRATUM = 2_000
+"""Calls of one stratum that are looked at, at most: an outage makes a million alike."""
+FEATURES = 20
+"""Of an app, those that most calls failed in: strata of their own. Others share one: a feature may be an id."""
+_LATE = timedelta(days=30)
+"""So long after a call feedback and scores are still matched to it."""
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+_NAME = re.compile(r"\$(\w+)")
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is looked at: calls that began, and words that were said, from ``since`` until before ``until``; µs UTC."""
+
+    since: int
+    until: int
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a failure is. Names of environments, finish reasons and words are in lower case."""
+
+    kinds: Sequence[str]
+    """Of reasons, the gravest first."""
+    refused: Sequence[str] = ()
+    """Finish reasons that say so."""
+    truncated: Sequence[str] = ()
+    """The same."""
+    envs: Sequence[str] = ()
+    """Only these environments; empty: all, and calls that name none."""
+    not_envs: Sequence[str] = ()
+    """None of these."""
+    low_scores: Mapping[str, float] = field(default_factory=dict)
+    """Scorer -> below what its score is a failure. Others' are below 0.5 where they lie in 0..1."""
+    low_is_good: Sequence[str] = ()
+    """Words in the names of scorers whose scores, and whose ``no``, are never a failure."""
+    high_is_good: Sequence[str] = ()
+    """Words in the names of scorers that are none of those, whatever else is in them."""
+    healthy: int = 0
+    """About twice so many calls without any reason are drawn by the hash of their ids; their reason is ``healthy``."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Calls that failed in a window."""
+
+    found: int
+    """All of them; healthy ones are not among them."""
+    calls: list[Row]
+    """Of them those that come first, whole, with ``reasons`` in any order, the user's ``edited`` answer, and
+    ``stratum_feature``: the feature, or ``*`` for all in which few calls failed."""
+
+
+def failures(
+    connection: duckdb.DuckDBPyConnection,
+    window: Window,
+    criteria: Criteria,
+    *,
+    seed: int,
+    most: int,
+    most_bytes: int = MOST_BYTES,
+) -> Failures:
+    """Return the calls that failed in ``window``, first the gravest of each stratum, then the next of each, and so on.
+
+    A stratum is an app, a feature and a kind of reason. A word on a call counts by its own time; the call may be 30
+    days older. It is found by its id, else by the id of the response, else as the last call of the trace at that time.
+
+    Args:
+        connection: in the caller's transaction, which it does not end.
+        window: where to look.
+        criteria: what for.
+        seed: draws among calls that are equally grave.
+        most: calls to read whole.
+        most_bytes: the same in bytes; one call is read whatever it weighs.
+    """
+    first, last = _day(window.since, -1), _day(window.until, 1)  # the day of a row is its call's, or a neighbour's
+    asked = {
+        **{"before": first - _LATE, "first": first, "last": last, "since": window.since, "until": window.until},
+        **{name: list(getattr(criteria, name)) for name in ("kinds", "refused", "truncated", "envs", "not_envs")},
+        **{"scorers": list(criteria.low_scores), "thresholds": list(criteria.low_scores.values())},
+        **{name: list(getattr(criteria, name)) for name in ("low_is_good", "high_is_good")},
+        **{"seed": str(seed), "features": FEATURES, "most": most},
+    }
+    asked["healthy_below"] = _below(_execute(connection, CALLS, asked).fetchall()[0][0], criteria.healthy)
+    for name, sql in STEPS.items():
+        _execute(connection, f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}", asked)
+    strata = _execute(connection, STRATA, asked).fetchall()
+    sizes = [size for size, _ in strata]
+    if not sizes:
+        return Failures(0, [])
+    asked["depth"] = min(PER_STRATUM, _depth(sizes, most))
+    _execute(connection, CHOSEN, asked)
+    asked["upto"] = _fitting(_execute(connection, SIZES, asked).fetchall(), most_bytes)
+    return Failures(
+        sum(n for n, failed in strata if failed), list(_execute(connection, WHOLE, asked).to_arrow_table().to_pylist())
+    )
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, sql: str, asked: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
+    """Run ``sql`` with those of ``asked`` that it names: DuckDB refuses others."""
+    return connection.execute(sql, {name: asked[name] for name in _NAME.findall(sql)})
+
+
+def _below(calls: int, healthy: int) -> str:
+    """Return the hash, 8 hex digits, below which the hash of a call's id lies where it is drawn as a healthy one."""
+    share = min(1.0, 2 * healthy / calls) if calls else 0.0
+    return "g" if share == 1.0 else f"{int(share * 0x100000000):08x}"
+
+
+def _depth(sizes: Sequence[int], most: int) -> int:
+    """Return how many of each stratum make up ``most``, or all: to rank more of them would be for nothing."""
+    depth = done = 0
+    for rank, size in enumerate(sorted(sizes)):
+        left = len(sizes) - rank
+        if done + (size - depth) * left >= most:
+            return depth - (done - most) // left
+        done, depth = done + (size - depth) * left, size
+    return depth
+
+
+def _fitting(sizes: Sequence[tuple[int, int]], most_bytes: int) -> int:
+    """Return the last place up to which the calls fit; the first fits always."""
+    upto = total = 0
+    for place, size in sizes:
+        total += size
+        if upto and total > most_bytes:
+            break
+        upto = place
+    return upto
+
+
+def _day(at: int, more: int) -> date:
+    return (_START + timedelta(microseconds=at)).date() + timedelta(days=more)

@@ -1,0 +1,1 @@
+"""How the lake is read: read-only connections, SQL of readers, the shipped views, and answers as text."""

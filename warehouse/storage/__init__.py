@@ -1,0 +1,1 @@
+"""How the lake is written: connections, locks, transactions, and files that survive a power cut."""

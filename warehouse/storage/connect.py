@@ -1,0 +1,285 @@
+"""Attach a lake to a DuckDB of its own: extensions from their wheels, no network, WAL proved."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import duckdb
+
+from warehouse.errors import LakeMissingError, LakeRefusedError, LakeUnavailableError, first_line, without_password
+from warehouse.storage import spill
+
+LAKE = "lake"
+"""Name under which the lake is attached, and current database of every connection."""
+_POSTGRES = ("postgres:", "postgresql:")
+
+
+@dataclass(frozen=True)
+class LakeConfig:
+    """Where a lake is, and what one DuckDB may use for it."""
+
+    catalog: str
+    """Path of a SQLite file, ``postgres:`` and a libpq connection string, or a libpq URI (``postgresql://...``)."""
+    data_path: str
+    """Folder (or bucket URL) of the Parquet files."""
+    memory_limit: str = "1GiB"
+    threads: int = 1
+    temp_dir: str = ""
+    """Spill files go into folders below it; default: ``tmp`` beside the data, of a bucket one of the system's."""
+    max_temp_size: str = "4GiB"
+    idle_s: int = 120
+    """How long a writer's transaction may do nothing before a Postgres catalog ends it: far above a landing's 30 s,
+    and below what others can wait."""
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Further DuckDB settings, e.g. ``s3_endpoint``; the keys of a bucket are among them."""
+
+    @property
+    def on_sqlite(self) -> bool:
+        """Whether the catalog is a SQLite file: then one process lands."""
+        return not self.catalog.startswith(_POSTGRES)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the data path is a local folder."""
+        return "://" not in self.data_path
+
+    @property
+    def name(self) -> str:
+        """The catalog as it may stand in messages: without a password."""
+        if self.on_sqlite:
+            return self.catalog
+        words = without_password(self.catalog).split()  # a password in quotes may hold blanks
+        return " ".join(word for word in words if "password" not in word.lower()).split("@")[-1]
+
+
+def needed_extensions(config: LakeConfig) -> tuple[str, ...]:
+    """Return the extensions of DuckDB that a lake needs, by the names of their files."""
+    catalog = "sqlite_scanner" if config.on_sqlite else "postgres_scanner"
+    return ("ducklake", catalog) if config.on_disk else ("ducklake", catalog, "httpfs")
+
+
+def load_extensions(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> None:
+    """Load the signed extensions that PyPI carries; nothing is fetched at run time."""
+    for name in needed_extensions(config):
+        folder = importlib.resources.files(f"duckdb_extension_{name}") / "extensions" / f"v{duckdb.__version__}"
+        connection.execute(f"LOAD {quoted(str(folder / f'{name}.duckdb_extension'))}")
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as a SQL string literal; for places that take no parameter."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def connect(
+    config: LakeConfig, *, read_only: bool = False, create: bool = False, patient: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """Return a connection whose current database is the lake.
+
+    Args:
+        config: where the lake is.
+        read_only: without the right to write.
+        create: make a lake where none is.
+        patient: wait long for a locked SQLite catalog inside one statement. For jobs: a stage has to report meanwhile.
+
+    Raises:
+        LakeMissingError: no catalog and ``create`` is off, or a data folder without its catalog.
+        LakeUnavailableError: the catalog does not answer; retry.
+        LakeRefusedError: WAL cannot be switched on (network file systems refuse it).
+    """
+    if config.on_sqlite and not _catalog_is_there(config):
+        _may_create(config, create=create)
+    beside = Path(config.data_path).parent / "tmp" if config.on_disk else Path(tempfile.gettempdir()) / "tailrace"
+    temp = spill.folder(Path(config.temp_dir) if config.temp_dir else beside)
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            "memory_limit": config.memory_limit,
+            "threads": str(config.threads),
+            "preserve_insertion_order": "false",
+            "max_temp_directory_size": config.max_temp_size,
+            "temp_directory": temp,
+        }
+    )
+    try:
+        load_extensions(connection, config)
+        configure(connection, config)
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(attach_statement(config, read_only=read_only, create=create, patient=patient))
+        connection.execute(f"USE {LAKE}")
+    except duckdb.Error as error:
+        connection.close()
+        if "creating a new DuckLake is explicitly disabled" in str(error):
+            remedy = "start `tailrace land` once, or name another"
+            raise LakeMissingError(config.name, "the catalog holds no lake", remedy) from error
+        if "file is not a database" in str(error):
+            raise LakeRefusedError(config.name, "open", f"it is no SQLite database; {_ANOTHER}") from error
+        raise LakeUnavailableError(config.name, "attach", first_line(error)) from error
+    if config.on_sqlite and not read_only:
+        _check_wal(config, connection)
+    return connection
+
+
+_ANOTHER = "restore it, or name another catalog"
+
+
+def _catalog_is_there(config: LakeConfig) -> bool:
+    """Whether the catalog is a file that this user can read. It is not opened: see `_check_wal`.
+
+    Raises:
+        LakeRefusedError: something else is there, or the file may not be read.
+    """
+    catalog = Path(config.catalog)
+    try:
+        mode = catalog.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise LakeRefusedError(config.name, "open", f"{error.strerror}; allow it to user {os.getuid()}") from error
+    if not stat.S_ISREG(mode):
+        raise LakeRefusedError(config.name, "open", f"it is no file; {_ANOTHER}")
+    if not os.access(catalog, os.R_OK):
+        raise LakeRefusedError(config.name, "open", f"Permission denied; allow it to user {os.getuid()}")
+    return True
+
+
+def let_go(connection: duckdb.DuckDBPyConnection) -> None:
+    """Close ``connection``, whatever became of its transaction.
+
+    Closing one with a transaction whose Postgres session is gone ends the whole process (DuckDB 1.5.5: an exception in
+    a destructor): it is rolled back first, which only says that it cannot be.
+    """
+    with suppress(duckdb.Error):
+        connection.rollback()
+    with suppress(duckdb.Error):
+        connection.close()
+
+
+OF_SECRET = {
+    "s3_access_key_id": "KEY_ID",
+    "s3_secret_access_key": "SECRET",
+    "s3_region": "REGION",
+    "s3_endpoint": "ENDPOINT",
+    "s3_url_style": "URL_STYLE",
+    "s3_use_ssl": "USE_SSL",
+}
+"""Settings of a bucket -> their names in CREATE SECRET."""
+
+
+def configure(connection: duckdb.DuckDBPyConnection, config: LakeConfig, *, name: str = "bucket") -> None:
+    """Apply the settings; a bucket's keys as a secret, for a setting can be read by whoever may ask SQL.
+
+    Args:
+        connection: to configure.
+        config: whose settings.
+        name: of the secret.
+    """
+    of_secret = OF_SECRET if "s3_secret_access_key" in config.settings else {}
+    secret = ["TYPE s3"]
+    for setting, value in config.settings.items():
+        if setting in of_secret:
+            secret.append(f"{of_secret[setting]} {quoted(value)}")
+        else:
+            # GLOBAL: DuckLake lists a bucket for orphans on a connection of its own
+            connection.execute(f"SET GLOBAL {setting} = {quoted(value)}")
+    if of_secret:
+        connection.execute(f"CREATE SECRET {name} ({', '.join(secret)})")
+
+
+def _may_create(config: LakeConfig, *, create: bool) -> None:
+    folder = Path(config.data_path)
+    if config.on_disk and folder.is_dir() and next(folder.rglob("*.parquet"), None):
+        # a fresh catalog over old files would look like an empty lake, and land would start from nothing
+        raise LakeMissingError(
+            config.catalog, f"its data folder {folder} has files but the catalog is gone", "restore the catalog"
+        )
+    if not create:
+        raise LakeMissingError(config.catalog, "the file does not exist", "start `tailrace land` once, or name another")
+    Path(config.catalog).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if config.on_disk:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+_LINK = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""Of libpq: without them a link that a firewall forgot is waited for two hours. Seconds; the last in milliseconds."""
+
+
+_LOCK_S = 30
+
+
+def _with_an_end(catalog: str, idle_s: int) -> str:
+    """Return a libpq string or URI with bounds on what is waited for, where it names none.
+
+    Besides a dead link that is a writer that lives and does nothing: a process that was stopped in the middle of a
+    transaction holds its locks for as long as the server lets it, and everybody else waits inside libpq.
+
+    Args:
+        catalog: as the settings have it.
+        idle_s: how long the server lets a transaction of ours do nothing; 0: for ever, as readers may.
+    """
+    options = f"-c lock_timeout={_LOCK_S * 1000}"
+    if idle_s:
+        options += f" -c idle_in_transaction_session_timeout={idle_s * 1000}"
+    uri = re.match(r"postgres(ql)?://", catalog)
+    said = {**_LINK, "options": quote(options, safe="") if uri else f"'{options}'"}
+    more = [f"{name}={value}" for name, value in said.items() if not re.search(rf"\b{name}\s*=", catalog)]
+    if not uri:
+        return " ".join((catalog, *more))
+    asks = "?" in catalog.rpartition("@")[2]  # one in a password asks nothing
+    return catalog + ("&" if asks else "?") + "&".join(more) if more else catalog
+
+
+def attach_statement(
+    config: LakeConfig, *, read_only: bool, create: bool = False, patient: bool = False, name: str = LAKE
+) -> str:
+    """Return the statement that attaches the lake as ``name``."""
+    options = [f"DATA_PATH {quoted(config.data_path.rstrip('/') + '/')}", "OVERRIDE_DATA_PATH true"]
+    if read_only:
+        options.append("READ_ONLY")
+    else:
+        options.append(f"CREATE_IF_NOT_EXISTS {str(create).lower()}")
+        # events never inline (docs/engine-notes.md); the ledger alone has a limit of its own
+        options.append("DATA_INLINING_ROW_LIMIT 0")
+    if config.on_sqlite:
+        catalog = f"sqlite:{config.catalog}"
+        # short: a stage that waits inside SQLite cannot beat; Lake loops around it for longer
+        options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 15_000 if patient else 1000}")
+        if not read_only:
+            options.append("META_JOURNAL_MODE 'WAL'")
+    else:
+        # a libpq URI needs the kind as well; without it DuckLake takes the URI for a path
+        catalog = ("postgres:" if "://" in config.catalog else "") + _with_an_end(
+            config.catalog, 0 if read_only else config.idle_s
+        )
+    return f"ATTACH {quoted(f'ducklake:{catalog}')} AS {name} ({', '.join(options)})"
+
+
+def _check_wal(config: LakeConfig, connection: duckdb.DuckDBPyConnection) -> None:
+    """Ask DuckDB's own SQLite for the journal mode.
+
+    Never open the catalog by other means here: closing any handle of a file drops the locks that DuckDB's SQLite
+    holds on it in this process (https://sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    meta = f"__ducklake_metadata_{LAKE}"
+    (mode,) = connection.execute(f"FROM sqlite_query('{meta}', 'PRAGMA journal_mode')").fetchone() or ("unknown",)
+    if mode != "wal":
+        connection.close()
+        raise LakeRefusedError(
+            config.name, "commit safely", f"its journal mode is {mode}, not wal; put the catalog on a local disk"
+        )

@@ -1,0 +1,1 @@
+"""Proof of a lake from its own data."""
