@@ -16,6 +16,7 @@ import structlog
 
 from pipelines.faust_transport import App
 from pipelines.kafka import PartitionStalledError, Source, Standstill
+from pipelines.kafka.identity import beyond_end, is_same_topic
 from schemas.errors import RetryableError
 
 log = structlog.get_logger()
@@ -170,8 +171,9 @@ class _Pulse:
             self.answers = True
             self.stalled = self._one_stands(now)
             ends = {n: end for n, (_, end) in self.marks.items()}
-            self.cut = self.stage.topic_id not in ("", found)
-            self.cut |= not self._settling() and any(read[n] > ends[n] for n in read.keys() & ends.keys())
+            self.cut = not is_same_topic(self.stage.topic_id, found)
+            here = {(self.topic, n): mark for n, mark in self.marks.items()}
+            self.cut |= not self._settling() and bool(beyond_end({(self.topic, n): at for n, at in read.items()}, here))
             if self.cut:
                 log.error("log_cut", topic=self.topic, topic_id=found, was=self.stage.topic_id, read=read, ends=ends)
 

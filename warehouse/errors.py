@@ -125,19 +125,6 @@ class LakeOlderError(FatalError):
         )
 
 
-class TopicReplacedError(FatalError):
-    """A topic was deleted and made again, or the cluster was: offsets mean other records now."""
-
-    def __init__(self, topic: str, expected: str, found: str) -> None:
-        self.topic = topic
-        self.expected = expected
-        self.found = found
-        super().__init__(
-            f"topic {topic} is not the one the lake knows: its id was {expected}, now {found} "
-            f"(deleted and made again?); `tailrace topics adopt {topic}` goes on under a new epoch"
-        )
-
-
 class LakeDamagedError(FatalError):
     """A file of the lake is not what was written."""
 

@@ -23,7 +23,8 @@ from pipelines.detect.isolation import DetectorError, Isolation, Isolations, che
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
 from pipelines.faust_transport import App, build_app, resume_from, serve
-from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics, read_times
+from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics
+from pipelines.kafka.identity import LastRecord, changed_ends, is_same_topic
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
 from schemas.errors import FatalError
@@ -216,15 +217,17 @@ class _Stage:
         try:
             self.topic_id = source.topic_id(ROLLUPS)
             marks = source.partitions(ROLLUPS)
-            places = {(ROLLUPS, p): s.position - 1 for p, s in self.states.items() if s.at and _kept(s, marks[p])}
-            times = read_times(source, places, {at: offset + 1 for at, offset in places.items()})
+            last = {
+                (ROLLUPS, p): LastRecord(state.position, state.at or None, always_a_record=True)
+                for p, state in self.states.items()
+            }
+            changed = changed_ends(source, last, {(ROLLUPS, p): mark for p, mark in marks.items()})
         finally:
             source.close()
         for p, state in self.states.items():
             low, high = marks[p]
-            last = times.get((ROLLUPS, p), {state.position - 1: state.at})
             known, state.topic = state.topic or self.topic_id, self.topic_id
-            if known != self.topic_id or state.position > high or last != {state.position - 1: state.at}:
+            if not is_same_topic(known, self.topic_id) or (ROLLUPS, p) in changed:
                 log.error("log_cut", partition=p, read=state.position, end=high, was=known, goes_on_from=low)
                 self.judge.learn(state)
                 state.begin_again(low)
@@ -318,12 +321,6 @@ class _Stage:
         checkpoint.write(table, partition, data, state.position)
         self.saved[partition] = time.monotonic()
         self.unsaved.discard(partition)
-
-
-def _kept(state: PartitionState, marks: tuple[int, int]) -> bool:
-    """Whether the record before the position is still there to be looked at."""
-    low, high = marks
-    return low < state.position <= high
 
 
 def with_limits(

@@ -28,6 +28,7 @@ from pipelines.drift.vectors import Bytes, Floats
 from pipelines.drift.watch import WatchConfig
 from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics
+from pipelines.kafka.identity import is_same_topic
 from pipelines.pulse import Patience, watch
 from schemas.alerts import Alert
 from schemas.errors import UNREADABLE
@@ -354,7 +355,7 @@ class Stage:
         marks, ids = source.partitions(EMBEDDINGS), source.topic_ids([SAMPLES, EMBEDDINGS])
         self.topic_id = ids[SAMPLES]
         for mine in self.partitions.values():
-            if mine.embeddings_topic not in ("", ids[EMBEDDINGS]):
+            if not is_same_topic(mine.embeddings_topic, ids[EMBEDDINGS]):
                 log.error("log_cut", topic=EMBEDDINGS, partition=mine.number, was=mine.embeddings_topic)
                 mine.embeddings_next = 0
             mine.embeddings_topic = ids[EMBEDDINGS]
@@ -367,7 +368,7 @@ class Stage:
         for number, (low, high) in source.partitions(SAMPLES).items():
             if (partition := self.partitions.get(number)) is None:
                 continue
-            anew = partition.samples_topic not in ("", ids[SAMPLES])
+            anew = not is_same_topic(partition.samples_topic, ids[SAMPLES])
             if anew or partition.samples_next > high:
                 goes_on = low if anew else high  # its end lost: texts of a day would be embedded twice
                 log.error("log_cut", partition=number, read=partition.samples_next, end=high, goes_on_from=goes_on)

@@ -5,6 +5,7 @@ from pipelines.kafka.compacted import read_all, read_each
 from pipelines.kafka.config import KafkaConfig
 from pipelines.kafka.errors import (
     FencedError,
+    LogTruncatedError,
     OffsetLostError,
     PartitionStalledError,
     TopicMissingError,
@@ -25,6 +26,7 @@ __all__ = [
     "FencedError",
     "Finding",
     "KafkaConfig",
+    "LogTruncatedError",
     "Membership",
     "OffsetLostError",
     "PartitionStalledError",

@@ -1,8 +1,8 @@
-"""KafkaError becomes ours here: who can mend it decides which of the three roots it derives from."""
+"""Translates KafkaError to our errors: who can repair it decides which of the three roots it derives from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -86,13 +86,36 @@ class PartitionStalledError(RetryableError):
 
 
 class TopicReplacedError(FatalError):
-    """Positions speak of another topic of this name: it was deleted and made again, or cut."""
+    """A topic was deleted and created again, or the cluster was: recorded offsets belong to another topic."""
 
-    def __init__(self, topic: str, cause: str) -> None:
+    def __init__(self, topic: str, recorded: str, current: str) -> None:
+        """``recorded``: the id that the offsets belong to; ``current``: the id that the broker reports now."""
         self.topic = topic
+        self.recorded = recorded
+        self.current = current
         super().__init__(
-            f"cannot go on with {topic}: {cause}; it was deleted and made again? "
+            f"cannot go on with {topic}: its id was {recorded}, now it is {current} (deleted and created again?); "
             f"`tailrace topics adopt {topic}` goes on under a new epoch"
+        )
+
+
+class LogTruncatedError(FatalError):
+    """Logs do not have all the records that were read from them: their ends are lost, or other records are there."""
+
+    def __init__(self, truncated: Mapping[tuple[str, int], tuple[int, int]]) -> None:
+        """Name every log.
+
+        Args:
+            truncated: (topic, partition) -> (next offset, first offset that is lost or has another record).
+        """
+        self.topics = tuple(sorted({topic for topic, _ in truncated}))
+        places = "; ".join(
+            f"{topic}[{partition}]: it was read up to offset {upto}, but that log ends at {end}"
+            for (topic, partition), (upto, end) in sorted(truncated.items())
+        )
+        super().__init__(
+            f"cannot go on with {places}. Was the cluster created again, or did a broker lose the end of its log? "
+            f"`tailrace topics adopt {' '.join(self.topics)}` goes on from there under a new epoch"
         )
 
 

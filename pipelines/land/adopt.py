@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import duckdb
 
 from pipelines.kafka import Source
+from pipelines.kafka.identity import find_truncations, is_same_topic
 from pipelines.land.config import LandConfig
-from pipelines.land.parting import landed_times, partings
 from warehouse import ledger
 from warehouse.lake import Lake
 from warehouse.storage.connect import connect
+from warehouse.storage.landed_positions import landed_times
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ def _made_again(
         topic_id = source.topic_id(topic)
         marks = {(topic, p): mark for p, mark in source.partitions(topic).items()}
         starts = {p: low for (_, p), (low, _) in marks.items()}
-        if topic_id != was:
+        if not is_same_topic(was, topic_id):
             found[topic] = Made(was, topic_id, starts, "topic replaced: the rest is unknown")
             continue
         landed = landed_times(lake, {topic: epoch})
-        cut = partings(source, landed, {(topic, p): upto for p, upto in stands.items()}, marks)
+        cut = find_truncations(source, landed, {(topic, p): upto for p, upto in stands.items()}, marks)
         if cut or force:
             starts = {p: cut.get((topic, p), stands.get(p, low)) for p, low in starts.items()}
             found[topic] = Made(was, topic_id, starts, "the log was cut" if cut else "adopted by force")

@@ -15,6 +15,7 @@ from pipelines.clock import now_us
 from pipelines.decode import Seen, decode
 from pipelines.kafka import (
     Admin,
+    LogTruncatedError,
     Membership,
     OffsetLostError,
     Producer,
@@ -25,13 +26,13 @@ from pipelines.kafka import (
     Standstill,
     TopicMissingError,
 )
+from pipelines.kafka.identity import find_truncations, require_not_beyond_end, require_same_topics
 from pipelines.land import no_record
 from pipelines.land.alerts import breaker_alert, gap_alert
 from pipelines.land.breaker import Breaker
 from pipelines.land.config import LandConfig
-from pipelines.land.errors import LogCutError, ZombieError
+from pipelines.land.errors import ZombieError
 from pipelines.land.halves import by_days, halves
-from pipelines.land.parting import landed_times, partings
 from pipelines.land.prices import LandedPrices
 from pipelines.land.rows import BadMessageError, dead_rows, land_rows
 from pipelines.land.usage import Usage
@@ -49,9 +50,9 @@ from warehouse.errors import (
     LakeMemoryError,
     LakeUnavailableError,
     LedgerMovedError,
-    TopicReplacedError,
 )
 from warehouse.lake import Lake
+from warehouse.storage.landed_positions import landed_times
 
 log = structlog.get_logger(__name__)
 Beat = Callable[[dict[str, object]], None]
@@ -363,8 +364,7 @@ class Land:
         known = set(self._source.positions())
         positions = self._owned(self._check_topics())
         ends = {at: high for at, (_, high) in self._marks.items()}
-        if cut := {at: (upto, ends[at]) for at, upto in positions.items() if upto > ends[at]}:
-            raise LogCutError(cut)
+        require_not_beyond_end(positions, self._marks)
         reading = {at: offset for at, offset in self._source.positions().items() if at[0] not in self._held}
         self._standstill.look(reading, ends, self._checked)
         if new := set(positions) - known:
@@ -396,9 +396,7 @@ class Land:
                 if time.monotonic() > patience or self._stop.wait(0.5):
                     raise
                 self._alive()
-        for topic, found in ids.items():
-            if self._ids[topic] != found:
-                raise TopicReplacedError(topic, self._ids[topic], found)
+        require_same_topics(self._ids, ids)
 
     def _check_topics(self) -> dict[tuple[str, int], int]:
         """Return where the ledger stands in every partition there is; new ones get their row first.
@@ -413,8 +411,7 @@ class Land:
         marks: dict[tuple[str, int], tuple[int, int]] = {}
         self._ids = self._probe.topic_ids(TOPICS)
         for topic, found in self._ids.items():
-            if known.get(topic, found) != found:
-                raise TopicReplacedError(topic, known[topic], found)
+            require_same_topics(known, {topic: found})
             here = self._probe.partitions(topic)
             self.lake.ensure_partitions(topic, found, {p: low for p, (low, _) in here.items()})
             marks |= {(topic, p): mark for p, mark in here.items()}
@@ -425,14 +422,14 @@ class Land:
         """Refuse logs that were cut, also those that have grown past the ledger again: their records would never land.
 
         Raises:
-            LogCutError: the records below the ledger are not those that were landed.
+            LogTruncatedError: the records below the ledger are not those that were landed.
         """
         epochs = {topic: self.lake.epoch(topic) for topic in TOPICS}
         landed = landed_times(self.lake.connection, epochs)
         with busy(self._beat, "comparing"):
-            ends = partings(self._probe, landed, stands, self._marks, alive=lambda: self._alive("comparing"))
+            ends = find_truncations(self._probe, landed, stands, self._marks, alive=lambda: self._alive("comparing"))
         if ends:
-            raise LogCutError({at: (stands[at], end) for at, end in ends.items()})
+            raise LogTruncatedError({at: (stands[at], end) for at, end in ends.items()})
 
     def _remember(self, partition: int, offset: int) -> None:
         """Read the 65,536 positions before ``offset`` again: duplicates are a function of the log alone."""

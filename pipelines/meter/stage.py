@@ -16,6 +16,7 @@ from pipelines.kafka import (
     Admin,
     FencedError,
     KafkaConfig,
+    LogTruncatedError,
     Membership,
     SettingsCheck,
     Share,
@@ -24,8 +25,8 @@ from pipelines.kafka import (
     Standstill,
     TopicReplacedError,
     TransactionalProducer,
-    read_times,
 )
+from pipelines.kafka.identity import LastRecord, changed_ends, is_same_topic, require_same_topics
 from pipelines.kafka.standstill import PATIENCE_S
 from pipelines.meter import wire
 from pipelines.meter.counting import Counted, Counting
@@ -251,15 +252,16 @@ class _Session:
         Where the log is another one than was counted, and adopted: where the lake lands it from.
 
         Raises:
-            TopicReplacedError: another topic, or a log that was cut, under the old epoch.
+            TopicReplacedError: another topic under the old epoch.
+            LogTruncatedError: a truncated log under the old epoch.
         """
         noted, topic_id = self._noted()
-        if not topic_id and self.config.landed_id not in ("", self.topic_id):  # the notes went with their cluster
-            raise TopicReplacedError(EVENTS, f"its id is {self.topic_id}, the lake has {self.config.landed_id}")
+        if not topic_id:  # the metadata of the offsets was lost with their cluster: the lake has the id
+            require_same_topics({EVENTS: self.config.landed_id}, {EVENTS: self.topic_id})
         adopted = self.config.epoch > noted
-        replaced = topic_id not in ("", self.topic_id)
+        replaced = not is_same_topic(topic_id, self.topic_id)
         if replaced and not adopted:
-            raise TopicReplacedError(EVENTS, f"its id is {self.topic_id}, it was {topic_id}")
+            raise TopicReplacedError(EVENTS, topic_id, self.topic_id)
         committed = {} if replaced else self._source.committed(EVENTS, marks)
         cut = self._cut(committed, marks)
         positions = {}
@@ -268,8 +270,7 @@ class _Session:
             known = _parsed(note)
             if partition in cut:
                 if not adopted and (known is None or known[0] >= self.config.epoch):
-                    cause = f"partition {partition} was counted up to {offset}, its log ends at {cut[partition]}"
-                    raise TopicReplacedError(EVENTS, cause)
+                    raise LogTruncatedError({(EVENTS, partition): (offset, cut[partition])})
                 # where land goes on; where land was whole, as near to the cut as is known
                 offset = min(self.config.starts.get(partition, low), cut[partition])
             elif adopted and known is None:  # an older meter's note: nothing to compare
@@ -283,15 +284,13 @@ class _Session:
 
     def _cut(self, committed: Mapping[int, tuple[int, str]], marks: Mapping[int, tuple[int, int]]) -> dict[int, int]:
         """Partition -> where its log ends, or is known to have another record, of those that were cut."""
-        found = {p: marks[p][1] for p, (offset, _) in committed.items() if offset > marks[p][1]}
-        last = {
-            (EVENTS, p): (offset - 1, known[1])
-            for p, (offset, note) in committed.items()
-            if p not in found and (known := _parsed(note)) and offset > marks[p][0]
-        }
-        starts = {at: offset for at, (offset, _) in last.items()}
-        times = read_times(self._source, starts, {at: o + 1 for at, o in starts.items()}, alive=self._alive)
-        return found | {p: o for (t, p), (o, known) in last.items() if times[t, p].get(o, known) != known}
+        last = {}
+        for partition, (offset, note) in committed.items():
+            known = _parsed(note)
+            last[EVENTS, partition] = LastRecord(offset, known[1] if known else None)
+        here = {(EVENTS, p): mark for p, mark in marks.items()}
+        ends = changed_ends(self._source, last, here, alive=self._alive)
+        return {partition: end for (_, partition), end in ends.items()}
 
     def _noted(self) -> tuple[int, str]:
         """(epoch, topic id) under which llm.events was counted last; (0, "") before the first time."""
@@ -321,8 +320,7 @@ class _Session:
 
     def _check_id(self) -> None:
         """Refuse a topic made again: librdkafka reads on in it, where its log is long enough."""
-        if (now := self._source.topic_id(EVENTS)) != self.topic_id:
-            raise TopicReplacedError(EVENTS, f"its id is {now}, it was {self.topic_id}")
+        require_same_topics({EVENTS: self.topic_id}, {EVENTS: self._source.topic_id(EVENTS)})
 
     def _mine(self, partition: int) -> bool:
         return self._share is None or (EVENTS, partition) in self._share.partitions

@@ -23,7 +23,6 @@ from schemas.topics import EVENTS, ROLLUPS, TOPICS
 from tailrace import wiring
 from tailrace.settings import KafkaSettings, Settings
 from warehouse.errors import LakeRefusedError
-from warehouse.errors import TopicReplacedError as LandedElseError
 from warehouse.lake import Lake
 from warehouse.ledger import Epoch
 from warehouse.storage.connect import LakeConfig, connect
@@ -150,7 +149,7 @@ def test_a_topic_made_again_goes_on_after_topics_adopt_in_land_and_in_meter(plac
     place.send(5)
     with place.landing() as landing, place.metering() as metering:
         wait_for(lambda: landing and metering)
-    assert isinstance(landing[0], LandedElseError)
+    assert isinstance(landing[0], TopicReplacedError)
     assert isinstance(metering[0], TopicReplacedError)
 
     with Lake.open(place.lake, now=now_us):  # as another land would
@@ -160,7 +159,7 @@ def test_a_topic_made_again_goes_on_after_topics_adopt_in_land_and_in_meter(plac
     was = landing[0]
     done = place.tailrace("topics", "adopt", EVENTS)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{EVENTS} adopted: its id was {was.expected}, now {was.found}; it goes on under epoch 1\n"
+    assert done.stdout == f"{EVENTS} adopted: its id was {was.recorded}, now {was.current}; it goes on under epoch 1\n"
 
     assert wiring.meter(place.settings).epoch == 1
     with place.landing() as failed, place.metering() as failed_too:

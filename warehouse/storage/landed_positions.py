@@ -1,8 +1,8 @@
-"""What the lake knows of single positions of a topic."""
+"""Kafka's time of the records that landed at given offsets of a topic."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import duckdb
 import structlog
@@ -12,11 +12,18 @@ from warehouse.errors import LakeUnavailableError, first_line
 
 log = structlog.get_logger(__name__)
 _BROKEN_FILE = (duckdb.IOException, duckdb.InvalidInputException)
+Spans = Mapping[int, tuple[int, int]]
+"""Partition -> (first offset, offset to stop before)."""
 
 
-def times(
-    connection: duckdb.DuckDBPyConnection, topic: str, epoch: int, spans: Mapping[int, tuple[int, int]]
-) -> dict[int, dict[int, int]]:
+def landed_times(
+    connection: duckdb.DuckDBPyConnection, epochs: Mapping[str, int]
+) -> Callable[[str, Spans], dict[int, dict[int, int]]]:
+    """Return ``times`` as a function of topic and spans, under the current ``epochs`` of the topics."""
+    return lambda topic, spans: times(connection, topic, epochs[topic], spans)
+
+
+def times(connection: duckdb.DuckDBPyConnection, topic: str, epoch: int, spans: Spans) -> dict[int, dict[int, int]]:
     """Return partition -> offset -> Kafka's time (µs UTC) of what has landed in ``spans``, dead ones included.
 
     Where a log was cut before, a position has landed in more than one epoch: the latest one up to ``epoch`` counts. A

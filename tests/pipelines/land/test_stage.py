@@ -23,15 +23,22 @@ from structlog.testing import capture_logs
 
 from pipelines.clock import now_us
 from pipelines.decode import Redaction
-from pipelines.kafka import Admin, KafkaConfig, PartitionStalledError, Producer, Source, TransactionalProducer
+from pipelines.kafka import (
+    Admin,
+    KafkaConfig,
+    LogTruncatedError,
+    PartitionStalledError,
+    Producer,
+    Source,
+    TopicReplacedError,
+    TransactionalProducer,
+)
 from pipelines.land import LandConfig, adopt, run
-from pipelines.land.errors import LogCutError
 from pipelines.land.stage import Land
 from schemas.alerts import Alert, Delivery, LogRecord, Window
 from schemas.rollups import ROLLUP, SourceTick, Tick
 from schemas.topics import ALERTS, DELIVERIES, EVENTS, HISTORY_HEADER, LOG, ROLLUPS, TOPICS, Topic
 from tailrace_emitter.people import People
-from warehouse.errors import TopicReplacedError
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig, connect
 from warehouse.storage.dead_bytes import bare
@@ -358,7 +365,7 @@ def test_a_topic_made_again_is_refused_until_it_is_adopted(rig):
     wait_for(lambda: EVENTS not in rig.admin.topics())
     rig.admin.create_topics([t for t in TOPICS if t.name == EVENTS], partitions=2)
     rig.send([call(), call()])
-    error = rig.land_until_raises((TopicReplacedError, LogCutError))
+    error = rig.land_until_raises((TopicReplacedError, LogTruncatedError))
     assert "tailrace topics adopt llm.events" in str(error)
     adopted = adopt(rig.config, [EVENTS, ROLLUPS], now=lambda: 1)
     assert {topic: found.epoch for topic, found in adopted.items()} == {EVENTS: 1}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from pipelines.kafka import Admin, FencedError, KafkaConfig, Producer, Source, TopicReplacedError
+from pipelines.kafka import Admin, FencedError, KafkaConfig, LogTruncatedError, Producer, Source, TopicReplacedError
 from pipelines.meter import MeterConfig, combine, run, stage
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import Plan
@@ -353,7 +353,7 @@ def test_a_log_that_was_cut_is_refused_until_it_is_adopted(config):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     source.close()
-    with pytest.raises(TopicReplacedError, match="topics adopt"):
+    with pytest.raises(LogTruncatedError, match="topics adopt"):
         run(MeterConfig(config), stop=threading.Event(), now=lambda: 0)
     for _ in range(2):  # the second one must find no position of the old epoch
         end, _ = in_thread(config, epoch=1)

@@ -1,8 +1,18 @@
-"""Where a log and what landed of it part."""
+"""Whether a topic and its logs are the ones that were read before."""
 
 import pytest
 
-from pipelines.land.parting import WINDOW, partings, shared_end
+from pipelines.kafka import LogTruncatedError, TopicReplacedError
+from pipelines.kafka.identity import (
+    WINDOW,
+    LastRecord,
+    changed_ends,
+    find_truncations,
+    is_same_topic,
+    require_not_beyond_end,
+    require_same_topics,
+    shared_end,
+)
 from schemas.records import Records
 
 
@@ -79,6 +89,48 @@ def test_a_log_that_shares_only_far_positions_is_compared_in_windows(shared, hig
         windows.append(spans[0])
         return {0: {n: n * 10 for n in range(*spans[0]) if n < rows}}
 
-    assert partings(source, landed, {AT: upto}, {AT: (0, high)}) == cut
+    assert find_truncations(source, landed, {AT: upto}, {AT: (0, high)}) == cut
     assert max(b - a for a, b in windows) == WINDOW
     assert [b for _, b in windows] == [upto, *(a for a, _ in windows[:-1])], "no window is read twice"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "current", "same"),
+    [("", "new", True), ("old", "old", True), ("old", "new", False)],
+)
+def test_a_topic_is_the_same_while_its_id_is(recorded, current, same):
+    assert is_same_topic(recorded, current) is same
+    if same:
+        require_same_topics({"llm.events": recorded}, {"llm.events": current})
+        return
+    with pytest.raises(TopicReplacedError, match=r"its id was old, now it is new.*topics adopt llm.events"):
+        require_same_topics({"llm.events": recorded}, {"llm.events": current})
+
+
+def test_a_topic_whose_id_was_never_recorded_is_not_compared():
+    require_same_topics({}, {"llm.events": "new"})
+
+
+def test_an_offset_beyond_the_end_of_its_log_is_refused_with_both_offsets():
+    marks = {AT: (0, 90), ("llm.log", 1): (0, 50)}
+    require_not_beyond_end({AT: 90, ("llm.log", 1): 7}, marks)
+    require_not_beyond_end({("llm.other", 0): 7}, marks)
+    with pytest.raises(LogTruncatedError, match=r"llm.events\[0\]: it was read up to offset 100, .* ends at 90"):
+        require_not_beyond_end({AT: 100, ("llm.log", 1): 50}, marks)
+
+
+@pytest.mark.parametrize(
+    ("last", "ends"),
+    [
+        (LastRecord(100, 990), {}),  # the record before the offset is the one that was read
+        (LastRecord(100, 991), {AT: 99}),  # another one is there
+        (LastRecord(100, None), {}),  # its time was not recorded: the log is long enough
+        (LastRecord(201, 5), {AT: 200}),  # the log is shorter
+        (LastRecord(151, 1_500), {}),  # a transaction marker there, which has no time to compare
+        (LastRecord(151, 1_500, always_a_record=True), {AT: 150}),  # a record was there: this is another log
+        (LastRecord(10, 5), {}),  # retention took what was there
+    ],
+)
+def test_the_last_record_that_was_read_tells_another_log(last, ends):
+    source = Log({n: n * 10 for n in range(200) if n != 150})
+    assert changed_ends(source, {AT: last}, {AT: (10, 200)}) == ends
