@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -100,6 +101,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     def from_json(data: bytes) -> Alert:
         """Decode; raises msgspec.ValidationError."""
         return msgspec.json.decode(data, type=Alert)
+
+
+def rfc3339(microseconds: int) -> str:
+    """Return a time (µs UTC) as alerts write it: milliseconds."""
+    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
 _NAMESPACE = uuid.UUID("6f0f3d6e-2f0b-5a37-9c61-7b1f6f6f5a11")

@@ -15,7 +15,9 @@ from tailrace.times import moment, span
 from warehouse.errors import LakeMissingError, LakeUnavailableError
 
 FIELDS = ("rule", "detector", "severity")
-NAMES = (*FIELDS, "app", *DIMENSIONS, "guardrail", "side", "topic", "partition")
+NEW = ("prompt_name", "tool", "fingerprint")
+"""Dimensions that only notes on what is new have (detector ``novelty``)."""
+NAMES = (*FIELDS, "app", *DIMENSIONS, "guardrail", "side", "topic", "partition", *NEW)
 """What an alert can be matched by: its own fields, then dimensions of its series."""
 LONGEST_US = 28 * 86_400_000_000
 """Decisions are records of llm.log, which keeps 30 days."""

@@ -223,6 +223,32 @@ class NoCallsSettings(_Section):
     """Minutes without a call below which no app is silent."""
 
 
+class NoveltySettings(_Section):
+    """What the job novelty notes, and how often (docs/how-to/what-changed.md)."""
+
+    kinds: tuple[
+        Literal["model", "response_model", "provider", "prompt_version", "feature", "tool", "fingerprint", "release"],
+        ...,
+    ] = ("model", "response_model", "provider", "prompt_version", "feature", "tool", "fingerprint")
+    """Kinds of values that are noted when an app uses one for the first time in 30 days."""
+    severity: Literal["info", "warning", "critical"] = "info"
+    """Of every note."""
+    ignore: tuple[str, ...] = ()
+    """Apps of which nothing is noted."""
+    min_calls: int = Field(20, ge=1)
+    """Calls with the new value from which on it is noted at once."""
+    wait_min: int = Field(60, ge=1)
+    """Minutes after which fewer calls are noted, too; at least three."""
+    group_min: int = Field(5, ge=0)
+    """Minutes within which the first calls with several new values of an app are one note."""
+    most_a_day: int = Field(3, ge=1)
+    """Notes of an app in 24 hours; one more says that there were more."""
+    often: float = Field(3.0, gt=0)
+    """New values a day, over a week, from which on a kind of value of an app is noted no longer."""
+    allowed_pairs: Path | None = None
+    """YAML file that says which models a prompt version may run on; without it every pair is allowed."""
+
+
 class JudgeSettings(_Section):
     """A language model that scores answers by rubrics. Without ``url`` and ``model`` there is none."""
 
@@ -308,6 +334,7 @@ class Settings(BaseSettings):
     evals: EvalsSettings = EvalsSettings()
     judge: JudgeSettings = JudgeSettings()
     no_calls: NoCallsSettings = NoCallsSettings()
+    novelty: NoveltySettings = NoveltySettings()
     data_quality: DataQualitySettings = DataQualitySettings()
     rules: Rules = Rules()
     budgets: list[dict[str, Any]] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -12,6 +11,7 @@ from pipelines.alerts import evidence, runbook
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.lifecycle import Transition
 from schemas.alerts import Alert, Evidence, Impact, Window
+from schemas.alerts import rfc3339 as rfc3339
 
 if TYPE_CHECKING:
     from pipelines.detect.windows import Windows
@@ -35,11 +35,6 @@ _NOUNS = {
 
 _OF = {"cost_differs": "compared calls"}
 """What a share is a share of, where that is not all calls."""
-
-
-def rfc3339(microseconds: int) -> str:
-    """Time as alerts write it."""
-    return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
 def compose(

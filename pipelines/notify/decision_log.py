@@ -1,4 +1,4 @@
-"""Decisions as they arrive: llm.log read from its start, then followed. It never holds up an alert."""
+"""Decisions and releases as they arrive: llm.log read from its start, then followed. It never holds up an alert."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import structlog
 
 from pipelines.kafka import KafkaConfig, OffsetLostError, Source, TopicMissingError
 from pipelines.kafka.config import TIMEOUT_S
+from pipelines.notify.changed import ChangeBook
 from pipelines.notify.decisions import Decisions
 from schemas.errors import KafkaUnavailableError
 from schemas.topics import LOG
@@ -19,15 +20,18 @@ _AGAIN_S = 10.0
 
 
 class DecisionLog:
-    """Applies every record of llm.log to ``decisions``: up to its end when made, and what is new at each `poll`."""
+    """Applies every record of llm.log to ``decisions`` and ``changes``: up to its end when made, and what is new at
+    each `poll`.
+    """
 
-    def __init__(self, kafka: KafkaConfig, decisions: Decisions) -> None:
+    def __init__(self, kafka: KafkaConfig, decisions: Decisions, changes: ChangeBook | None = None) -> None:
         """Read to the end that the topic has now.
 
         Raises:
             KafkaUnavailableError: the brokers do not answer.
         """
         self._decisions = decisions
+        self._changes = changes or ChangeBook()
         self._source = Source(kafka, [LOG], batch_wait_s=_WAIT_S)
         self._missing_until: float | None = None
         try:
@@ -75,6 +79,8 @@ class DecisionLog:
             for value in batch.values:
                 if self._decisions.apply(value or b""):
                     log.info("decision_applied", topic=LOG)
+                elif self._changes.apply(value or b""):
+                    log.info("release_applied", topic=LOG)
         return bool(batches)
 
     def _rewind(self) -> dict[int, int]:

@@ -144,8 +144,8 @@ def cause_title(alert: Alert) -> str:
 
 
 def changes(alert: Alert) -> list[str]:
-    """What was released or first seen nearby."""
-    return [f"{_moment(c.at)} {clean(c.text or c.kind)}" for c in alert.changes[:5]]
+    """What was different, where the alert compares; then what was released or first seen nearby, with its time."""
+    return [f"{_moment(c.at)} {clean(c.text or c.kind)}".strip() for c in alert.changes[:10]]
 
 
 def _moment(text: str) -> str:

@@ -20,6 +20,7 @@ from pipelines.busy import busy
 from pipelines.clock import now_us
 from pipelines.kafka import KafkaConfig, OffsetLostError, Producer, Source, TopicMissingError, read_each
 from pipelines.notify.backlog import Lateness
+from pipelines.notify.changed import ChangeBook
 from pipelines.notify.channels import Channel, Message, build
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.content import outgoing
@@ -127,7 +128,8 @@ class Notifier:
         self._clock = now(), time.monotonic()
         """Wall and monotonic time of one look: where they part, somebody has set the wall clock."""
         decisions = Decisions()
-        self._decision_log = DecisionLog(config.kafka, decisions)
+        self._changes = ChangeBook()
+        self._decision_log = DecisionLog(config.kafka, decisions, self._changes)
         try:
             known = _known(config.kafka)
         except RetryableError:
@@ -158,7 +160,8 @@ class Notifier:
         self._save()
         ready, self._ready = self._ready, []
         for item in ready:
-            threading.Thread(target=self._attempt, args=(item,), name="notify-attempt", daemon=True).start()
+            alert = self._changes.named(item.alert)  # here: the book is not for other threads
+            threading.Thread(target=self._attempt, args=(item, alert), name="notify-attempt", daemon=True).start()
 
     def _time(self) -> int:
         """Read the clock, once a step: what waits must hear that it was set before anything is decided by it."""
@@ -208,6 +211,7 @@ class Notifier:
             # land keeps it in ``dead``; here it only must not stop its neighbours
             log.warning("alert_rejected", partition=record.partition, offset=record.offset, cause=str(error))
             return
+        self._changes.admit(alert)
         self._unsaved += self._book.admit(alert, record.value or b"", record.kafka_time, now)
 
     def _settle(self, now: int, *, wait_s: float = 0.0) -> None:
@@ -239,9 +243,15 @@ class Notifier:
         if marked:
             faults.point("notify.after_mark")
 
-    def _attempt(self, item: Item) -> None:
-        """Send one message; in a thread of its own, so that a slow receiver delays nobody."""
-        message = Message(*outgoing(item.alert, item.body, texts=self._texts), self._now())
+    def _attempt(self, item: Item, alert: Alert) -> None:
+        """Send one message; in a thread of its own, so that a slow receiver delays nobody.
+
+        Args:
+            item: what is owed.
+            alert: the same with what changed before it.
+        """
+        body = item.body if alert is item.alert else alert.to_json()
+        message = Message(*outgoing(alert, body, texts=self._texts), self._now())
         try:
             faults.point("notify.before_post")
             outcome = self._channels[item.delivery.channel].send(message)

@@ -26,6 +26,7 @@ NO_CHANNEL = "(none)"
 """Whom an alert is owed to where no channel is set: it shows in the deliveries as silenced."""
 NOT_SENT_LATE = "found late, over, and alert_late_digest is off"
 ENDED_BEFORE = "found late: it ended before this could be sent, and its end is sent"
+NOTE_ENDED = "the end of a note (severity info) is not sent to people"
 LONGEST_HOLD_S = 3600.0
 """The longest Retry-After that is kept: one wrong header (or a date in the year 9999) must not mute a channel."""
 _S = 1_000_000
@@ -241,6 +242,8 @@ class Book:
         lane = alert.id, channel
         if alert.state == "resolved" and lane in self._muted and lane not in self._sent and lane not in self._waiting:
             return _record(alert, channel, "silenced", now, f"{SILENCED}of its firing: nothing of it was sent")
+        if _is_end_of_note(alert) and lane in self._sent and self._channels[channel].coalesces:
+            return _record(alert, channel, "silenced", now, NOTE_ENDED)
         if channel in self._gone:
             return _record(alert, channel, "failed", now, self._disabled(channel))
         return _record(alert, channel, "pending", now, "")
@@ -331,6 +334,11 @@ class Book:
 
 def _kept_back(item: Item, reason: str, now: int) -> Delivery:
     return msgspec.structs.replace(item.delivery, state="silenced", detail=reason, at=now)
+
+
+def _is_end_of_note(alert: Alert) -> bool:
+    """Whether there is nothing to do about the alert, and now not even something to look at."""
+    return alert.state == "resolved" and alert.severity == "info"
 
 
 def _record(

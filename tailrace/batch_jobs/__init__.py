@@ -1,6 +1,6 @@
 """The batch jobs: a file each. To add one: the file, its test, a line in ``JOBS``."""
 
-from tailrace.batch_jobs import budgets, data_quality, duplicates, evals, golden, maintain, no_calls, prices
+from tailrace.batch_jobs import budgets, data_quality, duplicates, evals, golden, maintain, no_calls, novelty, prices
 from tailrace.batch_jobs.base import BatchJob, Report, Run, Stop
 
 JOBS: tuple[BatchJob, ...] = (
@@ -13,6 +13,7 @@ JOBS: tuple[BatchJob, ...] = (
     data_quality.DATA_QUALITY,
     budgets.BUDGETS,
     no_calls.NO_CALLS,
+    novelty.NOVELTY,
 )
 
 __all__ = ["JOBS", "BatchJob", "Report", "Run", "Stop"]

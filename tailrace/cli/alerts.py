@@ -8,15 +8,18 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated, Any
 
+import msgspec
 import typer
+from msgspec.structs import replace
 
 from pipelines.clock import now_us
 from pipelines.notify import format as words
 from pipelines.notify import times
-from schemas.alerts import Alert, Window, fingerprint
+from schemas.alerts import Alert, Change, Window, fingerprint
 from schemas.alerts import alert_id as alert_identity
 from schemas.errors import SettingsError
 from tailrace import wiring
+from tailrace.changed import changes_of
 from tailrace.cli import decisions
 from tailrace.cli.context import get, print_json
 from tailrace.cli.ids import NotLandedError, alert_id, digest_ids
@@ -139,8 +142,10 @@ def _show(
         read = [Alert.from_json(state.encode()) for state in states]
         if as_json:
             cases = [asdict(case) for case in incident_cases(lake, read)]
+            around = msgspec.to_builtins(changes_of(lake, read[0]))
             for state in map(json.loads, states):
-                print_json({**state, "evidence_now": _now(lake, state["evidence"]["sql"]), "golden_cases": cases})
+                now = {"evidence_now": _now(lake, state["evidence"]["sql"]), "golden_cases": cases}
+                print_json({**state, **now, "changed_before": around})
             return
         if sql:
             text = next((a.evidence.sql for a in reversed(read) if a.evidence.sql), "")
@@ -200,7 +205,7 @@ def _print(lake: ReadOnlyLake, states: list[Alert]) -> None:
             ("measure", words.comparison(alert)),
             ("impact", words.impact(alert)),
             ("cause", words.causes(alert)),
-            ("changes", words.changes(alert)),
+            ("changes", words.changes(replace(alert, changes=(*_own(alert), *changes_of(lake, alert))))),
             ("part of it", [words.clean(" ".join(f"{k}={v}" for k, v in c.items())) for c in alert.children]),
             ("what to do", [f"{n}. {step}" for n, step in enumerate(words.steps(alert), 1)]),
             ("calls", [words.clean(f"tailrace call {call}") for call in alert.evidence.call_ids[:10]]),
@@ -211,6 +216,11 @@ def _print(lake: ReadOnlyLake, states: list[Alert]) -> None:
             ("decided", [_acknowledged(row) for row in lake.query(_ACKNOWLEDGED, [alert.id]).to_pylist()]),
         )
     )
+
+
+def _own(alert: Alert) -> list[Change]:
+    """What the alert itself compares; what changed around it is asked of the lake."""
+    return [change for change in alert.changes if not change.at]
 
 
 def _evidence(lake: ReadOnlyLake, states: list[Alert]) -> list[str]:

@@ -90,6 +90,7 @@ COMMANDS = {
         "budgets",
         "Show what every budget of the settings has spent in its period, and the forecast of the period's end.",
     ),
+    "release": Entry("release", "Releases of apps: mark one, list them, see the last known-good one.", numpy=False),
     "golden": Entry("golden", "Test cases out of what failed in production."),
     "gate": Entry("gate", "Compare a candidate with its baseline on a golden set: pass, regress or undecided."),
     "ab": Entry(

@@ -106,7 +106,7 @@ def test_every_runbook_names_a_command_that_can_be_run() -> None:
 
 
 def test_the_check_finds_what_it_is_for() -> None:
-    assert problem(["release", "mark"]) == "no command release"
+    assert problem(["publish", "it"]) == "no command publish"
     assert problem(["alerts", "explain", "ID"]) == "no command explain"
     assert problem(["alerts", "show", "ID", "--colour"]) == "no option --colour"
     assert problem(["--home", "DIR", "alerts", "show", "ID", "--json"]) == ""

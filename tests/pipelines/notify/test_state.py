@@ -249,3 +249,22 @@ def test_a_reopened_alert_is_delivered_once_more_under_its_id(make_alert: Make) 
     assert (dropped.seq, dropped.state) == (3, "silenced"), "overtaken, as every update that waits"
     b.settle(job, OK, T0)
     assert [record for alert in alerts for record in admit(b, alert)] == []
+
+
+def test_people_get_a_note_and_not_its_end_and_machines_get_both(make_alert: Make) -> None:
+    b = book(slack=rules(coalesces=True), hook=rules())
+    for severity in ("info", "warning"):
+        admit(b, make_alert(rule=severity, severity=severity))
+    for item in b.due(T0)[0]:
+        b.settle(item, OK, T0)
+    for severity in ("info", "warning"):
+        admit(b, make_alert(rule=severity, severity=severity, seq=1, state="resolved"))
+    ends = {(i.alert.rule, i.delivery.channel) for i in b.due(T0)[0]}
+    assert ends == {("info", "hook"), ("warning", "slack"), ("warning", "hook")}
+
+
+def test_the_end_of_a_note_that_was_not_sent_yet_goes_on_as_any_other(make_alert: Make) -> None:
+    b = book(slack=rules(coalesces=True))
+    admit(b, make_alert(severity="info"))
+    (end,) = admit(b, make_alert(severity="info", seq=1, state="resolved"))
+    assert end.state == "pending"
