@@ -29,15 +29,51 @@ class Impact(msgspec.Struct, frozen=True):
     usd_so_far: float | None = None
 
 
+class Parts(msgspec.Struct, frozen=True):
+    """What a change of cost, tokens or calls consists of, in its unit. The parts add up to the change exactly."""
+
+    volume: float = 0.0
+    """More or fewer calls, each like the usual one."""
+    mix: float = 0.0
+    """Other features or models than usual."""
+    tokens_per_call: float = 0.0
+    price: float = 0.0
+    """Price of a token, before what cache reads save."""
+    cache: float = 0.0
+    """Share of that price that cache reads save."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Calls, tokens and money of one series in one window."""
+
+    calls: float
+    tokens: float
+    cost_usd: float
+
+
 class Cause(msgspec.Struct, frozen=True):
     """One ranked explanation: this dimension value explains ``share`` of the change."""
 
     dimension: str
+    """Several are separated by a comma, as their values are; "" where ``value`` is BROAD."""
     value: str
     share: float
     text: str
-    """In words: "user u-17: 94 % of the rise, 12x its calls"."""
+    """In words: "user u-17 is 94% of the rise; its calls went from 12 to 640 a minute"."""
+    named: bool = False
+    """Whether it is one of the smallest set of at most three values that together explain 80 % of the change."""
+    normal: float | None = None
+    """Its share of what is usual for the app, 0..1."""
+    parts: Parts | None = None
+    """Of its change, ``now`` minus ``before``. None where a share of calls changed, and in alerts of old versions."""
+    before: Usage | None = None
+    """What is usual for it in a window of this length; for a mean per call, in as many calls as there are ``now``."""
+    now: Usage | None = None
+    """What it was in the window, which ``evidence.cause_sql`` returns."""
 
+
+BROAD = "broad"
+"""Value of a `Cause` that names nothing: no set of at most three values explains 80 % of the change."""
 
 CONTENT = frozenset({"topic"})
 """Dimensions of a `Cause` whose value is an excerpt of prompts or answers, quoted “so” in its text. They land in the
@@ -57,6 +93,8 @@ class Evidence(msgspec.Struct, frozen=True):
 
     sql: str = ""
     call_ids: tuple[str, ...] = ()
+    cause_sql: str = ""
+    """SQL that returns ``now`` of the causes that have one; "" where there are none."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):

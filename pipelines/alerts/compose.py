@@ -83,7 +83,11 @@ def compose(
             usd_so_far=round(finding.excess, 6) if spend and finding.unit.startswith("USD") else None,
         ),
         cause=finding.causes,
-        evidence=Evidence(evidence.sql(finding, windows.positions, windows.epoch), finding.call_ids),
+        evidence=Evidence(
+            evidence.sql(finding, windows.positions, windows.epoch),
+            finding.call_ids,
+            finding.cause_sql if finding.causes else "",
+        ),
         runbook=runbook.filled(runbook.steps(finding.rule, runbooks), alert_id=incident.id, call_ids=finding.call_ids),
         late=late,
         detected_at=rfc3339(detected_at),
@@ -98,6 +102,8 @@ def title(finding: Finding, state: str) -> str:
     over = {"resolved": "over: ", "reopened": "again: "}.get(state, "")
     if finding.rule == "single_call_cost":
         return f"{over}{who}: a single call cost {finding.observed:.2f} USD"
+    if finding.learning:
+        return f"{over}{who}: {_learning(finding)}, still learning what is usual"
     if finding.unit == "share":
         guardrail = finding.series.get("guardrail")
         what = f"guardrail {guardrail}" if guardrail else _NOUNS.get(finding.measure, finding.measure)
@@ -107,6 +113,14 @@ def title(finding: Finding, state: str) -> str:
     times = f"{ratio:.1f}x the usual" if ratio < 1000 else "next to nothing usually"
     amount = f"{finding.observed:,.4g} {finding.unit}"
     return f"{over}{who}: {_NOUNS.get(finding.measure, finding.measure)} {amount}, {times}"
+
+
+def _learning(finding: Finding) -> str:
+    if finding.unit == "share":
+        return f"{_NOUNS.get(finding.measure, finding.measure)} in {finding.observed:.1%} of calls"
+    ratio = finding.observed / finding.expected if finding.expected > 0 else float("inf")
+    times = f"{ratio:.1f}x the highest so far" if ratio < 1000 else "next to nothing before"
+    return f"{_NOUNS.get(finding.measure, finding.measure)} {finding.observed:,.4g} {finding.unit}, {times}"
 
 
 def _whole(finding: Finding, total: Mapping[int, int], after: Mapping[int, int], windows: Windows) -> Finding:

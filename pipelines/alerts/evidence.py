@@ -5,7 +5,7 @@ The text holds values of the events (users, features); every one of them passes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from pipelines.alerts.finding import Finding
@@ -36,6 +36,11 @@ _MEASURES = {
     "cost_per_call": "sum(cost_usd)::DOUBLE / count(*)",
     "tokens_per_call": f"sum({_TOKENS})::DOUBLE / count(*)",
 }
+_USAGE = {
+    "calls": "count(*)",
+    "tokens": f"coalesce(sum({_TOKENS}), 0)",
+    "cost_usd": "coalesce(sum(cost_usd), 0)",
+}
 _RETRIEVED = " OR ".join(f"{c.name} IS NOT NULL" for c in event_columns(Call) if c.path[0] == "retrieval")
 _SHARES = {
     "errors": "status = 'error'",
@@ -54,7 +59,7 @@ _COMPARED = (
     "AND coalesce(len(list_filter(units, lambda u: u.cost IS NULL)), 0) = 0 "
     "AND coalesce(answer_cache NOT IN ('exact', 'semantic'), true)"
 )
-_OF = {
+_SHARE_OF = {
     "empty_retrievals": f"count(*) FILTER ({_RETRIEVED})",
     "cost_differs": f"count(*) FILTER ({_COMPARED})",
 }
@@ -77,15 +82,47 @@ def sql(finding: Finding, positions: Mapping[int, int], epoch: int, *, table: st
     """
     if (value := _value(finding)) is None:
         return ""
-    series = {name: text for name, text in finding.series.items() if name in COLUMNS}
-    seen = " OR ".join(f"(_partition = {p} AND _offset < {o})" for p, o in sorted(positions.items())) or "false"
-    where = [
-        *(f"{COLUMNS[name]} = {literal(text)}" for name, text in series.items()),
-        f"ts >= {_time(finding.start)} AND ts < {_time(finding.end)}",
-        "NOT _dup",
-        f"_epoch = {epoch} AND ({seen})",
-    ]
+    where = [*_of(finding.series), *_bounds((finding.start, finding.end), positions, epoch)]
     return f"SELECT {value} AS observed FROM {table} WHERE " + " AND ".join(where)
+
+
+def cause_sql(
+    series: Sequence[Mapping[str, str]],
+    window: tuple[int, int],
+    positions: Mapping[int, int],
+    epoch: int,
+    *,
+    table: str = "raw_calls",
+) -> str:
+    """SQL that returns calls, tokens and cost of each of ``series`` in ``window``, a row each.
+
+    Args:
+        series: of one app, each with a dimension that has a column.
+        window: start and end, µs UTC.
+        positions: partition of llm.events -> next offset that detect had seen.
+        epoch: of llm.events.
+        table: name of the append-only table.
+    """
+    app, numbers = {"app": series[0]["app"]}, ", ".join(f"{sql} AS {name}" for name, sql in _USAGE.items())
+    within = " AND ".join([*_of(app), *_bounds(window, positions, epoch)])
+    rows = []
+    for pairs in series:
+        below = {name: text for name, text in pairs.items() if name != "app"}
+        name, value = literal(",".join(below)), literal(",".join(below.values()))
+        where = " AND ".join(_of(below)) or "true"
+        rows.append(f"SELECT {name} AS dimension, {value} AS value, {numbers} FROM incident WHERE {where}")
+    return f"WITH incident AS (FROM {table} WHERE {within}) " + " UNION ALL ".join(rows)
+
+
+def _of(series: Mapping[str, str]) -> list[str]:
+    return [f"{COLUMNS[name]} = {literal(text)}" for name, text in series.items() if name in COLUMNS]
+
+
+def _bounds(window: tuple[int, int], positions: Mapping[int, int], epoch: int) -> list[str]:
+    """Conditions that keep the rows to what was seen of the window then."""
+    seen = " OR ".join(f"(_partition = {p} AND _offset < {o})" for p, o in sorted(positions.items())) or "false"
+    start, end = window
+    return [f"ts >= {_time(start)} AND ts < {_time(end)}", "NOT _dup", f"_epoch = {epoch} AND ({seen})"]
 
 
 def _value(finding: Finding) -> str | None:
@@ -98,7 +135,7 @@ def _value(finding: Finding) -> str | None:
         hits = f"coalesce(len(list_distinct(list_transform({mine}, lambda g: g.action))), 0)"
         return f"sum({hits})::DOUBLE / count(*)"
     if test := _SHARES.get(finding.measure):
-        return f"count(*) FILTER ({test})::DOUBLE / {_OF.get(finding.measure, 'count(*)')}"
+        return f"count(*) FILTER ({test})::DOUBLE / {_SHARE_OF.get(finding.measure, 'count(*)')}"
     return None
 
 

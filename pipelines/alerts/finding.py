@@ -43,5 +43,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     users: int | None = None
     usd_per_hour: float | None = None
     causes: tuple[Cause, ...] = ()
+    cause_sql: str = ""
+    """SQL that returns what the causes were in their window; see ``pipelines.alerts.evidence``."""
     children: tuple[dict[str, str], ...] = ()
     call_ids: tuple[str, ...] = ()
+    learning: bool = False
+    """Whether too little is learned of the series to say what is usual: ``expected`` is a limit, or the highest yet."""

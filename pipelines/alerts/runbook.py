@@ -10,6 +10,11 @@ _SPEND = (
     'A feature or release: compare prompt versions (`tailrace sql "FROM prompt_versions"`); roll back what began it.',
     "Honest growth: acknowledge it (`tailrace alerts ack ALERT_ID`); if it stays, it closes as the new normal.",
 )
+_ERRORS = (
+    "Check the provider's status page and the error types (`tailrace call CALL_ID`); 429 means a limit, 5xx the "
+    "provider.",
+    "Switch the feature to its fallback model, or lower the retry rate.",
+)
 STEPS: dict[str, Sequence[str]] = {
     "spike": _SPEND,
     "single_call_cost": (
@@ -21,11 +26,9 @@ STEPS: dict[str, Sequence[str]] = {
         "An attack: block the user or address, review what was let through in the minutes before it.",
         "A misfire: check what was released in the guardrail or the prompt, and roll it back.",
     ),
-    "surge_errors": (
-        "Check the provider's status page and the error types (`tailrace call CALL_ID`); 429 means a limit, 5xx the "
-        "provider.",
-        "Switch the feature to its fallback model, or lower the retry rate.",
-    ),
+    "surge_errors": _ERRORS,
+    "cold_start_cost": _SPEND,
+    "cold_start_errors": _ERRORS,
     "surge_blocked": ("See which guardrail blocks, and read three of the calls (`tailrace call CALL_ID`).",),
     "surge_refused": (
         "Did the model, the system prompt or the topic of the questions change? Read three (`tailrace call CALL_ID`).",

@@ -331,6 +331,6 @@ def with_limits(
     if single_call_usd is not None:
         rules.setdefault("ceiling", {})["limit_usd"] = single_call_usd
     if warm_up_s is not None:
-        for name in ("spike", "surge"):
+        for name in ("spike", "surge", "cold_start"):
             rules.setdefault(name, {})["warm_up_s"] = warm_up_s
     return replace(config, rules=rules)

@@ -25,7 +25,7 @@ from schemas.errors import UNREADABLE
 log = structlog.get_logger("detect")
 APPS = 3
 ALL = "*"
-_METHODS = frozenset({"step", "scan", "bound", "idle", "observe", "about_app", "on_resolved"})
+_METHODS = frozenset({"step", "scan", "bound", "idle", "observe", "about_app", "on_resolved", "clearer"})
 
 
 class DetectorError(Exception):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -22,6 +23,7 @@ from pipelines.detect.bounds import MOST, Ahead, Guard, is_in_ring
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import DETECTORS, Detector, View
 from pipelines.detect.detectors.ceiling import CeilingState
+from pipelines.detect.detectors.cold_start import ColdStartState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.isolation import DetectorError, Isolations, learned
@@ -55,6 +57,7 @@ class AppState:
     life: Lifecycle = field(default_factory=Lifecycle)
     deferred: int = 0
     """Buckets that have closed last and are not learned yet: they are learned many at once."""
+    cold_start: ColdStartState = field(default_factory=ColdStartState)
 
     def __post_init__(self) -> None:
         self.most = ALIGNED
@@ -97,6 +100,8 @@ class PartitionState:
     """Rollups of apps beyond MAX_APPS."""
     pending: Pending | None = None
     """The record at ``position``, where a part of it is in this state."""
+    highest_usd: float = 0.0
+    """Highest spend of any app so far, USD per slot in five minutes."""
 
     def event_time(self) -> int | None:
         """Event time up to which every app is judged, µs UTC; None before anything was closed."""
@@ -200,6 +205,7 @@ class Judge:
             if pending.done is not None and name <= pending.done:
                 continue
             with self._judging(state, name, partition, offset) as app:
+                app.windows.lake_usd = state.highest_usd
                 while app.windows.behind(state.clock.watermark):
                     late = _is_past(app.windows.closed, state.clock.wall)
                     transitions, cost = self._close(app, state.clock)
@@ -211,6 +217,7 @@ class Judge:
                 if pending.look:
                     alerts += [self._compose(app, t, item.kafka_time) for t in self._look(app, state.clock)]
                     work += ALONE + len(app.windows.series)
+            state.highest_usd = max(state.highest_usd, app.cold_start.highest[-1])
             pending.done = name
         if pending.look:
             state.judged = state.clock.wall
@@ -312,11 +319,11 @@ class Judge:
             windows.closed = until
 
     def _step(self, app: AppState, view: View) -> list[Finding]:
-        findings = []
+        findings: list[Finding] = []
         for detector in self._of(app):
             state, found = detector.step(self._get(app, detector), view)
             self._put(app, detector, state)
-            findings += found
+            findings += [f for f in found if all(f.family != known.family for known in findings)]
         app.windows.reused.clear()
         return findings
 
@@ -324,6 +331,8 @@ class Judge:
         view.open |= _open(app.life)
         findings = self._step(app, view)
         recovered = self._recovered(app, view, view.closed) if view.closed is not None else {}
+        if view.closed is not None:
+            self._name_causes(app, view)
         if not ring and not recovered:
             return []
         held = dict(app.life.held)
@@ -340,6 +349,15 @@ class Judge:
             self._moved(app, transition, at)
             app.guard = None
         return emitted
+
+    def _name_causes(self, app: AppState, view: View) -> None:
+        """Look for the causes of open incidents again; where they are clearer now, an update is due."""
+        for incident in app.life.open.values():
+            detector = self._by_name(app, incident.finding.detector)
+            if clearer := getattr(detector, "clearer", None):
+                found: Finding | None = clearer(self._get(app, cast("Detector", detector)), view, incident.finding)
+                if found is not None:
+                    incident.finding, incident.told = found, 0
 
     def _recovered(self, app: AppState, view: View, slot: int) -> dict[str, int]:
         """Family -> end, of the open incidents that are over by what the slot that has just closed adds."""
@@ -385,11 +403,14 @@ class Judge:
         finding, incident = transition.finding, transition.incident
         if transition.state == "firing" and not incident.seq:
             totals.begin(app.windows, app.life.open[finding.family])
-        elif transition.state == "resolved" and (detector := self._by_name(app, finding.detector)):
-            for family in (finding.family, *incident.followers):
-                over = replace(finding, family=family)
-                state = detector.on_resolved(self._get(app, detector), over, finding.end, at)
-                self._put(app, detector, state)
+        elif transition.state == "resolved":
+            for detector in self._of(app):
+                if detector.name != finding.detector and finding.family not in getattr(detector, "shares", ()):
+                    continue
+                for family in (finding.family, *incident.followers):
+                    over = replace(finding, family=family)
+                    state = detector.on_resolved(self._get(app, detector), over, finding.end, at)
+                    self._put(app, detector, state)
 
     def _compose(self, app: AppState, transition: Transition, kafka_time: int, *, late: bool = False) -> Alert:
         return compose(transition, app.windows, detected_at=kafka_time, runbooks=self.runbooks, late=late)

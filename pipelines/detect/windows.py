@@ -73,6 +73,8 @@ class Windows:
     def __post_init__(self) -> None:
         self.own = series_key({"app": self.app})[1]
         """The series of the app itself."""
+        self.lake_usd = 0.0
+        """Highest spend of any app of this partition, USD per slot in five minutes; the judge sets it."""
         self._starts = sorted(self.slots)
         self._top = self._starts[-1] if self._starts else 0
         self._wide: NDArray[np.bool_] | None = None

@@ -8,11 +8,12 @@ from typing import Any
 
 from pipelines.detect.detectors.base import Detector, State, View
 from pipelines.detect.detectors.ceiling import Ceiling
+from pipelines.detect.detectors.cold_start import ColdStart
 from pipelines.detect.detectors.spike import Spike
 from pipelines.detect.detectors.surge import Surge
 from schemas.errors import SettingsError
 
-DETECTORS: tuple[Detector, ...] = (Spike(), Surge(), Ceiling())
+DETECTORS: tuple[Detector, ...] = (Spike(), Surge(), Ceiling(), ColdStart())
 
 
 def configure(rules: Mapping[str, Mapping[str, Any]]) -> tuple[Detector, ...]:

@@ -9,22 +9,28 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from pipelines.alerts.cause import explain
+from pipelines.alerts.cause import Explained, explain
+from pipelines.alerts.cause.ranking import is_clearer
+from pipelines.alerts.cause.split import Measure
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, Never
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR, Level, Records
 from pipelines.detect.detectors.spike_bound import SpikeBound
+from pipelines.detect.detectors.spike_cause import Change
+from pipelines.detect.detectors.spike_cause import causes as causes_of
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS, SpikeScan
 from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats
+from schemas.alerts import Cause
 from schemas.rollups import series_pairs
 
 MEASURES = ("cost", "tokens", "calls", "cost_per_call", "tokens_per_call")
 UNITS = ("USD", "tokens", "calls", "USD/call", "tokens/call")
 _BASE = (0, 1, 2, 0, 1)
 """Which total stands behind a measure."""
+_SUMS: tuple[Measure, ...] = ("cost", "tokens", "calls")
 _PRIOR_DISPERSION = 4.0
 """Variance over mean, in calls, assumed of an incident that has just begun."""
 
@@ -62,6 +68,8 @@ class Spike:
     """
 
     name: ClassVar[str] = "spike"
+    shares: ClassVar[tuple[str, ...]] = ("spend",)
+    """Families of which another detector may find an incident, too: what is over is not learned here either."""
     ratio: float = 3.0
     """Least multiple of what is expected; per-call measures: ``ratio_per_call``."""
     ratio_per_call: float = 2.0
@@ -81,6 +89,8 @@ class Spike:
     """Calls expected in five minutes; a series with fewer is judged like a user."""
     min_calls_per_call: int = 100
     """Calls in a window before its cost per call means anything."""
+    min_calls_named: int = 30
+    """Calls in the window of a series that is named as the cause of a higher cost per call; of a sum: ``min_calls``."""
     part: tuple[float, float] = (0.4, 0.2)
     """Least share of the app's normal volume that a series below it must add, in one and in five minutes."""
     warm_up_s: float = 2400.0
@@ -175,6 +185,14 @@ class Spike:
         hourly = [self.floor_usd_per_hour, self.floor_tokens_per_hour, self.floor_calls_per_hour]
         return np.array(hourly) / SLOTS_AN_HOUR
 
+    def limits_of(self, state: SpikeState, view: View, place: int) -> tuple[Floats, Floats | None]:
+        """(5, 2) least ratios of a series; (3, 2) least shares of the app, where series are judged by each other."""
+        expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT)
+        ratios: Floats = self._limits(state, view, place)[0]
+        if not self._is_pooled(expected, view)[place]:
+            return ratios, None
+        return ratios, np.stack([self._pooled(state, view, i)[place] for i in range(len(WINDOWS))], axis=1)
+
     def _look(self, state: SpikeState, view: View) -> _Now:
         rows = len(view.windows.series)
         floor, app = self.floor, view.app
@@ -268,7 +286,10 @@ class Spike:
         seen = view.windows.total(start, view.until)[:, COLUMNS] / DIVISOR
         excess = seen[:, base] - slots * now.expected[:, base]
         normal = now.expected[:, base] / max(now.expected[view.app, base], 1e-12)
-        told = explain(view.windows.series, excess, normal, app=view.app, trigger=trigger)
+        told = explain(
+            view.windows.series, excess, normal, app=view.app, trigger=trigger, enough=self._enough(seen, measure)
+        )
+        causes, cause_sql = self._causes(view, now.expected, told, start, measure)
         place = told.place
         observed, expected = float(seen[place, base]), float(slots * now.expected[place, base])
         if measure >= 3:
@@ -298,9 +319,39 @@ class Spike:
             usd_rate=float(now.expected[place, 0]),
             calls=int(seen[place, 2]),
             usd_per_hour=round(hourly, 6),
-            causes=told.causes,
+            causes=causes,
+            cause_sql=cause_sql,
             call_ids=view.windows.calls_of(place, "cost", start, view.until),
         )
+
+    def clearer(self, state: SpikeState, view: View, finding: Finding) -> Finding | None:
+        """``finding`` of an open incident with the causes of now, where they name what the emitted ones did not."""
+        expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT)
+        start, measure = max(finding.start, view.until - RING * SLOT), MEASURES.index(finding.measure)
+        base, slots = _BASE[measure], max((view.until - start) // SLOT, 1)
+        seen = view.windows.total(start, view.until)[:, COLUMNS] / DIVISOR
+        excess = seen[:, base] - slots * expected[:, base]
+        trigger = view.windows.index.get(finding.target, view.app)
+        if excess[trigger] < max(self.least[base], expected[trigger, base] * slots):
+            return None
+        normal = expected[:, base] / max(expected[view.app, base], 1e-12)
+        enough = self._enough(seen, measure)
+        found = explain(view.windows.series, excess, normal, app=view.app, trigger=trigger, enough=enough)
+        if not is_clearer(found.causes, finding.causes):
+            return None
+        causes, cause_sql = self._causes(view, expected, found, start, measure)
+        return replace(finding, causes=causes, cause_sql=cause_sql)
+
+    def _enough(self, seen: Floats, measure: int) -> NDArray[np.bool_]:
+        """(series,) which have calls enough in ``seen`` (series, 3) to be named."""
+        enough: NDArray[np.bool_] = seen[:, 2] >= (self.min_calls_named if measure >= 3 else self.min_calls)
+        return enough
+
+    def _causes(
+        self, view: View, expected: Floats, explained: Explained, start: int, measure: int
+    ) -> tuple[tuple[Cause, ...], str]:
+        name: Measure = _SUMS[_BASE[measure]]
+        return causes_of(Change(view.windows, expected, start, view.until, name, volume=measure < 3), explained)
 
     def _costs_too(self, view: View, now: _Now, place: int, state: SpikeState) -> bool:
         """Whether the money rose as well, if not yet by enough to ring: then the alert is about money."""

@@ -43,6 +43,8 @@ class Surge:
     """The proportion is above its baseline, by a test that holds under continuous looking."""
 
     name: ClassVar[str] = "surge"
+    shares: ClassVar[tuple[str, ...]] = ("errors",)
+    """Families of which another detector may find an incident, too: what is over is not learned here either."""
     evidence: float = 12.0
     """Log of 1/alpha: under the very worst permitted share one false alarm in e^12 slots, 19 days."""
     weak_evidence: float = 4.0
@@ -335,7 +337,14 @@ class Surge:
         expected = np.full(len(hits), share[trial.places.index(view.app)])
         expected[trial.places] = share
         normal = calls / max(calls[view.app], 1.0)
-        told = explain(windows.series, hits - calls * expected, normal, app=view.app, trigger=trial.places[row])
+        told = explain(
+            windows.series,
+            hits - calls * expected,
+            normal,
+            app=view.app,
+            trigger=trial.places[row],
+            enough=hits >= self.min_hits,
+        )
         target = windows.series[told.place]
         seen = float(hits[told.place] / max(calls[told.place], 1.0))
         guardrail = {"guardrail": kind.removeprefix(GUARDRAIL)} if kind.startswith(GUARDRAIL) else {}

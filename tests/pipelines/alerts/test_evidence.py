@@ -23,6 +23,7 @@ from pipelines.decode import Seen, decode, decode_metered
 from pipelines.detect.judge import Judge
 from pipelines.meter.measures import counts
 from pipelines.pricing import PriceBooks, default_book
+from schemas.alerts import Usage
 from schemas.arrow import lake_columns
 from schemas.records import Records
 from schemas.rollups import H_KIND
@@ -143,6 +144,11 @@ def prove(
         # all that came later is in the table already, and does not count
         [(found,)] = lake.execute(alert.evidence.sql).fetchall()
         assert (float(found) if isinstance(found, Decimal) else found) == alert.observed
+        counted = lake.execute(alert.evidence.cause_sql).fetchall() if alert.evidence.cause_sql else []
+        causes = [c for c in alert.cause if c.now]
+        assert len(counted) == len(causes)
+        for (_, _, calls, tokens, cost), cause in zip(counted, causes, strict=True):
+            assert cause.now == Usage(calls, tokens, float(cost))
     assert any(dict(r.headers).get(H_KIND) == b"rollup" for r in records)
     known = {str(i) for (i,) in lake.execute("SELECT id FROM raw_calls").fetchall()}
     assert alerts[0].evidence.call_ids
