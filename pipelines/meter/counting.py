@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,15 @@ class Counted:
     dups: int
 
 
+@dataclass(frozen=True)
+class Piece:
+    """What a part of a batch became."""
+
+    rollups: dict[str, pa.Table]
+    """App -> rows of ROLLUP; series that span apps are left out."""
+    samples: list[Sample]
+
+
 class Counting:
     """The state of one meter: duplicates, heavy hitters, sampling rates, ticks. All but ``busy_wall`` follow from
     the log, so it is rebuilt by `learn` from the records before the first one to count.
@@ -50,6 +60,8 @@ class Counting:
         self._sampler = sample.Sampler(samples_per_s)
         self._rules = rules
         self.sources: dict[int, SourceTick] = {}
+        self.dead = self.dups = 0
+        """Records of all ``pieces`` that were no events, and that came twice."""
 
     def start(self, partition: int, next_offset: int) -> tuple[int, int]:
         """Forget ``partition``, whose next offset to count is ``next_offset``.
@@ -88,6 +100,39 @@ class Counting:
         chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
         samples = sample.samples(metered.table, metered.texts(chosen), rates)
         return Counted(rollups, samples, metered.table.num_rows, metered.dead, metered.dups)
+
+    def pieces(self, records: Records, ends: Sequence[tuple[int, int]], books: PriceBooks) -> Iterator[Piece]:
+        """Count a batch of one partition in pieces: each gives what ``count`` gives for it, for the price of one batch.
+
+        Args:
+            records: as for ``count``, of one partition.
+            ends: (next offset, wall time in µs UTC) of each piece, ascending; the last one ends the batch.
+            books: the prices known now.
+
+        Yields:
+            A piece, when ``sources`` are those at its end.
+        """
+        ((partition, (first, _)),) = records.positions.items()
+        metered = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules)
+        self.dead, self.dups = self.dead + metered.dead, self.dups + metered.dups
+        tracked, rates = self._judge(metered.table)
+        bounds = np.array([end for end, _ in ends])
+        of = np.searchsorted(bounds, measures.integers(metered.table["_offset"]), side="right")
+        rollups: list[dict[str, pa.Table]] = [{} for _ in ends]
+        for (span, app), table in roll_up(metered.table, self.plan, spans=of, tracked=tracked).items():
+            if app != SPAN_KEY:
+                rollups[span][app] = table
+        samples: list[list[Sample]] = [[] for _ in ends]
+        chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
+        for each in sample.samples(metered.table, metered.texts(chosen), rates):
+            samples[int(np.searchsorted(bounds, each.offset, side="right"))].append(each)
+        rows = np.searchsorted(of, np.arange(len(ends) + 1))
+        for i, (end, wall) in enumerate(ends):
+            keep = range(bisect_left(records.offsets, first), bisect_left(records.offsets, end))
+            part = metered.table.slice(rows[i], rows[i + 1] - rows[i])
+            self._advance(records.where(keep, {partition: (first, end)}), part, wall=wall, busy=True)
+            yield Piece(rollups[i], samples[i])
+            first = end
 
     def tick(self, wall: int, waiting: Mapping[int, int]) -> Tick:
         """The clock for everyone downstream; a partition with records ``waiting`` (its lag) is not idle."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ AND epoch_us(detected_at) >= $2 AND epoch_us(detected_at) < $3
 AND ($4::VARCHAR IS NULL OR json_extract_string(series, '$.app') = $4)
 """
 _MINUTE_US = 60_000_000
+_NEVER = 2**62
 
 
 def add_to(app: typer.Typer) -> None:
@@ -55,8 +57,16 @@ class Difference:
 
 def _backtest(
     context: typer.Context,
-    since: Annotated[str, typer.Option("--from", help="Since then: 2h, 7d (ago), or a time.")] = "24h",
+    since: Annotated[
+        str | None, typer.Option("--from", help="Since then: 2h, 7d (ago), or a time; without it: 24h.")
+    ] = None,
     until: Annotated[str | None, typer.Option("--to", help="Until then; without it: now.")] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            "--events", help="Judge this file of events (JSON lines; - reads stdin), without a broker or a lake."
+        ),
+    ] = None,
     warm_up: Annotated[str, typer.Option(help="Judged before it, to learn what is usual; emits nothing.")] = "1d",
     app: Annotated[str | None, typer.Option(help="Only alerts of this app.")] = None,
     to_set: Annotated[
@@ -72,6 +82,9 @@ def _backtest(
     They do from the first landed rollup on; later beginnings have less history. Rollups are kept for 90 days,
     ticks, which close the windows, for 14. With --compare the exit code is 1 where something differs; what is
     emitted while this runs may not have landed yet.
+
+    With --events the events of a file are parsed, priced, counted and judged as the stages would have done while they
+    happened, drift included. They come in the order of the file, which must be that of their times.
     """
     from pipelines.detect import backtest  # imports numpy: no other command should pay for it
     from pipelines.detect.detectors import configure
@@ -79,7 +92,10 @@ def _backtest(
 
     here = get(context)
     now = now_us()
-    first, last = moment(since, now), moment(until, now) if until else now
+    if events and compare:
+        raise SettingsError("--compare", "a file holds no alerts to compare with", "leave it out")
+    since = since or ("1970-01-01" if events else "24h")
+    first, last = moment(since, now), moment(until, now) if until else (_NEVER if events else now)
     if last <= first:
         raise SettingsError("--from", f"{since} is not before {until or 'now'}", "begin earlier")
     rules = wiring.detect_rules(here.settings)
@@ -87,18 +103,27 @@ def _backtest(
         detector, field, value = _rule(text)
         rules.setdefault(detector, {})[field] = value
     judge = Judge(configure(rules))
+    if events:
+        from tailrace.backtest_events import judge_events
+
+        alerts = judge_events(here.settings, events, judge)
+        _print(_chosen(alerts, first, last, app), None, as_json=as_json)
+        return
     with open_lake(here) as lake:
         begin = _beginning(lake, first, first - span(warm_up))
         found = backtest.stretches(lake.query, since=begin, until=last)
         with _progress(sum(s.upto - s.first for s in found)) as progress:
             every = list(backtest.judge(lake.query, found, judge, progress=progress))
-        mine = (a for a in every if first <= _time(a) < last and app in (None, a.series.get("app")))
-        alerts = sorted(mine, key=_order)
+        alerts = _chosen(every, first, last, app)
         names = [detector.name for detector in judge.detectors]
         difference = _difference(lake, alerts, names, first, last, app) if compare else None
     _print(alerts, difference, as_json=as_json)
     if difference and difference.any:
         sys.exit(1)
+
+
+def _chosen(alerts: Iterable[Alert], first: int, last: int, app: str | None) -> list[Alert]:
+    return sorted((a for a in alerts if first <= _time(a) < last and app in (None, a.series.get("app"))), key=_order)
 
 
 def _beginning(lake: ReadOnlyLake, first: int, warm_up: int) -> int:

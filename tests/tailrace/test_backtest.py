@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from pipelines.backtest import Replay
 from pipelines.detect.judge import Judge
 from pipelines.land.rows import land_rows
 from schemas.alerts import Alert
 from schemas.records import Move, Records
 from schemas.topics import ALERTS, ROLLUPS
+from tests.pipelines.backtest.test_events import config, traffic
 from tests.pipelines.detect.test_backtest import heard, land
 from tests.pipelines.detect.traffic import T0
 from warehouse.lake import Lake
@@ -56,10 +58,10 @@ def backtest(home: Path) -> Any:
         "TAILRACE_LAKE__DATA_PATH": str(home / "data"),
     }
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
+    def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tailrace", "backtest", *words]
         return subprocess.run(
-            command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, cwd=REPO, env={**environment, **more}, capture_output=True, text=True, timeout=120, check=False
         )
 
     return run
@@ -118,3 +120,47 @@ def test_days_whose_ticks_are_gone_are_not_judged_in_silence(backtest: Any, home
     assert refused.returncode == 2
     assert "ticks are kept from 2026-09-21T14:05:0" in refused.stderr
     assert backtest("--from", "2026-09-21T14:06:00Z", "--to", "2026-09-21T16:00:00Z").returncode == 0
+
+
+def test_a_file_of_events_is_judged_without_a_lake(backtest: Any, tmp_path: Path) -> None:
+    file, lines = tmp_path / "events.jsonl", traffic()
+    without_texts = [json.dumps({k: v for k, v in json.loads(line).items() if k != "content"}) for line in lines]
+    file.write_text("\n".join([*without_texts[:10], "no JSON", "", *without_texts[10:]]) + "\n")
+    nowhere = {"TAILRACE_HOME": str(tmp_path / "none"), "TAILRACE_LAKE__CATALOG": str(tmp_path / "none.sqlite")}
+    ran = backtest("--events", str(file), "--json", **nowhere)
+    assert ran.returncode == 0, ran.stderr
+    assert not (tmp_path / "none.sqlite").exists()
+    found = [json.loads(line) for line in ran.stdout.splitlines()]
+    expected = Replay(config(embedder=None)).run([line.encode() for line in without_texts])
+    assert sorted((a["id"], a["seq"], a["observed"]) for a in found) == sorted(
+        (a.id, a.seq, a.observed) for a in expected
+    )
+    assert f"1 of {len(lines) + 1} lines are no events; line 11: not_json" in ran.stderr
+    table = backtest("--events", str(file), "--app", "bot", "--from", "2027-01-01", **nowhere)
+    assert (table.returncode, table.stdout) == (0, "")
+    assert "0 alerts, 0 state changes" in table.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("none.jsonl", (), "No such file or directory"),
+        ("empty.jsonl", ("--compare",), "--compare"),
+        ("bad.jsonl", (), "none of its 1 lines is an event"),
+        ("events.jsonl", ("--to", "1970-01-01"), "--from"),
+    ],
+)
+def test_a_file_that_cannot_be_judged_is_refused_in_one_line(
+    backtest: Any, tmp_path: Path, name: str, words: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "bad.jsonl").write_text("x" * 3_000_000 + "\n")
+    ran = backtest("--events", str(tmp_path / name), *words)
+    assert (ran.returncode, ran.stdout, len(ran.stderr.splitlines())) == (2, "", 1)
+    assert said in ran.stderr
+
+
+def test_an_empty_file_has_no_alerts(backtest: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    ran = backtest("--events", str(tmp_path / "empty.jsonl"))
+    assert (ran.returncode, ran.stdout) == (0, "")

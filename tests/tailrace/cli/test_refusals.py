@@ -18,7 +18,7 @@ KAFKA = {"TAILRACE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
 """Nobody listens there: a path is refused before anything is sent."""
 PATHS = {
     **{"file": "input", "texts": "input", "out": "output", "keep": "output"},
-    **{"to_file": "output", "from_file": "input", "manifest": "input"},
+    **{"to_file": "output", "from_file": "input", "manifest": "input", "events": "input"},
     **{"candidate": "input", "baseline": "input", "thresholds": "input", "report": "input", "cache": "folder"},
     "folder": "folder",
 }

@@ -1,0 +1,169 @@
+"""The scoreboard: what is found, how soon, under what name, and how often the alarm is false, on real traffic.
+
+Incidents whose start is known are put into streams made of the real traces (``TAILRACE_TEST_DATA``, by default
+``../shared/data``); seeds, moments, sizes and the affected slice are drawn at random. Every stream goes through the
+code of ``tailrace backtest --events``: the events are parsed, priced, rolled up and judged by the functions of the
+stages. A quiet stream of up to two days is judged once, and every incident goes on from a copy of the state at its
+moment. Beside it, on the same rollups: three standard deviations (N1) and twice the mean (N2), per series and over
+the app alone. How to read the tables: docs/concepts/scoreboard.md.
+
+    python bench/incidents.py [--seed N] [--only S6,Q1] [--results FILE]
+
+Results are kept as JSON lines; a run that was interrupted goes on where it ended. QUICK=1 draws less. The last line is
+one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _report import QUICK, REPO, report
+
+sys.path.insert(0, str(REPO))
+
+import _incidents_worlds as worlds
+from _incidents_baselines import NAMES, river_drift
+from _incidents_calls import DAY, HOUR, MINUTE, lines
+from _incidents_run import Stream, moments, quiet, run_world
+from _incidents_scenarios import NOT_WATCHED, SCENARIOS
+from _incidents_score import figures, show, total
+
+Result = dict[str, Any]
+Unit = tuple[str, Callable[[], Iterable[Result]]]
+WORLDS, MOMENTS = (2, 4) if QUICK else (6, 8)
+WARM_UP_DAYS = 2.0
+
+
+def units(seed: int, only: tuple[str, ...]) -> Iterator[Unit]:
+    """Yield (name, what gives its results): each is computed and kept by itself."""
+    chosen = [s for s in SCENARIOS if not only or s.name.split()[0] in only]
+    for number in range(WORLDS):
+        if large := [s for s in chosen if s.world == "m-large"]:
+            yield f"world {number}", lambda n=number, c=large: incidents_in_world(seed + n, c)
+        if cached := [s for s in chosen if s.world == "mooncake"]:
+            yield f"mooncake {number}", lambda n=number, c=cached: incidents_in_mooncake(seed + n, c)
+    for name, make in quiets(seed).items():
+        if not only or name.split()[0] in only:
+            yield name, lambda n=name, m=make: [whole(n, m(), seed)]
+
+
+def incidents_in_world(seed: int, scenarios: list[Any]) -> Iterable[Result]:
+    """Put incidents into days of m-large that are drawn by ``seed``."""
+    draws = np.random.default_rng([seed, 2])
+    since = float(draws.uniform(0, 14 - WARM_UP_DAYS - 0.5))
+    found = worlds.world("m-large", since, WARM_UP_DAYS + 0.45, seed)
+    begin = int(found.calls.t[0])
+    # the last half day of the warm-up and its end
+    times = moments(found, begin + int((WARM_UP_DAYS - 0.5) * DAY), begin + int(WARM_UP_DAYS * DAY), MOMENTS, draws)
+    return run_world(found, scenarios, times, 100 * seed, say=say)
+
+
+def incidents_in_mooncake(seed: int, scenarios: list[Any]) -> Iterable[Result]:
+    """Put incidents into the third time of Mooncake's hour."""
+    found = worlds.cached_hours(4, seed)
+    begin, draws = int(found.calls.t[0]), np.random.default_rng([seed, 3])
+    times = moments(found, begin + 2 * HOUR, begin + 3 * HOUR, MOMENTS, draws)
+    return run_world(found, scenarios, times, 100 * seed, say=say)
+
+
+def quiets(seed: int) -> dict[str, Callable[[], worlds.World]]:
+    """Return name -> the stream in which every alarm is false."""
+    days = 3 if QUICK else 14
+    return {
+        "Q1 m-small": lambda: worlds.world("m-small", 1, days if QUICK else 12, seed),
+        "Q2 m-large": lambda: worlds.world("m-large", 0, days, seed),
+        "Q3 code": lambda: worlds.hour("code", seed),
+        "Q3 conv": lambda: worlds.hour("conv", seed),
+        "Q4 bursts": lambda: worlds.hourly(8 if QUICK else 61, seed),
+        "Q5 mix of clients": lambda: worlds.mix_shift(worlds.world("m-large", 4, 2, seed), seed),
+        "Q6 growth": lambda: worlds.growing(days, seed),
+        "Q7 2,000 series": lambda: worlds.many_series(2 if QUICK else 7, seed),
+    }
+
+
+def whole(name: str, world: worlds.World, seed: int) -> Result:
+    """Judge a whole stream in which nothing is injected."""
+    start, end = int(world.calls.t[0]), int(world.calls.t[-1]) + 5 * MINUTE
+    stream = Stream.begin(start, end)
+    stream.feed(lines(world.calls, world.naming, seed))
+    stream.alerts += stream.stages.finish()
+    return quiet(name, stream, start, end)
+
+
+def main() -> None:
+    options = _options()
+    if not worlds.DATA.is_dir():
+        raise SystemExit(f"no data in {worlds.DATA}: set TAILRACE_TEST_DATA")
+    kept = _kept(options.results)
+    began, spent = time.monotonic(), sum(r.get("took_s", 0.0) for r in kept)
+    for name, compute in units(options.seed, options.only):
+        if any(r["unit"] == name for r in kept):
+            say(f"{name}: kept from an earlier run")
+            continue
+        started = time.monotonic()
+        rows = [{"unit": name, **row} for row in compute()]
+        rows[-1]["took_s"] = round(time.monotonic() - started, 1)
+        with options.results.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        kept += rows
+        say(f"{name}: {len(rows)} results in {rows[-1]['took_s']} s")
+    _report(kept, time.monotonic() - began, spent)
+
+
+def _report(results: list[Result], took_s: float, spent_s: float) -> None:
+    absent = [name for name in ("river", "evidently", "alibi_detect") if importlib.util.find_spec(name) is None]
+    sys.stdout.write("".join(f"not installed, so not compared: {name}\n" for name in absent))
+    show(results, NAMES, lambda text: sys.stdout.write(text + "\n") and None)
+    draws = [r for r in results if r["kind"] == "draw"]
+    report(
+        {
+            **total(results, "tailrace"),
+            "baselines": {name: total(results, name) for name in NAMES},
+            "scenarios": {
+                name: figures([r for r in draws if r["scenario"] == name], "tailrace")
+                for name in dict.fromkeys(r["scenario"] for r in draws)
+            },
+            "not_watched": sorted(NOT_WATCHED),
+            "quiet": {
+                name: [sum(r["tailrace"] for r in mine), round(sum(r["days"] for r in mine), 2)]
+                for name in dict.fromkeys(r["scenario"] for r in results if r["kind"] == "quiet")
+                for mine in [[r for r in results if r["kind"] == "quiet" and r["scenario"] == name]]
+            },
+            "took_s": round(took_s + spent_s),
+        },
+        "numpy",
+        *(("river",) if river_drift else ()),
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=())
+    parser.add_argument("--results", type=Path, help="default: in .cache/incidents of the repository")
+    options = parser.parse_args()
+    if options.results is None:
+        options.results = REPO / ".cache" / "incidents" / f"{'quick' if QUICK else 'full'}-{options.seed}.jsonl"
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def _kept(file: Path) -> list[Result]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def say(text: str) -> None:
+    """Show progress."""
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
