@@ -13,13 +13,14 @@ from _incidents_baselines import NAMES, RULES, Alarm, Windows, alarms
 from _incidents_calls import DAY, HOUR, MINUTE, SECOND, Array, lines
 from _incidents_scenarios import Scenario, Slice
 from _incidents_worlds import World
+from _report import QUICK
 
 from pipelines.backtest import EventsConfig, Replay
 from pipelines.pricing import PriceBooks, default_book
 from schemas.alerts import Alert
 
-TICK = 10 * SECOND
-"""Event time between two ticks: delays are known to ten seconds."""
+TICK = (30 if QUICK else 10) * SECOND
+"""Event time between two ticks: delays are known to so many seconds."""
 Result = dict[str, Any]
 
 
@@ -112,7 +113,7 @@ def run_world(
     kept = base.played(until)
     for scenario, t0, where, hits, fork in pending:
         yield scored(scenario, t0, where, hits, fork, kept)
-    yield quiet("before t0", base, start + DAY, until)
+    yield quiet("before t0", base, start + DAY // 2, until)
 
 
 def scored(scenario: Scenario, t0: int, where: Slice, hits: Array, fork: Played, base: Played) -> Result:
@@ -192,7 +193,7 @@ def at(alert: Alert) -> int:
 
 
 def _pairs(alert: Alert) -> Slice:
-    return frozenset((k, v) for k, v in alert.series.items() if k not in ("app", "guardrail"))
+    return frozenset((k, v) for k, v in alert.series.items() if k not in ("app", "guardrail", "side"))
 
 
 def _below(alarm: Alarm) -> Iterable[tuple[str, str]]:

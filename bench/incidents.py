@@ -35,31 +35,43 @@ from _incidents_calls import DAY, HOUR, MINUTE, lines
 from _incidents_run import Stream, moments, quiet, run_world
 from _incidents_scenarios import NOT_WATCHED, SCENARIOS
 from _incidents_score import figures, show, total
+from _incidents_texts import Kept, Texts, other_half, scenarios, with_prompts
 
 Result = dict[str, Any]
 Unit = tuple[str, Callable[[], Iterable[Result]]]
 WORLDS, MOMENTS = (2, 4) if QUICK else (6, 8)
-WARM_UP_DAYS = 2.0
+WARM_UP_DAYS = 1.0 if QUICK else 2.0
 
 
 def units(seed: int, only: tuple[str, ...]) -> Iterator[Unit]:
     """Yield (name, what gives its results): each is computed and kept by itself."""
-    chosen = [s for s in SCENARIOS if not only or s.name.split()[0] in only]
+    chosen = [s for s in SCENARIOS if _is_wanted(s.name, only)]
     for number in range(WORLDS):
         if large := [s for s in chosen if s.world == "m-large"]:
+            # what lasts for hours is played once a world, in the quick form once
+            large = [s for s in large if s.lasts < 2 * HOUR or not (QUICK and number)]
             yield f"world {number}", lambda n=number, c=large: incidents_in_world(seed + n, c)
         if cached := [s for s in chosen if s.world == "mooncake"]:
             yield f"mooncake {number}", lambda n=number, c=cached: incidents_in_mooncake(seed + n, c)
+        if _is_wanted("S2 ", only):
+            yield f"texts {number}", lambda n=number: incidents_in_texts(seed + n)
     for name, make in quiets(seed).items():
-        if not only or name.split()[0] in only:
+        if _is_wanted(name, only):
             yield name, lambda n=name, m=make: [whole(n, m(), seed)]
+    if _is_wanted("Q5 ", only):
+        yield "Q5 other prompts", lambda: [other_prompts(seed)]
+
+
+def _is_wanted(name: str, only: tuple[str, ...]) -> bool:
+    return not only or name.split()[0] in only
 
 
 def incidents_in_world(seed: int, scenarios: list[Any]) -> Iterable[Result]:
     """Put incidents into days of m-large that are drawn by ``seed``."""
     draws = np.random.default_rng([seed, 2])
     since = float(draws.uniform(0, 14 - WARM_UP_DAYS - 0.5))
-    found = worlds.world("m-large", since, WARM_UP_DAYS + 0.45, seed)
+    longest = max(s.lasts for s in scenarios)
+    found = worlds.world("m-large", since, WARM_UP_DAYS + longest / DAY, seed)
     begin = int(found.calls.t[0])
     # the last half day of the warm-up and its end
     times = moments(found, begin + int((WARM_UP_DAYS - 0.5) * DAY), begin + int(WARM_UP_DAYS * DAY), MOMENTS, draws)
@@ -74,25 +86,47 @@ def incidents_in_mooncake(seed: int, scenarios: list[Any]) -> Iterable[Result]:
     return run_world(found, scenarios, times, 100 * seed, say=say)
 
 
+def incidents_in_texts(seed: int) -> Iterable[Result]:
+    """Shift the topics of prompts in part of a day of m-large."""
+    texts, draws = Texts(), np.random.default_rng([seed, 4])
+    found = with_prompts(worlds.world("m-large", float(draws.uniform(0, 13)), 0.55, seed), texts, seed)
+    begin = int(found.calls.t[0])
+    times = moments(found, begin + DAY // 4, begin + DAY // 2, MOMENTS, draws)
+    return run_world(found, scenarios(texts), times, 100 * seed, config=_with_texts(texts), say=say)
+
+
+def other_prompts(seed: int) -> Result:
+    """Judge half a day in which the prompts change and the topics do not."""
+    texts = Texts()
+    found = other_half(worlds.world("m-large", 4, 0.5, seed), texts, seed)
+    return whole("Q5 other prompts", found, seed, **_with_texts(texts))
+
+
+def _with_texts(texts: Texts) -> dict[str, Any]:
+    folder = REPO / ".cache" / "incidents"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"samples_per_s": 20.0, "embedder": lambda: Kept(folder / "prompts", texts.texts)}
+
+
 def quiets(seed: int) -> dict[str, Callable[[], worlds.World]]:
     """Return name -> the stream in which every alarm is false."""
-    days = 3 if QUICK else 14
+    days = 2 if QUICK else 14
     return {
         "Q1 m-small": lambda: worlds.world("m-small", 1, days if QUICK else 12, seed),
         "Q2 m-large": lambda: worlds.world("m-large", 0, days, seed),
         "Q3 code": lambda: worlds.hour("code", seed),
         "Q3 conv": lambda: worlds.hour("conv", seed),
-        "Q4 bursts": lambda: worlds.hourly(8 if QUICK else 61, seed),
-        "Q5 mix of clients": lambda: worlds.mix_shift(worlds.world("m-large", 4, 2, seed), seed),
+        "Q4 bursts": lambda: worlds.hourly(10 if QUICK else 61, seed),
+        "Q5 mix of clients": lambda: worlds.mix_shift(worlds.world("m-large", 4, 1 if QUICK else 2, seed), seed),
         "Q6 growth": lambda: worlds.growing(days, seed),
-        "Q7 2,000 series": lambda: worlds.many_series(2 if QUICK else 7, seed),
+        "Q7 2,000 series": lambda: worlds.many_series(1 if QUICK else 7, seed),
     }
 
 
-def whole(name: str, world: worlds.World, seed: int) -> Result:
+def whole(name: str, world: worlds.World, seed: int, **config: Any) -> Result:
     """Judge a whole stream in which nothing is injected."""
     start, end = int(world.calls.t[0]), int(world.calls.t[-1]) + 5 * MINUTE
-    stream = Stream.begin(start, end)
+    stream = Stream.begin(start, end, **config)
     stream.feed(lines(world.calls, world.naming, seed))
     stream.alerts += stream.stages.finish()
     return quiet(name, stream, start, end)

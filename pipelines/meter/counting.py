@@ -45,6 +45,22 @@ class Piece:
     samples: list[Sample]
 
 
+@dataclass(frozen=True)
+class _Times:
+    """Of (n,) calls: the partition, and the event time or the append time (µs UTC), whichever is less."""
+
+    partitions: Array
+    capped: Array
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _Times:
+        times = np.minimum(measures.integers(table["ts"]), measures.integers(table["_kafka_time"]))
+        return cls(measures.integers(table["_partition"]), times)
+
+    def part(self, first: int, end: int) -> _Times:
+        return _Times(self.partitions[first:end], self.capped[first:end])
+
+
 class Counting:
     """The state of one meter: duplicates, heavy hitters, sampling rates, ticks. All but ``busy_wall`` follow from
     the log, so it is rebuilt by `learn` from the records before the first one to count.
@@ -77,7 +93,7 @@ class Counting:
         """Apply records that were counted before this process began: they move the state and nothing else."""
         table = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules).table
         self._judge(table)
-        self._advance(records, table, wall=wall, busy=False)
+        self._advance(records, _Times.of(table), wall=wall, busy=False)
 
     def count(self, records: Records, books: PriceBooks, *, wall: int) -> Counted:
         """Count one batch. The messages are a function of the log and of ``records.positions`` alone.
@@ -89,7 +105,7 @@ class Counting:
         """
         metered = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules)
         tracked, rates = self._judge(metered.table)
-        self._advance(records, metered.table, wall=wall, busy=True)
+        self._advance(records, _Times.of(metered.table), wall=wall, busy=True)
         spans, of = self._spans(records, metered.table, books)
         tables = roll_up(metered.table, self.plan, spans=of, tracked=tracked)
         rollups: list[wire.Message] = []
@@ -126,11 +142,11 @@ class Counting:
         chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
         for each in sample.samples(metered.table, metered.texts(chosen), rates):
             samples[int(np.searchsorted(bounds, each.offset, side="right"))].append(each)
-        rows = np.searchsorted(of, np.arange(len(ends) + 1))
+        rows, times = np.searchsorted(of, np.arange(len(ends) + 1)), _Times.of(metered.table)
         for i, (end, wall) in enumerate(ends):
             keep = range(bisect_left(records.offsets, first), bisect_left(records.offsets, end))
-            part = metered.table.slice(rows[i], rows[i + 1] - rows[i])
-            self._advance(records.where(keep, {partition: (first, end)}), part, wall=wall, busy=True)
+            part = records.where(keep, {partition: (first, end)})
+            self._advance(part, times.part(rows[i], rows[i + 1]), wall=wall, busy=True)
             yield Piece(rollups[i], samples[i])
             first = end
 
@@ -158,15 +174,14 @@ class Counting:
                 tracked[name][rows] = self._heavy.track(name, p, offsets[rows], codes[rows], hashes)
         return tracked, rates
 
-    def _advance(self, records: Records, table: pa.Table, *, wall: int, busy: bool) -> None:
+    def _advance(self, records: Records, times: _Times, *, wall: int, busy: bool) -> None:
         """Move the ticks' facts; a time ahead of the broker's clock, or of ``wall`` where that is unknown, is capped.
 
         An event time ahead of its record's append time closes windows in which other apps' calls are still to come.
         """
         last = dict(zip(records.partitions, records.kafka_times, strict=True))
         created = dict(zip(records.partitions, records.created, strict=True)) if records.created else {}
-        partitions = measures.integers(table["_partition"])
-        capped = np.minimum(measures.integers(table["ts"]), measures.integers(table["_kafka_time"]))
+        partitions, capped = times.partitions, times.capped
         if created:
             capped = np.minimum(capped, wall)
         for p, (_, end) in records.positions.items():

@@ -36,9 +36,10 @@ from warehouse.query.readonly import ReadOnlyLake
 
 T0 = 1_790_000_000_000
 """ms UTC."""
-MINUTES = 75
+MINUTES = 60
 BOOKS = PriceBooks([default_book()])
 RATE = 20.0
+TICK = 10 * SECOND
 
 
 def call(draw: random.Random, at_ms: int, **fields: Any) -> dict[str, Any]:
@@ -99,7 +100,7 @@ class NoModel(Topics):
 
 
 def config(**fields: Any) -> EventsConfig:
-    return EventsConfig(**({"books": BOOKS, "samples_per_s": RATE, "embedder": Topics} | fields))
+    return EventsConfig(**({"books": BOOKS, "samples_per_s": RATE, "embedder": Topics, "tick_us": TICK} | fields))
 
 
 @pytest.fixture(scope="module")
@@ -112,38 +113,51 @@ def alerts(lines: list[bytes]) -> list[Alert]:
     return list(Replay(config()).run(lines))
 
 
+def batch_of(values: Sequence[bytes], first: int) -> Records:
+    """One batch of llm.events: each line was appended when it happened."""
+    n, times = len(values), [json.loads(value)["ts"] * 1000 for value in values]
+    span = {0: (first, first + n)}
+    return Records(EVENTS, [0] * n, list(range(first, first + n)), times, [None] * n, list(values), [()] * n, span)
+
+
 def stage_batches(lines: Sequence[bytes]) -> Iterator[tuple[int, Records]]:
-    """(time of the tick after it, batch), second by second, as a meter reads that keeps up."""
-    times = [json.loads(line)["ts"] * 1000 for line in lines]
+    """(time of the tick after it, batch), as a meter reads that keeps up."""
     offset = 0
-    for tick, members in groupby(range(len(lines)), key=lambda i: -(-times[i] // SECOND) * SECOND):
-        at = list(members)
-        n, values = len(at), [lines[i] for i in at]
-        span = {0: (offset, offset + n)}
-        offsets, kafka_times = list(range(offset, offset + n)), [times[i] for i in at]
-        yield tick, Records(EVENTS, [0] * n, offsets, kafka_times, [None] * n, values, [()] * n, span)
-        offset += n
+    for tick, members in groupby(lines, key=lambda line: -(-json.loads(line)["ts"] * 1000 // TICK) * TICK):
+        values = list(members)
+        yield tick, batch_of(values, offset)
+        offset += len(values)
 
 
-def landed(lake: Lake, lines: Sequence[bytes]) -> list[Alert]:
-    """Run the functions of land and meter, land what they write, and judge what has landed."""
-    counting, records, last, seen = Counting(DEFAULT, epoch=0, samples_per_s=RATE), [], 0, Seen()
+def staged(lake: Lake, lines: Sequence[bytes]) -> tuple[list[Alert], list[Alert]]:
+    """Run the functions of land, meter and drift; land what they write, and judge what has landed.
+
+    Returns:
+        The alerts of detect, and those of drift.
+    """
+    counting, records, last, drifted = Counting(DEFAULT, epoch=0, samples_per_s=RATE), [], 0, list[Alert]()
     counting.start(0, 0)
+    partition, memory = Partition(0, WatchConfig()), Memory(Topics())
 
     def ticks(until: int) -> None:
-        for at in range(last, until, SECOND):
+        for at in range(last, until, TICK):
             records.append((at, None, counting.tick(at, {}).to_json(), wire.TICK_HEADERS))
 
-    lake.ensure_partitions(EVENTS, "events", {0: 0})
     for tick, batch in stage_batches(lines):
         if last:
             ticks(tick)
-        move = Move(EVENTS, 0, *batch.positions[0])
-        lake.append(decode(batch, BOOKS, seen, epoch=0, landed_at=tick).tables(), [move])
         counted = counting.count(batch, BOOKS, wall=tick)
         records += [(tick, m.key, m.value, m.headers) for m in counted.rollups]
+        samples = [s for s in counted.samples if s.side == "input"]
+        vectors, scales = memory.quantised([s.text for s in samples])
+        drifted += partition.apply(
+            [Point.of(s, tick, vectors[i], float(scales[i])) for i, s in enumerate(samples)], 0, 0
+        )
         last = tick
     ticks(last + 60 * SECOND)
+    events = batch_of(lines, 0)
+    lake.ensure_partitions(EVENTS, "events", {0: 0})
+    lake.append(decode(events, BOOKS, Seen(), epoch=0, landed_at=last).tables(), [Move(EVENTS, 0, 0, len(lines))])
     size = len(records)
     columns = [list(column) for column in zip(*records, strict=True)]
     rows = Records(ROLLUPS, [0] * size, list(range(size)), *columns, {0: (0, size)})
@@ -152,22 +166,9 @@ def landed(lake: Lake, lines: Sequence[bytes]) -> list[Alert]:
     reader = ReadOnlyLake.open(lake.config)
     try:
         found = backtest.stretches(reader.query, since=0, until=2 * T0 * 1000)
-        return list(backtest.judge(reader.query, found, Judge()))
+        return list(backtest.judge(reader.query, found, Judge())), drifted
     finally:
         reader.close()
-
-
-def drifted(lines: Sequence[bytes]) -> list[Alert]:
-    """Run the functions of meter and drift."""
-    counting, partition, memory = Counting(DEFAULT, epoch=0, samples_per_s=RATE), Partition(0, WatchConfig()), None
-    counting.start(0, 0)
-    memory, found = Memory(Topics()), []
-    for tick, batch in stage_batches(lines):
-        samples = [s for s in counting.count(batch, BOOKS, wall=tick).samples if s.side == "input"]
-        vectors, scales = memory.quantised([s.text for s in samples])
-        points = [Point.of(s, tick, vectors[i], float(scales[i])) for i, s in enumerate(samples)]
-        found += partition.apply(points, 0, 0)
-    return found
 
 
 def words(alerts: Sequence[Alert]) -> list[bytes]:
@@ -180,11 +181,11 @@ def test_the_alerts_are_those_of_events_that_were_landed_and_rolled_up(
     assert {a.detector for a in alerts} == {"spike", "surge", "drift"}
     lake_config = LakeConfig(str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
     with Lake.open(lake_config, now=lambda: T0 * 1000) as lake:
-        live = landed(lake, lines)
+        live, drifted = staged(lake, lines)
         priced = lake.query("SELECT count(*) AS n FROM raw_calls WHERE cost_usd > 0", []).to_pylist()
     assert priced == [{"n": len(lines)}]
     assert words(live) == words([a for a in alerts if a.detector != "drift"])
-    assert words(drifted(lines)) == words([a for a in alerts if a.detector == "drift"])
+    assert words(drifted) == words([a for a in alerts if a.detector == "drift"])
 
 
 def test_chunks_and_forks_make_no_difference(
