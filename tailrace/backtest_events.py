@@ -14,10 +14,10 @@ from rich.progress import Progress
 
 from pipelines.backtest import EventsConfig, Replay
 from pipelines.decode import Redaction
-from pipelines.pricing import PriceBooks, default_book
 from pipelines.decode.reasons import MAX_BYTES
 from pipelines.detect.judge import Judge
 from pipelines.drift.embed import ModelProcess
+from pipelines.pricing import PriceBooks, default_book
 from schemas.alerts import Alert
 from schemas.errors import FatalError
 from tailrace import replay, wiring

@@ -14,7 +14,6 @@ from itertools import chain, islice
 
 from pipelines.backtest.timeline import SECOND, Line, appended, pieces, ticks
 from pipelines.decode import Redaction, Reject, verdict
-from pipelines.pricing import PriceBooks
 from pipelines.detect.items import Batch, TickAt, batch
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
@@ -24,6 +23,7 @@ from pipelines.drift.points import Point
 from pipelines.drift.watch import WatchConfig
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import DEFAULT, Plan
+from pipelines.pricing import PriceBooks
 from schemas.alerts import Alert
 from schemas.records import Records
 from schemas.rollups import Sample

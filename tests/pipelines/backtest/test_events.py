@@ -16,7 +16,6 @@ import pytest
 from pipelines.backtest import EventsConfig, Replay
 from pipelines.backtest.events import SECOND
 from pipelines.decode import Seen, decode
-from pipelines.pricing import PriceBooks, default_book
 from pipelines.detect import backtest
 from pipelines.detect.judge import Judge
 from pipelines.drift.embed import EmbedderUnavailableError, Memory
@@ -27,12 +26,13 @@ from pipelines.land.rows import land_rows
 from pipelines.meter import wire
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import DEFAULT
+from pipelines.pricing import PriceBooks, default_book
 from schemas.alerts import Alert
 from schemas.records import Move, Records
 from schemas.topics import EVENTS, ROLLUPS
-from warehouse.storage.connect import LakeConfig
 from warehouse.lake import Lake
 from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 T0 = 1_790_000_000_000
 """ms UTC."""
