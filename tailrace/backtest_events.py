@@ -19,7 +19,7 @@ from pipelines.detect.judge import Judge
 from pipelines.drift.embed import ModelProcess
 from pipelines.pricing import PriceBooks, default_book
 from schemas.alerts import Alert
-from schemas.errors import FatalError
+from schemas.errors import FatalError, SettingsError
 from tailrace import replay, wiring
 from tailrace.files import refused
 from tailrace.people import people
@@ -35,18 +35,28 @@ class NoEventError(FatalError):
         super().__init__(f"cannot judge {path}: none of its {lines} lines is an event ({cause}); name a file of events")
 
 
-def judge_events(settings: Settings, file: Path, judge: Judge) -> list[Alert]:
+def judge_events(settings: Settings, file: Path, judge: Judge, *, tick_us: int) -> list[Alert]:
     """Return the alerts of the events in ``file``, in the order in which they were raised.
+
+    Args:
+        settings: prices, rules, redaction, the model of drift.
+        file: events as JSON lines, or Parquet; ``-`` is stdin.
+        judge: of detect.
+        tick_us: event time between two looks, µs.
 
     Raises:
         FileRefusedError: it cannot be read.
+        SettingsError: no time between two looks.
         NoEventError: it holds lines, and no event.
     """
+    if not tick_us:
+        raise SettingsError("--tick", "there is no time between two looks", "give at least 1s")
     config = EventsConfig(
         books=PriceBooks([default_book(settings.price_rules)], prefer=settings.cost_preference),
         judge=judge,
         rules=Redaction(people=people(settings, make=False)),
         samples_per_s=settings.meter.samples_per_s,
+        tick_us=tick_us,
         embedder=lambda: ModelProcess(wiring.embed(settings)),
     )
     with closing(Replay(config)) as stages, _progress(file) as progress:

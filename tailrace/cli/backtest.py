@@ -68,6 +68,9 @@ def _backtest(
         ),
     ] = None,
     warm_up: Annotated[str, typer.Option(help="Judged before it, to learn what is usual; emits nothing.")] = "1d",
+    tick: Annotated[
+        str, typer.Option(help="With --events: time between two looks; live it is a second, longer is faster.")
+    ] = "1s",
     app: Annotated[str | None, typer.Option(help="Only alerts of this app.")] = None,
     to_set: Annotated[
         list[str] | None, typer.Option("--set", help="DETECTOR.FIELD=NUMBER, beside the rules of the settings.")
@@ -106,7 +109,7 @@ def _backtest(
     if events:
         from tailrace.backtest_events import judge_events
 
-        alerts = judge_events(here.settings, events, judge)
+        alerts = judge_events(here.settings, events, judge, tick_us=span(tick))
         _print(_chosen(alerts, first, last, app), None, as_json=as_json)
         return
     with open_lake(here) as lake:

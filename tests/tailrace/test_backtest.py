@@ -127,7 +127,7 @@ def test_a_file_of_events_is_judged_without_a_lake(backtest: Any, tmp_path: Path
     without_texts = [json.dumps({k: v for k, v in json.loads(line).items() if k != "content"}) for line in lines]
     file.write_text("\n".join([*without_texts[:10], "no JSON", "", *without_texts[10:]]) + "\n")
     nowhere = {"TAILRACE_HOME": str(tmp_path / "none"), "TAILRACE_LAKE__CATALOG": str(tmp_path / "none.sqlite")}
-    ran = backtest("--events", str(file), "--json", **nowhere)
+    ran = backtest("--events", str(file), "--tick", "10s", "--json", **nowhere)
     assert ran.returncode == 0, ran.stderr
     assert not (tmp_path / "none.sqlite").exists()
     found = [json.loads(line) for line in ran.stdout.splitlines()]
@@ -136,7 +136,7 @@ def test_a_file_of_events_is_judged_without_a_lake(backtest: Any, tmp_path: Path
         (a.id, a.seq, a.observed) for a in expected
     )
     assert f"1 of {len(lines) + 1} lines are no events; line 11: not_json" in ran.stderr
-    table = backtest("--events", str(file), "--app", "bot", "--from", "2027-01-01", **nowhere)
+    table = backtest("--events", str(file), "--tick", "10s", "--app", "bot", "--from", "2027-01-01", **nowhere)
     assert (table.returncode, table.stdout) == (0, "")
     assert "0 alerts, 0 state changes" in table.stderr
 
@@ -148,6 +148,7 @@ def test_a_file_of_events_is_judged_without_a_lake(backtest: Any, tmp_path: Path
         ("empty.jsonl", ("--compare",), "--compare"),
         ("bad.jsonl", (), "none of its 1 lines is an event"),
         ("events.jsonl", ("--to", "1970-01-01"), "--from"),
+        ("empty.jsonl", ("--tick", "0s"), "--tick"),
     ],
 )
 def test_a_file_that_cannot_be_judged_is_refused_in_one_line(
