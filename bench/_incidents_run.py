@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from _incidents_baselines import NAMES, RULES, Alarm, Windows, alarms
 from _incidents_calls import DAY, HOUR, MINUTE, SECOND, Array, lines
-from _incidents_scenarios import Scenario, Slice
+from _incidents_scenarios import Incident, Scenario, Slice
 from _incidents_worlds import World
 from _report import QUICK
 
@@ -92,7 +92,7 @@ def run_world(
     """Yield a result for every scenario and moment, and one for the quiet stream itself."""
     start = int(world.calls.t[0])
     longest = max(s.lasts for s in scenarios)
-    until = min(times[-1] + longest, int(world.calls.t[-1]))
+    until = min(times[-1] + longest, int(world.calls.t[-1]) + MINUTE)
     base = Stream.begin(start, until, **(config or {}))
     now, pending = start, []
     for number, t0 in enumerate(times):
@@ -107,32 +107,34 @@ def run_world(
             fork = base.fork()
             fork.feed(lines(incident.calls, world.naming, seed + 1000 + number))
             hits = np.sort(incident.calls.t[incident.affected])
-            pending.append((scenario, t0, incident.where, hits, fork.played(t0 + scenario.lasts)))
+            pending.append((scenario, t0, incident, hits, fork.played(t0 + scenario.lasts)))
         say(f"moment {number + 1} of {len(times)}")
     base.feed(lines(world.calls.between(now, until), world.naming, seed + 999))
     kept = base.played(until)
-    for scenario, t0, where, hits, fork in pending:
-        yield scored(scenario, t0, where, hits, fork, kept)
-    yield quiet("before t0", base, start + DAY // 2, until)
+    for scenario, t0, incident, hits, fork in pending:
+        yield scored(scenario, t0, incident, hits, fork, kept)
+    if until > start + DAY // 2:
+        yield quiet("before t0", base, start + DAY // 2, until)
 
 
-def scored(scenario: Scenario, t0: int, where: Slice, hits: Array, fork: Played, base: Played) -> Result:
+def scored(scenario: Scenario, t0: int, incident: Incident, hits: Array, fork: Played, base: Played) -> Result:
     """Compare what was said with the truth.
 
     Args:
         scenario: of which this is a draw.
         t0: its start, µs UTC.
-        where: the affected slice.
+        incident: the truth about it.
         hits: times of the affected calls, ascending.
         fork: the stream with the incident.
         base: the same stream without it: what it says in the same time is luck.
     """
+    where, right = incident.where, incident.where | incident.around
     until = t0 + scenario.lasts
     deadline = t0 + int(scenario.deadline_min * MINUTE)
     known = {(a.id, a.seq) for a in base.alerts}
     mine = [a for a in fork.alerts if (a.id, a.seq) not in known]
     found = [(at(a), _pairs(a), a) for a in mine if a.state == "firing" and a.rule in scenario.rules]
-    first = _first(((t, p) for t, p, _ in found), where, t0, until)
+    first = _first(((t, p) for t, p, _ in found), right, t0, until)
     luck = [(at(a), _pairs(a)) for a in base.alerts if a.state == "firing" and a.rule in scenario.rules]
     result = {
         "kind": "draw",
@@ -143,30 +145,37 @@ def scored(scenario: Scenario, t0: int, where: Slice, hits: Array, fork: Played,
         "tailrace": {
             **_verdict(first, deadline, t0, hits),
             "named": _is_named(first, found, where),
-            "luck": _first(luck, where, t0, deadline) is not None,
+            "luck": _first(luck, right, t0, deadline) is not None,
             "alerts": sum(a.state == "firing" for a in mine),
             "said": [f"{(at(a) - t0) / MINUTE:.1f} {a.state} {a.rule} {_text(a)}" for a in mine][:8],
         },
     }
     measures = {RULES[rule] for rule in scenario.rules if rule in RULES}
     for name in NAMES:
-        result[name] = _baseline(name, measures, where, (t0, deadline, until), hits, fork, base)
+        result[name] = _baseline(name, measures, incident, (t0, deadline, until), hits, fork, base)
     return result
 
 
 def _baseline(
-    name: str, measures: set[str], where: Slice, times: tuple[int, int, int], hits: Array, fork: Played, base: Played
+    name: str,
+    measures: set[str],
+    incident: Incident,
+    times: tuple[int, int, int],
+    hits: Array,
+    fork: Played,
+    base: Played,
 ) -> Result:
     t0, deadline, until = times
+    where, right = incident.where, incident.where | incident.around
     rings = [a for a in fork.alarms[name] if t0 < a.time]
-    right = [(a.time, frozenset(_below(a))) for a in rings if a.measure in measures]
-    first = _first(right, where, t0, until)
+    said = [(a.time, frozenset(_below(a))) for a in rings if a.measure in measures]
+    first = _first(said, right, t0, until)
     lucky = [(a.time, frozenset(_below(a))) for a in base.alarms[name] if a.measure in measures]
     named = first is not None and (bool(first[1] & where) if where else not first[1])
     return {
         **_verdict(first, deadline, t0, hits),
         "named": named,
-        "luck": _first(lucky, where, t0, deadline) is not None,
+        "luck": _first(lucky, right, t0, deadline) is not None,
         "alerts": len(rings),
     }
 

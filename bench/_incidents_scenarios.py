@@ -24,6 +24,8 @@ class Incident:
     affected: Array
     """(n,) bool: these calls are other than they would have been."""
     where: Slice
+    around: Slice = frozenset()
+    """Slices that hold the affected calls and others: an alert that names one is right, and not exact."""
 
 
 Make = Callable[[World, Calls, np.random.Generator], Incident]
@@ -87,7 +89,8 @@ def loop(prompts: str) -> Make:
             cut_off=False,
         )
         both = calls.merged(more)
-        return Incident(both, both.user == user, frozenset({("user", world.naming.user(user))}))
+        where = frozenset({("user", world.naming.user(user))})
+        return Incident(both, both.user == user, where, _client(world, client) | _model(0))
 
     return make
 

@@ -78,17 +78,17 @@ def total(results: Sequence[Result], name: str) -> Result:
 def show(results: Sequence[Result], names: Sequence[str], say: Callable[[str], None]) -> None:
     """Print the table of scenarios, with the baselines beside it, and that of the quiet stretches."""
     draws = [r for r in results if r["kind"] == "draw"]
-    head = f"{'scenario':24}{'draws':>6}{'found':>7}{'interval':>13}{'luck':>6}{'min p50/p90':>13}{'calls p50/p90':>15}"
-    say(f"{head}{'alerts':>8}{'named':>7}{'aim':>6}" + "".join(f"{name:>14}" for name in names))
+    head = f"{'scenario':26}{'draws':>6}{'found':>7}{'interval':>13}{'luck':>6}{'min p50/p90':>13}{'calls p50/p90':>15}"
+    say(f"{head}{'alerts':>8}{'named':>7}{'aim':>7}" + "".join(f"{name:>19}" for name in names))
     for scenario in dict.fromkeys(r["scenario"] for r in draws):
         mine = [r for r in draws if r["scenario"] == scenario]
-        say(_line(scenario, figures(mine, "tailrace")) + "".join(f"{_short(mine, name):>14}" for name in names))
+        say(_line(scenario, figures(mine, "tailrace")) + "".join(f"{_short(mine, name):>19}" for name in names))
     for scenario, why in NOT_WATCHED.items():
-        say(f"{scenario:24}{'':6}{0:7.0%}   not watched: {why}")
+        say(f"{scenario:26}{'':6}{0:7.0%}   not watched: {why}")
     say("")
     say(
-        f"{'nothing injected':24}{'days':>6}{'series':>8}{'alarms':>8}{'a day':>8}{'aim':>7}"
-        + "".join(f"{n:>14}" for n in names)
+        f"{'nothing injected':26}{'days':>6}{'series':>8}{'alarms':>8}{'a day':>8}{'aim':>7}"
+        + "".join(f"{n:>19}" for n in names)
     )
     for scenario in dict.fromkeys(r["scenario"] for r in results if r["kind"] == "quiet"):
         say(_quiet_line([r for r in results if r["kind"] == "quiet" and r["scenario"] == scenario], names))
@@ -103,8 +103,8 @@ def _line(scenario: str, f: Result) -> str:
     named = "-" if f["slice_named_share"] is None else f"{f['slice_named_share']:.0%}"
     held = "met" if f["found_share"] >= aim else f"{aim:.0%}"
     return (
-        f"{scenario:24}{f['draws']:6}{f['found_share']:7.0%}{interval:>13}{f['luck']:6.0%}{minutes:>13}{calls:>15}"
-        f"{alerts:>8}{named:>7}{held:>6}"
+        f"{scenario:26}{f['draws']:6}{f['found_share']:7.0%}{interval:>13}{f['luck']:6.0%}{minutes:>13}{calls:>15}"
+        f"{alerts:>8}{named:>7}{held:>7}"
     )
 
 
@@ -119,8 +119,8 @@ def _quiet_line(rows: Sequence[Result], names: Sequence[str]) -> str:
     alarms = sum(r["beyond_volume" if key == "Q2" else "tailrace"] for r in rows)
     aim = QUIET_AIMS.get(key)
     wanted = "" if aim is None else "met" if alarms <= aim * days + 1e-9 else f"{aim:.2f}"
-    more = "".join(f"{sum(r[n] for r in rows) / days:14.1f}" for n in names)
-    return f"{name:24}{days:6.2f}{max(r['series'] for r in rows):8}{alarms:8}{alarms / days:8.2f}{wanted:>7}{more}"
+    more = "".join(f"{sum(r[n] for r in rows) / days:19.1f}" for n in names)
+    return f"{name:26}{days:6.2f}{max(r['series'] for r in rows):8}{alarms:8}{alarms / days:8.2f}{wanted:>7}{more}"
 
 
 def _quantiles(values: Iterable[float]) -> list[float]:

@@ -7,7 +7,7 @@ stages. A quiet stream of up to two days is judged once, and every incident goes
 moment. Beside it, on the same rollups: three standard deviations (N1) and twice the mean (N2), per series and over
 the app alone. How to read the tables: docs/concepts/scoreboard.md.
 
-    python bench/incidents.py [--seed N] [--only S6,Q1] [--results FILE]
+    python bench/incidents.py [--seed N] [--only S6,Q1] [--results FILE] [--report]
 
 Results are kept as JSON lines; a run that was interrupted goes on where it ended. QUICK=1 draws less. The last line is
 one JSON object.
@@ -45,21 +45,27 @@ WARM_UP_DAYS = 1.0 if QUICK else 2.0
 
 def units(seed: int, only: tuple[str, ...]) -> Iterator[Unit]:
     """Yield (name, what gives its results): each is computed and kept by itself."""
-    chosen = [s for s in SCENARIOS if _is_wanted(s.name, only)]
-    for number in range(WORLDS):
-        if large := [s for s in chosen if s.world == "m-large"]:
-            # what lasts for hours is played once a world, in the quick form once
-            large = [s for s in large if s.lasts < 2 * HOUR or not (QUICK and number)]
-            yield f"world {number}", lambda n=number, c=large: incidents_in_world(seed + n, c)
-        if cached := [s for s in chosen if s.world == "mooncake"]:
-            yield f"mooncake {number}", lambda n=number, c=cached: incidents_in_mooncake(seed + n, c)
-        if _is_wanted("S2 ", only):
-            yield f"texts {number}", lambda n=number: incidents_in_texts(seed + n)
+    yield from drawn(seed, 0, only)
     for name, make in quiets(seed).items():
         if _is_wanted(name, only):
             yield name, lambda n=name, m=make: [whole(n, m(), seed)]
     if _is_wanted("Q5 ", only):
         yield "Q5 other prompts", lambda: [other_prompts(seed)]
+    for number in range(1, WORLDS):
+        yield from drawn(seed, number, only)
+
+
+def drawn(seed: int, number: int, only: tuple[str, ...]) -> Iterator[Unit]:
+    """Yield the units with incidents of one world of each kind."""
+    chosen = [s for s in SCENARIOS if _is_wanted(s.name, only)]
+    # what lasts for hours is played once a world, in the quick form once
+    large = [s for s in chosen if s.world == "m-large" and (s.lasts < 2 * HOUR or not (QUICK and number))]
+    if large:
+        yield f"world {number}", lambda: incidents_in_world(seed + number, large)
+    if cached := [s for s in chosen if s.world == "mooncake"]:
+        yield f"mooncake {number}", lambda: incidents_in_mooncake(seed + number, cached)
+    if _is_wanted("S2 ", only):
+        yield f"texts {number}", lambda: incidents_in_texts(seed + number)
 
 
 def _is_wanted(name: str, only: tuple[str, ...]) -> bool:
@@ -71,7 +77,7 @@ def incidents_in_world(seed: int, scenarios: list[Any]) -> Iterable[Result]:
     draws = np.random.default_rng([seed, 2])
     since = float(draws.uniform(0, 14 - WARM_UP_DAYS - 0.5))
     longest = max(s.lasts for s in scenarios)
-    found = worlds.world("m-large", since, WARM_UP_DAYS + longest / DAY, seed)
+    found = worlds.world("m-large", since, WARM_UP_DAYS + longest / DAY + 0.01, seed)
     begin = int(found.calls.t[0])
     # the last half day of the warm-up and its end
     times = moments(found, begin + int((WARM_UP_DAYS - 0.5) * DAY), begin + int(WARM_UP_DAYS * DAY), MOMENTS, draws)
@@ -138,7 +144,7 @@ def main() -> None:
         raise SystemExit(f"no data in {worlds.DATA}: set TAILRACE_TEST_DATA")
     kept = _kept(options.results)
     began, spent = time.monotonic(), sum(r.get("took_s", 0.0) for r in kept)
-    for name, compute in units(options.seed, options.only):
+    for name, compute in () if options.report else units(options.seed, options.only):
         if any(r["unit"] == name for r in kept):
             say(f"{name}: kept from an earlier run")
             continue
@@ -182,6 +188,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=())
+    parser.add_argument("--report", action="store_true", help="show what is kept, and measure nothing")
     parser.add_argument("--results", type=Path, help="default: in .cache/incidents of the repository")
     options = parser.parse_args()
     if options.results is None:
