@@ -76,7 +76,8 @@ class Scene:
     def start(self, name: str = "land", *, fault: str = "", **more: str) -> Process:
         """Start a stage; ``fault`` is a crash plan such as ``land.after_insert:kill``."""
         extra = {"TAILRACE_FAULT": fault} if fault else {}
-        process = stage(name, self.home, self.environment(**extra, **more))
+        home = Path(more.get("TAILRACE_HOME", self.home))  # a copy has a home, and so a log, of its own
+        process = stage(name, home, self.environment(**extra, **more))
         self.processes.append(process)
         return process
 
