@@ -39,8 +39,11 @@ LLM = (
     Panel(
         "Calls a second",
         "reqps",
-        ((f"sum(tailrace:calls:rate5m{{{APP}}})", "calls"),),
-        "Calls that landed, without duplicates, over 5 minutes.",
+        (
+            (f"sum(tailrace:calls:rate5m{{{APP}}})", "calls"),
+            (f"sum(rate(tailrace_calls_shadow_total{{{APP}}}[5m])) or vector(0)", "of them shadow and canary"),
+        ),
+        "Calls that landed, without duplicates, over 5 minutes; those of shadow and canary variants by themselves.",
         "stat",
         6,
     ),

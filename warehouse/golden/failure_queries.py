@@ -6,6 +6,8 @@ where it was drawn. So what it costs follows the failures, not the calls.
 
 from __future__ import annotations
 
+from schemas.variants import NOT_USER_FACING
+
 _INSIDE = "ts >= make_timestamptz($since::BIGINT) AND ts < make_timestamptz($until::BIGINT)"
 # as the views have it, but without the costs that `calls` adds up
 _ONCE = """
@@ -26,8 +28,10 @@ CASE
     ELSE score >= 0 AND score < 0.5
 END
 """
-_DRAWN = """
+# what shadow and canary calls were asked is no traffic of users; where they fail they may still become cases
+_DRAWN = f"""
 coalesce(status, 'ok') = 'ok' AND left(sha256($seed || '/healthy/' || id::VARCHAR), 8) < $healthy_below
+    AND NOT coalesce(regexp_matches(variant, '{NOT_USER_FACING}', 'i'), false)
 """
 CALLS = f"SELECT count(*) FROM raw_calls WHERE day >= $first AND day <= $last AND {_INSIDE}"
 # $first, $last: days of the window; $before: first day of calls that a late word may be about.

@@ -7,18 +7,20 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
+from schemas.variants import NOT_USER_FACING
 from warehouse.golden.failed_calls import Window
 
 _CHARS = 4_000
 """Of each text; the embedding reads fewer."""
 _START = datetime(1970, 1, 1, tzinfo=UTC)
-_USED = """
+_USED = f"""
 FROM raw_calls
 WHERE day BETWEEN $first AND $last
     AND ts >= make_timestamptz($since::BIGINT) AND ts < make_timestamptz($until::BIGINT)
     AND NOT coalesce(_dup, false) AND content_mode IS DISTINCT FROM 'hashed' AND op IS DISTINCT FROM 'embeddings'
     AND (len($envs::VARCHAR[]) = 0 OR list_contains($envs::VARCHAR[], lower(env)))
     AND NOT coalesce(list_contains($not_envs::VARCHAR[], lower(env)), false)
+    AND NOT coalesce(regexp_matches(variant, '{NOT_USER_FACING}', 'i'), false)
 """
 _COUNT = "SELECT count(*)" + _USED + "AND content_mode IS DISTINCT FROM 'none'"
 # by the hash that draws healthy calls, so that what is embedded here is embedded there; late duplicates change nothing

@@ -10,7 +10,9 @@ from jobs.golden import GoldenSettings
 from tests.jobs.golden.lake import Home, call, failed, uid, word
 from tests.jobs.golden.test_choose import call as candidate
 from tests.jobs.golden.test_choose import run
-from tests.jobs.golden.test_failures import look
+from tests.jobs.golden.test_failures import WEEK, look, now
+from warehouse.golden.traffic_sample import traffic
+from warehouse.lake import Lake
 
 
 def test_healthy_calls_are_drawn_by_their_ids_and_only_where_nothing_is_wrong(home: Home) -> None:
@@ -27,6 +29,19 @@ def test_healthy_calls_are_drawn_by_their_ids_and_only_where_nothing_is_wrong(ho
     assert {tuple(r["reasons"]) for r in everything.calls if r["call_offset"] in range(1, 400)} == {("healthy",)}
     again = look(home, GoldenSettings(size=200, healthy=0.1))
     assert {row["call_offset"] for row in again.calls if row["reasons"] == ["healthy"]} == healthy
+
+
+def test_shadow_and_canary_calls_are_no_healthy_traffic_and_are_cases_where_they_fail(home: Home) -> None:
+    names = ("shadow", "canary-v8", "control")
+    calls = [call(i, variant=names[i % 3]) for i in range(90)] + [failed(i, variant="canary-v8") for i in range(90, 95)]
+    home.land(calls)
+    found = look(home, GoldenSettings(size=2000, healthy=1.0))
+    healthy = {row["call_offset"] for row in found.calls if row["reasons"] == ["healthy"]}
+    assert healthy == {i for i in range(90) if names[i % 3] == "control"}
+    assert {row["call_offset"] for row in found.calls} >= set(range(90, 95))
+    with Lake.open(home.config, now=now, lander=False) as lake:
+        asked = traffic(lake.connection, WEEK, envs=(), not_envs=(), seed=7, most=1000)
+    assert len(asked) == 30
 
 
 @pytest.mark.parametrize(("share", "healthy"), [(0.0, 0), (0.1, 10), (1.0, 100)])
