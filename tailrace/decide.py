@@ -15,8 +15,8 @@ from tailrace.times import moment, span
 from warehouse.errors import LakeMissingError, LakeUnavailableError
 
 FIELDS = ("rule", "detector", "severity")
-NEW = ("prompt_name", "tool", "fingerprint")
-"""Dimensions that only notes on what is new have (detector ``novelty``)."""
+NEW = ("prompt_name", "tool", "fingerprint", "scorer", "version", "index")
+"""Dimensions that only alerts on what is new and on labels have (detectors ``novelty`` and ``live_quality``)."""
 NAMES = (*FIELDS, "app", *DIMENSIONS, "guardrail", "side", "topic", "partition", *NEW)
 """What an alert can be matched by: its own fields, then dimensions of its series."""
 LONGEST_US = 28 * 86_400_000_000

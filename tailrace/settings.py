@@ -249,6 +249,24 @@ class NoveltySettings(_Section):
     """YAML file that says which models a prompt version may run on; without it every pair is allowed."""
 
 
+class LiveQualitySettings(_Section):
+    """When the job live_quality says that labels became worse (docs/how-to/live-quality.md)."""
+
+    false_alarms_a_year: float = Field(1.0, gt=0)
+    """False alarms that an app may give in a year, over all its series; fewer make the test slower."""
+    drop: float = Field(0.05, gt=0, lt=1)
+    """Difference to the two weeks before that is worth an alert: 0.05 are five of a hundred labels, or 0.05 of a
+    score."""
+    min_baseline: int = Field(100, ge=10)
+    """Labels of an app and measure in the two weeks before, below which nothing is judged."""
+    min_labels: int = Field(20, ge=5)
+    """Labels since the onset below which there is no alert."""
+    own_baseline: int = Field(50, ge=10)
+    """Labels from which on a feature, model or version has a baseline of its own; below, that of its app holds."""
+    ignore: tuple[str, ...] = ()
+    """Apps that are left out."""
+
+
 class JudgeSettings(_Section):
     """A language model that scores answers by rubrics. Without ``url`` and ``model`` there is none."""
 
@@ -335,6 +353,7 @@ class Settings(BaseSettings):
     judge: JudgeSettings = JudgeSettings()
     no_calls: NoCallsSettings = NoCallsSettings()
     novelty: NoveltySettings = NoveltySettings()
+    live_quality: LiveQualitySettings = LiveQualitySettings()
     data_quality: DataQualitySettings = DataQualitySettings()
     rules: Rules = Rules()
     budgets: list[dict[str, Any]] = []

@@ -26,6 +26,7 @@ from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead
 from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.likelihood import log_ratios, mean_evidence
 from pipelines.detect.detectors.surge_bound import SurgeBound
 from pipelines.detect.detectors.surge_scan import SurgeScan
 from pipelines.detect.detectors.surge_state import BASES, KINDS, LIFTS, SurgeState
@@ -248,13 +249,7 @@ class Surge:
 
     def gain(self, hits: Floats, calls: Floats, bar: Floats, spread: Floats, spread_slots: Floats) -> Floats:
         """(..., lifts): what one slot adds to the evidence."""
-        lifts = np.array(LIFTS)
-        bar = bar[..., None]
-        odds = bar / (1 - bar)
-        high = np.minimum(bar * lifts, lifts * odds / (1 + lifts * odds))
-        high = np.maximum(high, bar * 1.01)
-        gain: Floats = hits[..., None] * np.log(high / bar)
-        gain += (calls - hits)[..., None] * np.log((1 - np.minimum(high, 0.995)) / (1 - bar))
+        gain = log_ratios(hits, calls, bar, LIFTS)
         gain /= self._shown(spread, spread_slots)[..., None]
         return gain
 
@@ -315,8 +310,7 @@ class Surge:
         self, log: Floats, run_hits: Floats, run_calls: Floats, onset: Matrix
     ) -> tuple[Floats, Floats, Floats, Matrix]:
         """Evidence over all lifts; hits, calls and onset of the lift that has most of it. The last axis is gone."""
-        top = log.max(axis=2)
-        mean = top + np.log(np.exp(log - top[:, :, None]).mean(axis=2))
+        mean = mean_evidence(log)
         best = log.argmax(axis=2)[:, :, None]
         hits, calls = (np.take_along_axis(a, best, 2)[:, :, 0] for a in (run_hits, run_calls))
         return mean, hits, calls, np.take_along_axis(onset, best, 2)[:, :, 0]

@@ -1,0 +1,72 @@
+"""One run over all labels of the lake. The same lake at the same moment gives the same alerts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from jobs.landed_alerts import newest_alerts
+from jobs.live_quality.alerts import DETECTOR, KNOWN_FOR, masks, states
+from jobs.live_quality.judge import Settings, judge
+from jobs.live_quality.labels import read
+from schemas.alerts import Alert
+from warehouse.query.readonly import ReadOnlyLake
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class LiveQualityReport:
+    """What one run found."""
+
+    series: int
+    """Series that have labels enough to be judged."""
+    alerts: tuple[Alert, ...]
+    """State changes, to be published."""
+    took_s: float
+    problem: str = ""
+    """Why nothing was judged."""
+
+    @property
+    def ok(self) -> bool:
+        """Labels that are worse are an alert, and no failure of the job."""
+        return not self.problem
+
+    def to_json(self) -> str:
+        """Encode for ``--json``."""
+        found = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
+        facts = {"series": self.series, "alerts": found, "took_s": self.took_s, "problem": self.problem}
+        return msgspec.json.encode(facts).decode()
+
+    def text(self) -> str:
+        """Return the run in words."""
+        if self.problem:
+            return f"not judged: {self.problem}"
+        head = f"ok in {self.took_s:.1f} s: {self.series} series judged, {len(self.alerts)} alerts"
+        return "\n".join([head, *(f"  {alert.state} {alert.title}" for alert in self.alerts)])
+
+
+def live_quality(lake: ReadOnlyLake, until: datetime, settings: Settings) -> LiveQualityReport:
+    """Return the alerts on labels that are worse than usual; nothing is sent.
+
+    Args:
+        lake: what has landed, the alerts of earlier runs included.
+        until: what landed later is not looked at.
+        settings: when labels are worse.
+
+    Raises:
+        LakeUnavailableError: the catalog or a file does not answer.
+    """
+    began = time.monotonic()
+    known = newest_alerts(lake, DETECTOR, since=(until - KNOWN_FOR).date())
+    labels = read(lake, until)
+    over = masks((alert for alert in known if alert.state == "resolved"), until)
+    verdicts = judge(labels.counts, int(labels.recent.timestamp()), masks(known, until), settings, over)
+    found = states(verdicts, known, labels, settings)
+    took_s = round(time.monotonic() - began, 3)
+    log.info("live_quality_judged", series=len(verdicts), alerts=len(found), took_s=took_s)
+    return LiveQualityReport(len(verdicts), found, took_s)
