@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from tailrace.files import from_os_error, refused
-from warehouse.storage.locks import born_at
+from warehouse.storage.locks import born_at, pid_namespace
 
 log = structlog.get_logger()
 _unwritten: set[str] = set()
@@ -148,5 +148,6 @@ class Heartbeat:
 
     def _write(self, state: str, error: str | None) -> None:
         self._last, self._state = time.monotonic(), (state, error)
-        report = {"pid": os.getpid(), "born": self._born, "at": self._now(), "state": state, "error": error}
+        report: dict[str, Any] = {"pid": os.getpid(), "born": self._born, "pid_namespace": pid_namespace()}
+        report |= {"at": self._now(), "state": state, "error": error}
         self._home.write_run(self._name, {**report, "facts": self._facts})

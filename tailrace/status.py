@@ -14,7 +14,7 @@ from tailrace.pace import Sample
 from tailrace.settings import Settings
 from tailrace.stages import STAGES, Stage
 from warehouse.errors import without_password
-from warehouse.storage.locks import alive
+from warehouse.storage.locks import alive, pid_namespace
 
 FRESH_S = 30.0
 _TROUBLE = frozenset({"held", "waiting", "retrying", "unknown", "opening", "reading"})
@@ -29,7 +29,7 @@ def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str,
     home = Home(settings.home)
     supervisor = home.read_run("up")
     killed = None
-    if supervisor and not alive(supervisor["pid"], supervisor.get("born")):
+    if supervisor and not _lives(supervisor):
         killed = supervisor["pid"]
         supervisor = None
     if supervisor:  # of `up --only` the stages that it runs
@@ -62,7 +62,7 @@ def _costs(home: Home) -> dict[str, Any]:
 def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: int | None) -> dict[str, Any]:
     report = home.read_run(stage.name)
     known = (supervisor or {}).get("stages", {}).get(stage.name, {})
-    lives = report is not None and alive(report["pid"], report.get("born"))
+    lives = report is not None and _lives(report)
     state, error = _living(report, stage) if report and lives else _dead(report, known, supervisor is None, killed)
     if failing := known.get("failing"):
         last_error = (known.get("last_exit") or {}).get("error")
@@ -88,6 +88,17 @@ def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: 
         "error": error,
         "isolated": facts.get("isolated") or [],
     }
+
+
+def _lives(report: dict[str, Any]) -> bool:
+    """Whether the process that wrote ``report`` lives.
+
+    Of a process in another container the number means nothing here: it lives while its reports are fresh.
+    """
+    namespace = report.get("pid_namespace")
+    if namespace is not None and namespace != pid_namespace():
+        return bool((now_us() - report["at"]) / 1e6 <= FRESH_S)
+    return alive(report["pid"], report.get("born"))
 
 
 def _living(report: dict[str, Any], stage: Stage) -> tuple[str, str | None]:

@@ -26,7 +26,7 @@ from tailrace.processes import reap
 from tailrace.settings import Settings
 from tailrace.stages import STAGES, Stage
 from tailrace.supervise import HEALTHY_AFTER_S, Action, Awake, Child, Heard, Seen, decide, hear, silence, start
-from warehouse.storage.locks import alive, born_at
+from warehouse.storage.locks import alive, born_at, pid_namespace
 
 log = structlog.get_logger()
 STOP_WITHIN_S = 7.0
@@ -112,6 +112,7 @@ class Supervisor:
         return {
             "pid": os.getpid(),
             "born": self._born,
+            "pid_namespace": pid_namespace(),
             "at": now_us(),
             "bootstrap_servers": self.bootstrap_servers,
             "web": self.web,

@@ -106,6 +106,16 @@ def test_a_stage_whose_pid_another_process_has_is_restarting_with_the_reason_of_
     assert found["error"] == "killed by SIGSEGV: Fatal Python error"
 
 
+@pytest.mark.parametrize(("age_s", "state"), [(1, "running"), (60, "stopped")])
+def test_a_home_of_another_container_is_judged_by_the_age_of_its_reports(write, tmp_path, age_s, state):
+    write()
+    home = Home(tmp_path)
+    for name in ("up", "detect"):
+        report = {**home.read_run(name), "pid_namespace": 1, "pid": 1, "born": 1, "at": now_us() - age_s * 1_000_000}
+        home.write_run(name, report)
+    assert status(Settings(home=tmp_path), stages=DETECT)["stages"]["detect"]["state"] == state
+
+
 def test_a_stage_that_stopped_in_order_needs_no_reason(tmp_path):
     Home(tmp_path).write_run("detect", {"pid": 1, "born": 1, "at": 1, "state": "stopped", "error": None, "facts": {}})
     detect = status(Settings(home=tmp_path), stages=DETECT)["stages"]["detect"]

@@ -136,6 +136,14 @@ def born_at(pid: int) -> int | None:
     return _stat(pid)[1]
 
 
+def pid_namespace() -> int | None:
+    """Return the number of the PID namespace of this process; None where the system has none (pid_namespaces(7))."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return None
+
+
 def _stat(pid: int) -> tuple[str, int | None]:
     """State and start time: fields 3 and 22 of /proc/PID/stat (proc(5)); the name before them may hold anything."""
     try:
