@@ -46,6 +46,7 @@ def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str,
             "data_path": settings.lake.data_path or str(home.data_path),
         },
         "costs": _costs(home),
+        "learning": _learning(home),
         "disk": disk.facts(home, settings.lake.data_path or str(home.data_path)),
         "web": {"url": supervisor.get("web") if supervisor else None},
         "stages": found,
@@ -57,6 +58,13 @@ def _costs(home: Home) -> dict[str, Any]:
     facts = (home.read_run("land") or {}).get("facts", {})
     both, differing = compared(facts.get("usage") or {})
     return {"compared": both, "differing": differing, "differing_share": differing / both if both else None}
+
+
+def _learning(home: Home) -> dict[str, Any]:
+    """Series that detect judges, and how many of them are too new to be compared with what is usual."""
+    facts = (home.read_run("detect") or {}).get("facts", {}).get("learning") or {}
+    series, learning = facts.get("series", 0), facts.get("learning", 0)
+    return {"series": series, "learning": learning, "learning_share": learning / series if series else None}
 
 
 def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: int | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pipelines.detect.checkpoint import CHANGELOG
 from pipelines.detect.detectors import configure
 from pipelines.detect.isolation import DetectorError, Isolation, Isolations, checked
 from pipelines.detect.judge import Judge, PartitionState
+from pipelines.detect.learning import counts
 from pipelines.detect.snapshot import dump, load
 from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics
@@ -125,6 +126,7 @@ class _Stage:
         self.partitions = partitions
         self.isolations = Isolations(config.state_dir / "isolated.json")
         detectors = checked(configure(config.rules))
+        self.warm_up_s = max(getattr(d, "warm_up_s", 0.0) for d in detectors if d.name == "spike")
         self.judge = Judge(detectors, config.timing, config.runbooks, isolations=self.isolations)
         self.states: dict[int, PartitionState] = {}
         self.saved: dict[int, float] = {}
@@ -135,6 +137,8 @@ class _Stage:
         self.progress = 0
         """Slices so far: it grows inside one record, too."""
         self.event_times: dict[int, int | None] = {}
+        self.learning: dict[str, int] = {}
+        """Series, and how many of them are learning, at the last checkpoint."""
         self.recovered = False
         self.topic_id = ""
         self.app: App | None = None
@@ -185,6 +189,7 @@ class _Stage:
             "progress": self.progress,
             "crowded_out": sum(s.crowded_out for _, s in states),
             "poison": sum(s.poison for _, s in states),
+            "learning": self.learning,
             "isolated": [isolation.text() for isolation in self.isolations.all],
         }
 
@@ -315,6 +320,7 @@ class _Stage:
         waited = time.monotonic() - self.saved.setdefault(partition, time.monotonic())
         if waited < (_AFTER_ALERT_S if partition in self.unsaved else self.config.checkpoint_s):
             return
+        self.learning = counts(self.states.values(), self.warm_up_s)
         data = await asyncio.to_thread(dump, state)
         if app.rebalancing or self.states.get(partition) is not state:
             return  # the partition may have another owner by now, who writes under the same keys

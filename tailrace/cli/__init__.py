@@ -24,13 +24,19 @@ class LazyGroup(CommonOptionsGroup):
         self.commands = {name: TyperCommand(name, help=entry.help) for name, entry in COMMANDS.items()}
         self._loaded: dict[str, Any] = {}
         self._listing = False
+        self._words: list[str] = []
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Note the words of the call: what is imported may depend on the command of a group."""
+        self._words = args
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, imported; only its line of help while the help of this group is printed."""
         if self._listing or cmd_name not in COMMANDS:
             return self.commands.get(cmd_name)
         if cmd_name not in self._loaded:
-            if not COMMANDS[cmd_name].numpy:
+            if not COMMANDS[cmd_name].needs_numpy(self._words):
                 hide_numpy()
             part = typer.Typer(callback=lambda: None, pretty_exceptions_enable=False)
             import_module(f"tailrace.cli.{COMMANDS[cmd_name].module}").add_to(part)

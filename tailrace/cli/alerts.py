@@ -21,6 +21,7 @@ from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.changed import changes_of
 from tailrace.cli import decisions
+from tailrace.cli.alerts_why import why
 from tailrace.cli.context import get, print_json
 from tailrace.cli.ids import NotLandedError, alert_id, digest_ids
 from tailrace.cli.lake import open_lake
@@ -33,6 +34,7 @@ from warehouse.query.readonly import ReadOnlyLake
 
 alerts = typer.Typer(no_args_is_help=True, help="Alerts as landed; acknowledge and silence them.")
 decisions.add_decisions(alerts)
+alerts.command("why")(why)
 
 _GOLDEN_CASES = 8
 """Ids that are printed of each golden set."""

@@ -6,6 +6,7 @@ commands need none.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -19,6 +20,12 @@ class Entry:
     """First line of the command's own help."""
     numpy: bool = True
     """Whether it may need numpy; pyarrow does without, and is imported in a tenth of the time."""
+    numpy_for: tuple[str, ...] = ()
+    """Commands of a group that need numpy although the others do not."""
+
+    def needs_numpy(self, words: Sequence[str]) -> bool:
+        """Whether the call ``words``, from the name of the command or group on, may need numpy."""
+        return self.numpy or next((w for w in words[1:] if not w.startswith("-")), "") in self.numpy_for
 
 
 COMMANDS = {
@@ -54,7 +61,7 @@ COMMANDS = {
         "lake", "Prove the lake from its rows: every position once, gaps accounted for, ledger against data."
     ),
     "lake": Entry("lake_copy", "Move the lake to other storage, back it up, restore it."),
-    "alerts": Entry("alerts", "Alerts as landed; acknowledge and silence them.", numpy=False),
+    "alerts": Entry("alerts", "Alerts as landed; acknowledge and silence them.", numpy=False, numpy_for=("why",)),
     "call": Entry(
         "call", "Show one call whole: prompt, answer, tools, retrieval, checks, and its cost with the price."
     ),

@@ -21,6 +21,8 @@ def lines(found: dict[str, Any], *, width: int) -> Iterator[str]:
     if costs := found["costs"]["compared"]:
         share = found["costs"]["differing_share"]
         yield f"costs   {share:.1%} of {costs:,} reported costs are more than 1 % off the computed ones"
+    if (learns := found.get("learning")) and learns["series"]:
+        yield f"series  {learns['learning_share']:.1%} of {learns['series']:,} are still learning what is usual"
     for each in found.get("disk", ()):
         yield from textwrap.wrap(shown(_disk(each)), width, subsequent_indent="        ")
     yield ""

@@ -36,7 +36,7 @@ def write(tmp_path):
 def test_a_stage_that_runs_is_ready_and_its_document_has_the_keys_of_the_design(write):
     found = write()
     assert found["ready"]
-    assert set(found) == {"ready", "healthy", "kafka", "lake", "costs", "disk", "web", "stages"}
+    assert set(found) == {"ready", "healthy", "kafka", "lake", "costs", "learning", "disk", "web", "stages"}
     detect = found["stages"]["detect"]
     assert {"state", "pid", "lag", "restarts", "error"} <= set(detect)
     assert (detect["state"], detect["behind_s"], detect["done_in_s"]) == ("running", 0.0, None)
@@ -156,3 +156,11 @@ def test_the_share_of_reported_costs_that_differ_is_shown_once_there_are_some(wr
     found = write()
     assert found["costs"] == {"compared": 400, "differing": 30, "differing_share": 0.075}
     assert "costs   7.5% of 400 reported costs are more than 1 % off the computed ones" in list(lines(found, width=80))
+
+
+def test_the_share_of_series_that_are_still_learning_is_shown(write, tmp_path):
+    assert write()["learning"] == {"series": 0, "learning": 0, "learning_share": None}
+    Home(tmp_path).write_run("detect", {"pid": 1, "born": 1, "facts": {"learning": {"series": 1200, "learning": 150}}})
+    found = write()
+    assert found["learning"] == {"series": 1200, "learning": 150, "learning_share": 0.125}
+    assert "series  12.5% of 1,200 are still learning what is usual" in list(lines(found, width=80))
