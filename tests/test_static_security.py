@@ -18,6 +18,7 @@ BUILDS_SQL = {
     "jobs/evals/quality_alerts.py": "what an alert shows: values are quoted, run read-only",
     "jobs/budgets/spend.py": "scopes of SCOPES, with parameters; what an alert shows: values through `literal`",
     "jobs/no_calls/job.py": "what an alert shows: values through `literal`, run read-only",
+    "jobs/live_quality/documents.py": "what an alert shows: values through `literal`, run read-only",
     "jobs/live_quality/labels.py": "its own questions, with parameters; what an alert shows: values through `literal`",
     "jobs/novelty/values.py": "columns of KINDS, with parameters",
     "jobs/novelty/compare.py": "columns of KINDS, with parameters; what an alert shows: values through `literal`",

@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
+from jobs.live_quality import documents
+from jobs.live_quality.documents import Vanished
 from jobs.live_quality.judge import Masks, Settings, Verdict, worst
 from jobs.live_quality.labels import BASELINE, RECENT, SLOT_S, Labels, Series, evidence
 from schemas.alerts import Alert, Evidence, Impact, Window, alert_id, fingerprint, rfc3339
 
 DETECTOR = "live_quality"
 _PREFIX = "live_"
+VANISHED = "documents_vanished"
 _CHILDREN = 10
 _WORDS: Mapping[str, str] = {
     "thumbs_down": "thumbs down in {now} of {n} thumbs",
@@ -57,7 +60,8 @@ def states(
         labels: what was judged.
         settings: when labels are worse.
     """
-    open_ = {group_of(alert): alert for alert in known if alert.state != "resolved"}
+    labelled = [alert for alert in known if alert.rule != rule_of(VANISHED)]
+    open_ = {group_of(alert): alert for alert in labelled if alert.state != "resolved"}
     changes = [
         _firing(verdict, others, labels)
         for verdict, others in worst(verdicts, settings)
@@ -116,25 +120,71 @@ def title(verdict: Verdict) -> str:
     return f"{who}: {what}{where}, usually {verdict.expected:.1%} of {verdict.baseline:,}"
 
 
+def document_states(found: Sequence[Vanished], known: Iterable[Alert], until: datetime) -> tuple[Alert, ...]:
+    """Return the state changes of the alerts on documents that vanished."""
+    rule = rule_of(VANISHED)
+    open_ = {alert.fingerprint: alert for alert in known if alert.rule == rule and alert.state != "resolved"}
+    changes = []
+    for each in found:
+        alert = open_.pop(fingerprint(rule, each.pairs), None)
+        if alert is None and each.is_worse:
+            changes.append(_vanished(each, until))
+        elif alert is not None and each.is_over:
+            changes.append(_ended(alert, until, f"{each.share:.0%} of the documents that are expected are missing"))
+    return tuple(changes)
+
+
+def _vanished(each: Vanished, until: datetime) -> Alert:
+    series, rule = each.pairs, rule_of(VANISHED)
+    start = until - timedelta(hours=each.hours)
+    where = f" of index {each.index}" if each.index else ""
+    return Alert(
+        id=alert_id(rule, series, int(start.timestamp()) // 86_400 * 86_400_000_000),
+        seq=0,
+        fingerprint=fingerprint(rule, series),
+        detector=DETECTOR,
+        rule=rule,
+        severity="warning",
+        state="firing",
+        series=series,
+        window=Window(_text(start), _text(until)),
+        observed=each.share,
+        expected=each.usual,
+        score=each.share / each.needed,
+        unit="share",
+        evidence=Evidence(documents.evidence(each, until)),
+        runbook=(
+            "Was the index rebuilt or filtered? Compare its number of documents with that of the day before.",
+            "See which are missing: group the view `retrieved_docs` by doc_id and day.",
+            "Where they were meant to go: the alert ends by itself when the two weeks before no longer hold them.",
+        ),
+        detected_at=_text(until),
+        title=(
+            f"app {each.app}: {each.share:.0%} of {each.documents:,} documents{where} that come up all the time were "
+            f"not retrieved for {each.hours} h, at most {each.usual:.0%} in any {each.hours} h of the two weeks before"
+        ),
+    )
+
+
 def _over(alert: Alert, verdict: Verdict, labels: Labels) -> Alert:
     share = verdict.last_bad / verdict.last_labels
     now = f"{_shown(verdict.series, share):.2f}" if verdict.series.measure == "score" else f"{share:.1%}"
-    return _ended(alert, labels, f"back at {now} over the newest {verdict.last_labels:,} labels")
+    return _ended(alert, labels.until, f"back at {now} over the newest {verdict.last_labels:,} labels")
 
 
 def _closed(alert: Alert, labels: Labels) -> Alert:
-    return _ended(alert, labels, f"closed without a verdict, no label for {RECENT.days} days")
+    return _ended(alert, labels.until, f"closed without a verdict, no label for {RECENT.days} days")
 
 
-def _ended(alert: Alert, labels: Labels, why: str) -> Alert:
+def _ended(alert: Alert, until: datetime, why: str) -> Alert:
     head = alert.title.split(":")[0]
     return replace(
         alert,
         seq=alert.seq + 1,
         state="resolved",
-        window=Window(alert.window.start, max(_text(labels.until), alert.window.start)),
+        window=Window(alert.window.start, max(_text(until), alert.window.start)),
         runbook=(),
-        detected_at=_text(labels.until),
+        detected_at=_text(until),
         title=f"over: {head}: {alert.rule.removeprefix(_PREFIX).replace('_', ' ')} {why}",
     )
 

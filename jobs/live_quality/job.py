@@ -10,12 +10,15 @@ import msgspec
 import structlog
 
 from jobs.landed_alerts import newest_alerts
-from jobs.live_quality.alerts import DETECTOR, KNOWN_FOR, masks, states
+from jobs.live_quality.alerts import DETECTOR, KNOWN_FOR, document_states, masks, states
+from jobs.live_quality.documents import vanished
 from jobs.live_quality.judge import Settings, judge
 from jobs.live_quality.labels import read
 from schemas.alerts import Alert
 from warehouse.query.readonly import ReadOnlyLake
 
+_DOCUMENTS_AT = range(5)
+"""Minutes of the hour."""
 log = structlog.get_logger(__name__)
 
 
@@ -50,13 +53,16 @@ class LiveQualityReport:
         return "\n".join([head, *(f"  {alert.state} {alert.title}" for alert in self.alerts)])
 
 
-def live_quality(lake: ReadOnlyLake, until: datetime, settings: Settings) -> LiveQualityReport:
+def live_quality(
+    lake: ReadOnlyLake, until: datetime, settings: Settings, *, every_measure: bool = False
+) -> LiveQualityReport:
     """Return the alerts on labels that are worse than usual; nothing is sent.
 
     Args:
         lake: what has landed, the alerts of earlier runs included.
         until: what landed later is not looked at.
         settings: when labels are worse.
+        every_measure: documents, too, which are looked at once an hour otherwise: that reads every retrieval.
 
     Raises:
         LakeUnavailableError: the catalog or a file does not answer.
@@ -67,6 +73,9 @@ def live_quality(lake: ReadOnlyLake, until: datetime, settings: Settings) -> Liv
     over = masks((alert for alert in known if alert.state == "resolved"), until)
     verdicts = judge(labels.counts, int(labels.recent.timestamp()), masks(known, until), settings, over)
     found = states(verdicts, known, labels, settings)
+    if until.minute in _DOCUMENTS_AT or every_measure:
+        kept = [each for each in vanished(lake, until) if each.app not in settings.ignore]
+        found += document_states(kept, known, until)
     took_s = round(time.monotonic() - began, 3)
     log.info("live_quality_judged", series=len(verdicts), alerts=len(found), took_s=took_s)
     return LiveQualityReport(len(verdicts), found, took_s)
