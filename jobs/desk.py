@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jobs.due import Turn, decide
+from jobs.due import JobAction, decide
 from jobs.process import Ended, JobNotStartedError, run_to_end
 from jobs.runs import RunLog
 from jobs.schedule import Job
@@ -36,7 +36,7 @@ class ScheduleConfig:
     """Leave the processor to the stages that people wait for."""
 
 
-class Desk:
+class JobRunner:
     """One scheduler's knowledge of the claims. One thread a job."""
 
     def __init__(
@@ -75,27 +75,29 @@ class Desk:
         was = claims.read(self._config.lake, job.name)
         if was:
             self._known[job.name] = was
-        turn = decide(job, was, self._now(), owner=self._owner)
-        if turn is None:
+        action = decide(job, was, self._now(), owner=self._owner)
+        if action is None:
             return
-        mine = self._claim(job, turn)
+        mine = self._claim(job, action)
         if not self._move(was, mine):
             self._known.pop(job.name, None)  # by another: who knows what
             return
         self._known[job.name] = mine
-        if turn.kind == "run":
+        if action.kind == "run":
             self._run(job, mine)
-        elif turn.kind == "skip":
-            self.runs.say(mine, "skipped", mine.claimed_at, detail=f"found later than {job.grace_s} s after it was due")
-        elif turn.kind == "give_up":
-            self.runs.say(mine, "failed", mine.claimed_at, detail=f"given up: {_why_given_up(job, mine)}")
+        elif action.kind == "skip":
+            self.runs.emit(
+                mine, "skipped", mine.claimed_at, detail=f"found later than {job.grace_s} s after it was due"
+            )
+        elif action.kind == "give_up":
+            self.runs.emit(mine, "failed", mine.claimed_at, detail=f"given up: {_why_given_up(job, mine)}")
 
-    def _claim(self, job: Job, turn: Turn) -> Claim:
+    def _claim(self, job: Job, action: JobAction) -> Claim:
         at = self._now()
-        if turn.kind == "run":
+        if action.kind == "run":
             until = at + job.limit_s * 1_000_000 + _MARGIN_US
-            return Claim(job.name, turn.due_at, turn.attempt, self._owner, at, until, None)
-        return Claim(job.name, turn.due_at, turn.attempt, self._owner, at, at, at)
+            return Claim(job.name, action.due_at, action.attempt, self._owner, at, until, None)
+        return Claim(job.name, action.due_at, action.attempt, self._owner, at, at, at)
 
     def _run(self, job: Job, mine: Claim) -> None:
         try:
@@ -104,14 +106,14 @@ class Desk:
                 limit_s=job.limit_s,
                 ending=self._ending,
                 overdue=lambda: self._now() >= mine.lease_until - _MARGIN_US,
-                started=lambda: self.runs.say(mine, "started", mine.claimed_at),
+                started=lambda: self.runs.emit(mine, "started", mine.claimed_at),
             )
         except JobNotStartedError:
             self._hand_back(mine)
             raise
         at = self._now()
         if ended.why == "stopped":
-            self._say_end(mine, ended, at)  # first: what stops us may not wait for the lake
+            self._emit_end(mine, ended, at)  # first: what stops us may not wait for the lake
             self._hand_back(mine)
             return
         self._ended[job.name] = mine
@@ -119,7 +121,7 @@ class Desk:
         try:
             self._write_end(job)
         finally:
-            self._say_end(mine, ended, at)
+            self._emit_end(mine, ended, at)
 
     def _hand_back(self, mine: Claim) -> None:
         """Leave the due time to whoever looks next, of any home, as if this attempt had not been."""
@@ -129,8 +131,8 @@ class Desk:
         else:
             self._known.pop(mine.job, None)
 
-    def _say_end(self, mine: Claim, ended: Ended, at: int) -> None:
-        self.runs.say(mine, "done" if ended.ok else "failed", at, detail=ended.detail, report=ended.report)
+    def _emit_end(self, mine: Claim, ended: Ended, at: int) -> None:
+        self.runs.emit(mine, "done" if ended.ok else "failed", at, detail=ended.detail, report=ended.report)
 
     def _write_end(self, job: Job) -> None:
         if open_claim := self._ended.get(job.name):

@@ -32,7 +32,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Turn:
+class JobAction:
     """What whoever looks now should do about a job."""
 
     kind: Literal["begin", "run", "skip", "give_up"]
@@ -87,25 +87,25 @@ def due(job: Job, last_due: int, now: int) -> Due | None:
     return Due(at, late=now - at > job.grace_s * 1_000_000) if at > last_due else None
 
 
-def decide(job: Job, claim: Claim | None, now: int, *, owner: str) -> Turn | None:
+def decide(job: Job, claim: Claim | None, now: int, *, owner: str) -> JobAction | None:
     """Return what ``owner`` should do about ``job``, given its claim in the lake; None: nothing now.
 
     ``owner`` holds the lock of its home, so an unfinished claim in its own name is that of a dead predecessor.
     Another's holds until its time is over.
     """
     if claim is None:
-        return Turn("begin", latest(job, now), 0)
+        return JobAction("begin", latest(job, now), 0)
     unfinished = claim.ended_at is None
     if unfinished and claim.owner != owner and now < claim.lease_until:
         return None
     if found := due(job, claim.due_at, now):
-        return Turn("skip" if found.late else "run", found.at, 1)
+        return JobAction("skip" if found.late else "run", found.at, 1)
     if not unfinished:
         return None
     late = now - claim.due_at > job.grace_s * 1_000_000
     if late or claim.attempt >= job.attempts:
-        return Turn("give_up", claim.due_at, claim.attempt)
-    return Turn("run", claim.due_at, claim.attempt + 1)
+        return JobAction("give_up", claim.due_at, claim.attempt)
+    return JobAction("run", claim.due_at, claim.attempt + 1)
 
 
 def _moment(at: int) -> datetime:

@@ -140,38 +140,38 @@ def maintain(
         LakeBusyError: others held the catalog for too long; run it again.
         LakeUnavailableError: the catalog does not answer, or the disk is full.
     """
-    said = settings or MaintainSettings()
+    options = settings or MaintainSettings()
     began = time.monotonic()
     at = datetime.fromtimestamp(now() / 1e6, UTC)
     problems: list[str] = []
-    limited = replace(config, memory_limit=said.memory_limit, threads=1)
+    limited = replace(config, memory_limit=options.memory_limit, threads=1)
     with ExitStack() as held:
         lake = held.enter_context(_opened(limited, now))
         alone = held.enter_context(upkeep(config.catalog)) if config.on_sqlite else True
 
         def pace(through: Lake = lake) -> Pace:
-            paces.append(Pace(through, slice_s=said.slice_s, rest=said.rest, stop=stop))
+            paces.append(Pace(through, slice_s=options.slice_s, rest=options.rest, stop=stop))
             return paces[-1]
 
         paces: list[Pace] = []
         today = at.date()
         dropped = {
             table: drop_old_days(pace(), table, before=today - timedelta(days=days), at=at)
-            for table, days in (said.retention_days if said.clean else {}).items()
+            for table, days in (options.retention_days if options.clean else {}).items()
         }
         of_apps: dict[str, dict[str, int]] = {}
-        if alone and said.clean and said.app_retention_days:  # it writes files again, as merging does
-            of_apps = drop_old_calls(pace(), said.app_retention_days, today=today, at=at)
+        if alone and options.clean and options.app_retention_days:  # it writes files again, as merging does
+            of_apps = drop_old_calls(pace(), options.app_retention_days, today=today, at=at)
         merged, expired = list[Merged](), 0
         if alone:  # else another run does just that, and each would take the other for a busy land
             merging = pace()
-            merged = [merge(merging, t.name, target_bytes=said.target_bytes) for t in TABLES if not t.inlined]
-            expired = expire_snapshots(pace(), before=at - timedelta(hours=said.snapshots_h))
+            merged = [merge(merging, t.name, target_bytes=options.target_bytes) for t in TABLES if not t.inlined]
+            expired = expire_snapshots(pace(), before=at - timedelta(hours=options.snapshots_h))
             _shed_claims(pace())
         old, orphans = 0, Cleaned(0, 0)
         try:
-            if said.clean:
-                age = timedelta(days=said.files_days)
+            if options.clean:
+                age = timedelta(days=options.files_days)
                 # DuckLake deletes a backlog of files inside one transaction, and nobody waits for what that one holds
                 patient = replace(limited, idle_s=0)
                 cleaner = lake if config.on_sqlite else held.enter_context(_opened(patient, now))

@@ -23,7 +23,7 @@ from pipelines.pricing import PriceBook, PriceBookError, PriceBooks, default_boo
 from pipelines.pricing.book import Key
 from pipelines.pricing.price import UNPRICED
 from pipelines.pricing.published import announce, published
-from pipelines.pricing.reprice import READ, Group, Wanted, adjustments, wanted
+from pipelines.pricing.reprice import READ, Group, PriceGroups, adjustments, wanted
 from warehouse import adjust
 from warehouse.adjust import Choice
 from warehouse.lake import Lake
@@ -152,7 +152,7 @@ def reprice(
 
 
 def _calls(
-    lake: Lake, choice: Choice, days: Sequence[date], chosen: Sequence[Wanted], adjuster: adjust.Adjuster | None
+    lake: Lake, choice: Choice, days: Sequence[date], chosen: Sequence[PriceGroups], adjuster: adjust.Adjuster | None
 ) -> Iterator[tuple[date, pa.Table]]:
     """Yield (day, calls to look at), and keep the claim of ``adjuster`` alive between two of them."""
     for day in days if chosen else ():
@@ -171,7 +171,7 @@ def _wanted(
     days: Sequence[date],
     undated: bool,
     adjuster: adjust.Adjuster | None,
-) -> list[Wanted]:
+) -> list[PriceGroups]:
     """Return which calls to look at one by one; days are asked one after the other, so that each fits the memory."""
     counts: Counter[tuple[Key, str, bool]] = Counter()
     for day in days:
@@ -206,7 +206,7 @@ def _books(texts: Iterable[str]) -> Iterable[PriceBook]:
             log.warning("landed_price_book_refused", cause=str(error))
 
 
-def _table(chosen: Sequence[Wanted]) -> pa.Table:
+def _table(chosen: Sequence[PriceGroups]) -> pa.Table:
     names = ("provider", "model", "response_model", "service_tier")
     columns = {name: pa.array([w.key[i] for w in chosen], pa.string()) for i, name in enumerate(names)}
     columns["price_version"] = pa.array([w.version for w in chosen], pa.string())

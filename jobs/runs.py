@@ -34,12 +34,12 @@ class RunLog:
         self._lock = threading.Lock()
         self._unsent: deque[bytes] = deque(maxlen=_MOST)
         self._not_before = 0.0
-        self.said: dict[str, int] = dict.fromkeys(("started", "done", "failed", "skipped"), 0)
+        self.emitted: dict[str, int] = dict.fromkeys(("started", "done", "failed", "skipped"), 0)
         """State -> how many of this process."""
         self.last: dict[str, str] = {}
         """Job -> state of its last run that ended in this process."""
 
-    def say(
+    def emit(
         self, claim: Claim, state: State, at: int, *, detail: str = "", report: dict[str, Any] | None = None
     ) -> None:
         """Record that the run of ``claim`` is in ``state`` since ``at`` (µs UTC)."""
@@ -57,7 +57,7 @@ class RunLog:
         }
         log.info(f"job_{state}", job=claim.job, due_at=row["due_at"], attempt=claim.attempt, detail=detail)
         with self._lock:
-            self.said[state] += 1
+            self.emitted[state] += 1
             if state in ("done", "failed"):
                 self.last[claim.job] = state
             self._unsent.append(msgspec.json.encode(LogRecord(table="job_runs", at=at, row=row)))

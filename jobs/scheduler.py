@@ -24,7 +24,7 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEv
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from jobs.desk import Desk, ScheduleConfig
+from jobs.desk import JobRunner, ScheduleConfig
 from jobs.due import trigger
 from jobs.schedule import Job
 from schemas.errors import FatalError, RetryableError
@@ -57,14 +57,14 @@ def run(
         FatalError: the lake is newer, or refuses.
     """
     with owned(config.folder) as owner:
-        shift = _Shift(config, owner, now)
+        session = SchedulerSession(config, owner, now)
         try:
             while not stop.is_set():
-                shift.step()
-                beat(shift.facts())
+                session.step()
+                beat(session.facts())
                 stop.wait(_BEAT_S)
         finally:
-            shift.close()
+            session.close()
 
 
 @contextmanager
@@ -92,13 +92,13 @@ def owned(folder: Path) -> Iterator[str]:
         os.close(file)
 
 
-class _Shift:
+class SchedulerSession:
     """One incarnation: APScheduler, its threads, and what went wrong in them."""
 
     def __init__(self, config: ScheduleConfig, owner: str, now: Callable[[], int]) -> None:
         self._jobs = config.jobs
         self._ending = threading.Event()
-        self._desk = Desk(config, owner=owner, now=now, ending=self._ending.is_set)
+        self._runner = JobRunner(config, owner=owner, now=now, ending=self._ending.is_set)
         self._busy: set[str] = set()
         self._trouble: dict[str, str] = {}
         self._fatal: list[FatalError] = []
@@ -107,8 +107,8 @@ class _Shift:
         self._scheduler = BackgroundScheduler(
             timezone=UTC, executors={"default": ThreadPoolExecutor(len(config.jobs))}, job_defaults={"coalesce": True}
         )
-        self._scheduler.add_listener(self._missed, EVENT_JOB_MISSED)
-        self._scheduler.add_listener(self._broke, EVENT_JOB_ERROR)
+        self._scheduler.add_listener(self._on_job_missed, EVENT_JOB_MISSED)
+        self._scheduler.add_listener(self._on_job_error, EVENT_JOB_ERROR)
         for job in config.jobs:
             self._scheduler.add_job(
                 self._look, trigger(job), (job,), id=job.name, max_instances=1, misfire_grace_time=job.grace_s
@@ -121,35 +121,35 @@ class _Shift:
         if self._fatal:
             raise self._fatal[0]
         for job in self._jobs:
-            if job.name not in self._busy and time.monotonic() >= self._ask_at[job.name] and self._desk.wanted(job):
+            if job.name not in self._busy and time.monotonic() >= self._ask_at[job.name] and self._runner.wanted(job):
                 self._fire(job.name)
-        self._desk.runs.flush()
+        self._runner.runs.flush()
 
     def facts(self) -> dict[str, Any]:
         """For status and metrics."""
-        known = [job for job in self._jobs if self._desk.knows(job)]
+        known = [job for job in self._jobs if self._runner.knows(job)]
         return {
-            "lag": sum(self._desk.wanted(job) for job in known if job.name not in self._busy),
+            "lag": sum(self._runner.wanted(job) for job in known if job.name not in self._busy),
             "state": "waiting" if self._trouble else "running",
             "error": next(iter(self._trouble.values()), None),
             "position": {},
-            "progress": sum(self._desk.runs.said.values()),
-            "jobs": self._desk.last(known),
+            "progress": sum(self._runner.runs.emitted.values()),
+            "jobs": self._runner.last(known),
             "jobs_known": len(known),
             "jobs_running": len(self._busy),
-            **{f"jobs_{state}": count for state, count in self._desk.runs.said.items()},
+            **{f"jobs_{state}": count for state, count in self._runner.runs.emitted.items()},
         }
 
     def close(self) -> None:
         """End the runs under way, and every thread."""
         self._ending.set()
         self._scheduler.shutdown(wait=True)
-        self._desk.runs.flush()
+        self._runner.runs.flush()
 
     def _look(self, job: Job) -> None:
         self._busy.add(job.name)
         try:
-            self._desk.look(job)
+            self._runner.look(job)
             self._trouble.pop(job.name, None)
         except LakeMissingError:
             self._trouble.pop(job.name, None)  # land makes it; until then there is nothing to do
@@ -164,11 +164,11 @@ class _Shift:
         self._ask_at[name] = time.monotonic() + _ASK_AGAIN_S
         self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
 
-    def _missed(self, event: JobExecutionEvent) -> None:
+    def _on_job_missed(self, event: JobExecutionEvent) -> None:
         """APScheduler was too late for its grace: look all the same, to record what is skipped."""
         self._fire(event.job_id)
 
-    def _broke(self, event: JobExecutionEvent) -> None:
+    def _on_job_error(self, event: JobExecutionEvent) -> None:
         """End the stage where a person must act; whatever else it was is looked at again: other jobs may be running."""
         if isinstance(event.exception, FatalError):
             self._fatal.append(event.exception)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from warehouse.comments import data_dictionary
 from warehouse.lake import Lake
-from warehouse.query.shipped_views import QUESTIONS, Question
+from warehouse.query.shipped_views import VIEWS, ShippedView
 from warehouse.storage.connect import LakeConfig
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "data-dictionary.md"
@@ -19,12 +19,12 @@ def page() -> str:
         config = LakeConfig(str(Path(folder) / "catalog.sqlite"), str(Path(folder) / "data"))
         lake = Lake.open(config, now=lambda: 0)
         try:
-            return data_dictionary({question.name: _columns(lake, question) for question in QUESTIONS})
+            return data_dictionary({question.name: _columns(lake, question) for question in VIEWS})
         finally:
             lake.close()
 
 
-def _columns(lake: Lake, question: Question) -> list[tuple[str, str]]:
+def _columns(lake: Lake, question: ShippedView) -> list[tuple[str, str]]:
     call = f"{question.name}(now())" if question.parameters else question.name
     rows = lake.query(f"SELECT * FROM (DESCRIBE SELECT * FROM {call})").to_pylist()
     return [(row["column_name"], row["column_type"]) for row in rows]

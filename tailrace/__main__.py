@@ -61,8 +61,8 @@ def _refuse(error: ClickException) -> None:
         sys.exit(error.exit_code)
     context = getattr(error, "ctx", None)
     where = context.command_path if context else "tailrace"
-    said = " ".join(error.format_message().split()).replace(": Value error, ", ": ").rstrip(".")
-    _end(error, f"{said}; see `{where} --help`", error.exit_code)
+    message = " ".join(error.format_message().split()).replace(": Value error, ", ": ").rstrip(".")
+    _end(error, f"{message}; see `{where} --help`", error.exit_code)
 
 
 def _end(error: Exception, text: str, code: int) -> None:

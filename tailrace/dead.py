@@ -21,7 +21,7 @@ from tailrace import audit
 from tailrace.publish import publish
 from tailrace.replay import key_of_line
 from warehouse.lake import Lake
-from warehouse.storage.dead_bytes import bare
+from warehouse.storage.dead_bytes import unpad
 
 PAGE = 200
 """Originals held at a time: up to 2 MiB each."""
@@ -68,7 +68,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """One dead record. ``value`` None: the record had none, or its bytes are gone after their seven days."""
 
     topic: str
@@ -127,7 +127,7 @@ def position(text: str) -> Choice:
     return Choice(topic=topic or EVENTS, partition=int(partition), offset=int(offset))
 
 
-def letters(lake: Lake, choice: Choice) -> Iterator[Letter]:
+def letters(lake: Lake, choice: Choice) -> Iterator[DeadLetter]:
     """Yield what was chosen, the newest first, with its original bytes, a page at a time."""
     chosen = [choice.topic, choice.partition, choice.offset, choice.reason, choice.app, choice.since, choice.limit]
     rows = lake.query(_WANTED, chosen).to_pylist()
@@ -137,14 +137,14 @@ def letters(lake: Lake, choice: Choice) -> Iterator[Letter]:
         found = {_place(row): row for row in lake.query(_ORIGINALS, places).to_pylist()}
         for row in page:
             original = found.get(_place(row))
-            yield Letter(
+            yield DeadLetter(
                 *_place(row),
                 reason=row["reason"],
                 detail=row["detail"],
                 app=row["app"],
                 size=row["size"],
-                value=bare(original["bytes"]) if original else None,
-                key=bare(original["key"]) if original else None,
+                value=unpad(original["bytes"]) if original else None,
+                key=unpad(original["key"]) if original else None,
                 kept=original is not None,
             )
 
@@ -203,7 +203,7 @@ def replay(
     return done
 
 
-def from_letters(found: Iterable[Letter]) -> Iterator[Candidate]:
+def from_letters(found: Iterable[DeadLetter]) -> Iterator[Candidate]:
     """Yield the originals of llm.events that are still there."""
     for letter in found:
         if letter.topic == EVENTS and letter.kept:

@@ -92,6 +92,6 @@ def landed(there: Callable[[], bool]) -> bool:
     return False
 
 
-def spelled(pairs: Mapping[str, str]) -> str:
+def canonical(pairs: Mapping[str, str]) -> str:
     """Write matchers as they are given."""
     return " ".join(f"{name}={value}" for name, value in pairs.items())

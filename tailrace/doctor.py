@@ -70,8 +70,8 @@ def examine(settings: Settings, bootstrap_servers: str, *, event_id: str, timeou
     """Yield the hops in order; stops at the first that failed."""
     stages = status(settings)["stages"]
     silent = {name: s for name, s in stages.items() if s["state"] != "running"}
-    told = ", ".join(f"{n} {s['state']}{': ' + s['error'] if s['error'] else ''}" for n, s in silent.items())
-    yield Hop("stages", not silent, told or "all run", "see `tailrace status`, and logs/ in the home")
+    problems = ", ".join(f"{n} {s['state']}{': ' + s['error'] if s['error'] else ''}" for n, s in silent.items())
+    yield Hop("stages", not silent, problems or "all run", "see `tailrace status`, and logs/ in the home")
     yield compared(settings, bootstrap_servers)
     event = {
         "v": 1,
@@ -177,9 +177,9 @@ def differing_costs(row: dict[str, Any]) -> Hop:
     compared, differing = row["compared"] or 0, row["differing"] or 0
     if not compared:
         return Hop("costs", True, "no call of today or yesterday has a reported cost to compare with")
-    told = f"{differing:,} of {compared:,} reported costs of today and yesterday ({differing / compared:.1%})"
+    problems = f"{differing:,} of {compared:,} reported costs of today and yesterday ({differing / compared:.1%})"
     most = f', most of {row["most"]}: `tailrace sql "FROM cost_checks"`' if differing else ""
-    return Hop("costs", True, f"{told} are more than 1 % off the computed ones{most}")
+    return Hop("costs", True, f"{problems} are more than 1 % off the computed ones{most}")
 
 
 def far_clocks(row: dict[str, Any]) -> Hop:

@@ -101,8 +101,8 @@ class Endpoint:
         where = urlsplit(path).path
         if where == "/healthz":
             well, parts = self._health()
-            told = {"healthy": well, **(parts if known else {})}
-            return (200 if well else 503), "application/json", json.dumps(told).encode()
+            health = {"healthy": well, **(parts if known else {})}
+            return (200 if well else 503), "application/json", json.dumps(health).encode()
         if where == "/livez":
             live = self._live()
             return (200 if live else 503), "application/json", json.dumps({"live": live}).encode()
@@ -174,8 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         endpoint: Endpoint = self.server.endpoint  # type: ignore[attr-defined]
-        host, said, accept = (self.headers.get(name, "") for name in ("Host", "Authorization", "Accept"))
-        status, kind, body = endpoint.answer(self.path, host, said, accept)
+        host, authorization, accept = (self.headers.get(name, "") for name in ("Host", "Authorization", "Accept"))
+        status, kind, body = endpoint.answer(self.path, host, authorization, accept)
         self.send_response(status)
         for name, value in {**_HEADERS, "Content-Type": kind, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)

@@ -144,6 +144,6 @@ def agreement(settings: Settings) -> dict[str, Agreement]:
 
 def _opened(settings: Settings) -> ReadOnlyLake:
     hide_pandas()
-    said = settings.lake
-    config = replace(wiring.lake(settings), memory_limit=said.query_memory_limit)
-    return ReadOnlyLake.open(config, timeout_s=said.query_timeout_s)
+    section = settings.lake
+    config = replace(wiring.lake(settings), memory_limit=section.query_memory_limit)
+    return ReadOnlyLake.open(config, timeout_s=section.query_timeout_s)

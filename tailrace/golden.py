@@ -147,8 +147,8 @@ def with_reviews(rows: pa.Table) -> pa.Table:
         rows: columns of golden_cases, and ``review_expected`` and ``review_rubric``: of golden_verdicts, NULL where
             none was given.
     """
-    said = [{"expected": row["review_expected"], "rubric": row["review_rubric"]} for row in rows.to_pylist()]
-    cases = [reviewed(row, review) for row, review in zip(rows.to_pylist(), said, strict=True)]
+    reviews = [{"expected": row["review_expected"], "rubric": row["review_rubric"]} for row in rows.to_pylist()]
+    cases = [reviewed(row, review) for row, review in zip(rows.to_pylist(), reviews, strict=True)]
     return pa.Table.from_pylist(cases, rows.schema).drop_columns(["review_expected", "review_rubric"])
 
 

@@ -102,21 +102,21 @@ def _plain(text: str) -> str:
 
 
 def _filled(row: Mapping[str, Any], where: str, cases: Mapping[str, Mapping[str, Any]]) -> Filled | None:
-    said = {name: _text(row.get(name), where, name) for name in ("case_id", "verdict", "expected", "rubric", "note")}
-    verdict = _VERDICTS.get((said["verdict"] or "").casefold())
+    cells = {name: _text(row.get(name), where, name) for name in ("case_id", "verdict", "expected", "rubric", "note")}
+    verdict = _VERDICTS.get((cells["verdict"] or "").casefold())
     if verdict is None:
-        problem = f"{said['verdict']!r:.60} is no verdict"
+        problem = f"{cells['verdict']!r:.60} is no verdict"
         raise SheetRefusedError(where, problem, "write accept, reject, or nothing")
     if not verdict:
         return None
-    case_id = said["case_id"] or ""
+    case_id = cells["case_id"] or ""
     if case_id not in cases:
         raise SheetRefusedError(where, f"{case_id[:80]!r} is no open case of this set", "take the line out")
     changed = {
-        name: said[name] if said[name] != (cases[case_id].get(name) or "").strip() and verdict == "accepted" else None
+        name: cells[name] if cells[name] != (cases[case_id].get(name) or "").strip() and verdict == "accepted" else None
         for name in ("expected", "rubric")
     }
-    return Filled(case_id, verdict, changed["expected"], said["note"] or None, changed["rubric"])
+    return Filled(case_id, verdict, changed["expected"], cells["note"] or None, changed["rubric"])
 
 
 def _text(value: Any, where: str, name: str) -> str | None:

@@ -52,7 +52,7 @@ def reach(home: Home, ids: Sequence[str], among: Among, *, remove: bool) -> Reac
     Raises:
         CacheUnusableError: the judge's cache cannot be changed.
     """
-    forms = [form for each in ids if len(each.encode()) >= _SHORT for form in spelled(each)]
+    forms = [form for each in ids if len(each.encode()) >= _SHORT for form in canonical(each)]
     folders = _reports(home.path / "reports")
     first, theirs = among({call for _, calls, _ in folders for call in calls})
     named = re.compile(rb"(?<!\w)(?:" + b"|".join(map(re.escape, forms)) + rb")(?!\w)") if forms else None
@@ -72,7 +72,7 @@ def reach(home: Home, ids: Sequence[str], among: Among, *, remove: bool) -> Reac
     return found
 
 
-def spelled(text: str) -> list[bytes]:
+def canonical(text: str) -> list[bytes]:
     """Return how a page, JSON and plain text may spell ``text``."""
     page = html.escape(text)  # of Python; Jinja writes quotes in another way
     jinja = page.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")

@@ -13,7 +13,7 @@ import structlog
 
 _HIDDEN = "***"
 _NUMBER = re.compile(r"\d+")
-_SPARE_S = 10.0
+_REPEAT_S = 10.0
 _KINDS = 500
 
 
@@ -59,7 +59,7 @@ def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -
     )
     structlog.contextvars.bind_contextvars(stage=stage)
     handler = logging.StreamHandler(_STDERR)
-    handler.addFilter(_Sparing())
+    handler.addFilter(_RepeatFilter())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, final]
@@ -69,32 +69,32 @@ def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -
     logging.basicConfig(level=libraries, handlers=[handler], force=True)
 
 
-class _Sparing(logging.Filter):
-    """Lets one line of a library through in ten seconds, of those that differ in their numbers only.
+class _RepeatFilter(logging.Filter):
+    """Passes one log line of a library in ten seconds, of the lines that differ in their numbers only.
 
-    A broker that is away makes librdkafka say so, with every address and attempt, 50 times a second.
+    librdkafka logs a broker that is down 50 times a second, once for every address and attempt.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now = now
-        self._said: dict[tuple[str, int, int], tuple[float, int]] = {}
+        self._printed: dict[tuple[str, int, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         try:
             text = record.getMessage()
-        except (TypeError, ValueError, KeyError):  # its own mistake: the handler tells it, and nobody dies of it
+        except (TypeError, ValueError, KeyError):  # a broken format string of the library: the handler reports it
             return True
         if record.exc_info:
             return True
         alike = record.name, record.levelno, hash(_NUMBER.sub("", text))
-        at, held_back = self._said.get(alike, (-_SPARE_S, 0))
-        if (now := self._now()) - at < _SPARE_S:
-            self._said[alike] = at, held_back + 1
+        at, held_back = self._printed.get(alike, (-_REPEAT_S, 0))
+        if (now := self._now()) - at < _REPEAT_S:
+            self._printed[alike] = at, held_back + 1
             return False
-        if len(self._said) >= _KINDS:
-            self._said.clear()
-        self._said[alike] = now, 0
+        if len(self._printed) >= _KINDS:
+            self._printed.clear()
+        self._printed[alike] = now, 0
         if held_back:
             record.msg, record.args = f"{text} ({held_back} like it held back)", ()
         return True

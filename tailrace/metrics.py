@@ -55,11 +55,11 @@ class StageCollector:
         yield _plain("tailrace_healthy", "1 where every stage runs and nothing is held", float(known["healthy"]))
         for name, value in sorted(self._more().items()):
             yield _plain(f"tailrace_{name}", SUPERVISOR.get(name, name.replace("_", " ")), float(value))
-        said = {stage.name: home.read_run(stage.name) or {} for stage in self._stages}
+        reports = {stage.name: home.read_run(stage.name) or {} for stage in self._stages}
         yield from _states(known["stages"], supervised)
-        yield from _beats(said)
-        yield from _facts({name: s.get("facts", {}) for name, s in said.items()})
-        land, schedule, drift = (said.get(name, {}).get("facts", {}) for name in ("land", "schedule", "drift"))
+        yield from _beats(reports)
+        yield from _facts({name: s.get("facts", {}) for name, s in reports.items()})
+        land, schedule, drift = (reports.get(name, {}).get("facts", {}) for name in ("land", "schedule", "drift"))
         yield from _usage(land.get("usage") or {})
         yield from call_metrics.observed(land.get("usage") or {})
         yield from call_metrics.lake(land)
@@ -109,12 +109,12 @@ def _states(stages: dict[str, Any], supervised: dict[str, Any]) -> Iterator[Metr
         yield _counter(f"tailrace_stage_{key}", doc, rows)
 
 
-def _beats(said: dict[str, dict[str, Any]]) -> Iterator[Metric]:
-    ages = [([name], max(0.0, (now_us() - s["at"]) / 1e6)) for name, s in said.items() if s]
+def _beats(reports: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+    ages = [([name], max(0.0, (now_us() - s["at"]) / 1e6)) for name, s in reports.items() if s]
     yield _gauge("tailrace_stage_heartbeat_age_seconds", "since the last report of the stage", ages, ["stage"])
     places = [
         ([name, str(partition)], float(offset))
-        for name, s in said.items()
+        for name, s in reports.items()
         for partition, offset in _positions(s.get("facts", {}))
     ]
     yield _gauge("tailrace_stage_position", "next offset of what the stage reads", places, ["stage", "partition"])
@@ -132,8 +132,8 @@ def _facts(facts: dict[str, dict[str, Any]]) -> Iterator[Metric]:
         yield _counter(f"tailrace_{key}", doc, [(n, float(f[key])) for n, f in facts.items() if key in f])
     rows = [
         ([stage, name], float(value))
-        for stage, said in facts.items()
-        for name, value in said.items()
+        for stage, reports in facts.items()
+        for name, value in reports.items()
         if name not in _OWN and isinstance(value, int | float)
     ]
     yield _gauge("tailrace_stage_fact", "other numbers of a stage", rows, ["stage", "fact"])
@@ -151,7 +151,7 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
         "reported cost is more than 1 % off the computed one; the view cost_checks has the share",
         labels=["app", "model"],
     )
-    told = CounterMetricFamily(
+    reported = CounterMetricFamily(
         "tailrace_calls_cost_reported", "landed with a reported cost above 0", labels=["app", "model"]
     )
     both = CounterMetricFamily(
@@ -175,7 +175,7 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
             (tokens, [app, model, "output"], written),
             *(
                 (family, [app, model], value)
-                for family, value in zip((partly, differs, told, both, shadow), marks, strict=False)
+                for family, value in zip((partly, differs, reported, both, shadow), marks, strict=False)
             ),
         ):
             if value is not None:
@@ -187,7 +187,7 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
     )
     for *labels, count in usage.get("alerts", ()):
         alerts.add_metric(labels, float(count))
-    yield from (calls, unpriced, partly, differs, told, both, shadow, cost, tokens, alerts)
+    yield from (calls, unpriced, partly, differs, reported, both, shadow, cost, tokens, alerts)
 
 
 def _processes(pids: dict[str, int]) -> Iterator[Metric]:

@@ -38,7 +38,7 @@ WEEKS = 12
 
 
 @dataclass(frozen=True)
-class Made:
+class WeeklyResult:
     """One report: its numbers and what the page shows beside them."""
 
     summary: Summary
@@ -99,7 +99,7 @@ def weekly(here: Context, days: runs.Days, *, stop: Callable[[], bool]) -> Weekl
     return Weekly(run, str(page), len(sent) - len(failed), len(changes), failed)
 
 
-def make(here: Context, lake: ReadOnlyLake, days: runs.Days) -> Made:
+def make(here: Context, lake: ReadOnlyLake, days: runs.Days) -> WeeklyResult:
     """Read what a report of ``days`` shows.
 
     Raises:
@@ -113,10 +113,10 @@ def make(here: Context, lake: ReadOnlyLake, days: runs.Days) -> Made:
     success = next((rate.scorer for rate in summary.rates if rate.name == SUCCESS), "")
     calls = texts(lake, [call.call_id for call in summary.worst], *days)
     found = operations.compare(now, before, good, good_before)
-    return Made(summary, calls, found, success, trend_of(trend(lake, summary.period.run_id), summary, WEEKS))
+    return WeeklyResult(summary, calls, found, success, trend_of(trend(lake, summary.period.run_id), summary, WEEKS))
 
 
-def html(made: Made) -> str:
+def html(made: WeeklyResult) -> str:
     """Return the report as one page."""
     from jobs.evals.page import to_html
 
@@ -124,7 +124,7 @@ def html(made: Made) -> str:
     return to_html(made.summary, made.calls, made.operations, success_scorer=made.success, made_at=at, trend=made.trend)
 
 
-def write(here: Context, made: Made) -> Path:
+def write(here: Context, made: WeeklyResult) -> Path:
     """Write page, Markdown, JSON and picture under the home; return the page. They hold texts of calls: mode 0600.
 
     Raises:
@@ -149,7 +149,7 @@ def write(here: Context, made: Made) -> Path:
     return folder / "report.html"
 
 
-def send(here: Context, made: Made, page: Path) -> Sequence[Delivered]:
+def send(here: Context, made: WeeklyResult, page: Path) -> Sequence[Delivered]:
     """Send the summary to the channels of ``alert_channels`` without a route."""
     period = made.summary.period
     where = (

@@ -45,9 +45,9 @@ class Texts:
         """Read AlpacaEval's instructions and one model's answers from ``folder``."""
         with _parquet_errors(folder):
             asked = _parquet(folder / "alpaca_eval_instructions.parquet").select("instruction_id", "instruction")
-            said = _parquet(folder / "alpaca_eval_outputs.parquet").filter(pl.col("model") == model)
+            answers = _parquet(folder / "alpaca_eval_outputs.parquet").filter(pl.col("model") == model)
         joined = asked.with_columns(pl.col("instruction_id").cast(pl.Int64)).join(
-            said.with_columns(pl.col("instruction_id").cast(pl.Int64)), on="instruction_id"
+            answers.with_columns(pl.col("instruction_id").cast(pl.Int64)), on="instruction_id"
         )
         rows = joined.sort("instruction_id").select("instruction", "output").rows()
         return Texts(tuple((str(q), str(a)) for q, a in rows))

@@ -30,7 +30,7 @@ _FILE = "stage_alerts"
 _BASE_S, _CAP_S, _GIVE_UP_S = 2.0, 60.0, 86_400.0
 
 
-class Letter(msgspec.Struct):
+class DeadLetter(msgspec.Struct):
     """One state of one alert, and the channels that have not accepted it yet."""
 
     alert: Alert
@@ -48,7 +48,7 @@ class Journal(msgspec.Struct):
     """Stage -> the newest state of its newest alert."""
     well_since: dict[str, int] = {}
     """Stage whose alert is open -> since when it has run again, µs UTC."""
-    outbox: list[Letter] = []
+    outbox: list[DeadLetter] = []
 
 
 class StageAlerts:
@@ -87,23 +87,23 @@ class StageAlerts:
     def _put(self, stage: str, alert: Alert, now: int) -> None:
         self._journal.last[stage] = alert
         log.error("stage_alert", alert=alert.id, seq=alert.seq, state=alert.state, title=alert.title)
-        self._journal.outbox.append(Letter(alert, [spec.name for spec in _addressed(self._config())], now))
+        self._journal.outbox.append(DeadLetter(alert, [spec.name for spec in _addressed(self._config())], now))
 
     def _deliver(self, now: int) -> None:
         """Attempt what is due; what is behind an earlier state for the same channel waits for it."""
         waiting: set[str] = set()
-        for letter in self._journal.outbox:
-            for channel in [c for c in letter.channels if c not in waiting]:
-                if letter.next_at <= now and self._attempt(letter, channel, now):
-                    letter.channels.remove(channel)
+        for delivery in self._journal.outbox:
+            for channel in [c for c in delivery.channels if c not in waiting]:
+                if delivery.next_at <= now and self._attempt(delivery, channel, now):
+                    delivery.channels.remove(channel)
                 else:
                     waiting.add(channel)
-            if letter.channels and letter.next_at <= now:
-                letter.next_at = now + int(min(_CAP_S, _BASE_S * 2.0 ** min(letter.attempts, 10)) * 1e6)
-                letter.attempts += 1
-        self._journal.outbox = [letter for letter in self._journal.outbox if letter.channels]
+            if delivery.channels and delivery.next_at <= now:
+                delivery.next_at = now + int(min(_CAP_S, _BASE_S * 2.0 ** min(delivery.attempts, 10)) * 1e6)
+                delivery.attempts += 1
+        self._journal.outbox = [delivery for delivery in self._journal.outbox if delivery.channels]
 
-    def _attempt(self, letter: Letter, channel: str, now: int) -> bool:
+    def _attempt(self, delivery: DeadLetter, channel: str, now: int) -> bool:
         """Send once; whether nothing is left to be done for this channel."""
         from pipelines.notify.stage import send_once
 
@@ -112,12 +112,12 @@ class StageAlerts:
         if not specs:
             return True  # it is not among the settings any more
         try:
-            (outcome,) = send_once(replace(config, channels=specs), letter.alert).values()
+            (outcome,) = send_once(replace(config, channels=specs), delivery.alert).values()
         except SettingsError as error:
             log.error("stage_alert_not_sent", channel=channel, cause=str(error))
             return True
-        log.info("stage_alert_attempted", alert=letter.alert.id, channel=channel, outcome=outcome.kind)
-        return outcome.kind != "retry" or now - letter.since > _GIVE_UP_S * 1e6
+        log.info("stage_alert_attempted", alert=delivery.alert.id, channel=channel, outcome=outcome.kind)
+        return outcome.kind != "retry" or now - delivery.since > _GIVE_UP_S * 1e6
 
 
 def firing(stage: str, facts: Mapping[str, Any], last: Alert | None, now: int) -> Alert:

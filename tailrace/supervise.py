@@ -37,19 +37,19 @@ class Child:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What can be observed of a child."""
 
     alive: bool
     exit_code: int | None
     silent_s: float
     """Since its last heartbeat, or since its start where it never spoke."""
-    spoke: bool = True
+    has_reported: bool = True
     failing: bool = False
     """It ended several times at one position: a long life proves nothing then."""
 
 
-def decide(child: Child, seen: Seen, now: float, stall_after_s: float) -> tuple[Child, Action]:
+def decide(child: Child, seen: Observation, now: float, stall_after_s: float) -> tuple[Child, Action]:
     """Return what is remembered next and what to do.
 
     A dead child is started again after a back-off that doubles from 0.5 s to 20 s and is forgotten after a minute of
@@ -58,7 +58,7 @@ def decide(child: Child, seen: Seen, now: float, stall_after_s: float) -> tuple[
     if child.started is None:
         return child, Action.START if now >= child.next_start else Action.WAIT
     if seen.alive:
-        if seen.silent_s > (stall_after_s if seen.spoke else max(stall_after_s, START_WITHIN_S)):
+        if seen.silent_s > (stall_after_s if seen.has_reported else max(stall_after_s, START_WITHIN_S)):
             return replace(child, stalled=True, stalls=child.stalls + (not child.stalled)), Action.KILL
         return child, Action.WAIT
     healthy = now - child.started > HEALTHY_AFTER_S and not child.stalled and not seen.failing
@@ -71,23 +71,23 @@ def decide(child: Child, seen: Seen, now: float, stall_after_s: float) -> tuple[
 
 
 @dataclass(frozen=True)
-class Awake:
+class Wakefulness:
     """Since when the supervisor has been watching without a break. Seconds of the same clock."""
 
     since: float
     looked: float
 
-    def look(self, now: float) -> Awake:
+    def look(self, now: float) -> Wakefulness:
         """Return what holds after a look at ``now``.
 
         Where the supervisor itself stood still (SIGSTOP to all, a paused machine), silence says nothing about the
         children: they get a fresh stall period. A laptop's sleep stops the monotonic clock and is not seen at all.
         """
-        return Awake(now if now - self.looked > OVERSLEPT_S else self.since, now)
+        return Wakefulness(now if now - self.looked > OVERSLEPT_S else self.since, now)
 
 
 @dataclass(frozen=True)
-class Heard:
+class LastHeartbeat:
     """The last beat of one process, and when the supervisor first saw it: on its own clock, never by the wall."""
 
     pid: int
@@ -96,19 +96,19 @@ class Heard:
     at: float
 
 
-def hear(heard: Heard | None, pid: int, beat: int | None, now: float) -> Heard:
+def last_heartbeat(heartbeat: LastHeartbeat | None, pid: int, beat: int | None, now: float) -> LastHeartbeat:
     """Return what was heard last, given that the run file of ``pid`` holds ``beat`` (None: nothing of this process).
 
     A wall clock that jumps, either way, changes the beat once and nothing else.
     """
-    if heard is not None and heard.pid == pid and (beat is None or beat == heard.beat):
-        return heard
-    return Heard(pid, beat, now)
+    if heartbeat is not None and heartbeat.pid == pid and (beat is None or beat == heartbeat.beat):
+        return heartbeat
+    return LastHeartbeat(pid, beat, now)
 
 
-def silence(heard: Heard, awake: Awake, now: float) -> float:
+def silent_for_s(heartbeat: LastHeartbeat, awake: Wakefulness, now: float) -> float:
     """Return for how many seconds a process has been silent while somebody listened."""
-    return min(now - heard.at, now - awake.since)
+    return min(now - heartbeat.at, now - awake.since)
 
 
 def back_off(failures: int) -> float:

@@ -25,7 +25,18 @@ from tailrace.pace import Sample
 from tailrace.processes import reap
 from tailrace.settings import Settings
 from tailrace.stages import STAGES, Stage
-from tailrace.supervise import HEALTHY_AFTER_S, Action, Awake, Child, Heard, Seen, decide, hear, silence, start
+from tailrace.supervise import (
+    HEALTHY_AFTER_S,
+    Action,
+    Child,
+    LastHeartbeat,
+    Observation,
+    Wakefulness,
+    decide,
+    last_heartbeat,
+    silent_for_s,
+    start,
+)
 from warehouse.storage.locks import alive, born_at, pid_namespace
 
 log = structlog.get_logger()
@@ -38,7 +49,7 @@ class _Slot:
     stage: Stage
     child: Child = field(default_factory=Child)
     process: subprocess.Popen[bytes] | None = None
-    heard: Heard | None = None
+    heartbeat: LastHeartbeat | None = None
     log_start: int = 0
     """Size of the stage's log when its process began."""
     stalled_s: float | None = None
@@ -74,7 +85,7 @@ class Supervisor:
         """The broker's guard: a child of this process that `broker.process` waits for."""
         self._asked_at = 0.0
         self._born = born_at(os.getpid())
-        self._awake = Awake(time.monotonic(), time.monotonic())
+        self._awake = Wakefulness(time.monotonic(), time.monotonic())
         self._slots = [_Slot(stage) for stage in stages]
         self._environment = {
             "OPENBLAS_NUM_THREADS": "1",  # numpy's threads of six processes fight over the cores
@@ -150,20 +161,22 @@ class Supervisor:
         """Seconds since `terminate`; 0 before it."""
         return time.monotonic() - self._asked_at if self._asked_at else 0.0
 
-    def _see(self, slot: _Slot, now: float) -> Seen:
+    def _see(self, slot: _Slot, now: float) -> Observation:
         if slot.process is None:
-            return Seen(alive=False, exit_code=None, silent_s=0.0)
+            return Observation(alive=False, exit_code=None, silent_s=0.0)
         code = slot.process.poll()
         report = self.home.read_run(slot.stage.name)
         own = report if report and report["pid"] == slot.process.pid else None
-        slot.heard = hear(slot.heard, slot.process.pid, self.home.beaten(slot.stage.name) if own else None, now)
+        slot.heartbeat = last_heartbeat(
+            slot.heartbeat, slot.process.pid, self.home.beaten(slot.stage.name) if own else None, now
+        )
         if own and slot.child.started is not None:
             self._follow(slot, own["facts"], now)
-        return Seen(
+        return Observation(
             alive=code is None,
             exit_code=code,
-            silent_s=silence(slot.heard, self._awake, now),
-            spoke=slot.heard.beat is not None,
+            silent_s=silent_for_s(slot.heartbeat, self._awake, now),
+            has_reported=slot.heartbeat.beat is not None,
             failing=slot.track.failing,
         )
 

@@ -146,11 +146,11 @@ class Watch:
 
     def _call(self) -> None:
         assert self._deadman is not None
-        said = self._deadman.call(lambda: self.health()[0])
-        kind = said if said in self._calls else "failed"
+        outcome = self._deadman.call(lambda: self.health()[0])
+        kind = outcome if outcome in self._calls else "failed"
         self._calls[kind] += 1
         if kind == "failed":
-            log.warning("deadman_call_failed", cause=said)
+            log.warning("deadman_call_failed", cause=outcome)
 
 
 def _again(work: Callable[[], None], stop: threading.Event, every_s: float) -> None:

@@ -62,14 +62,14 @@ def lake(settings: Settings) -> LakeConfig:
     )
 
 
-def _bucket(said: LakeSettings) -> dict[str, str]:
+def _bucket(section: LakeSettings) -> dict[str, str]:
     """Return DuckDB's settings for a bucket; what is not said is left to AWS_* in the environment."""
-    key, secret = said.s3_access_key_id, said.s3_secret_access_key
+    key, secret = section.s3_access_key_id, section.s3_secret_access_key
     found = {
-        "s3_endpoint": said.s3_endpoint,
-        "s3_region": said.s3_region,
-        "s3_url_style": said.s3_url_style,
-        "s3_use_ssl": str(said.s3_use_ssl).lower(),
+        "s3_endpoint": section.s3_endpoint,
+        "s3_region": section.s3_region,
+        "s3_url_style": section.s3_url_style,
+        "s3_use_ssl": str(section.s3_use_ssl).lower(),
         "s3_access_key_id": key.get_secret_value() if key else "",
         "s3_secret_access_key": secret.get_secret_value() if secret else "",
     }
@@ -126,14 +126,14 @@ def land(settings: Settings) -> LandConfig:
         problem = "copies of land share a catalog, and each would write its files into its own home"
         raise SettingsError("lake.data_path", problem, "name a bucket, or a folder that all of them reach")
 
-    said = settings.land
+    section = settings.land
     return LandConfig(
         kafka(settings),
         lake(settings),
-        batch_rows=said.batch_rows,
-        batch_bytes=said.batch_mb << 20,
-        batch_wait_s=said.batch_wait_s,
-        dead_ratio_limit=said.dead_ratio_limit,
+        batch_rows=section.batch_rows,
+        batch_bytes=section.batch_mb << 20,
+        batch_wait_s=section.batch_wait_s,
+        dead_ratio_limit=section.dead_ratio_limit,
         price_overrides=tuple(settings.price_rules),
         cost_preference=settings.cost_preference,
         rules=Redaction(people=people(settings)),
@@ -152,7 +152,7 @@ def meter(settings: Settings) -> MeterConfig:
     from pipelines.meter.stage import MeterConfig
     from tailrace.people import people
 
-    said = settings.meter
+    section = settings.meter
     landed = landed_epoch(lake(settings))
     return MeterConfig(
         kafka(settings),
@@ -162,11 +162,11 @@ def meter(settings: Settings) -> MeterConfig:
         starts=landed.starts,
         price_overrides=tuple(settings.price_rules),
         cost_preference=settings.cost_preference,
-        samples_per_s=said.samples_per_s,
+        samples_per_s=section.samples_per_s,
         rules=Redaction(people=people(settings)),
-        batch_rows=said.batch_rows,
-        batch_bytes=said.batch_mb << 20,
-        batch_wait_s=said.batch_wait_s,
+        batch_rows=section.batch_rows,
+        batch_bytes=section.batch_mb << 20,
+        batch_wait_s=section.batch_wait_s,
     )
 
 
@@ -219,30 +219,30 @@ def maintain(settings: Settings) -> MaintainSettings:
     from warehouse.forget import unkeepable_apps
     from warehouse.upkeep import RETAINED, unkeepable
 
-    said = settings.maintain
-    if wrong := unkeepable(said.retention_days):
+    section = settings.maintain
+    if wrong := unkeepable(section.retention_days):
         raise SettingsError(
             "maintain.retention_days",
-            f"{', '.join(f'{t} cannot be kept for {said.retention_days[t]} days' for t in wrong)}",
+            f"{', '.join(f'{t} cannot be kept for {section.retention_days[t]} days' for t in wrong)}",
             f"name some of {', '.join(RETAINED)}, each with at least 1 day",
         )
-    if apps := unkeepable_apps(said.app_retention_days, said.retention_days):
-        longest = said.retention_days.get("raw_calls")
+    if apps := unkeepable_apps(section.app_retention_days, section.retention_days):
+        longest = section.retention_days.get("raw_calls")
         raise SettingsError(
             "maintain.app_retention_days",
-            ", ".join(f"app {app!r} cannot be kept for {said.app_retention_days[app]} days" for app in apps),
+            ", ".join(f"app {app!r} cannot be kept for {section.app_retention_days[app]} days" for app in apps),
             "keep each at least 1 day"
             + (
                 f", and at most {longest}: no app is kept longer than retention_days keeps raw_calls" if longest else ""
             ),
         )
     return MaintainSettings(
-        retention_days={**RETENTION_DAYS, **said.retention_days},
-        app_retention_days=dict(said.app_retention_days),
-        snapshots_h=said.snapshots_h,
-        files_days=said.files_days,
-        slice_s=said.slice_s,
-        memory_limit=said.memory_limit,
+        retention_days={**RETENTION_DAYS, **section.retention_days},
+        app_retention_days=dict(section.app_retention_days),
+        snapshots_h=section.snapshots_h,
+        files_days=section.files_days,
+        slice_s=section.slice_s,
+        memory_limit=section.memory_limit,
     )
 
 
@@ -252,10 +252,10 @@ def with_retention(settings: Settings, tables: Sequence[str], apps: Sequence[str
     Raises:
         SettingsError: one of them says something else.
     """
-    said = settings.maintain
-    days = {**said.retention_days, **_days("--keep", tables, "TABLE=DAYS, such as raw_calls=400")}
-    of_apps = {**said.app_retention_days, **_days("--keep-app", apps, "APP=DAYS, such as support-bot=30")}
-    section = said.model_copy(update={"retention_days": days, "app_retention_days": of_apps})
+    section = settings.maintain
+    days = {**section.retention_days, **_days("--keep", tables, "TABLE=DAYS, such as raw_calls=400")}
+    of_apps = {**section.app_retention_days, **_days("--keep-app", apps, "APP=DAYS, such as support-bot=30")}
+    section = section.model_copy(update={"retention_days": days, "app_retention_days": of_apps})
     return settings.model_copy(update={"maintain": section})
 
 
@@ -273,19 +273,19 @@ def golden(settings: Settings, *, days: int | None = None, size: int | None = No
     """Return how a golden set is made; ``days`` and ``size`` where a person says them."""
     from jobs.golden import LOWER_IS_BETTER, GoldenSettings
 
-    said = settings.golden
+    section = settings.golden
     return GoldenSettings(
-        days=days or said.days,
-        size=size or said.size,
-        turnover=said.turnover,
-        similarity=said.similarity,
-        healthy=said.healthy,
-        traffic=said.traffic,
-        seed=said.seed,
-        keep_versions=said.keep_versions,
-        envs=said.envs,
-        low_scores=said.low_scores,
-        lower_is_better=LOWER_IS_BETTER if said.lower_is_better is None else said.lower_is_better,
+        days=days or section.days,
+        size=size or section.size,
+        turnover=section.turnover,
+        similarity=section.similarity,
+        healthy=section.healthy,
+        traffic=section.traffic,
+        seed=section.seed,
+        keep_versions=section.keep_versions,
+        envs=section.envs,
+        low_scores=section.low_scores,
+        lower_is_better=LOWER_IS_BETTER if section.lower_is_better is None else section.lower_is_better,
     )
 
 

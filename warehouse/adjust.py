@@ -184,7 +184,7 @@ class Adjuster:
                 lake.put(connection, {COST_ADJUSTMENTS.name: rows})
             faults.point("reprice.before_commit")
 
-        lake.transact(body, settled=lambda: claims.read_by(lake.connection, NAME) == following)
+        lake.transact(body, was_committed=lambda: claims.read_by(lake.connection, NAME) == following)
         if found not in (mine, following):
             raise RepricingLostError(lake.config.name)
         self.claim, self._renewed = following, self._now()

@@ -19,7 +19,7 @@ import duckdb
 
 from warehouse.errors import LakeMissingError, LakeUnavailableError, first_line
 from warehouse.lake import Lake
-from warehouse.storage.connect import LakeConfig, connect, let_go
+from warehouse.storage.connect import LakeConfig, connect, disconnect
 from warehouse.storage.locks import alive, born_at
 
 _READ = """
@@ -64,7 +64,7 @@ def read(config: LakeConfig, job: str) -> Claim | None:
         try:
             return read_by(connection, job)
         finally:
-            let_go(connection)
+            disconnect(connection)
     except (duckdb.Error, OSError) as error:
         cause = first_line(error)
         if isinstance(error, duckdb.CatalogException) and "job_claims" in cause:  # else: a part of the catalog is gone

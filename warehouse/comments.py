@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 
 from schemas.tables import TABLES, Table
-from warehouse.query.shipped_views import QUESTIONS, Question
+from warehouse.query.shipped_views import VIEWS, ShippedView
 
 _RAW_OF = {
     "calls": "raw_calls",
@@ -266,7 +266,7 @@ def column_doc(table: Table, column: str) -> str:
     return f"{doc} [{declared.unit}]" if doc and declared and declared.unit else doc
 
 
-def question_doc(question: Question, column: str) -> str:
+def view_doc(question: ShippedView, column: str) -> str:
     """Return what ``column`` of a public view means: as its file has it, else as the tables that it reads."""
     if column in question.columns:
         return question.columns[column]
@@ -293,9 +293,9 @@ def data_dictionary(view_columns: Mapping[str, list[tuple[str, str]]]) -> str:
         "",
         "## Views",
     ]
-    for question in QUESTIONS:
+    for question in VIEWS:
         call = f"{question.name}({', '.join(question.parameters)})" if question.parameters else question.name
-        rows = [(name, kind, question_doc(question, name)) for name, kind in view_columns[question.name]]
+        rows = [(name, kind, view_doc(question, name)) for name, kind in view_columns[question.name]]
         lines += _section(call, question.doc, rows)
     lines += ["", "## Tables"]
     for table in TABLES:

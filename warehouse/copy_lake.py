@@ -164,7 +164,9 @@ def _copy(lake: Lake, source: LakeConfig, part: Part, snapshot: int) -> tuple[in
             f"INSERT INTO {part.table.name} ({columns}) SELECT {columns} "
             f"FROM {_origin(part.table, snapshot)}{part.where}{order}"
         )
-        lake.transact(lambda connection: _insert(connection, source, sql), settled=lambda: _landed(lake, part, rows))
+        lake.transact(
+            lambda connection: _insert(connection, source, sql), was_committed=lambda: _landed(lake, part, rows)
+        )
         point("copy.after_commit")
         written = rows
         _attach_again(lake.connection, source)

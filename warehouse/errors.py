@@ -30,11 +30,11 @@ def first_line(error: Exception) -> str:
 class LedgerMovedError(RetryableError):
     """The ledger stands elsewhere than this process believed: another land moved it, or a commit had succeeded."""
 
-    def __init__(self, moves: tuple[Move, ...], stands: dict[tuple[str, int], int]) -> None:
+    def __init__(self, moves: tuple[Move, ...], positions: dict[tuple[str, int], int]) -> None:
         self.moves = moves
-        self.stands = stands
-        first = next((m for m in moves if stands.get((m.topic, m.partition)) not in (m.start, m.end)), moves[0])
-        found = stands.get((first.topic, first.partition))
+        self.positions = positions
+        first = next((m for m in moves if positions.get((m.topic, m.partition)) not in (m.start, m.end)), moves[0])
+        found = positions.get((first.topic, first.partition))
         super().__init__(
             f"cannot land {first.topic}[{first.partition}]@{first.start}: the ledger stands at {found}; "
             "another process moved it; re-read the ledger"

@@ -22,11 +22,11 @@ from warehouse.errors import (
     first_line,
 )
 from warehouse.migrate import migrate, set_options
-from warehouse.storage.connect import LAKE, LakeConfig, connect, let_go
+from warehouse.storage.connect import LAKE, LakeConfig, connect, disconnect
 from warehouse.storage.day_slices import day_slices
-from warehouse.storage.dead_bytes import shielded
+from warehouse.storage.dead_bytes import pad
 from warehouse.storage.locks import LandLock, commit_slice
-from warehouse.storage.session import AgainError, Body, Session, is_transient
+from warehouse.storage.session import Body, RetryTransactionError, Session, is_transient
 from warehouse.unfinished_copy import require_whole
 
 log = structlog.get_logger(__name__)
@@ -94,7 +94,7 @@ class Lake:
         try:
             lake.session.run(lambda c: migrate(c, config.name, now=now()), lambda: False)
             lake.session.run(set_options, lambda: False)
-            lake.session.recover_kept()
+            lake.session.recover_links()
             lake.ledger()
             lake._dead = ledger.dead_rows(lake.connection)
         except BaseException:
@@ -188,14 +188,14 @@ class Lake:
 
         def body(connection: duckdb.DuckDBPyConnection) -> None:
             if real and not ledger.move(connection, real, self._epochs):
-                raise AgainError
+                raise RetryTransactionError
             faults.point("land.before_insert")
             self.put(connection, batches)
             faults.point("land.after_insert")
             connection.execute("CALL lake.set_commit_message('land', ?)", [self._token(real)])
             faults.point("land.before_commit")
 
-        self.session.run(body, lambda: self._settled(real), rows=sum(b.num_rows for b in batches.values()))
+        self.session.run(body, lambda: self._was_committed(real), rows=sum(b.num_rows for b in batches.values()))
         faults.point("land.after_commit")
         self.commits += 1
         self._dead += len(real)
@@ -205,11 +205,11 @@ class Lake:
             self.session.drop()
 
     def add_gap(self, move: Move, cause: str) -> None:
-        """Skip the positions of ``move`` that nobody can read any more, and say so in ``gaps``."""
+        """Skip the positions of ``move``, which cannot be read any more, and record them in ``gaps``."""
         self.append({"gaps": self._gap(self.epoch(move.topic), move, cause)}, [move])
 
     def insert(self, batches: Mapping[str, pa.Table]) -> None:
-        """Append rows that stand for no positions (prices, what jobs found); the caller tells its own doubles."""
+        """Append rows without positions (prices, results of jobs); the caller removes duplicates itself."""
         self.session.run(lambda connection: self.put(connection, batches), lambda: False)
 
     def replace_ledger(self) -> None:
@@ -260,20 +260,20 @@ class Lake:
                 try:
                     yield beside
                 finally:
-                    let_go(beside)
+                    disconnect(beside)
         except (*_BROKEN, pa.ArrowException) as error:
             self.session.drop()
             raise LakeUnavailableError(self.config.name, "read", first_line(error)) from error
 
     def transact(
-        self, body: Callable[[duckdb.DuckDBPyConnection], None], *, settled: Callable[[], bool] = lambda: False
+        self, body: Callable[[duckdb.DuckDBPyConnection], None], *, was_committed: Callable[[], bool] = lambda: False
     ) -> None:
         """Run a bulk writer's ``body`` as one transaction, again after a conflict; keep it under 200 ms.
 
-        ``settled`` says, after a COMMIT without an answer, whether it happened; without it ``body`` must bear being run
+        ``was_committed`` reads the outcome after a COMMIT without an answer. Without it ``body`` must allow being run
         a second time.
         """
-        self.session.run(body, settled)
+        self.session.run(body, was_committed)
 
     @contextmanager
     def bulk_lock(self, wait_s: float = 30.0) -> Iterator[None]:
@@ -307,7 +307,7 @@ class Lake:
         for name, batch in batches.items():
             table = _TABLES[name]
             for slice_ in day_slices(batch) if table.partition_by == "day" else (batch,):
-                connection.register("batch", shielded(table.name, slice_))
+                connection.register("batch", pad(table.name, slice_))
                 # Arrow has text where the lake has UUID and JSON: the insert casts
                 connection.execute(f"INSERT INTO {table.name} BY NAME SELECT * FROM batch")
                 connection.unregister("batch")
@@ -325,23 +325,25 @@ class Lake:
         }
         return pa.Table.from_pylist([row], schema=tables.GAPS.schema)
 
-    def _settled(self, moves: tuple[Move, ...]) -> bool:
-        """Whether our moves have happened after all: the outcome of a broken COMMIT is read, never guessed.
+    def _was_committed(self, moves: tuple[Move, ...]) -> bool:
+        """Whether our moves were committed: the outcome of a COMMIT without an answer is read, never guessed.
 
         Another land that moved the same span does not count: two that batch alike would go on for ever.
         """
         if not moves:
             return False
-        stands = self.ledger()
-        if all(stands.get((m.topic, m.partition)) == m.end for m in moves) and self._committed(self._token(moves)):
+        positions = self.ledger()
+        if all(positions.get((m.topic, m.partition)) == m.end for m in moves) and self._is_in_catalog(
+            self._token(moves)
+        ):
             return True
-        if all(stands.get((m.topic, m.partition)) == m.start for m in moves):
+        if all(positions.get((m.topic, m.partition)) == m.start for m in moves):
             return False
-        raise LedgerMovedError(moves, stands)
+        raise LedgerMovedError(moves, positions)
 
     def _token(self, moves: Sequence[Move]) -> str:
         return f"{self._name} " + " ".join(f"{m.topic}/{m.partition}:{m.start}-{m.end}" for m in moves)
 
-    def _committed(self, token: str) -> bool:
+    def _is_in_catalog(self, token: str) -> bool:
         sql = "SELECT count(*) AS n FROM __ducklake_metadata_lake.ducklake_snapshot_changes WHERE commit_message = ?"
         return bool(self.query(sql, [token])["n"][0].as_py())

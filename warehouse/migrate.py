@@ -12,7 +12,7 @@ from schemas.tables import GOLDEN_CASES, TABLES, Table
 from warehouse import ledger
 from warehouse.comments import column_doc
 from warehouse.errors import LakeNewerError, LakeOlderError, LakeRefusedError, first_line
-from warehouse.query.shipped_views import QUESTIONS
+from warehouse.query.shipped_views import VIEWS
 from warehouse.storage.connect import LAKE, quoted
 
 LAKE_VERSION = 1
@@ -42,7 +42,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, catalog: str, *, now: int) ->
             _create(connection, table)
         else:
             _extend(connection, table, have[table.name], catalog)
-    for question in QUESTIONS:
+    for question in VIEWS:
         connection.execute(question.statement)
         if not question.parameters:
             connection.execute(f"COMMENT ON VIEW {question.name} IS {quoted(question.doc)}")
@@ -194,5 +194,5 @@ def digest() -> str:
         for t in TABLES
         for c in t.columns
     ]
-    parts += [question.statement for question in QUESTIONS]
+    parts += [question.statement for question in VIEWS]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -10,7 +10,7 @@ from schemas.tables import TABLES
 from warehouse import migrate
 from warehouse.errors import LakeNewerError, LakeUnavailableError, first_line
 from warehouse.query.reading import reading
-from warehouse.query.shipped_views import QUESTIONS
+from warehouse.query.shipped_views import VIEWS
 from warehouse.storage.connect import LAKE, LakeConfig
 
 
@@ -73,5 +73,5 @@ def _compared(connection: duckdb.DuckDBPyConnection, name: str) -> Pending:
             for column in table.columns
             if column.name in known and known[column.name] != migrate.spelled(connection, column.duckdb)
         ),
-        views=tuple(q.name for q in QUESTIONS if not q.parameters and q.name not in views),
+        views=tuple(q.name for q in VIEWS if not q.parameters and q.name not in views),
     )

@@ -61,7 +61,9 @@ def reached(budget: Budget, period: Period, spent: Spent, before: Alert | None) 
     return Level(budget, period, top, before)
 
 
-def told(level: Level, spent: Spent, expected: Forecast | None, *, sql: str, crossed: datetime, now: datetime) -> Alert:
+def firing(
+    level: Level, spent: Spent, expected: Forecast | None, *, sql: str, crossed: datetime, now: datetime
+) -> Alert:
     """Return the alert that tells of a level.
 
     Args:

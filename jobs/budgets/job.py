@@ -78,8 +78,8 @@ class BudgetsReport:
 
     def to_json(self) -> str:
         """Encode for ``--json``."""
-        told = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
-        return msgspec.json.encode({"budgets": self.budgets, "alerts": told, "took_s": self.took_s}).decode()
+        firing = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
+        return msgspec.json.encode({"budgets": self.budgets, "alerts": firing, "took_s": self.took_s}).decode()
 
     def text(self) -> str:
         """Return the run in words."""
@@ -132,7 +132,7 @@ def _changes(lake: ReadOnlyLake, wanted: Sequence[Budget], now: datetime, stop: 
         if level := levels.get(at):
             crossed = crossed_at(lake, *at, level.usd, now)
             sql = evidence(*at, now)
-            before = alerts.told(level, sums[at], forecasts[at], sql=sql, crossed=crossed, now=now)
+            before = alerts.firing(level, sums[at], forecasts[at], sql=sql, crossed=crossed, now=now)
             changes.append(before)
         if before is not None and alerts.is_over(at[1], before, now):
             changes.append(alerts.resolved(*at, sums[at], before, now))

@@ -73,7 +73,7 @@ def from_lines(lines: Iterable[str], name: str) -> GoldenCases:
         try:
             case = from_row(json.loads(line))
         except (ValueError, RecursionError) as error:
-            problems.append(f"{name}, line {number}: {_said(error)}")
+            problems.append(f"{name}, line {number}: {_describe(error)}")
             continue
         if case.case_id in cases:
             problems.append(f"{name}, line {number}: case {case.case_id} stands there twice")
@@ -162,7 +162,7 @@ def _expect(given: str | dict[str, Any] | None) -> Expectation:
         raise ValueError(f"no case: expect: {error}") from error
 
 
-def _said(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON: {error.msg} at character {error.pos + 1}"
     return str(error) or type(error).__name__

@@ -86,12 +86,12 @@ def _replaced(recorded: Sequence[Message], template: Template, values: dict[str,
         turns = [turn for turn in turns if turn["role"] != "system"]
         turns.insert(0, {"role": "system", "content": _text(template.system, values)})
     if template.user is not None:
-        said = {"role": "user", "content": _text(template.user, values)}
+        user_turn = {"role": "user", "content": _text(template.user, values)}
         last = max((i for i, turn in enumerate(turns) if turn["role"] == "user"), default=None)
         if last is None:
-            turns.append(said)
+            turns.append(user_turn)
         else:
-            turns[last] = said
+            turns[last] = user_turn
     return tuple(turns)
 
 

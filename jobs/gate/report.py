@@ -198,8 +198,8 @@ def _held(verdict: Verdict, reasons: list[str], inputs: Inputs, settings: GateSe
     today = datetime.fromtimestamp(inputs.at / 1e6, UTC).date()
     blocked = [a for a in inputs.alerts or () if settings.waiver(a.id, today) is None]
     if blocked:
-        said = [f"open critical quality alert {a.id}: {a.title}" for a in blocked]
-        return Verdict.REGRESS, [*said, *(reasons if verdict is Verdict.REGRESS else ())]
+        blocking = [f"open critical quality alert {a.id}: {a.title}" for a in blocked]
+        return Verdict.REGRESS, [*blocking, *(reasons if verdict is Verdict.REGRESS else ())]
     if all(case.shadow for case in inputs.golden.cases):
         why = "nobody reviewed a case of this set, and such cases block nothing: `tailrace golden review`"
         return Verdict.UNDECIDED, [f"{why} accepts them, --unreviewed lets them count"]

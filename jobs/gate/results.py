@@ -55,8 +55,8 @@ def score(scorers: Sequence[Scorer], cases: Sequence[GoldenCase], side: Side) ->
     found = []
     for scorer in scorers:
         by_case: dict[str, list[Score]] = {}
-        for (case, _), said in zip(asked, scorer.score(given), strict=True):
-            by_case.setdefault(case.case_id, []).append(said)
+        for (case, _), result in zip(asked, scorer.score(given), strict=True):
+            by_case.setdefault(case.case_id, []).append(result)
         found.append(Scored(scorer, by_case))
     return found
 
@@ -119,7 +119,9 @@ def _values(answers: Mapping[str, Sequence[Answer]], name: str) -> dict[str, lis
 
 
 def _scores(scores: Mapping[str, Sequence[Score]]) -> dict[str, list[float]]:
-    return {case: kept for case, said in scores.items() if (kept := [s.value for s in said if s.value is not None])}
+    return {
+        case: kept for case, results in scores.items() if (kept := [s.value for s in results if s.value is not None])
+    }
 
 
 def measured(candidate: Results, baseline: Results, name: str) -> tuple[Values, Values]:

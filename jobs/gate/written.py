@@ -82,8 +82,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         blocks = {"must_pass": "yes", "must_not_regress": "a regress", "inform": "no"}[check["mode"]]
         lines.append(f"| {name} | {check['verdict']} | {values} | {_md(check['text'])} | {blocks} |")
     notes = [f"{c['name']}: {note}" for c in report["checks"] for note in c["notes"]]
-    said = [*report["golden"]["problems"], *report["warnings"], *notes]
-    lines += ["", *[f"- {_md(text)}" for text in said]] if said else []
+    remarks = [*report["golden"]["problems"], *report["warnings"], *notes]
+    lines += ["", *[f"- {_md(text)}" for text in remarks]] if remarks else []
     lines += _worse(report["worse"])
     return "\n".join([*lines, "", f"Report sha256 `{report['sha256']}`", ""])
 

@@ -11,7 +11,7 @@ from jobs.golden.job import GoldenBusyError
 from jobs.golden.settings import GoldenSettings, criteria
 from warehouse.golden import versions
 from warehouse.golden.failed_calls import Window
-from warehouse.golden.versions import Change, Stand
+from warehouse.golden.versions import Change, GoldenState
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig
 
@@ -50,7 +50,7 @@ def bring_in(
     with Lake.open(replace(config, threads=1), now=now, lander=False, create=False) as lake:
         for _ in range(_TRIES):
             versions.prepare(lake, set_name)
-            was = versions.stand(lake, set_name, lambda looked: looked or Window(at, at), _NOTHING, seed=1, most=1)
+            was = versions.read_state(lake, set_name, lambda looked: looked or Window(at, at), _NOTHING, seed=1, most=1)
             version, change, found = _next(was, rows, at, owner)
             if not change.version or versions.write(lake, was, set_name, change, now=at):
                 return BroughtIn(version, found, len(rows) - found, len(change.cases))
@@ -60,7 +60,7 @@ def bring_in(
 _NOTHING = criteria(GoldenSettings())
 
 
-def _next(was: Stand, rows: Sequence[Row], at: int, owner: str) -> tuple[int, Change, int]:
+def _next(was: GoldenState, rows: Sequence[Row], at: int, owner: str) -> tuple[int, Change, int]:
     """Return the number of the version, what to write, and how many cases are new."""
     newest = int(was.versions[-1]["version"]) if was.versions else 0
     here = {case["case_id"] for case in was.cases}

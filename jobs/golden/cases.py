@@ -99,8 +99,8 @@ def seen_again(case: Row, new: Row) -> Row:
 def reviewed(case: Row, review: Mapping[str, Any] | None) -> Row:
     """Return ``case`` with the answer and the rubric of a reviewer, or without those that were withdrawn."""
     if review is not None and review.get("rubric") is not None:
-        said = review["rubric"].strip() and clean_text(review["rubric"])
-        case = {**case, "rubric": redactor(case, said)(said) or None}
+        rubric = review["rubric"].strip() and clean_text(review["rubric"])
+        case = {**case, "rubric": redactor(case, rubric)(rubric) or None}
     if review is None or review["expected"] is None:
         return case
     if not review["expected"].strip():
@@ -147,7 +147,7 @@ def content_hash(cases: Iterable[Mapping[str, Any]]) -> str:
 
 def _hashed(case: Mapping[str, Any]) -> Row:
     """Return what is hashed; without a rubric as before there were rubrics, so that old versions stay the same."""
-    row = {name: _told(case[name]) for name in _HASHED}
+    row = {name: _normalised(case[name]) for name in _HASHED}
     return {**row, "rubric": case["rubric"]} if case.get("rubric") else row
 
 
@@ -188,5 +188,5 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _told(value: Any) -> Any:
+def _normalised(value: Any) -> Any:
     return (value - _START) // timedelta(microseconds=1) if isinstance(value, datetime) else value

@@ -17,7 +17,7 @@ from typing import Any
 from jobs.golden.cases import HEALTHY, Row, draw, new_case, reviewed, seen_again, severity, spoken
 from jobs.golden.cover import Cover
 from jobs.golden.settings import GoldenSettings
-from jobs.golden.similar import Known, read
+from jobs.golden.similar import SimilarityIndex, read
 from jobs.golden.topics import Topics
 
 MOST_EMBEDDED = 2_000
@@ -30,7 +30,7 @@ class Before:
 
     cases: Sequence[Row] = ()
     """Of the version before."""
-    young: Collection[int] = ()
+    recent_versions: Collection[int] = ()
     """Versions made within the last half of ``days``."""
     reviews: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Case -> verdict and expected answer."""
@@ -80,14 +80,14 @@ def choose(
         EmbedderUnavailableError: the topics' model does not answer.
     """
     had = [*before.cases, *({**case, "added_in": version} for case in before.returning)]
-    sifted = _sift(before, had, _cases(calls, settings.seed, set_name, version), Known(settings.similarity))
+    sifted = _sift(before, had, _cases(calls, settings.seed, set_name, version), SimilarityIndex(settings.similarity))
     kept, vanished = _live(before, sifted, topics)
-    order = _leaving(before, sifted, kept, topics)
+    order = _removal_order(before, sifted, kept, topics)
     over = max(0, len(kept) - settings.size)
     gone, left = order[:over], order[over:]
     may_leave = [case for case in left if not _needed(before, case, sifted.again)]
-    young = sum(case["added_in"] in before.young for case in kept)
-    turnover = max(0, int(settings.turnover * settings.size + 1e-9) - young)
+    recent_versions = sum(case["added_in"] in before.recent_versions for case in kept)
+    turnover = max(0, int(settings.turnover * settings.size + 1e-9) - recent_versions)
     room = max(0, settings.size - len(kept) + len(gone))
     added, same = _added(sifted, kept, settings, room + min(turnover, len(may_leave)), topics)
     gone += may_leave[: max(0, len(added) - room)]
@@ -120,7 +120,7 @@ def _live(before: Before, sifted: _Sifted, topics: Topics | None) -> tuple[list[
     return kept, len(sifted.kept) - len(kept)
 
 
-def _leaving(before: Before, sifted: _Sifted, kept: Sequence[Row], topics: Topics | None) -> list[Row]:
+def _removal_order(before: Before, sifted: _Sifted, kept: Sequence[Row], topics: Topics | None) -> list[Row]:
     """Return what may give room, the first to leave first: the oldest, but the last case of a topic after others."""
     order = sorted(
         (case for case in kept if not _accepted(before, case)),
@@ -210,7 +210,7 @@ class _Sifted:
     """Cases that failed again."""
 
 
-def _sift(before: Before, had: Iterable[Row], candidates: Iterable[Row], known: Known) -> _Sifted:
+def _sift(before: Before, had: Iterable[Row], candidates: Iterable[Row], known: SimilarityIndex) -> _Sifted:
     reviews = before.reviews
     out = {case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"}
     kept = {c["case_id"]: reviewed(c, reviews.get(c["case_id"])) for c in had if c["case_id"] not in out}
@@ -226,12 +226,12 @@ def _sift(before: Before, had: Iterable[Row], candidates: Iterable[Row], known: 
             again.add(case["case_id"])
             kept[case["case_id"]] = seen_again(kept[case["case_id"]], case)
         elif case["case_id"] not in out:
-            said = read(spoken(case))
-            if alike := known.like(said):
+            text = read(spoken(case))
+            if alike := known.like(text):
                 again.update(alike)
                 near += 1
                 continue
-            known.add(case["case_id"], said)
+            known.add(case["case_id"], text)
             fresh.append(reviewed(case, reviews.get(case["case_id"])))
     return _Sifted(list(kept.values()), fresh, near, again)
 
@@ -243,4 +243,4 @@ def _accepted(before: Before, case: Row) -> bool:
 
 def _needed(before: Before, case: Row, again: Collection[str]) -> bool:
     """Whether ``case`` came in lately or failed again: it gives no room to another."""
-    return case["added_in"] in before.young or case["case_id"] in again
+    return case["added_in"] in before.recent_versions or case["case_id"] in again

@@ -38,7 +38,7 @@ def promptfoo(case: Mapping[str, Any]) -> Row:
     A variable is never a list: promptfoo would make a test case of each of its items. A case from which no assertion
     follows has ``informative: true`` in its metadata.
     """
-    said: Row = {
+    variables: Row = {
         **{k: _scalar(v) for k, v in variables_of(case).items() if _NAME.fullmatch(k) and k not in _OURS},
         "input": case["input_text"] or "",
         "system": case["system_text"] or "",
@@ -53,7 +53,7 @@ def promptfoo(case: Mapping[str, Any]) -> Row:
     if not checks:
         metadata["informative"] = True
         checks = [_differs(case)]
-    return {"vars": _inert(said), "assert": _inert(checks), "metadata": _inert(metadata)}
+    return {"vars": _inert(variables), "assert": _inert(checks), "metadata": _inert(metadata)}
 
 
 def _checks(case: Mapping[str, Any]) -> list[Row]:

@@ -20,7 +20,7 @@ from jobs.golden.topics import FEWEST, Topics, Vectors, topics
 from pipelines.drift.embed import EmbedderUnavailableError
 from schemas.errors import RetryableError
 from warehouse.golden import versions
-from warehouse.golden.versions import Change, Stand
+from warehouse.golden.versions import Change, GoldenState
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig
 
@@ -138,26 +138,26 @@ def refresh(
         LakeBusyError: others held the catalog for too long; run it again.
         LakeUnavailableError: the catalog does not answer, or the disk is full.
     """
-    said = settings or GoldenSettings()
+    options = settings or GoldenSettings()
     owner = owner or f"{socket.gethostname()}/{os.getpid()}"
-    work = _Refresh(set_name, said, now(), owner, time.monotonic(), vectors)
+    work = _Refresh(set_name, options, now(), owner, time.monotonic(), vectors)
     with Lake.open(replace(config, memory_limit=memory_limit, threads=1), now=now, lander=False, create=False) as lake:
         for _ in range(_TRIES):
             if stop():
                 return work.report(None, None)
             if not dry_run:
                 versions.prepare(lake, set_name)
-            stand = work.read(lake)
-            chosen = work.choose(stand)
+            state = work.read(lake)
+            chosen = work.choose(state)
             if stop():
-                return work.report(stand, None)
-            change = work.change(stand, chosen)
+                return work.report(state, None)
+            change = work.change(state, chosen)
             if dry_run:
-                return work.report(stand, chosen)
-            wrote = versions.write(lake, stand, set_name, change, now=work.at)
+                return work.report(state, chosen)
+            wrote = versions.write(lake, state, set_name, change, now=work.at)
             # a mark of how far was looked is worth no second try: without it the next one looks at more
-            if wrote or not (change.version or change.rejected or change.oldest > _oldest(stand)):
-                return work.report(stand, chosen, change if wrote else None)
+            if wrote or not (change.version or change.rejected or change.oldest > _oldest(state)):
+                return work.report(state, chosen, change if wrote else None)
             log.info("golden_refresh_repeated", set_name=set_name)  # of what the other one wrote
     raise GoldenBusyError(set_name)
 
@@ -174,103 +174,103 @@ class _Refresh:
         self._topics: Topics | None = None
         self._topics_missing = ""
 
-    def read(self, lake: Lake) -> Stand:
+    def read(self, lake: Lake) -> GoldenState:
         """Read what there is, and what failed."""
-        said = self._settings
-        return versions.stand(
+        options = self._settings
+        return versions.read_state(
             lake,
             self._set_name,
-            lambda looked: window(said, self.at, looked),
-            criteria(said),
-            seed=said.seed,
-            most=min(_MOST_PER_CASE * said.size, _MOST),
-            traffic=(traffic_window(self.at), said.traffic) if self._vectors and said.traffic else None,
+            lambda looked: window(options, self.at, looked),
+            criteria(options),
+            seed=options.seed,
+            most=min(_MOST_PER_CASE * options.size, _MOST),
+            traffic=(traffic_window(self.at), options.traffic) if self._vectors and options.traffic else None,
         )
 
-    def choose(self, stand: Stand) -> Chosen:
+    def choose(self, state: GoldenState) -> Chosen:
         """Choose the next version."""
         before = Before(
-            stand.cases,
-            young=self._young(stand),
-            reviews=stand.reviews,
-            returning=stand.returning,
-            rejected={**_sketches(stand), **stand.sketches},
+            state.cases,
+            recent_versions=self._recent_versions(state),
+            reviews=state.reviews,
+            returning=state.returning,
+            rejected={**_sketches(state), **state.sketches},
         )
         try:
-            self._topics = self._found_topics(stand)
-            return self._choose(stand, before)
+            self._topics = self._found_topics(state)
+            return self._choose(state, before)
         except EmbedderUnavailableError as error:
             self._topics, self._topics_missing = None, error.cause
-            return self._choose(stand, before)
+            return self._choose(state, before)
 
-    def _choose(self, stand: Stand, before: Before) -> Chosen:
+    def _choose(self, state: GoldenState, before: Before) -> Chosen:
         return choose(
             before,
-            stand.failures.calls,
+            state.failures.calls,
             self._settings,
             set_name=self._set_name,
-            version=_newest(stand) + 1,
+            version=_newest(state) + 1,
             topics=self._topics,
         )
 
-    def _found_topics(self, stand: Stand) -> Topics | None:
+    def _found_topics(self, state: GoldenState) -> Topics | None:
         if self._vectors is None or not self._settings.traffic:
             return None
-        found = topics(stand.traffic, self._vectors, size=self._settings.size)
+        found = topics(state.traffic, self._vectors, size=self._settings.size)
         if found is None:
-            self._topics_missing = f"the last weeks have {len(stand.traffic)} calls with a text, {FEWEST} are needed"
+            self._topics_missing = f"the last weeks have {len(state.traffic)} calls with a text, {FEWEST} are needed"
         return found
 
-    def _young(self, stand: Stand) -> set[int]:
+    def _recent_versions(self, state: GoldenState) -> set[int]:
         half = self.at - self._settings.days * _DAY_US // 2
-        return {v["version"] for v in stand.versions if v["window_to"] > half}
+        return {v["version"] for v in state.versions if v["window_to"] > half}
 
-    def change(self, stand: Stand, chosen: Chosen) -> Change:
+    def change(self, state: GoldenState, chosen: Chosen) -> Change:
         """Return what is to be written."""
-        differs = _differs(stand, chosen)
+        differs = _differs(state, chosen)
         # one that is young counts against the turnover, and is known by its row
-        oldest = min([_newest(stand) + differs - self._settings.keep_versions + 1, *self._young(stand)])
+        oldest = min([_newest(state) + differs - self._settings.keep_versions + 1, *self._recent_versions(state)])
         if not differs:
-            return Change(stand.window, rejected=_sketches(stand), oldest=oldest)
+            return Change(state.window, rejected=_sketches(state), oldest=oldest)
         version: Row = {
-            "version": _newest(stand) + 1,
-            "parent": _newest(stand) or None,
+            "version": _newest(state) + 1,
+            "parent": _newest(state) or None,
             "content_hash": content_hash(chosen.cases),
             "created_at": _moment(self.at),
-            "window_from": _moment(stand.window.since),
-            "window_to": _moment(stand.window.until),
+            "window_from": _moment(state.window.since),
+            "window_to": _moment(state.window.until),
             "cases": len(chosen.cases),
             "added": chosen.added,
             "kept": chosen.kept,
             "dropped": chosen.dropped,
-            "candidates": stand.failures.found,
+            "candidates": state.failures.found,
             "near_duplicates": chosen.near_duplicates,
             "settings": msgspec.json.encode(asdict(self._settings)).decode(),
             "owner": self._owner,
         }
-        return Change(stand.window, version, chosen.cases, rejected=_sketches(stand), oldest=oldest)
+        return Change(state.window, version, chosen.cases, rejected=_sketches(state), oldest=oldest)
 
-    def report(self, stand: Stand | None, chosen: Chosen | None, change: Change | None = None) -> GoldenReport:
+    def report(self, state: GoldenState | None, chosen: Chosen | None, change: Change | None = None) -> GoldenReport:
         """Say what was done; without ``chosen`` it was stopped, without ``change`` nothing was written."""
         written = bool(change and change.version)
-        newest = (_newest(stand) + written or None) if stand else None
+        newest = (_newest(state) + written or None) if state else None
         report = GoldenReport(
             ok=True,
             done=chosen is not None,
             took_s=round(time.monotonic() - self._began, 3),
             set_name=self._set_name,
             version=newest,
-            changed=bool(stand and chosen and _differs(stand, chosen)),
+            changed=bool(state and chosen and _differs(state, chosen)),
             written=written,
             content_hash=content_hash(chosen.cases) if chosen else "",
             cases=len(chosen.cases) if chosen else 0,
             added=chosen.added if chosen else 0,
             kept=chosen.kept if chosen else 0,
             dropped=chosen.dropped if chosen else 0,
-            candidates=stand.failures.found if stand else 0,
+            candidates=state.failures.found if state else 0,
             near_duplicates=chosen.near_duplicates if chosen else 0,
             blanked=len(change.rejected) if change else 0,
-            expired=sum(v["version"] < change.oldest for v in stand.versions) if stand and change else 0,
+            expired=sum(v["version"] < change.oldest for v in state.versions) if state and change else 0,
             vanished=chosen.vanished if chosen else 0,
             topics=len(self._topics.shares) if self._topics else None,
             coverage=chosen.coverage if chosen else None,
@@ -280,23 +280,23 @@ class _Refresh:
         return report
 
 
-def _differs(stand: Stand, chosen: Chosen) -> bool:
-    if not stand.versions:
+def _differs(state: GoldenState, chosen: Chosen) -> bool:
+    if not state.versions:
         return bool(chosen.cases)
-    return content_hash(chosen.cases) != str(stand.versions[-1]["content_hash"])
+    return content_hash(chosen.cases) != str(state.versions[-1]["content_hash"])
 
 
-def _sketches(stand: Stand) -> dict[str, str]:
+def _sketches(state: GoldenState) -> dict[str, str]:
     """Return what is to be left of those cases that a review rejected and whose texts are still there."""
-    return {case["case_id"]: sketch(spoken(case)) for case in stand.rejected}
+    return {case["case_id"]: sketch(spoken(case)) for case in state.rejected}
 
 
-def _oldest(stand: Stand) -> int:
-    return int(stand.versions[0]["version"]) if stand.versions else 0
+def _oldest(state: GoldenState) -> int:
+    return int(state.versions[0]["version"]) if state.versions else 0
 
 
-def _newest(stand: Stand) -> int:
-    return int(stand.versions[-1]["version"]) if stand.versions else 0
+def _newest(state: GoldenState) -> int:
+    return int(state.versions[-1]["version"]) if state.versions else 0
 
 
 def _moment(at: int) -> datetime:

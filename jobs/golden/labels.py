@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.golden.cases import redactor, spoken
 from jobs.golden.export import messages_of
-from jobs.golden.similar import Known, read
+from jobs.golden.similar import SimilarityIndex, read
 from jobs.golden.splits import held_out
 
 Row = dict[str, Any]
@@ -55,7 +55,7 @@ def labels(calls: Sequence[Mapping[str, Any]], cases: Iterable[Mapping[str, Any]
         form: of the lines.
     """
     out = [case for case in cases if held_out(case["case_id"])]
-    known = Known(SIMILARITY)
+    known = SimilarityIndex(SIMILARITY)
     for case in out:
         known.add(case["case_id"], read(spoken(dict(case))))
     ids = {case["call_id"] for case in out}

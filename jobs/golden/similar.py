@@ -50,7 +50,7 @@ _FACTORS, _TERMS = _coefficients("factor"), _coefficients("term")
 
 
 @dataclass(frozen=True)
-class Said:
+class TextSketch:
     """A text, as it is compared."""
 
     shingles: Shingles
@@ -58,15 +58,15 @@ class Said:
     """What a sketch is made of: the same; of a short text the hash of all of it."""
 
 
-def read(text: str) -> Said:
+def read(text: str) -> TextSketch:
     """Return ``text`` as runs of three words; of three characters where it is short or has no blanks."""
     words = _WORDS.findall(text.casefold())
     plain = " ".join(words) or text.strip()
     if len(words) >= _FEWEST_WORDS and len(plain) <= _LONGEST_WORDS * len(words):
         of = _hashes({" ".join(words[i : i + _LENGTH]) for i in range(len(words) - _LENGTH + 1)})
-        return Said(of, of)
+        return TextSketch(of, of)
     of = _hashes({plain[i : i + _LENGTH] for i in range(max(1, len(plain) - _LENGTH + 1))})
-    return Said(of, of if len(of) >= _ENOUGH else _hashes({plain}))
+    return TextSketch(of, of if len(of) >= _ENOUGH else _hashes({plain}))
 
 
 def _hashes(parts: set[str]) -> Shingles:
@@ -94,8 +94,8 @@ def sketch(text: str) -> str:
     return packed.tobytes().hex()
 
 
-def _two_bits(said: Said) -> npt.NDArray[np.uint8]:
-    return signature(said.sketched, SKETCHED).astype(np.uint8) & _BITS
+def _two_bits(text: TextSketch) -> npt.NDArray[np.uint8]:
+    return signature(text.sketched, SKETCHED).astype(np.uint8) & _BITS
 
 
 def _unpacked(of: str) -> npt.NDArray[np.uint8]:
@@ -109,7 +109,7 @@ def jaccard(a: Shingles, b: Shingles) -> float:
     return float(both / (a.size + b.size - both))
 
 
-class Known:
+class SimilarityIndex:
     """Texts by name, to be asked for those that say nearly the same as another one."""
 
     def __init__(self, similarity: float) -> None:
@@ -120,29 +120,29 @@ class Known:
         self._signatures = np.empty((256, PERMUTATIONS), dtype=np.uint32)
         self._sketches: dict[str, npt.NDArray[np.uint8]] = {}
 
-    def like(self, said: Said) -> list[str]:
+    def like(self, text: TextSketch) -> list[str]:
         """Return the names of all texts that say nearly the same."""
         stored = self._signatures[: len(self._names)]
-        estimates = (stored == signature(said.shingles)).mean(axis=1)
+        estimates = (stored == signature(text.shingles)).mean(axis=1)
         close = np.flatnonzero(estimates >= self._similarity - _MARGIN)
-        alike = [self._names[i] for i in close if jaccard(self._shingles[i], said.shingles) >= self._similarity]
-        return alike + self._like_sketches(said)
+        alike = [self._names[i] for i in close if jaccard(self._shingles[i], text.shingles) >= self._similarity]
+        return alike + self._like_sketches(text)
 
-    def _like_sketches(self, said: Said) -> list[str]:
+    def _like_sketches(self, text: TextSketch) -> list[str]:
         if not self._sketches:
             return []
-        equal = (np.stack(list(self._sketches.values())) == _two_bits(said)).mean(axis=1)
+        equal = (np.stack(list(self._sketches.values())) == _two_bits(text)).mean(axis=1)
         estimates = (equal - _CHANCE) / (1 - _CHANCE)
         # rather one too many: somebody did not want it
         return [name for name, near in zip(self._sketches, estimates, strict=True) if near >= self._similarity - _CLOSE]
 
-    def add(self, name: str, said: Said) -> None:
+    def add(self, name: str, text: TextSketch) -> None:
         """Remember a text."""
         if len(self._names) == len(self._signatures):
             self._signatures = np.concatenate([self._signatures, np.empty_like(self._signatures)])
-        self._signatures[len(self._names)] = signature(said.shingles)
+        self._signatures[len(self._names)] = signature(text.shingles)
         self._names.append(name)
-        self._shingles.append(said.shingles)
+        self._shingles.append(text.shingles)
 
     def add_sketch(self, name: str, of: str) -> None:
         """Remember a text of which there is only what ``sketch`` returned: then the estimate decides."""

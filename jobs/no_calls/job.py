@@ -57,9 +57,9 @@ class NoCallsReport:
 
     def to_json(self) -> str:
         """Encode for ``--json``."""
-        told = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
+        alerts = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
         return msgspec.json.encode(
-            {"apps": self.apps, "silent": self.silent, "alerts": told, "took_s": self.took_s, "problem": self.problem}
+            {"apps": self.apps, "silent": self.silent, "alerts": alerts, "took_s": self.took_s, "problem": self.problem}
         ).decode()
 
     def text(self) -> str:

@@ -59,7 +59,7 @@ class _RepeatedError(ValueError):
     """A key stands twice in one object."""
 
 
-class _Spelled(float):
+class _FloatText(float):
     """NaN or Infinity, spelled out: not JSON's, but it says which field is to blame."""
 
 
@@ -183,10 +183,10 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_DIGITS else _Spelled("inf")
+    return int(digits) if len(digits) <= _MAX_DIGITS else _FloatText("inf")
 
 
-_READER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_Spelled, parse_int=_integer)
+_READER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_FloatText, parse_int=_integer)
 
 
 @cache

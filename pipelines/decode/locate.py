@@ -108,9 +108,9 @@ def parts(path: str) -> Path:
 def blamed(reject: Reject) -> Path:
     """Return the path that a reason with a field is about, with the indices that its detail knows."""
     kind, _, field = reject.reason.partition(":")
-    said = reject.detail.partition(": ")[0]
-    exact = kind in ("type", "range") and re.sub(r"\[\d+\]", "", said) == field
-    return parts(said if exact else field)
+    place = reject.detail.partition(": ")[0]
+    exact = kind in ("type", "range") and re.sub(r"\[\d+\]", "", place) == field
+    return parts(place if exact else field)
 
 
 def _find(text: str, reject: Reject) -> Node | None:

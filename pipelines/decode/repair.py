@@ -114,12 +114,12 @@ def _loads(text: str, steps: list[str]) -> Any:
 
 def _written(read: dict[str, Any]) -> bytes:
     try:
-        return msgspec.json.encode(_spelled(read))
+        return msgspec.json.encode(_literal_text(read))
     except UNREADABLE:  # a lone surrogate; json escapes it
         return json.dumps(read).encode()
 
 
-def _spelled(read: dict[str, Any]) -> dict[str, Any]:
+def _literal_text(read: dict[str, Any]) -> dict[str, Any]:
     # msgspec writes NaN as null, which would hide what is wrong
     if any(True for _ in _infinite(read, ())):
         raise ValueError("not JSON")

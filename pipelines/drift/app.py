@@ -135,7 +135,7 @@ def _build(stage: Stage, partitions: int) -> App:
 
     @app.on_partitions_revoked.connect
     async def revoked(*_: Any, **__: Any) -> None:
-        await stage.let_go()
+        await stage.release_partitions()
 
     async def checkpoint(partition: Partition) -> None:
         async with stage.saving:  # two at once would write into each other's keys
@@ -157,8 +157,8 @@ def _build(stage: Stage, partitions: int) -> App:
                 partition.due = True
                 raise
 
-    async def tell(told: Sequence[Alert]) -> None:
-        for alert in told:
+    async def emit(emitted: Sequence[Alert]) -> None:
+        for alert in emitted:
             fault_point("drift.before_alert")
             await send(alerts, alert.to_json(), key=alert.fingerprint.encode())
             log.info("alert_raised", id=alert.id, seq=alert.seq, state=alert.state, series=alert.series)
@@ -183,7 +183,7 @@ def _build(stage: Stage, partitions: int) -> App:
         held = stage.generation
         fault_point("drift.step")
         partition = stage.partitions.setdefault(number, Partition(number, config.watch))
-        await tell(stage.untold.pop(number, []))
+        await emit(stage.unsent_alerts.pop(number, []))
         fresh = [m for m in messages if m.offset >= partition.samples_next]
         if not fresh:
             return
@@ -209,7 +209,7 @@ def _build(stage: Stage, partitions: int) -> App:
                 return  # since the queue for the lock
             at = await send(embeddings, message.value, key=key, partition=number, headers=message.headers)
         fault_point("drift.after_embeddings")
-        await tell(await stage.judge(partition, points, span[1], at + 1))
+        await emit(await stage.judge(partition, points, span[1], at + 1))
         stage.texts += len(points)
         if held != stage.generation:
             return  # another owner may write this partition's checkpoints by now
@@ -220,8 +220,8 @@ def _build(stage: Stage, partitions: int) -> App:
     async def pulse() -> None:
         if stage.between:
             return
-        for number in list(stage.untold):
-            await tell(stage.untold.pop(number))
+        for number in list(stage.unsent_alerts):
+            await emit(stage.unsent_alerts.pop(number))
         for partition in list(stage.partitions.values()):
             if partition.due:
                 await checkpoint(partition)
@@ -255,7 +255,7 @@ class Stage:
         self.between = True
         """Whether the partitions are being assigned: nothing may be written until the states are brought back."""
         self.partitions: dict[int, Partition] = {}
-        self.untold: dict[int, list[Alert]] = {}
+        self.unsent_alerts: dict[int, list[Alert]] = {}
         """Alerts of the last embeddings before a crash: perhaps written, perhaps not."""
         self.generation = 0
         self.texts = self.rejected = 0
@@ -319,7 +319,7 @@ class Stage:
         """Show that there is progress."""
         self.moved, self.progress = time.monotonic(), self.progress + 1
 
-    async def let_go(self) -> None:
+    async def release_partitions(self) -> None:
         """Write nothing more of the partitions, and wait for what is on its way: other copies read it after this.
 
         Faust asks for this before it answers the group, which no copy gets a partition without.
@@ -394,7 +394,7 @@ class Stage:
             return
         if span[0] < partition.samples_next:
             return
-        self.untold[partition.number] = partition.apply(points, span[1], offset + 1)
+        self.unsent_alerts[partition.number] = partition.apply(points, span[1], offset + 1)
         self.move_on()
 
     def position(self, number: int) -> int | None:

@@ -20,7 +20,7 @@ STAKES = np.array([0.05, 0.15, 0.4, 0.8])
 _CEILING = 1e60
 
 
-def fresh(components: int) -> Doubles:
+def initial_capitals(components: int) -> Doubles:
     """Capitals before the first bet: (components, stakes) of ones."""
     return np.ones((components, len(STAKES)))
 

@@ -33,7 +33,7 @@ class Topic:
 
 
 @dataclass(frozen=True)
-class Ball:
+class CosineBall:
     """The texts around one vector: cosine to ``centre`` at least ``least``."""
 
     centre: tuple[int, ...]
@@ -62,8 +62,8 @@ def topics(before: Floats, after: Floats, weights: Doubles) -> list[Topic]:
         after: (m, d) window.
         weights: (n,) of the reference, so that a mere change of mix is no growth; sum 1.
     """
-    pooled = np.concatenate([before, after])
-    centres = kmeans(pooled, min(_CLUSTERS, max(2, len(pooled) // 12)))
+    all_texts = np.concatenate([before, after])
+    centres = kmeans(all_texts, min(_CLUSTERS, max(2, len(all_texts) // 12)))
     old, new = (before @ centres.T).argmax(axis=1), (after @ centres.T).argmax(axis=1)
     out = []
     for c, centre in enumerate(centres):
@@ -75,7 +75,7 @@ def topics(before: Floats, after: Floats, weights: Doubles) -> list[Topic]:
     return sorted(out, key=lambda t: t.before - t.after)
 
 
-def ball(grown: Topic, before: Bytes, after: Bytes, weights: Doubles) -> Ball:
+def ball(grown: Topic, before: Bytes, after: Bytes, weights: Doubles) -> CosineBall:
     """Return the ball around ``grown`` whose share in ``after`` exceeds that in ``before`` the most.
 
     The limit lies in the middle of a gap between two texts, so that the last bit of a sum decides nothing.
@@ -88,7 +88,7 @@ def ball(grown: Topic, before: Bytes, after: Bytes, weights: Doubles) -> Ball:
     if not len(limits):
         limits = values - 1e-3
     gain = [float((new >= t).mean() - weights[old >= t].sum()) for t in limits]
-    return Ball(tuple(int(v) for v in centre), round(float(limits[int(np.argmax(gain))]), 9))
+    return CosineBall(tuple(int(v) for v in centre), round(float(limits[int(np.argmax(gain))]), 9))
 
 
 def short(text: str, limit: int = 80) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.alerts.evidence import literal
 from pipelines.alerts.recovery import Recovery
 from pipelines.alerts.runbook import filled
-from pipelines.drift.clusters import Ball, Topic, ball, matrix, mix_weights, short, topics
+from pipelines.drift.clusters import CosineBall, Topic, ball, matrix, mix_weights, short, topics
 from pipelines.drift.features import FEATURES, moved
 from pipelines.drift.points import Point
 from pipelines.drift.regions import Ints, Reference
@@ -48,9 +48,9 @@ class Shift(msgspec.Struct, frozen=True):
     users: int | None
 
     @property
-    def ball(self) -> Ball:
+    def ball(self) -> CosineBall:
         """The topic that grew most."""
-        return Ball(self.centre, self.least)
+        return CosineBall(self.centre, self.least)
 
 
 class Incident(msgspec.Struct):
@@ -137,7 +137,7 @@ def describe(
     )
 
 
-def tell(
+def compose_alert(
     incident: Incident,
     state: Literal["firing", "update", "resolved"],
     *,
@@ -259,7 +259,7 @@ def _style(before: Sequence[str], after: Sequence[str]) -> list[Cause]:
     ]
 
 
-def _sql(grown: Ball, window: Sequence[Point], feature: str | None) -> str:
+def _sql(grown: CosineBall, window: Sequence[Point], feature: str | None) -> str:
     """SQL over the append-only table that counts the share again: by source positions, each call once."""
     spans: dict[int, tuple[int, int]] = {}
     for p in window:
@@ -268,7 +268,9 @@ def _sql(grown: Ball, window: Sequence[Point], feature: str | None) -> str:
     return share_sql(grown, spans, app=window[0].app, side=window[0].side, feature=feature)
 
 
-def share_sql(grown: Ball, spans: Mapping[int, tuple[int, int]], *, app: str, side: str, feature: str | None) -> str:
+def share_sql(
+    grown: CosineBall, spans: Mapping[int, tuple[int, int]], *, app: str, side: str, feature: str | None
+) -> str:
     """SELECT the share of texts inside ``grown`` as ``observed``; ``spans``: source partition -> first, last offset."""
     centre = ",".join(map(str, grown.centre))
     seen = " OR ".join(

@@ -89,7 +89,7 @@ class Level:
         return float(np.average(self.effects, weights=np.bincount(self.reference.strata)))
 
     @property
-    def calm(self) -> bool:
+    def is_undisturbed(self) -> bool:
         """Nothing points to a shift."""
         return self.evidence < _CALM
 
@@ -130,7 +130,7 @@ class Level:
         for s in np.unique(strata):
             labels = [*self.labels[s], *clusters[strata == s].tolist()]
             self.labels[s], settling = labels[-_FRESH:], labels[:-_FRESH]
-            if settling and self.calm:
+            if settling and self.is_undisturbed:
                 self.settled[s] = [*self.settled[s], *settling][-_SETTLED:]
                 self.effects[s] = design_effect(np.array(self.settled[s], dtype=np.int64))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.drift.betting import Doubles, bet, fresh, log10_evidence
+from pipelines.drift.betting import Doubles, bet, initial_capitals, log10_evidence
 from pipelines.drift.regions import (
     WITNESS_QUANTILES,
     Ints,
@@ -94,7 +94,7 @@ def judge(
 
 def start(regions: Regions) -> Doubles:
     """Capitals of a fresh test over ``regions``."""
-    return fresh(regions.inside.shape[1] + len(WITNESS_QUANTILES))
+    return initial_capitals(regions.inside.shape[1] + len(WITNESS_QUANTILES))
 
 
 def alarmed(config: TestConfig, capitals: Doubles) -> bool:

@@ -15,7 +15,7 @@ import structlog
 
 from pipelines.alerts.lifecycle import Timing
 from pipelines.drift import follow
-from pipelines.drift.incident import Incident, Shift, describe, open_incident, reopen, tell
+from pipelines.drift.incident import Incident, Shift, compose_alert, describe, open_incident, reopen
 from pipelines.drift.level import Level, Saved
 from pipelines.drift.points import Point
 from pipelines.drift.strata import OTHER, SECOND, ReferenceConfig, Stratum, combine, group_id, learn, ready, renew, wait
@@ -29,7 +29,7 @@ LIVE = 60_000_000
 APP = ""
 """Key of the level that spans all features."""
 _OVERHEAD = 10
-_SEEN_WIDE = 2.0
+_APP_WIDE_EVIDENCE = 2.0
 """Evidence (power of ten) for the whole app that makes a feature's alarm the app's affair."""
 
 
@@ -139,9 +139,9 @@ class Watch:
         if crowded:
             return None
         keys = self._keys(stratum.name)
-        rung = [key for key in keys if self._take(key, stratum.name, point)]
-        wait(stratum, point, self.config.reference, held=not all(self.levels[key].calm for key in keys))
-        alert = self._fire(rung, point) if rung else None
+        breached = [key for key in keys if self._take(key, stratum.name, point)]
+        wait(stratum, point, self.config.reference, held=not all(self.levels[key].is_undisturbed for key in keys))
+        alert = self._fire(breached, point) if breached else None
         self._renew()
         return alert
 
@@ -171,11 +171,11 @@ class Watch:
         """Make the tests anew where the reference has moved on and nothing is going on."""
         config = self.config.reference
         grown = [s.name for s in self.strata.values() if s.name not in self.members and ready(s, config)]
-        fresh = sum(len(self.strata[name].incoming) for name in self.members)
+        incoming = sum(len(self.strata[name].incoming) for name in self.members)
         known = sum(len(self.strata[name].texts) for name in self.members)
-        if not grown and not (fresh and fresh >= 0.2 * known):
+        if not grown and not (incoming and incoming >= 0.2 * known):
             return
-        if self.incident or not all(level.calm for level in self.levels.values()):
+        if self.incident or not all(level.is_undisturbed for level in self.levels.values()):
             return
         self.members += grown
         for name in self.members:
@@ -195,17 +195,17 @@ class Watch:
         own = {f"feature:{name}": [name] for name in self.members if name != OTHER}
         return {APP: list(self.members), **(own if len(self.members) > 1 else {})}
 
-    def _fire(self, rung: Sequence[str], point: Point) -> Alert | None:
+    def _fire(self, breached: Sequence[str], point: Point) -> Alert | None:
         """Word the alarm of the levels ``rung``, unless it is too small, too lonely or too soon."""
-        score = round(max(self.levels[key].evidence for key in rung), 3)
-        shift = self._shift(rung)
+        score = round(max(self.levels[key].evidence for key in breached), 3)
+        shift = self._shift(breached)
         lonely = shift.users is not None and shift.users < self.config.least_users
         small = shift.observed - shift.expected < self.config.test.min_growth
         incident = open_incident(self.app, self.side, shift, score)
         again = self.closed is not None and self.closed.series == incident.series
         if lonely or small or (point.ts < self.quiet_until and not again):
             log.info("drift_dismissed", app=self.app, side=self.side, evidence=score, lonely=lonely, small=small)
-            for key in rung:
+            for key in breached:
                 self.levels[key].forget()
             return None
         if self.closed is not None and again:
@@ -218,7 +218,9 @@ class Watch:
         self._begin(incident, point)
         follow.emitted(incident, point.wall)
         window = (shift.start, shift.end)
-        return tell(incident, "firing", side=self.side, observed=shift.observed, window=window, wall=point.wall)
+        return compose_alert(
+            incident, "firing", side=self.side, observed=shift.observed, window=window, wall=point.wall
+        )
 
     def _begin(self, incident: Incident, point: Point) -> None:
         """Let the texts since the onset be those of the incident."""
@@ -231,10 +233,10 @@ class Watch:
         level = self.levels.get(key) or self.levels.get(APP)
         return level.effect if level else 1.0
 
-    def _shift(self, rung: Sequence[str]) -> Shift:
+    def _shift(self, breached: Sequence[str]) -> Shift:
         """Describe what moved: over the app where its own evidence says so too, else within the feature that rang."""
-        wide = APP in rung or self.levels[APP].evidence >= _SEEN_WIDE
-        key = APP if wide else rung[0]
+        app_wide = APP in breached or self.levels[APP].evidence >= _APP_WIDE_EVIDENCE
+        key = APP if app_wide else breached[0]
         names = self.levels[key].strata
         # a busy feature remembers less of the past: the same span for all, so that the SQL counts the same texts
         full = [w[0][0] for name in names if len(w := self.windows[name]) == self.config.window]
@@ -249,7 +251,7 @@ class Watch:
             normal,
             named=named,
             confined=self.config.confined,
-            within=None if wide else named[0],
+            within=None if app_wide else named[0],
         )
 
     def stopped(self, wall: int) -> Alert | None:
@@ -289,7 +291,7 @@ class Watch:
         incident.seq += 1
         follow.emitted(incident, point.wall)
         window, now = (incident.began, point.ts + 1), follow.share(incident)
-        return tell(incident, "update", side=self.side, observed=now, window=window, wall=point.wall)
+        return compose_alert(incident, "update", side=self.side, observed=now, window=window, wall=point.wall)
 
     def _close(self, incident: Incident, end: int, *, at: int, wall: int, note: str) -> Alert:
         incident.seq += 1
@@ -297,7 +299,9 @@ class Watch:
         self.quiet_until = at + int(self.config.cooldown_s * SECOND)
         self.reopens_until = at + max(int(self.config.timing.cooldown_s * SECOND), at - end)
         window, observed = (incident.began, max(end, incident.began + 1)), follow.share(incident)
-        return tell(incident, "resolved", side=self.side, observed=observed, window=window, wall=wall, note=note)
+        return compose_alert(
+            incident, "resolved", side=self.side, observed=observed, window=window, wall=wall, note=note
+        )
 
     def _accept(self, feature: str | None) -> None:
         """Let the last texts be the reference."""

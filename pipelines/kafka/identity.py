@@ -184,5 +184,5 @@ def _end_if_nothing_is_shared(at: Position, upto: int, low: int, end: int) -> in
     """Return ``low`` where the log is known to be shorter or different; else assume that it is the same log."""
     if end < upto:
         return low
-    log.warning("log_not_compared", topic=at[0], partition=at[1], stands=upto)
+    log.warning("log_not_compared", topic=at[0], partition=at[1], positions=upto)
     return upto

@@ -29,7 +29,7 @@ class Adopted:
 
 
 @dataclass(frozen=True)
-class Made:
+class ReplacedTopic:
     """A topic that is not the one that was landed."""
 
     was: str
@@ -55,37 +55,37 @@ def adopt(
     with closing(Source(config.kafka, topics, group=None)) as source:
         # looked at before the lock is asked for: whoever has nothing to adopt is not told to stop land
         with closing(connect(config.lake, read_only=True)) as reader:
-            if not _made_again(source, topics, reader, force=force):
+            if not _replaced_topics(source, topics, reader, force=force):
                 return {}
         adopted = {}
         with Lake.open(config.lake, now=now) as lake:
-            made_again = _made_again(source, topics, lake.connection, force=force)
-            for topic, made in made_again.items():
-                epoch = lake.adopt(topic, made.topic_id, made.starts, cause=made.cause)
-                adopted[topic] = Adopted(made.was, made.topic_id, epoch)
+            made_again = _replaced_topics(source, topics, lake.connection, force=force)
+            for topic, replaced in made_again.items():
+                epoch = lake.adopt(topic, replaced.topic_id, replaced.starts, cause=replaced.cause)
+                adopted[topic] = Adopted(replaced.was, replaced.topic_id, epoch)
         return adopted
 
 
-def _made_again(
+def _replaced_topics(
     source: Source, topics: Sequence[str], lake: duckdb.DuckDBPyConnection, *, force: bool
-) -> dict[str, Made]:
+) -> dict[str, ReplacedTopic]:
     """Return those of ``topics`` that are not the landed ones."""
-    found: dict[str, Made] = {}
+    found: dict[str, ReplacedTopic] = {}
     rows = ledger.read(lake)
     for topic in topics:
-        stands = {p: upto for name, _, _, p, upto in rows if name == topic}
-        if not stands:
+        positions = {p: upto for name, _, _, p, upto in rows if name == topic}
+        if not positions:
             continue
         was, epoch = next((topic_id, epoch) for name, topic_id, epoch, *_ in rows if name == topic)
         topic_id = source.topic_id(topic)
         marks = {(topic, p): mark for p, mark in source.partitions(topic).items()}
         starts = {p: low for (_, p), (low, _) in marks.items()}
         if not is_same_topic(was, topic_id):
-            found[topic] = Made(was, topic_id, starts, "topic replaced: the rest is unknown")
+            found[topic] = ReplacedTopic(was, topic_id, starts, "topic replaced: the rest is unknown")
             continue
         landed = landed_times(lake, {topic: epoch})
-        cut = find_truncations(source, landed, {(topic, p): upto for p, upto in stands.items()}, marks)
+        cut = find_truncations(source, landed, {(topic, p): upto for p, upto in positions.items()}, marks)
         if cut or force:
-            starts = {p: cut.get((topic, p), stands.get(p, low)) for p, low in starts.items()}
-            found[topic] = Made(was, topic_id, starts, "the log was cut" if cut else "adopted by force")
+            starts = {p: cut.get((topic, p), positions.get(p, low)) for p, low in starts.items()}
+            found[topic] = ReplacedTopic(was, topic_id, starts, "the log was cut" if cut else "adopted by force")
     return found

@@ -32,9 +32,9 @@ from pipelines.land.alerts import breaker_alert, gap_alert
 from pipelines.land.breaker import Breaker
 from pipelines.land.config import LandConfig
 from pipelines.land.errors import ZombieError
-from pipelines.land.halves import by_days, halves
 from pipelines.land.prices import LandedPrices
 from pipelines.land.rows import BadMessageError, dead_rows, land_rows
+from pipelines.land.split_batch import by_days, split_batch
 from pipelines.land.usage import Usage
 from pipelines.reached import Reached
 from schemas import faults
@@ -308,7 +308,7 @@ class Land:
                 return
             except LakeMemoryError as error:
                 log.warning("batch_halved", rows=error.rows, cause=str(error))
-                if cut := halves(tables, moves):
+                if cut := split_batch(tables, moves):
                     for part, its_moves in cut:
                         self._append(part, its_moves, origin)
                     return
@@ -341,9 +341,9 @@ class Land:
 
     def _skip(self, error: OffsetLostError) -> None:
         """Go on at the low mark after retention took what we had not read; say what is lost."""
-        stands = self._owned(self._check_topics())
-        self._check_logs(stands)  # a log that was cut says the same
-        for (topic, partition), offset in stands.items():
+        positions = self._owned(self._check_topics())
+        self._check_logs(positions)  # a log that was cut says the same
+        for (topic, partition), offset in positions.items():
             low, _ = self._marks[topic, partition]
             if topic == error.topic and offset < low:
                 gap = Move(topic, partition, offset, low)
@@ -418,7 +418,7 @@ class Land:
         self._marks = marks
         return {at: offset for at, offset in self.lake.ledger().items() if at in marks}
 
-    def _check_logs(self, stands: Mapping[tuple[str, int], int]) -> None:
+    def _check_logs(self, positions: Mapping[tuple[str, int], int]) -> None:
         """Refuse logs that were cut, also those that have grown past the ledger again: their records would never land.
 
         Raises:
@@ -427,9 +427,9 @@ class Land:
         epochs = {topic: self.lake.epoch(topic) for topic in TOPICS}
         landed = landed_times(self.lake.connection, epochs)
         with busy(self._beat, "comparing"):
-            ends = find_truncations(self._probe, landed, stands, self._marks, alive=lambda: self._alive("comparing"))
+            ends = find_truncations(self._probe, landed, positions, self._marks, alive=lambda: self._alive("comparing"))
         if ends:
-            raise LogTruncatedError({at: (stands[at], end) for at, end in ends.items()})
+            raise LogTruncatedError({at: (positions[at], end) for at, end in ends.items()})
 
     def _remember(self, partition: int, offset: int) -> None:
         """Read the 65,536 positions before ``offset`` again: duplicates are a function of the log alone."""

@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Past(Generic[T]):
+class LateGroup(Generic[T]):
     """One incident that was found late: its states, and what they are to be sent as."""
 
     since: int
@@ -55,7 +55,7 @@ class Backlog(Generic[T]):
 
     def __init__(self, policy: Lateness) -> None:
         self._policy = policy
-        self._past: dict[str, Past[T]] = {}
+        self._past: dict[str, LateGroup[T]] = {}
         self._last = 0
 
     def __contains__(self, alert_id: str) -> bool:
@@ -70,7 +70,7 @@ class Backlog(Generic[T]):
 
     def add(self, alert: Alert, item: T, now: int) -> None:
         """Gather one state."""
-        past = self._past.setdefault(alert.id, Past(now))
+        past = self._past.setdefault(alert.id, LateGroup(now))
         past.items[alert.seq] = item
         if alert.seq == max(past.items):
             past.over = alert.state == "resolved"

@@ -153,7 +153,7 @@ class Notifier:
         now = self._time()
         self._decision_log.poll()  # before alerts are read: a decision counts for what comes after it
         self._take_in(now)
-        self._settle(now)
+        self._record_outcome(now)
         jobs, ended = self._book.due(now)
         self._ready += jobs
         self._unsaved += ended
@@ -183,7 +183,7 @@ class Notifier:
         """Wait a little for what is under way, write what came of it, leave."""
         until = time.monotonic() + _GRACE_S
         while self._book.busy > len(self._ready) and time.monotonic() < until:
-            self._settle(self._time(), wait_s=0.05)
+            self._record_outcome(self._time(), wait_s=0.05)
         try:
             self._save()
         except RetryableError as error:
@@ -214,11 +214,11 @@ class Notifier:
         self._changes.admit(alert)
         self._unsaved += self._book.admit(alert, record.value or b"", record.kafka_time, now)
 
-    def _settle(self, now: int, *, wait_s: float = 0.0) -> None:
+    def _record_outcome(self, now: int, *, wait_s: float = 0.0) -> None:
         try:
             while True:
                 item, outcome = self._outcomes.get(timeout=wait_s) if wait_s else self._outcomes.get_nowait()
-                self._unsaved += self._book.settle(item, outcome, now)
+                self._unsaved += self._book.record_outcome(item, outcome, now)
                 self._reached.progress += 1
                 log.info(
                     "alert_attempted",

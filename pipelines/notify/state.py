@@ -48,7 +48,7 @@ class ChannelRules:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class OfferedState:
     """One state of one alert, as it is offered to one channel."""
 
     alert: Alert
@@ -74,7 +74,7 @@ class Book:
         self._decisions = decisions or Decisions()
         self._lateness = lateness or Lateness()
         self._known: dict[Key, Delivery] = {(d.alert_id, d.seq, d.channel): d for d in known}
-        self._told = {(alert_id, seq) for alert_id, seq, _ in self._known}
+        self._delivered_states = {(alert_id, seq) for alert_id, seq, _ in self._known}
         self._added = set(channels) - {channel for _, _, channel in self._known}
         self._sent: set[Lane] = set()
         """Alerts of which a state was sent by itself, or failed to be."""
@@ -93,10 +93,10 @@ class Book:
     def admit(self, alert: Alert, body: bytes, since: int, now: int) -> list[Delivery]:
         """Take ``alert`` in, once per channel: what is settled, or waits already, is passed over."""
         if not self._channels:
-            return self._unheard(alert, now)
-        return [d for channel in self._channels for d in self._admit(Offer(alert, body, since, channel), now)]
+            return self._without_channel(alert, now)
+        return [d for channel in self._channels for d in self._admit(OfferedState(alert, body, since, channel), now)]
 
-    def _admit(self, offer: Offer, now: int) -> list[Delivery]:
+    def _admit(self, offer: OfferedState, now: int) -> list[Delivery]:
         alert, channel = offer.alert, offer.channel
         known = self._known.get((alert.id, alert.seq, channel))
         if known and known.digest and known.state not in FINAL:
@@ -115,16 +115,16 @@ class Book:
             if self._late.gathers(alert, channel, sent=item.lane in self._sent or item.lane in self._waiting):
                 self._late.add(item, now)
                 return []
-            return [self._owe(i) for i in (*self._late.of_the_present(alert, channel), item)]
+            return [self._enqueue(i) for i in (*self._late.of_the_present(alert, channel), item)]
         if item.delivery.state not in FINAL:
             self._waiting.setdefault(item.lane, {})[alert.seq] = item
         return [] if known else [self._keep(item.delivery)]
 
-    def _owe(self, item: Item) -> Delivery:
+    def _enqueue(self, item: Item) -> Delivery:
         self._waiting.setdefault(item.lane, {})[item.delivery.seq] = item
         return self._keep(item.delivery)
 
-    def _to_digest(self, offer: Offer, known: Delivery, own: Delivery, now: int) -> list[Delivery]:
+    def _to_digest(self, offer: OfferedState, known: Delivery, own: Delivery, now: int) -> list[Delivery]:
         """Give a member back to its digest, after a restart."""
         if own.state in FINAL:  # a crash between the digest's last record and those of its members
             return [self._keep(member(known, own, now))]
@@ -138,17 +138,17 @@ class Book:
         written: list[Delivery] = []
         for channel in self._channels:
             over, recent, still = self._late.close(channel, now)
-            written += [self._owe(item) for item in still]
+            written += [self._enqueue(item) for item in still]
             if not self._lateness.send:
                 written += [self._keep(_kept_back(item, NOT_SENT_LATE, now)) for item in (*over, *recent)]
                 continue
             for item in recent:
                 sent = item.alert.state == "resolved" or not self._channels[channel].coalesces
-                written.append(self._owe(item) if sent else self._keep(_kept_back(item, ENDED_BEFORE, now)))
+                written.append(self._enqueue(item) if sent else self._keep(_kept_back(item, ENDED_BEFORE, now)))
             if over:
                 item = self._late.launch(over, now)
                 # its own record is the last: where it is there, those of all members are
-                written += [*(self._keep(i.delivery) for i in over), self._owe(item)]
+                written += [*(self._keep(i.delivery) for i in over), self._enqueue(item)]
         for lane in self._late.incomplete(now):
             item = self._late.launch_incomplete(lane, self._known[lane[0], 0, lane[1]])
             self._waiting[item.lane] = {0: item}
@@ -184,16 +184,16 @@ class Book:
                 item.delivery = msgspec.structs.replace(item.delivery, retry_at=item.delivery.retry_at + by)
         self._late.shift(by)
 
-    def settle(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
+    def record_outcome(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
         """Note what an attempt came to."""
-        return self._with_members(self._settle(item, outcome, now))
+        return self._with_members(self._record_outcome(item, outcome, now))
 
     def _with_members(self, written: list[Delivery]) -> list[Delivery]:
         """Add what became of the members of the digests that have come to an end."""
         ends = [end for d in written if d.state in FINAL for end in self._late.ended(d)]
         return written + [self._keep(end) for end in ends]
 
-    def _settle(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
+    def _record_outcome(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
         self._busy.discard(item.lane)
         channel = item.delivery.channel
         attempts = item.delivery.attempts + 1
@@ -227,13 +227,13 @@ class Book:
         """Attempts under way."""
         return len(self._busy)
 
-    def _unheard(self, alert: Alert, now: int) -> list[Delivery]:
-        if (alert.id, alert.seq, NO_CHANNEL) in self._known or (alert.id, alert.seq) in self._told:
+    def _without_channel(self, alert: Alert, now: int) -> list[Delivery]:
+        if (alert.id, alert.seq, NO_CHANNEL) in self._known or (alert.id, alert.seq) in self._delivered_states:
             return []
         return [self._keep(_record(alert, NO_CHANNEL, "silenced", now, "no channel is set"))]
 
     def _first(self, alert: Alert, channel: str, now: int) -> Delivery:
-        if channel in self._added and (alert.id, alert.seq) in self._told:
+        if channel in self._added and (alert.id, alert.seq) in self._delivered_states:
             return _record(alert, channel, "silenced", now, "the channel was added later")
         if reason := self._channels[channel].refusal(alert):
             return _record(alert, channel, "silenced", now, reason)
@@ -327,7 +327,7 @@ class Book:
         old = [k for k, d in self._known.items() if d.state in FINAL and now - d.at > _REMEMBER]
         for key in old:
             del self._known[key]
-            self._told.discard(key[:2])
+            self._delivered_states.discard(key[:2])
             self._sent.discard((key[0], key[2]))
             self._muted.discard((key[0], key[2]))
 

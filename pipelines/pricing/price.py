@@ -70,7 +70,7 @@ def price(table: pa.Table, books: PriceBooks) -> pa.Table:
     verdict = _judge(table, rates, _Facts(total + billed.nano, known, contradicted, counts, used, billed), books.prefer)
 
     in_parts = verdict.priced | verdict.gratis
-    costs = [money(verdict.nano, in_parts | verdict.said)]
+    costs = [money(verdict.nano, in_parts | verdict.reported_used)]
     costs += [money(np.where(verdict.gratis, 0, part), in_parts) for part in parts.values()]
     columns = dict(zip(COST_COLUMNS, costs, strict=True))
     columns["cost_status"] = pa.array(verdict.status, pa.string())
@@ -96,7 +96,7 @@ class _Verdict:
     nano: Ints
     status: Any
     priced: Bools
-    said: Bools
+    reported_used: Bools
     gratis: Bools
 
 
@@ -112,10 +112,19 @@ def _judge(table: pa.Table, rates: Gathered, facts: _Facts, prefer: str) -> _Ver
     gratis |= rates.found[rates.row] & ~missing & rates.free[rates.row]  # whatever the usage, reported or not
     reported = nano(table.column("cost_reported_usd"))
     # a gateway that has no price either reports 0: that is not a cost
-    said = ~gratis & (~priced | missing | (prefer == REPORTED)) & (reported > 0) & (reported <= MAX_CALL_NANOUSD)
+    reported_used = (
+        ~gratis & (~priced | missing | (prefer == REPORTED)) & (reported > 0) & (reported <= MAX_CALL_NANOUSD)
+    )
     status = np.full(table.num_rows, UNPRICED, dtype=object)
-    status[priced], status[priced & missing], status[said], status[gratis] = COMPUTED, PARTLY_PRICED, REPORTED, FREE
-    return _Verdict(np.where(gratis, 0, np.where(said, reported, facts.total)), status, priced, said, gratis)
+    status[priced], status[priced & missing], status[reported_used], status[gratis] = (
+        COMPUTED,
+        PARTLY_PRICED,
+        REPORTED,
+        FREE,
+    )
+    return _Verdict(
+        np.where(gratis, 0, np.where(reported_used, reported, facts.total)), status, priced, reported_used, gratis
+    )
 
 
 def _cut_off(table: pa.Table) -> Bools:
@@ -181,11 +190,11 @@ def mismatched(table: pa.Table) -> Bools:
     def tokens(name: str) -> Ints:
         return filled(table.column(f"{name}_tokens"))
 
-    said = {n: valid(table.column(f"{n}_tokens")) for n in ("input", "output", "cache_write")}
-    wrong: Bools = said["input"] & (tokens("cache_read") + tokens("cache_write") > tokens("input"))
-    wrong |= said["input"] & (tokens("audio_in") > tokens("input"))
-    wrong |= said["output"] & (np.maximum(tokens("reasoning"), tokens("audio_out")) > tokens("output"))
-    wrong |= said["cache_write"] & (tokens("cache_write_1h") > tokens("cache_write"))
+    reported_used = {n: valid(table.column(f"{n}_tokens")) for n in ("input", "output", "cache_write")}
+    wrong: Bools = reported_used["input"] & (tokens("cache_read") + tokens("cache_write") > tokens("input"))
+    wrong |= reported_used["input"] & (tokens("audio_in") > tokens("input"))
+    wrong |= reported_used["output"] & (np.maximum(tokens("reasoning"), tokens("audio_out")) > tokens("output"))
+    wrong |= reported_used["cache_write"] & (tokens("cache_write_1h") > tokens("cache_write"))
     return wrong | beyond(table)
 
 

@@ -50,7 +50,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PriceGroups:
     """A group to be looked at call by call."""
 
     key: Key
@@ -61,7 +61,7 @@ class Wanted:
 
 def wanted(
     groups: Iterable[Group], old: PriceBooks, new: PriceBook, *, since: int, until: int, undated: bool = False
-) -> list[Wanted]:
+) -> list[PriceGroups]:
     """Return the groups whose cost ``new`` may change, as ``adjustments`` understands it.
 
     Args:
@@ -78,7 +78,7 @@ def wanted(
         differs, by_date = _differ(group.key, books.get(group.version), new, since, until)
         also_priced = bool(group.priced) and (by_date or (undated and differs))
         if also_priced or (group.unpriced and differs):
-            chosen.append(Wanted(group.key, group.version, also_priced))
+            chosen.append(PriceGroups(group.key, group.version, also_priced))
     return chosen
 
 

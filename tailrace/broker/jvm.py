@@ -18,7 +18,7 @@ FORMAT_HEAP_MB = 128
 
 
 @dataclass(frozen=True)
-class Launch:
+class JvmLaunch:
     """What any of the programs needs: the Java, an environment with the class path, the folder's lock."""
 
     java: Path
@@ -63,7 +63,7 @@ def last_lines(text: str, count: int = 12) -> str:
     return "\n".join(telling[-count:])
 
 
-def format_data(data: Path, launch: Launch, cluster_id: str, values: Mapping[str, str]) -> None:
+def format_data(data: Path, launch: JvmLaunch, cluster_id: str, values: Mapping[str, str]) -> None:
     """Make the data folder under another name and move it in: half of one is never taken for a whole.
 
     Raises:

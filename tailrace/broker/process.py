@@ -113,7 +113,7 @@ class Broker:
         self.folder.chmod(0o700)
         (self.folder / "tmp").mkdir(mode=0o700, exist_ok=True)
         lock_fd = home.lock(self.folder)
-        launch = jvm.Launch(java, child_environment() | {"CLASSPATH": class_path}, lock_fd)
+        launch = jvm.JvmLaunch(java, child_environment() | {"CLASSPATH": class_path}, lock_fd)
         try:
             self._prepare(launch)
             self._spawn(launch)
@@ -160,7 +160,7 @@ class Broker:
         assert self._pid, "not started"  # pid 0 would be our own process group
         os.kill(self._pid, number)
 
-    def _prepare(self, launch: jvm.Launch) -> None:
+    def _prepare(self, launch: jvm.JvmLaunch) -> None:
         """Files, ports and identity; formats the data folder at the first start."""
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_LIMIT_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
@@ -175,7 +175,7 @@ class Broker:
         if not (data / "meta.properties").exists():
             jvm.format_data(data, launch, cluster_id, values)
 
-    def _spawn(self, launch: jvm.Launch) -> None:
+    def _spawn(self, launch: jvm.JvmLaunch) -> None:
         kafka = [*jvm.command(launch.java, self._heap_mb), "kafka.Kafka", "server.properties"]
         with open(self.log_file, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as log_stream:
             self._guard = subprocess.Popen(

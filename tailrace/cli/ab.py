@@ -175,8 +175,8 @@ def _sent(report: Report, config: Any) -> Sequence[Delivered]:
 def _show(decision: Decision, found: Sequence[Comparison], *, as_json: bool) -> None:
     if as_json:
         measures = [facts(each) for each in found]
-        said = {"action": decision.action, "share": decision.share, "next_share": decision.next_share}
-        typer.echo(json_line({**said, "measures": measures}))
+        decided = {"action": decision.action, "share": decision.share, "next_share": decision.next_share}
+        typer.echo(json_line({**decided, "measures": measures}))
         return
     to = f", next {decision.next_share} %" if decision.action == "advance" else ""
     typer.echo(shown(f"{decision.action} at {decision.share} %{to}"))

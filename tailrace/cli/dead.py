@@ -95,17 +95,17 @@ def _explain(
     if found is None:
         typer.echo(f"no dead record at {shown(position)}: see `tailrace dead list`", err=True)
         sys.exit(1)
-    told = _told(found)
+    facts = _described(found)
     if as_json:
-        print_json(told)
+        print_json(facts)
         return
-    for name, value in told.items():
+    for name, value in facts.items():
         if value is not None:
             typer.echo(f"{name:9} {shown(value)}")
 
 
-def _told(letter: letters.Letter) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _described(letter: letters.DeadLetter) -> dict[str, Any]:
+    facts: dict[str, Any] = {
         "position": letter.position,
         "reason": letter.reason,
         "detail": letter.detail,
@@ -118,20 +118,23 @@ def _told(letter: letters.Letter) -> dict[str, Any]:
         "repair": None,
     }
     if letter.topic != EVENTS:
-        return told
+        return facts
     if not letter.kept:
-        return told | {"now": "unknown: the original bytes were kept for 7 days and are gone", "remedy": None}
+        return facts | {"now": "unknown: the original bytes were kept for 7 days and are gone", "remedy": None}
     now = verdict(letter.value)
     if isinstance(now, Accepted):
-        return told | {"now": "accepted by this version", "remedy": f"`tailrace dead replay` sends it again ({EVENTS})"}
-    told |= {"now": f"{now.reason}: {now.detail}", "remedy": _ADVICE[now.reason.partition(":")[0]]}
+        return facts | {
+            "now": "accepted by this version",
+            "remedy": f"`tailrace dead replay` sends it again ({EVENTS})",
+        }
+    facts |= {"now": f"{now.reason}: {now.detail}", "remedy": _ADVICE[now.reason.partition(":")[0]]}
     if place := locate(letter.value, now):
-        told["place"] = f"{letters.shown(place.path) or 'the text'}, line {place.line}, column {place.column}"
-        told["found"] = letters.shown(place.found, 80)
-    mended = repair(letter.value)
-    if isinstance(mended.verdict, Accepted):
-        told["repair"] = f"`tailrace dead repair` mends it: {'; '.join(map(letters.shown, mended.steps))}"
-    return told
+        facts["place"] = f"{letters.shown(place.path) or 'the text'}, line {place.line}, column {place.column}"
+        facts["found"] = letters.shown(place.found, 80)
+    repaired = repair(letter.value)
+    if isinstance(repaired.verdict, Accepted):
+        facts["repair"] = f"`tailrace dead repair` mends it: {'; '.join(map(letters.shown, repaired.steps))}"
+    return facts
 
 
 @dead.command("repair")
@@ -163,25 +166,25 @@ def _repair(
     here = get(context)
     edits = [*(Edit("drop", p) for p in drop or []), *_pairs("rename", rename or []), *_pairs("set", to_set or [])]
     choice = _choice(position, reason, only_app, since, limit)
-    mended = left = 0
+    repaired = left = 0
     with _lake(here) as lake, _writer(out) as write:
         for letter in letters.letters(lake, choice):
             if letter.topic != EVENTS or not letter.kept:
                 continue
             result = repair(letter.value, edits)
             if isinstance(result.verdict, Accepted):
-                mended += 1
+                repaired += 1
                 write(result.value.replace(b"\n", b" ") + b"\n")
             else:
                 left += 1
             if not quiet:
                 _report(letter, result.value, result.steps, result.verdict)
-    typer.echo(f"{mended} mended, {left} still dead", err=True)
-    if mended and out is not None:
+    typer.echo(f"{repaired} mended, {left} still dead", err=True)
+    if repaired and out is not None:
         typer.echo(f"next: tailrace dead replay {out}", err=True)
 
 
-def _report(letter: letters.Letter, value: bytes, steps: tuple[str, ...], now: Accepted | Reject) -> None:
+def _report(letter: letters.DeadLetter, value: bytes, steps: tuple[str, ...], now: Accepted | Reject) -> None:
     state = "mended" if isinstance(now, Accepted) else f"still dead: {now.reason}: {letters.shown(now.detail)}"
     typer.echo(shown(f"{letter.position}  {letter.reason}  {state}"), err=True)
     for step in steps:
@@ -226,9 +229,9 @@ def _replay(
     with _lake(here) as lake:
         found = letters.letters(lake, choice)
         source = letters.from_lines(read_json_lines(file)) if file else letters.from_letters(found)
-        told = f"file {file.name}" if file else f"lake: reason {reason}, app {only_app}, since {since}"
+        facts = f"file {file.name}" if file else f"lake: reason {reason}, app {only_app}, since {since}"
         actor, now = audit.actor(), now_us()
-        done = letters.replay(lake, kafka, source, actor=actor, source=told, now=now, dry_run=dry_run, history=history)
+        done = letters.replay(lake, kafka, source, actor=actor, source=facts, now=now, dry_run=dry_run, history=history)
     if as_json:
         print_json({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]})
         return

@@ -18,7 +18,7 @@ from tailrace.cli.ids import alert_id, silence_id
 from tailrace.cli.lake import open_lake
 from tailrace.cli.page import Page
 from tailrace.cli.shown import shown
-from tailrace.decide import landed, matchers, spelled, until
+from tailrace.decide import canonical, landed, matchers, until
 from warehouse.query.readonly import ReadOnlyLake
 
 Why = Annotated[str, typer.Option(help="Why, in words; it is recorded and shown.")]
@@ -93,7 +93,7 @@ def _silence(
     page = Page()
     page.line(f"silence {made.id}{_note(there)}")
     page.fields(
-        (("matches", shown(spelled(pairs))), ("until", _time(made.end)), ("by", shown(made.by)), ("why", shown(why)))
+        (("matches", shown(canonical(pairs))), ("until", _time(made.end)), ("by", shown(made.by)), ("why", shown(why)))
     )
     page.field("lift it", f"tailrace alerts unsilence {made.id[:8]}")
 
@@ -129,7 +129,7 @@ def _silences(
             print_json({**row, "matchers": pairs})
             continue
         page.line(f"{row['silence_id']}  {'in force' if row['in_force'] else 'ended'}")
-        page.line(shown(spelled(pairs)), indent=4)
+        page.line(shown(canonical(pairs)), indent=4)
         page.line(shown(_described(row)), indent=4)
     if not rows and not as_json:
         page.line("no silences in force" if not every else "no silences")

@@ -48,17 +48,17 @@ def _emit(
         typer.echo(f"tailrace: {old}", err=True)
     if not wait:
         typer.echo(f"{len(sent.positions)} events acknowledged")
-        _told(sent)
+        _described(sent)
         return
     rows = landed.wait_for(here.settings, set(sent.positions.values()), timeout)
     for number, position in sorted(sent.positions.items()):
         print_json({"event": number, "partition": position[0], "offset": position[1], **rows.get(position, _not_yet())})
-    _told(sent)
+    _described(sent)
     if any(position not in rows for position in sent.positions.values()):
         sys.exit(1)
 
 
-def _told(sent: Published) -> None:
+def _described(sent: Published) -> None:
     """Name what the brokers did not take; then the command has failed."""
     for number, why in sorted(sent.errors.items()):
         typer.echo(f"tailrace: event {number} was not acknowledged: {why}; send it again", err=True)
@@ -86,7 +86,7 @@ def _replay(
     timed = _traffic(file, texts, seed, limit, speed) if replay.is_traffic(file) else _events(file, keep_times, limit)
     sent = _send(here, in_real_time(timed, speed), limit, history=True)
     typer.echo(f"{len(sent.positions)} events acknowledged")
-    _told(sent)
+    _described(sent)
 
 
 def _traffic(

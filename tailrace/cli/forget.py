@@ -18,7 +18,7 @@ from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.shown import shown
 from tailrace.cli.whose import who_of
 from tailrace.home import Home
-from tailrace.home_forget import Reached, reach, spelled
+from tailrace.home_forget import Reached, canonical, reach
 from tailrace.home_search import files_with
 from tailrace.imports import hide_pandas
 from tailrace.people import keyed_hash
@@ -67,23 +67,23 @@ def _forget(
     # before the calls go: they name the reports
     beside = reach(Home(settings.home), () if of_both else ids, lambda calls: among(lake, who, calls), remove=yes)
     if yes:
-        said = wiring.maintain(settings)
-        done = job.run(lake, who, now=now_us, slice_s=said.slice_s, memory_limit=said.memory_limit)
+        section = wiring.maintain(settings)
+        done = job.run(lake, who, now=now_us, slice_s=section.slice_s, memory_limit=section.memory_limit)
     else:
         done = count(lake, who)
     found = scan(lake, ids) if scanned else None
-    told = _Told(done, beside, found, _in_home(settings, ids) if scanned else [], _files_gone(settings))
+    report = _Report(done, beside, found, _in_home(settings, ids) if scanned else [], _files_gone(settings))
     if as_json:
-        print_json(told.facts())
+        print_json(report.facts())
     else:
-        for line in told.lines(yes=yes):
+        for line in report.lines(yes=yes):
             typer.echo(shown(line))
     if yes and (not done.done or (found and found.live and not of_both)):
         sys.exit(1)
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Report:
     """What was done or would be, and how it is shown."""
 
     done: Forgotten
@@ -156,12 +156,12 @@ def _in_home(settings: Settings, ids: list[str]) -> list[str]:
     home = Home(settings.home)
     besides = (home.data_path, home.path / "kafka")
     return [
-        str(file) for file in files_with(home.path, [form for each in ids for form in spelled(each)], besides=besides)
+        str(file) for file in files_with(home.path, [form for each in ids for form in canonical(each)], besides=besides)
     ]
 
 
 def _files_gone(settings: Settings) -> date:
     """Return the day by which maintain, which runs hourly, has deleted what was replaced today."""
-    said = wiring.maintain(settings)
+    section = wiring.maintain(settings)
     now = datetime.fromtimestamp(now_us() / 1e6, UTC)
-    return (now + timedelta(hours=said.snapshots_h + 1, days=said.files_days + 1)).date()
+    return (now + timedelta(hours=section.snapshots_h + 1, days=section.files_days + 1)).date()

@@ -106,13 +106,13 @@ def _versions(context: typer.Context, as_json: AsJson = False) -> None:
     if not rows.num_rows:
         typer.echo("no golden set has a version yet: `tailrace golden refresh` makes one out of what failed")
     for row in rows.to_pylist():
-        said = (
+        summary = (
             f"{row['set_name']} {row['version']}  {row['cases']} cases: {row['added']} new, {row['kept']} kept, "
             f"{row['dropped']} dropped  of {row['candidates']} failures from {row['window_from']:%Y-%m-%d} to "
             f"{row['window_to']:%Y-%m-%d %H:%M}  by {row['owner']}"
             f"{'  without the texts of ' + str(row['blanked']) if row['blanked'] else ''}"
         )
-        typer.echo(shown(said))
+        typer.echo(shown(summary))
 
 
 @golden.command("show")

@@ -145,8 +145,8 @@ def _review_many(here: Context, name: str, version: int | None) -> None:
     records: list[str] = []
 
     def decide(case: Mapping[str, Any], verdict: str, expected: str | None, rubric: str | None) -> None:
-        said: sets.Verdict = "accepted" if verdict == "accepted" else "rejected"
-        records.append(_send(here, case, said, expected=expected, rubric=rubric))
+        answer: sets.Verdict = "accepted" if verdict == "accepted" else "rejected"
+        records.append(_send(here, case, answer, expected=expected, rubric=rubric))
 
     try:
         done = work_through(cases, _terminal(), decide)
@@ -161,8 +161,8 @@ def _send(
     here: Context, case: Mapping[str, Any], verdict: sets.Verdict, *, note: str | None = None, **texts: str | None
 ) -> str:
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
-    said = {"expected": texts.get("expected"), "rubric": texts.get("rubric"), "note": note}
-    return sets.review(kafka, case, verdict, actor=audit.actor(), now=now_us(), **said)
+    answer = {"expected": texts.get("expected"), "rubric": texts.get("rubric"), "note": note}
+    return sets.review(kafka, case, verdict, actor=audit.actor(), now=now_us(), **answer)
 
 
 def _wait(here: Context, records: list[str]) -> None:

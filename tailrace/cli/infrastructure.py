@@ -70,8 +70,8 @@ def _adopt(
     """
     wanted = names or LANDED
     if unknown := [topic for topic in wanted if topic not in LANDED]:
-        said = f"land reads no topic {', '.join(unknown)}; name some of {', '.join(LANDED)}"
-        raise typer.BadParameter(said, param_hint="TOPIC")
+        problem = f"land reads no topic {', '.join(unknown)}; name some of {', '.join(LANDED)}"
+        raise typer.BadParameter(problem, param_hint="TOPIC")
     from pipelines.land import adopt  # land's modules cost time that no other command should pay
 
     here = get(context)

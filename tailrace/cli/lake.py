@@ -25,9 +25,9 @@ def add_to(app: typer.Typer) -> None:
 def open_lake(here: Context) -> ReadOnlyLake:
     """Open the lake as a reader: it hides the originals of dead letters, and nothing can be written."""
     hide_pandas()  # DuckDB and pyarrow would import it, half a second, at a parameter or an array
-    said = here.settings.lake
-    config = replace(wiring.lake(here.settings), memory_limit=said.query_memory_limit)
-    return ReadOnlyLake.open(config, timeout_s=said.query_timeout_s)
+    section = here.settings.lake
+    config = replace(wiring.lake(here.settings), memory_limit=section.query_memory_limit)
+    return ReadOnlyLake.open(config, timeout_s=section.query_timeout_s)
 
 
 def _verify(

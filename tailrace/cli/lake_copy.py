@@ -51,7 +51,7 @@ def _move(
         raise SettingsError("--to", f"{source.name} is the lake's present catalog", "name another one")
     with owned_home(Home(settings.home)), _stopped(source):
         done = _copy(source, target)
-    typer.echo(_told(done))
+    typer.echo(_summary(done))
     typer.echo("the old lake is unchanged; to use the new one:")
     typer.echo(f"TAILRACE_LAKE__CATALOG={without_password(to)}")
     typer.echo(f"TAILRACE_LAKE__DATA_PATH={data}")
@@ -69,7 +69,7 @@ def _backup(
         if any(each for each in folder.iterdir()):
             raise SettingsError("FOLDER", f"{folder} is not empty", "name a new folder for every backup")
     done = _copy(source, LakeConfig(str(folder / _CATALOG), str(folder / _DATA), memory_limit=source.memory_limit))
-    typer.echo(f"{_told(done)}; restore it with `tailrace lake restore {folder}`")
+    typer.echo(f"{_summary(done)}; restore it with `tailrace lake restore {folder}`")
 
 
 @lake.command("restore")
@@ -87,7 +87,7 @@ def _restore(
     source = _readable(LakeConfig(str(folder / _CATALOG), str(folder / _DATA)))
     with owned_home(Home(settings.home)):
         done = _copy(source, wiring.lake(settings))
-    typer.echo(_told(done))
+    typer.echo(_summary(done))
 
 
 def _readable(config: LakeConfig) -> LakeConfig:
@@ -130,5 +130,5 @@ def _copy(source: LakeConfig, target: LakeConfig) -> Copied:
     return copy_lake(source, replace(target, memory_limit=source.memory_limit), now=now_us, progress=progress)
 
 
-def _told(done: Copied) -> str:
+def _summary(done: Copied) -> str:
     return f"{done.rows} rows in {done.parts} parts are equal, {done.copied} of them copied now"

@@ -77,7 +77,7 @@ def _show(
         remedy = "add it to `prices` in tailrace.toml, then `tailrace prices publish`; calls land unpriced until then"
         typer.echo(shown(f"book {book.version} has no price of {model}: {remedy}"), err=True)
         sys.exit(1)
-    bands = _told(rates)
+    bands = _per_mtok(rates)
     if as_json:
         said = {"book": book.version, "at": _text(time), "model": model, "provider": provider, "usd_per_mtok": bands}
         print_json(said)
@@ -224,7 +224,7 @@ def _books(here: Context) -> PriceBooks:
     return PriceBooks([default_book(here.settings.price_rules), *published(kafka)])
 
 
-def _told(rates: Rates) -> list[dict[str, Any]]:
+def _per_mtok(rates: Rates) -> list[dict[str, Any]]:
     bands = []
     for above, band in zip((0, *rates.starts), rates.bands, strict=True):
         usd = {name: _usd(rate * _MTOK) for name, rate in zip(COMPONENTS, band, strict=True)}

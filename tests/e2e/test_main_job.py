@@ -15,7 +15,7 @@ from main_job.life import Life, killing
 from schemas.alerts import Alert
 from schemas.topics import EVENTS, ROLLUPS
 from tailrace.stages import STAGES
-from warehouse.storage.dead_bytes import bare
+from warehouse.storage.dead_bytes import unpad
 
 SPEED = 140.0
 REPLAY_S = 3500 / SPEED
@@ -122,7 +122,7 @@ def bad_events_are_dead_with_reason_and_bytes(life: Life) -> None:
     assert len(dead) == len(expected) >= 150
     found = {(p, o): reason for p, o, reason in dead}
     assert found == {at: bad.reason for at, bad in expected.items()}
-    kept = {(p, o): bare(value) for p, o, value in life.lake.rows("dead_bytes", "_partition, _offset, bytes", where)}
+    kept = {(p, o): unpad(value) for p, o, value in life.lake.rows("dead_bytes", "_partition, _offset, bytes", where)}
     assert kept == {at: bad.value for at, bad in expected.items()}
 
 

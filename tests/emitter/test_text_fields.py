@@ -22,7 +22,7 @@ def hints(struct: Any) -> dict[str, Any]:
     return {name: hint for base in reversed(struct.__mro__) for name, hint in get_annotations(base).items()}
 
 
-def bare(hint: Any) -> tuple[Any, list[Meta]]:
+def unpad(hint: Any) -> tuple[Any, list[Meta]]:
     """The type of a declaration without None and UNSET, and what is said of it at any depth."""
     metas: list[Meta] = []
     while True:
@@ -41,10 +41,10 @@ def strings(struct: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ..
     """Every field of a string or of JSON, however deep, with its declarations."""
     found = []
     for name, hint in hints(struct).items():
-        kind, metas = bare(hint)
+        kind, metas = unpad(hint)
         here = (*path, name)
         if get_origin(kind) is list:
-            kind, inner = bare(get_args(kind)[0])
+            kind, inner = unpad(get_args(kind)[0])
             metas = metas + inner
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             found += strings(kind, here)
@@ -57,10 +57,10 @@ def sample(struct: Any, path: str = "") -> Any:
     """An event in the wire's shape with a string in every field that takes one; text holds an address."""
     out: dict[str, Any] = dict(ENVELOPE, type=struct.__struct_config__.tag) if struct in EVENT_TYPES else {}
     for name, hint in hints(struct).items():
-        kind, metas = bare(hint)
+        kind, metas = unpad(hint)
         many = get_origin(kind) is list
         if many:
-            kind, inner = bare(get_args(kind)[0])
+            kind, inner = unpad(get_args(kind)[0])
             metas = metas + inner
         here = f"{path}.{name}"
         value: Any

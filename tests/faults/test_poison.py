@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fault_harness.scene import Scene
 
-from warehouse.storage.dead_bytes import bare
+from warehouse.storage.dead_bytes import unpad
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "events.jsonl"
 
@@ -40,7 +40,7 @@ def test_row_33_to_37_no_bad_event_is_lost_or_harms_its_neighbours(scene: Scene)
     found = [reason for _, reason in rows]
     assert found == [case["reason"] for case in bad]
     kept = dict(scene.lake.rows("dead_bytes", "_offset, bytes", "_partition = 0"))
-    assert [bare(kept[at]) for at, _ in rows] == [value(case) for case in bad]
+    assert [unpad(kept[at]) for at, _ in rows] == [value(case) for case in bad]
     sums = "isfinite(sum(cost_usd::DOUBLE)), isfinite(sum(input_tokens::DOUBLE)), isfinite(sum(latency_ms))"
     assert scene.lake.rows("raw_calls", sums) == [(True, True, True)]
     scene.check()

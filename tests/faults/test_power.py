@@ -61,7 +61,7 @@ def test_whatever_moment_the_power_goes_the_lake_is_whole_and_holds_what_it_told
     cuts = list(after_cuts(home, tmp_path, synced=True))
     assert len(cuts) > 40
     assert not [cut for cut in cuts if cut.lost or cut.broken]
-    assert cuts[-1].stands == 60
+    assert cuts[-1].positions == 60
 
 
 @needs_strace
@@ -121,7 +121,7 @@ class Cut:
     """What was found after one."""
 
     when: str
-    stands: int
+    positions: int
     """The ledger's next offset."""
     lost: int
     """Positions that the program had been told of, and that are not there."""
@@ -159,9 +159,9 @@ def found(image: Path, when: str, said: int) -> Cut:
     config = LakeConfig(str(image / "catalog.sqlite"), str(image / "data"))
     try:
         with Lake.open(config, now=lambda: NOW) as lake:
-            stands = lake.ledger()[TOPIC, 0]
+            positions = lake.ledger()[TOPIC, 0]
     except (FatalError, RetryableError) as error:
         return Cut(when, 0, said, str(error))
     report = verify(config)
     landed = sum(p.landed + p.dead for p in report.partitions)
-    return Cut(when, stands, max(0, said - landed), "; ".join(p.detail for p in report.problems))
+    return Cut(when, positions, max(0, said - landed), "; ".join(p.detail for p in report.problems))

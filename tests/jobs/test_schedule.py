@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jobs.due import Due, Turn, decide, due, latest, trigger
+from jobs.due import Due, JobAction, decide, due, latest, trigger
 from jobs.schedule import Job
 from tailrace.batch_jobs import JOBS
 from warehouse.claims import Claim
@@ -67,14 +67,14 @@ def test_a_due_time_found_after_its_grace_is_late():
     assert due(impatient, at("2026-11-21 15:17"), at("2026-11-21 16:28")) == Due(at("2026-11-21 16:17"), late=True)
 
 
-def looking(job: Job, moments: list[int]) -> list[Turn]:
+def looking(job: Job, moments: list[int]) -> list[JobAction]:
     """Look at each moment as one scheduler does, and end at once what began; return what it did."""
     claim, turns = None, []
     for now in moments:
-        turn = decide(job, claim, now, owner=OWNER)
-        if turn:
-            turns.append(turn)
-            claim = Claim(job.name, turn.due_at, turn.attempt, OWNER, now, now, now)
+        action = decide(job, claim, now, owner=OWNER)
+        if action:
+            turns.append(action)
+            claim = Claim(job.name, action.due_at, action.attempt, OWNER, now, now, now)
     return turns
 
 
@@ -105,20 +105,20 @@ def test_a_clock_that_jumps_back_an_hour_takes_no_due_time_twice():
 def test_an_unfinished_run_of_another_holds_until_its_time_is_over():
     theirs = taken("2026-11-21 16:17", owner="server", ended=False)
     assert decide(HOURLY, theirs, theirs.lease_until - 1, owner=OWNER) is None
-    assert decide(HOURLY, theirs, theirs.lease_until, owner=OWNER) == Turn("run", theirs.due_at, 2)
+    assert decide(HOURLY, theirs, theirs.lease_until, owner=OWNER) == JobAction("run", theirs.due_at, 2)
 
 
 def test_an_unfinished_run_of_another_holds_the_next_due_time_too():
     slow = replace(HOURLY, limit_s=2 * 3600)
     theirs = taken("2026-11-21 16:17", job=slow, owner="server", ended=False)
     assert decide(slow, theirs, at("2026-11-21 17:20"), owner=OWNER) is None
-    assert decide(slow, theirs, theirs.lease_until, owner=OWNER) == Turn("run", at("2026-11-21 18:17"), 1)
+    assert decide(slow, theirs, theirs.lease_until, owner=OWNER) == JobAction("run", at("2026-11-21 18:17"), 1)
 
 
 def test_who_died_in_the_same_home_is_made_up_at_once_and_three_times_at_most():
     for attempt, expected in (
-        (1, Turn("run", at("2026-11-21 16:17"), 2)),
-        (3, Turn("give_up", at("2026-11-21 16:17"), 3)),
+        (1, JobAction("run", at("2026-11-21 16:17"), 2)),
+        (3, JobAction("give_up", at("2026-11-21 16:17"), 3)),
     ):
         mine = taken("2026-11-21 16:17", attempt=attempt, ended=False)
         assert decide(HOURLY, mine, at("2026-11-21 16:18"), owner=OWNER) == expected
@@ -126,18 +126,18 @@ def test_who_died_in_the_same_home_is_made_up_at_once_and_three_times_at_most():
 
 def test_what_was_killed_before_a_newer_due_time_gives_way_to_it():
     mine = taken("2026-11-21 14:17", ended=False)
-    assert decide(HOURLY, mine, at("2026-11-21 16:18"), owner=OWNER) == Turn("run", at("2026-11-21 16:17"), 1)
+    assert decide(HOURLY, mine, at("2026-11-21 16:18"), owner=OWNER) == JobAction("run", at("2026-11-21 16:17"), 1)
 
 
 def test_what_was_killed_longer_ago_than_its_grace_is_given_up():
     mine = taken("2026-11-16 04:30", job=WEEKLY, ended=False)
-    assert decide(WEEKLY, mine, at("2026-11-19 04:30"), owner=OWNER) == Turn("give_up", mine.due_at, 1)
+    assert decide(WEEKLY, mine, at("2026-11-19 04:30"), owner=OWNER) == JobAction("give_up", mine.due_at, 1)
 
 
 @pytest.mark.parametrize("owner", [OWNER, "server"])
 def test_what_was_handed_back_is_begun_at_once_by_anybody_and_used_up_no_attempt(owner):
     theirs = replace(taken("2026-11-21 16:17", owner=owner, ended=False), attempt=2, lease_until=at("2026-11-21 16:20"))
-    assert decide(HOURLY, theirs, at("2026-11-21 16:20"), owner=OWNER) == Turn("run", theirs.due_at, 3)
+    assert decide(HOURLY, theirs, at("2026-11-21 16:20"), owner=OWNER) == JobAction("run", theirs.due_at, 3)
 
 
 def test_a_run_that_ended_is_not_begun_again_however_it_ended():

@@ -368,7 +368,7 @@ def test_a_record_whose_acknowledgement_was_lost_is_sent_again_and_shown_once(
     with monkeypatch.context() as patched:
         patched.setattr(Producer, "flush", unanswered)
         for number in (1, 2):
-            runs.say(Claim("tidy", NOON, number, "here", NOON, NOON, NOON), "started", NOON)
+            runs.emit(Claim("tidy", NOON, number, "here", NOON, NOON, NOON), "started", NOON)
     runs.flush()
     assert [row["attempt"] for row in world.runs()] == [1, 1, 2, 1, 2]
     old = [{"job": "tidy", "state": "started"}] * 2

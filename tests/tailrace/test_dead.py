@@ -131,23 +131,23 @@ def test_dead_letters_are_explained_mended_and_replayed_once(place):
         assert facts["found"] == '"5"'
         assert "dead repair" in facts["repair"]
 
-        mended = place.home / "mended.jsonl"
+        repaired_file = place.home / "mended.jsonl"
         repaired = place.tailrace(
-            "dead", "repair", "--out", str(mended), "--drop", "app", "--rename", "application=app"
+            "dead", "repair", "--out", str(repaired_file), "--drop", "app", "--rename", "application=app"
         )
         # the edit fits one of the four; on the others it takes the app away, and they stay dead
         assert "1 mended, 3 still dead" in repaired.stderr, repaired.stderr
         assert CARD not in repaired.stderr + told.stdout, "what people see is redacted"
-        assert mended.stat().st_mode & 0o077 == 0
-        assert json.loads(mended.read_text())["app"] == "shop"
-        again = place.tailrace("dead", "repair", "--out", str(mended))
+        assert repaired_file.stat().st_mode & 0o077 == 0
+        assert json.loads(repaired_file.read_text())["app"] == "shop"
+        again = place.tailrace("dead", "repair", "--out", str(repaired_file))
         assert again.returncode == 2
         assert "exists" in again.stderr
 
-        sent = place.tailrace("dead", "replay", str(mended))
+        sent = place.tailrace("dead", "replay", str(repaired_file))
         assert "1 sent again, 0 skipped" in sent.stdout, sent.stderr
         place.wait(ROWS, [{"n": 2}])
-        twice = place.tailrace("dead", "replay", str(mended), "--json")
+        twice = place.tailrace("dead", "replay", str(repaired_file), "--json")
         assert json.loads(twice.stdout) == {
             "sent": [],
             "dry_run": False,

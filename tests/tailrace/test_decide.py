@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.errors import FatalError
-from tailrace.decide import matchers, spelled, until
+from tailrace.decide import canonical, matchers, until
 
 S = 1_000_000
 NOW = 1_796_000_000 * S  # 2026-11-30T00:53:20Z
@@ -14,7 +14,7 @@ NOW = 1_796_000_000 * S  # 2026-11-30T00:53:20Z
 def test_matchers_are_names_and_values() -> None:
     found = matchers(["app=shop", "rule=spike_cost", "user=a=b c", "severity=critical"])
     assert found == {"app": "shop", "rule": "spike_cost", "user": "a=b c", "severity": "critical"}
-    assert spelled(found) == "app=shop rule=spike_cost user=a=b c severity=critical"
+    assert canonical(found) == "app=shop rule=spike_cost user=a=b c severity=critical"
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,9 @@ APP = "hostile"
 def fill(kind: Any, text: str) -> Any:
     """A value of ``kind`` whose every string is ``text``; None where it takes no string."""
     if get_origin(kind) is Annotated:
-        bare, *metas = get_args(kind)
+        unpad, *metas = get_args(kind)
         longest = next((m.max_length for m in metas if isinstance(m, msgspec.Meta) and m.max_length), None)
-        value = fill(bare, text)
+        value = fill(unpad, text)
         return value[:longest] if isinstance(value, str) and longest else value
     if get_origin(kind) in (Union, types.UnionType):
         return next((v for arm in get_args(kind) if (v := fill(arm, text)) is not None), None)

@@ -2,12 +2,12 @@
 
 import logging
 
-from tailrace.logs import _Sparing
+from tailrace.logs import _RepeatFilter
 
 
 def test_lines_that_differ_in_their_numbers_only_come_once_in_ten_seconds_and_are_counted():
     at = [0.0]
-    sparing = _Sparing(lambda: at[0])
+    sparing = _RepeatFilter(lambda: at[0])
 
     def said(text: str, name: str = "librdkafka") -> str | None:
         record = logging.LogRecord(name, logging.ERROR, "", 0, text, (), None)

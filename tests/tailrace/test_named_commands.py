@@ -116,5 +116,5 @@ def test_ids_are_filled_in() -> None:
     steps = runbook.filled(runbook.steps("spike_cost"), alert_id="0a1b2c3d-1-2", call_ids=("c-1", "c-2"))
     assert any("`tailrace call c-1`" in step for step in steps)
     assert any("`tailrace alerts ack 0a1b2c3d`" in step for step in steps)
-    bare = runbook.filled(runbook.steps("spike_cost"), alert_id="0a1b2c3d-1-2", call_ids=())
-    assert not any("CALL_ID" in step or "ALERT_ID" in step for step in bare)
+    unpad = runbook.filled(runbook.steps("spike_cost"), alert_id="0a1b2c3d-1-2", call_ids=())
+    assert not any("CALL_ID" in step or "ALERT_ID" in step for step in unpad)

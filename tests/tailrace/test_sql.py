@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.land.halves import MOST_DAYS
+from pipelines.land.split_batch import MOST_DAYS
 from pipelines.pricing.book import DAY_US, EARLY_US, LATE_US
 from schemas.topics import HISTORY_HEADER
 from tailrace import wiring
@@ -23,7 +23,7 @@ from tailrace.cli.output import Format
 from tailrace.settings import Settings
 from warehouse.lake import Lake
 from warehouse.query.sandbox import split
-from warehouse.query.shipped_views import QUESTIONS
+from warehouse.query.shipped_views import VIEWS
 
 REPO = Path(__file__).parents[2]
 
@@ -53,7 +53,7 @@ def sql(home, tmp_path):
 
 def test_without_text_it_lists_the_questions_that_are_shipped(sql):
     listed = [line.split()[0].partition("(")[0] for line in sql().out.splitlines() if line.startswith("  ")]
-    assert listed == [question.name for question in QUESTIONS]
+    assert listed == [question.name for question in VIEWS]
     assert listed
 
 

@@ -100,7 +100,7 @@ def test_a_batch_whose_start_is_not_where_the_ledger_stands_is_refused_whole(lak
     lake.append({"raw_calls": rows.calls(range(3))}, [Move(EVENTS, 0, 0, 3)])
     with pytest.raises(LedgerMovedError) as refused:
         lake.append({"raw_calls": rows.calls(range(1, 5))}, [Move(EVENTS, 0, 1, 5), Move(EVENTS, 1, 0, 2)])
-    assert refused.value.stands[EVENTS, 0] == 3
+    assert refused.value.positions[EVENTS, 0] == 3
     assert lake.ledger() == {(EVENTS, 0): 3, (EVENTS, 1): 0}
     assert count(lake) == 3
 
@@ -216,7 +216,7 @@ def test_a_disk_that_fails_while_folders_are_watched_is_waited_for(lake, rows, m
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as broken:
-        broken.setattr("warehouse.storage.written_files.Told.prepare", fails)
+        broken.setattr("warehouse.storage.written_files.InotifyFiles.prepare", fails)
         with pytest.raises(LakeUnavailableError):
             lake.append({"raw_calls": rows.calls(range(3))}, [Move("llm.events", 0, 0, 3)])
     lake.append({"raw_calls": rows.calls(range(3))}, [Move("llm.events", 0, 0, 3)])
@@ -241,10 +241,10 @@ def test_a_successor_of_the_ledger_that_another_one_took_is_no_end(lake, config,
     lake.ensure_partitions(EVENTS, "topic-1", {0: 0})
     run = lake.session.run
 
-    def taken_first(body, settled, **how):
+    def taken_first(body, was_committed, **how):
         with connect(config) as other:
             other.execute("DROP TABLE ledger_next")
-        run(body, settled, **how)
+        run(body, was_committed, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr(lake.session, "run", taken_first)
@@ -419,11 +419,11 @@ def test_random_kills_inside_a_transaction_leave_all_or_nothing(lake, config, ki
         told = max(int(line.split()[-1]) for line in said if line.startswith("stands at"))
         report = verify(config)
         assert report.ok, report.problems
-        stands = next(p.next for p in report.partitions if p.partition == 0)
+        positions = next(p.next for p in report.partitions if p.partition == 0)
         # what it was told stands; of the transaction after that all or nothing
-        assert stood < told <= stands <= told + 5
-        assert stands % 5 == 0
-        stood = stands
+        assert stood < told <= positions <= told + 5
+        assert positions % 5 == 0
+        stood = positions
 
 
 @pytest.mark.row(52)

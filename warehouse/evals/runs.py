@@ -17,7 +17,7 @@ from warehouse import claims, ledger
 from warehouse.claims import Claim
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.lake import Lake
-from warehouse.storage.connect import LakeConfig, connect, let_go
+from warehouse.storage.connect import LakeConfig, connect, disconnect
 
 _LEASE_US = 300_000_000
 """Far longer than a slice: who is silent for so long is dead."""
@@ -115,7 +115,7 @@ def landed_until(config: LakeConfig, topic: str) -> dict[int, int]:
         try:
             return {partition: offset for name, _, _, partition, offset in ledger.read(connection) if name == topic}
         finally:
-            let_go(connection)
+            disconnect(connection)
     except (duckdb.Error, OSError) as error:
         raise LakeUnavailableError(config.name, "read the ledger of", first_line(error)) from error
 

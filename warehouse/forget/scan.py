@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import duckdb
 
 from warehouse.errors import LakeUnavailableError, first_line
-from warehouse.storage.connect import LakeConfig, connect, let_go
+from warehouse.storage.connect import LakeConfig, connect, disconnect
 from warehouse.upkeep.merge import META
 
 _LIVE = f"SELECT path FROM {META}.ducklake_data_file WHERE end_snapshot IS NULL"
@@ -49,7 +49,7 @@ def scan(config: LakeConfig, texts: Sequence[str]) -> Scanned:
     except duckdb.IOException as error:
         raise LakeUnavailableError(config.name, "scan", first_line(error)) from error
     finally:
-        let_go(connection)
+        disconnect(connection)
 
 
 def _holds(connection: duckdb.DuckDBPyConnection, file: str, texts: Sequence[str]) -> bool:

@@ -44,7 +44,7 @@ _START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Stand:
+class GoldenState:
     """What a refresh starts from, as one snapshot of the lake shows it."""
 
     claim: Claim | None
@@ -83,7 +83,7 @@ class Change:
     """First version that stays."""
 
 
-def stand(
+def read_state(
     lake: Lake,
     set_name: str,
     window: Callable[[Window | None], Window],
@@ -92,7 +92,7 @@ def stand(
     seed: int,
     most: int,
     traffic: tuple[Window, int] | None = None,
-) -> Stand:
+) -> GoldenState:
     """Return what a refresh of ``set_name`` starts from.
 
     Args:
@@ -110,7 +110,7 @@ def stand(
     with lake.reading() as connection:
         connection.execute("BEGIN TRANSACTION")  # one snapshot for all that is read; it ends with the connection
         claim = claims.read_by(connection, _claimed(set_name))
-        where = window(looked(claim))
+        where = window(last_window(claim))
         versions = _rows(connection, _VERSIONS, [set_name])
         cases = _rows(connection, _CASES, [set_name, versions[-1]["version"]]) if versions else []
         reviews = {row["case_id"]: row for row in _rows(connection, _REVIEWS, [])}
@@ -118,7 +118,7 @@ def stand(
         out = [case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"]
         absent = [c for c, review in reviews.items() if review["verdict"] == "accepted" and c not in here]
         sketches = dict(connection.execute(_SKETCHES, [set_name]).fetchall()) if out else {}
-        return Stand(
+        return GoldenState(
             claim,
             where,
             versions,
@@ -136,7 +136,7 @@ def stand(
         )
 
 
-def looked(claim: Claim | None) -> Window | None:
+def last_window(claim: Claim | None) -> Window | None:
     """Return where the last refresh looked for failures; None where there was none."""
     return Window(claim.claimed_at, claim.due_at) if claim and claim.attempt else None
 
@@ -146,7 +146,7 @@ def prepare(lake: Lake, set_name: str) -> None:
     claims.ensure(lake, _claimed(set_name))
 
 
-def write(lake: Lake, was: Stand, set_name: str, change: Change, *, now: int) -> bool:
+def write(lake: Lake, was: GoldenState, set_name: str, change: Change, *, now: int) -> bool:
     """Write ``change``, or nothing; False where another one wrote, or a verdict that it goes by changed, since ``was``.
 
     Args:
@@ -171,34 +171,34 @@ def write(lake: Lake, was: Stand, set_name: str, change: Change, *, now: int) ->
         nonlocal wrote
         found = claims.read_by(connection, mine.job)
         wrote = found == mine  # by a try whose answer was lost
-        if found == was.claim and _as_read(connection, was, set_name, change):
+        if found == was.claim and _is_unchanged(connection, was, set_name, change):
             wrote = claims.put(connection, was.claim, mine)
             if wrote:
                 lake.put(connection, batches)
                 drop_older(connection, set_name, change.oldest)
         faults.point("golden.before_commit")
 
-    def settled() -> bool:
+    def was_committed() -> bool:
         nonlocal wrote
         wrote = claims.read_by(lake.connection, mine.job) == mine
         return wrote
 
     faults.point("golden.before_write")
-    lake.transact(body, settled=settled)
+    lake.transact(body, was_committed=was_committed)
     faults.point("golden.after_commit")
     if wrote and change.rejected:
         _blank(lake, mine, set_name, list(change.rejected))
     return wrote
 
 
-def _as_read(connection: duckdb.DuckDBPyConnection, was: Stand, set_name: str, change: Change) -> bool:
+def _is_unchanged(connection: duckdb.DuckDBPyConnection, was: GoldenState, set_name: str, change: Change) -> bool:
     """Whether nobody said another word on what leaves with ``change``: who accepted it meanwhile wants it kept."""
-    leaving = {case["case_id"] for case in was.cases} if change.version else set()
-    leaving |= set(cases_before(connection, set_name, change.oldest))
-    leaving -= {case["case_id"] for case in (change.cases if change.version else was.cases)}
-    asked = sorted(leaving | set(change.rejected))
-    said = dict(connection.execute(_VERDICTS, [asked]).fetchall()) if asked else {}
-    return all(said.get(case) == was.reviews.get(case, {}).get("verdict") for case in asked)
+    removed = {case["case_id"] for case in was.cases} if change.version else set()
+    removed |= set(cases_before(connection, set_name, change.oldest))
+    removed -= {case["case_id"] for case in (change.cases if change.version else was.cases)}
+    asked = sorted(removed | set(change.rejected))
+    verdicts = dict(connection.execute(_VERDICTS, [asked]).fetchall()) if asked else {}
+    return all(verdicts.get(case) == was.reviews.get(case, {}).get("verdict") for case in asked)
 
 
 def _blank(lake: Lake, mine: Claim, set_name: str, cases: list[str]) -> None:
@@ -206,8 +206,8 @@ def _blank(lake: Lake, mine: Claim, set_name: str, cases: list[str]) -> None:
 
     def one(version: int, connection: duckdb.DuckDBPyConnection) -> None:
         if claims.read_by(connection, mine.job) == mine:
-            said = connection.execute(_VERDICTS, [cases]).fetchall()
-            if unwanted := [case for case, verdict in said if verdict == "rejected"]:
+            verdicts = connection.execute(_VERDICTS, [cases]).fetchall()
+            if unwanted := [case for case, verdict in verdicts if verdict == "rejected"]:
                 blank(connection, set_name, version, unwanted)
         faults.point("golden.before_blank")
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import duckdb
 
 from warehouse.query.catalog_copy import readable
-from warehouse.storage.connect import LakeConfig, connect, let_go
+from warehouse.storage.connect import LakeConfig, connect, disconnect
 
 
 @contextmanager
@@ -25,6 +25,6 @@ def reading(config: LakeConfig) -> Iterator[tuple[duckdb.DuckDBPyConnection, Lak
         try:
             yield connection, config
         finally:
-            let_go(connection)
+            disconnect(connection)
     finally:
         remove_copy()

@@ -18,8 +18,8 @@ from warehouse.errors import LakeDamagedError, LakeUnavailableError, QueryFailed
 from warehouse.query.answer import Answer
 from warehouse.query.catalog_copy import readable
 from warehouse.query.sandbox import REMEDY, check
-from warehouse.query.shipped_views import QUESTIONS, Question
-from warehouse.storage.connect import LakeConfig, connect, let_go, quoted
+from warehouse.query.shipped_views import VIEWS, ShippedView
+from warehouse.storage.connect import LakeConfig, connect, disconnect, quoted
 
 T = TypeVar("T")
 MOST_BYTES = 512 * 1024 * 1024
@@ -117,38 +117,38 @@ class ReadOnlyLake:
             try:
                 return step()
             except duckdb.Error as error:
-                raise self._told(error, type(error)) from error
+                raise self._translated(error, type(error)) from error
             except (pa.ArrowException, OSError) as error:  # after the first rows pyarrow raises, with DuckDB's message
                 kind = next((k for w, k in _KINDS.items() if str(error).startswith(w)), None)
-                raise self._told(error, kind) from error
+                raise self._translated(error, kind) from error
             finally:
                 timer.cancel()
                 left -= time.monotonic() - began
 
         return fetch
 
-    def _told(self, error: Exception, kind: type[Exception] | None) -> TailraceError:
-        said = str(error).strip()
-        if _DAMAGED.search(said.splitlines()[0]):
-            return LakeDamagedError(self._name, said.splitlines()[0])
+    def _translated(self, error: Exception, kind: type[Exception] | None) -> TailraceError:
+        message = str(error).strip()
+        if _DAMAGED.search(message.splitlines()[0]):
+            return LakeDamagedError(self._name, message.splitlines()[0])
         if kind is duckdb.InterruptException:
             return QueryFailedError(f"it ran longer than {self._timeout_s:g} s", "filter on day, or raise the limit")
         if kind is duckdb.OutOfMemoryException:
-            return QueryFailedError(said.splitlines()[0], "filter on day and name the columns")
+            return QueryFailedError(message.splitlines()[0], "filter on day and name the columns")
         if kind in (duckdb.IOException, duckdb.HTTPException, duckdb.TransactionException):
-            return LakeUnavailableError(self._name, "read", said.splitlines()[0])
+            return LakeUnavailableError(self._name, "read", message.splitlines()[0])
         if kind is duckdb.CatalogException:
-            return QueryFailedError(said, REMEDY)
-        return QueryFailedError(said, "the columns are in docs/reference/data-dictionary.md")
+            return QueryFailedError(message, REMEDY)
+        return QueryFailedError(message, "the columns are in docs/reference/data-dictionary.md")
 
     @staticmethod
-    def questions() -> tuple[Question, ...]:
+    def questions() -> tuple[ShippedView, ...]:
         """Return the shipped questions, to list or to start from."""
-        return QUESTIONS
+        return VIEWS
 
     def close(self) -> None:
         """Give the catalog back."""
-        let_go(self._connection)
+        disconnect(self._connection)
         self._remove_copy()
 
     def __enter__(self) -> ReadOnlyLake:

@@ -15,14 +15,14 @@ import duckdb
 
 from schemas.tables import TABLES
 from warehouse.errors import QueryFailedError, QueryRefusedError
-from warehouse.query.shipped_views import QUESTIONS
+from warehouse.query.shipped_views import VIEWS
 from warehouse.storage.connect import quoted
 
-_MACROS = frozenset(q.name for q in QUESTIONS if q.parameters)
+_MACROS = frozenset(q.name for q in VIEWS if q.parameters)
 _FUNCTIONS = frozenset({"unnest", "range", "generate_series", "json_each", "json_tree", "repeat", *_MACROS})
 """Table functions that read nothing but their arguments, and our own macros."""
 _CATALOG = frozenset({"duckdb_columns", "duckdb_tables", "duckdb_views", "duckdb_functions", "duckdb_types"})
-_RELATIONS = frozenset({*(t.name for t in TABLES), *(q.name for q in QUESTIONS), *_CATALOG})
+_RELATIONS = frozenset({*(t.name for t in TABLES), *(q.name for q in VIEWS), *_CATALOG})
 """Named one by one: what is not ours may be a file (``FROM main.csv``), a setting (``pg_settings``) or a secret."""
 _ABOUT = frozenset({"tables", "columns", "schemata", "views"})
 """Of information_schema."""
@@ -35,7 +35,7 @@ _CTE = re.compile(r"(?!pg_|sqlite_|duckdb_|pragma_)[^/\\.:*?\[\]%]+", re.IGNOREC
 """Seen from outside its WITH, a name falls through to what DuckDB has under it: none of its own may be taken."""
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?=\S)", re.IGNORECASE)
 _SCALARS_REFUSED = frozenset({"getenv", "query", "query_table", "current_setting", "getvariable", "write_log"})
-REMEDY = "ask one SELECT over the views: " + ", ".join(q.name for q in QUESTIONS)
+REMEDY = "ask one SELECT over the views: " + ", ".join(q.name for q in VIEWS)
 
 
 def check(sql: str) -> str:

@@ -23,7 +23,7 @@ _FIRST = ("calls", "feedback", "evals", "calls_as_known_at")
 
 
 @dataclass(frozen=True)
-class Question:
+class ShippedView:
     """One public view, or table macro where it has parameters."""
 
     name: str
@@ -46,7 +46,7 @@ def _filled(match: re.Match[str]) -> str:
     return "".join(f"coalesce({alias}.{c.name}, '{c.default}') AS {c.name}, " for c in table.columns if c.default)
 
 
-def _read(name: str, text: str) -> Question:
+def _read(name: str, text: str) -> ShippedView:
     head = [line[2:].strip() for line in text.splitlines() if line.startswith("--")]
     sql = "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip().rstrip(";")
     sql = _DEFAULTS.sub(_filled, sql)
@@ -61,10 +61,10 @@ def _read(name: str, text: str) -> Question:
             columns[match[1]] = match[2]
         else:
             doc.append(line)
-    return Question(name, " ".join(doc), columns, parameters, sql)
+    return ShippedView(name, " ".join(doc), columns, parameters, sql)
 
 
-def _load() -> tuple[Question, ...]:
+def _load() -> tuple[ShippedView, ...]:
     found = {
         entry.name.removesuffix(".sql"): entry.read_text("utf-8")
         for entry in (files("warehouse") / "views").iterdir()
@@ -74,4 +74,4 @@ def _load() -> tuple[Question, ...]:
     return tuple(_read(name, found[name]) for name in order)
 
 
-QUESTIONS = _load()
+VIEWS = _load()

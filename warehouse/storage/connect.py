@@ -153,7 +153,7 @@ def _catalog_is_there(config: LakeConfig) -> bool:
     return True
 
 
-def let_go(connection: duckdb.DuckDBPyConnection) -> None:
+def disconnect(connection: duckdb.DuckDBPyConnection) -> None:
     """Close ``connection``, whatever became of its transaction.
 
     Closing one with a transaction whose Postgres session is gone ends the whole process (DuckDB 1.5.5: an exception in
@@ -223,7 +223,7 @@ _LINK = {
 _LOCK_S = 30
 
 
-def _with_an_end(catalog: str, idle_s: int) -> str:
+def _with_timeouts(catalog: str, idle_s: int) -> str:
     """Return a libpq string or URI with bounds on what is waited for, where it names none.
 
     Besides a dead link that is a writer that lives and does nothing: a process that was stopped in the middle of a
@@ -237,8 +237,8 @@ def _with_an_end(catalog: str, idle_s: int) -> str:
     if idle_s:
         options += f" -c idle_in_transaction_session_timeout={idle_s * 1000}"
     uri = re.match(r"postgres(ql)?://", catalog)
-    said = {**_LINK, "options": quote(options, safe="") if uri else f"'{options}'"}
-    more = [f"{name}={value}" for name, value in said.items() if not re.search(rf"\b{name}\s*=", catalog)]
+    parameters = {**_LINK, "options": quote(options, safe="") if uri else f"'{options}'"}
+    more = [f"{name}={value}" for name, value in parameters.items() if not re.search(rf"\b{name}\s*=", catalog)]
     if not uri:
         return " ".join((catalog, *more))
     asks = "?" in catalog.rpartition("@")[2]  # one in a password asks nothing
@@ -264,7 +264,7 @@ def attach_statement(
             options.append("META_JOURNAL_MODE 'WAL'")
     else:
         # a libpq URI needs the kind as well; without it DuckLake takes the URI for a path
-        catalog = ("postgres:" if "://" in config.catalog else "") + _with_an_end(
+        catalog = ("postgres:" if "://" in config.catalog else "") + _with_timeouts(
             config.catalog, 0 if read_only else config.idle_s
         )
     return f"ATTACH {quoted(f'ducklake:{catalog}')} AS {name} ({', '.join(options)})"

@@ -11,21 +11,21 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SHIELD = bytes(256)
-SHIELDED = {"dead_bytes": ("bytes", "key")}
+PADDING = bytes(256)
+PADDED_COLUMNS = {"dead_bytes": ("bytes", "key")}
 """Table -> columns."""
 
 
-def shielded(table: str, rows: pa.Table) -> pa.Table:
+def pad(table: str, rows: pa.Table) -> pa.Table:
     """Return ``rows`` as they are written: the columns of ``SHIELDED`` behind zeros, NULL as NULL."""
-    for name in SHIELDED.get(table, ()):
+    for name in PADDED_COLUMNS.get(table, ()):
         if name in rows.column_names:
             field = rows.schema.field(name)
-            column = pc.binary_join_element_wise(pa.scalar(SHIELD, field.type), rows[name], pa.scalar(b"", field.type))
+            column = pc.binary_join_element_wise(pa.scalar(PADDING, field.type), rows[name], pa.scalar(b"", field.type))
             rows = rows.set_column(rows.column_names.index(name), field, column)
     return rows
 
 
-def bare(value: bytes | None) -> bytes | None:
+def unpad(value: bytes | None) -> bytes | None:
     """Return what ``shielded`` was given; a value that landed before there was a shield comes back as it is."""
-    return None if value is None else value.removeprefix(SHIELD)
+    return None if value is None else value.removeprefix(PADDING)

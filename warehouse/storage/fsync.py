@@ -75,9 +75,9 @@ def _changed(folder: str, since_ns: int, links_count: bool) -> Iterator[str]:
         names = os.listdir(folder)
     except (FileNotFoundError, PermissionError):  # what we may not open, like lost+found, is not the lake's
         return
-    for name in _perhaps(names, since_ns):
+    for name in _candidates(names, since_ns):
         path = os.path.join(folder, name)
-        if _tells(name):
+        if _has_creation_time(name):
             yield path
             continue
         try:
@@ -90,7 +90,7 @@ def _changed(folder: str, since_ns: int, links_count: bool) -> Iterator[str]:
             yield path
 
 
-def _perhaps(names: Iterable[str], since_ns: int) -> list[str]:
+def _candidates(names: Iterable[str], since_ns: int) -> list[str]:
     """Leave out what its name says to be older: a UUIDv7 begins with its milliseconds.
 
     A day has tens of thousands of files, merged ones for two days more, and land looks once a second: comparing texts
@@ -98,9 +98,9 @@ def _perhaps(names: Iterable[str], since_ns: int) -> list[str]:
     """
     at = since_ns // 1_000_000
     first = f"{_OURS}{at >> 16:08x}-{at & 0xFFFF:04x}-7"
-    return [name for name in names if name >= first or not _tells(name)]
+    return [name for name in names if name >= first or not _has_creation_time(name)]
 
 
-def _tells(name: str) -> bool:
+def _has_creation_time(name: str) -> bool:
     """Whether the name of a file says when it was made: ``ducklake-<UUIDv7>...``."""
     return name.startswith(_OURS) and name[_VERSION_AT : _VERSION_AT + 1] == "7"

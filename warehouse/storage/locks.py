@@ -38,7 +38,7 @@ class LifeLock:
             LockHeldError: another process holds it.
         """
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not _got(self._file, wait_s):
+        if not _acquire(self._file, wait_s):
             pid = os.pread(self._file, 32, 0).decode(errors="replace").strip()
             os.close(self._file)
             raise LockHeldError(path, pid)
@@ -80,7 +80,7 @@ def commit_slice(catalog: str, *, wait_s: float) -> Iterator[bool]:
     """
     file = os.open(f"{catalog}.bulk.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        yield _got(file, wait_s)
+        yield _acquire(file, wait_s)
     finally:
         with suppress(OSError):
             os.close(file)
@@ -91,7 +91,7 @@ def upkeep(catalog: str) -> Iterator[bool]:
     """Hold what says that somebody merges and expires; yields whether nobody else did."""
     file = os.open(f"{catalog}.upkeep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        yield _got(file, 0.0)
+        yield _acquire(file, 0.0)
     finally:
         os.close(file)
 
@@ -105,7 +105,7 @@ def held_share(catalog: str, seconds: float) -> float:
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(_LOOK_S, left))
             looks += 1
-            if _got(file, 0.0):
+            if _acquire(file, 0.0):
                 fcntl.flock(file, fcntl.LOCK_UN)
             else:
                 held += 1
@@ -153,7 +153,7 @@ def _stat(pid: int) -> tuple[str, int | None]:
         return "", None
 
 
-def _got(file: int, wait_s: float) -> bool:
+def _acquire(file: int, wait_s: float) -> bool:
     end = time.monotonic() + wait_s
     while True:
         try:

@@ -22,8 +22,8 @@ from warehouse.errors import (
     first_line,
 )
 from warehouse.storage import fsync, written_files
-from warehouse.storage.connect import LakeConfig, connect, let_go
-from warehouse.storage.hard_links import Kept, recover
+from warehouse.storage.connect import LakeConfig, connect, disconnect
+from warehouse.storage.hard_links import HardLinks, recover
 from warehouse.storage.locks import commit_slice
 
 log = structlog.get_logger(__name__)
@@ -36,11 +36,11 @@ _TRANSIENT = (
 )
 _SLICE_WAIT_S = 1.0
 _NO_MEMORY = "failed to allocate data of size"
-"""How it is told where a COMMIT ran out of it: as a transaction that failed."""
+"""DuckLake reports a COMMIT that ran out of memory as a failed transaction with this text."""
 
 
-class AgainError(Exception):
-    """Raised in a transaction's body: roll it back and try again, or take it for settled."""
+class RetryTransactionError(Exception):
+    """Raised in the body of a transaction: roll it back, and try again unless it was committed before."""
 
 
 class Session:
@@ -66,34 +66,34 @@ class Session:
         """Whether a transaction of ``run`` is open: a statement of it is not tried again by itself."""
         self._written = written_files.of(config.data_path) if config.on_disk else None
         # a catalog in a file always answers; a network may swallow the answer of a COMMIT
-        self._kept = Kept(name) if config.on_disk and not config.on_sqlite else None
+        self._links = HardLinks(name) if config.on_disk and not config.on_sqlite else None
 
     def adopt(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Use ``connection``, which was opened to see whether there is a lake."""
-        self._connection = self._tuned(connection)
+        self._connection = self._configured(connection)
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB connection; opened again where an error broke it."""
         if self._connection is None:
             try:
-                self._connection = self._tuned(connect(self.config, patient=not self._lander))
+                self._connection = self._configured(connect(self.config, patient=not self._lander))
             except LakeMissingError as error:
                 # it was there when we opened: moved away, not never made
                 raise LakeUnavailableError(self.config.name, "reopen", str(error)) from error
         return self._connection
 
-    def recover_kept(self) -> None:
-        """Bring back what a COMMIT without an answer may have lost before a crash."""
-        if self._kept and self._lander:
+    def recover_links(self) -> None:
+        """Restore files that a COMMIT without an answer may have deleted before a crash."""
+        if self._links and self._lander:
             recover(self.config.data_path)
 
-    def run(self, body: Body, settled: Callable[[], bool], *, rows: int = 0) -> None:
+    def run(self, body: Body, was_committed: Callable[[], bool], *, rows: int = 0) -> None:
         """Run ``body`` as one transaction, again after a conflict.
 
         Args:
-            body: what it does; may be run more than once, and raise AgainError.
-            settled: whether it has happened after all, asked after an error before another try.
+            body: what it does; may be run more than once, and raise RetryTransactionError.
+            was_committed: reads whether it was committed after all; called after an error, before another try.
             rows: how many it writes, for messages.
 
         Raises:
@@ -108,36 +108,36 @@ class Session:
             try:
                 if self._written:
                     self._written.prepare()
-                with self._slice():
+                with self._commit_lock():
                     if self._written:
                         self._written.begin()
                     self.connection.execute("BEGIN TRANSACTION")
                     self._inside = True
                     body(self.connection)
-                    self._secure()
+                    self._sync_files()
                     committing = True
                     self.connection.execute("COMMIT")
-                if self._kept:
-                    self._kept.release()
+                if self._links:
+                    self._links.release()
                 return
-            except (duckdb.Error, AgainError, OSError) as error:
+            except (duckdb.Error, RetryTransactionError, OSError) as error:
                 unknown = committing and not is_transient(error)
-                if self._kept and unknown:
-                    self._kept.put_back()  # at once: readers may see the commit already
-                elif self._kept and committing:
-                    self._kept.release()  # nothing was committed: what DuckLake deleted is gone for good
+                if self._links and unknown:
+                    self._links.restore_names()  # at once: readers may see the commit already
+                elif self._links and committing:
+                    self._links.release()  # nothing was committed: what DuckLake deleted is gone for good
                 try:
                     self._recover(error, rows)
                 except LakeUnavailableError:
-                    # the answer of a COMMIT may be all that was lost
-                    if not (unknown and self._read_settled(settled)):
+                    # perhaps only the answer of the COMMIT was lost
+                    if not (unknown and self._read_outcome(was_committed)):
                         raise
                     self._restore()
                     return
                 cause = " ".join(str(error).split())[:300]  # DuckLake says in the second line what it was
             finally:
                 self._inside = False
-            if self._read_settled(settled):
+            if self._read_outcome(was_committed):
                 self._restore()
                 return
             if time.monotonic() >= end:
@@ -157,7 +157,7 @@ class Session:
             duckdb.Error: it was locked for ``retry_for_s``, or the statement failed otherwise.
         """
         again = Retrying(
-            retry=retry_if_exception(_may_help) if not self._inside else retry_never,
+            retry=retry_if_exception(_is_retryable) if not self._inside else retry_never,
             stop=stop_after_delay(self.retry_for_s),
             wait=wait_random(0.005, 0.2),
             before_sleep=self._retried,
@@ -170,31 +170,31 @@ class Session:
         cause = state.outcome.exception() if state.outcome else None
         log.info("query_retried", tries=state.attempt_number, cause=" ".join(str(cause).split())[:300])
 
-    def _secure(self) -> None:
-        """Bring what the open transaction wrote to the disk, and keep it through a COMMIT without an answer."""
+    def _sync_files(self) -> None:
+        """Sync the files of the open transaction, and give them second names in case its COMMIT gets no answer."""
         if not self._written:
             return
         files = self._written.files()
         fsync.sync(files, self.config.data_path)
-        if self._kept:
-            self._kept.hold(files)
+        if self._links:
+            self._links.hold(files)
 
-    def _slice(self) -> AbstractContextManager[bool]:
+    def _commit_lock(self) -> AbstractContextManager[bool]:
         return commit_slice(self.config.catalog, wait_s=_SLICE_WAIT_S) if self.config.on_sqlite else nullcontext(True)
 
     def _restore(self) -> None:
-        if self._kept:
-            self._kept.restore()
+        if self._links:
+            self._links.restore()
 
-    def _read_settled(self, settled: Callable[[], bool]) -> bool:
+    def _read_outcome(self, was_committed: Callable[[], bool]) -> bool:
         try:
-            return settled()
+            return was_committed()
         except (duckdb.Error, LakeUnavailableError):
             self.drop()
             return False
 
     def _recover(self, error: Exception, rows: int) -> None:
-        """Roll back; return where another try may help, else raise what it means."""
+        """Roll back. Return where another try may succeed; else raise our error for ``error``."""
         first = first_line(error)
         if self._connection is not None:
             with suppress(duckdb.Error):
@@ -214,29 +214,33 @@ class Session:
     def drop(self) -> None:
         """Close the connection; the next use opens another."""
         if self._connection is not None:
-            let_go(self._connection)
+            disconnect(self._connection)
             self._connection = None
 
     def close(self) -> None:
-        """Give everything back; harmless when called twice."""
+        """Close the connection and the file watches. A second call does nothing."""
         self.drop()
         if self._written:
             self._written.close()
 
-    def _tuned(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-        """Let the move of the ledger alone: its join would push filters down, and for every one of them DuckLake reads
-        the statistics of all columns of all files of all tables (330 ms instead of 18 at 2,000 files; bench/commits).
+    def _configured(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        """Disable the pushdown of join filters for the process that lands.
+
+        The join that moves the ledger would push filters down. For each of them DuckLake reads the statistics of all
+        columns of all files of all tables: 330 ms instead of 18 ms at 2,000 files (bench/commits).
         """
         if self._lander:
             connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")
         return connection
 
 
-def _may_help(error: BaseException) -> bool:
+def _is_retryable(error: BaseException) -> bool:
     return isinstance(error, duckdb.Error) and is_transient(error)
 
 
 def is_transient(error: Exception) -> bool:
     """Whether nothing was committed and another try may help."""
     data = isinstance(error, (duckdb.DataError, duckdb.BinderException, duckdb.ParserException))
-    return isinstance(error, AgainError) or (not data and any(sign in str(error).lower() for sign in _TRANSIENT))
+    return isinstance(error, RetryTransactionError) or (
+        not data and any(sign in str(error).lower() for sign in _TRANSIENT)
+    )

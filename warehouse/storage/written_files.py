@@ -1,8 +1,8 @@
 """Which files the open transaction wrote, so that they can be synced before it commits.
 
-DuckLake names them nowhere until the commit. The kernel tells (inotify): a day's folders hold tens of thousands of
-files, merged ones for two days more, and land commits once a second. Where it does not (another system, too many
-watches) the folders are looked through, which costs a commit 200 ms for 86,000 files.
+DuckLake does not list them before the commit. inotify reports them: the folders of a day hold tens of thousands of
+files, those of merged days two days longer, and land commits once a second. Where inotify is not available (another
+system, too many watches) the folders are scanned, which costs a commit 200 ms at 86,000 files.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ log = structlog.get_logger(__name__)
 _EVENT = struct.Struct("iIII")
 _MOVED_TO, _CREATE, _DELETE_SELF, _MOVE_SELF = 0x80, 0x100, 0x400, 0x800
 _UNMOUNT, _OVERFLOW, _IGNORED, _ONLY_FOLDERS, _IS_FOLDER = 0x2000, 0x4000, 0x8000, 0x01000000, 0x40000000
-_ASKED = _CREATE | _MOVED_TO | _MOVE_SELF | _DELETE_SELF | _ONLY_FOLDERS
+_WATCHED_EVENTS = _CREATE | _MOVED_TO | _MOVE_SELF | _DELETE_SELF | _ONLY_FOLDERS
 _NONBLOCKING = os.O_NONBLOCK | os.O_CLOEXEC if sys.platform == "linux" else 0
 """inotify.h gives its flags these values."""
 _READ_BYTES = 256 * 1024
-_NOT_OURS = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
-"""Gone again, or nobody's like lost+found."""
+_SKIPPED = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+"""Skip folders that were deleted meanwhile, and system folders such as lost+found."""
 
 
-class Written(Protocol):
-    """Knows what was written since a moment."""
+class WrittenFiles(Protocol):
+    """Lists the files that were written since ``begin``."""
 
     def prepare(self) -> None:
-        """Do beforehand what takes time, while nobody waits."""
+        """Do what takes time before the commit lock is held."""
 
     def begin(self) -> None:
         """Call this before the transaction writes."""
@@ -47,16 +47,16 @@ class Written(Protocol):
         """Return the files made since ``begin``, by whatever process; some may be older."""
 
     def close(self) -> None:
-        """Let go of what the kernel holds for it."""
+        """Release the resources of the kernel."""
 
 
-def of(folder: str) -> Written:
-    """Return the quickest way that this system has for the files below ``folder``."""
-    return Told(folder) if sys.platform == "linux" else LookedUp(folder)
+def of(folder: str) -> WrittenFiles:
+    """Return the fastest implementation that this system has, for the files below ``folder``."""
+    return InotifyFiles(folder) if sys.platform == "linux" else ScannedFiles(folder)
 
 
-class LookedUp:
-    """Looks through the folders."""
+class ScannedFiles:
+    """Scans the folders."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -66,23 +66,23 @@ class LookedUp:
         """Nothing to prepare."""
 
     def begin(self) -> None:
-        """Remember the moment, by the clock that is never set back."""
+        """Remember the time of the monotonic clock."""
         self._began = time.monotonic_ns()
 
     def files(self) -> list[Path]:
-        """Return what was made since then."""
+        """Return the files made since ``begin``."""
         return fsync.written_since(self._folder, time.time_ns() - (time.monotonic_ns() - self._began))
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing to release."""
 
 
-class Told:
-    """Is told by the kernel; looks where that is not sure."""
+class InotifyFiles:
+    """Reads the events of inotify; scans the folders where events were or may have been missed."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._looked = LookedUp(folder)
+        self._scanned = ScannedFiles(folder)
         self._queue = -1
         self._folders: dict[int, str] = {}
         """Watch -> folder."""
@@ -92,24 +92,24 @@ class Told:
         self._links_count = False
 
     def prepare(self) -> None:
-        """Watch, where it is not watched yet, where another folder stands in its place, or something was missed."""
-        if self._queue >= 0 and (self._root != _identity(self._folder) or not self._hear(None)):
+        """Start the watches where there are none, where the folder was replaced, or where events were missed."""
+        if self._queue >= 0 and (self._root != _identity(self._folder) or not self._read_events(None)):
             self.close()
         if self._queue < 0 and not self._refused:
             self._watch()
 
     def begin(self) -> None:
-        """Forget what others wrote."""
-        self._looked.begin()
+        """Discard the events of files that others wrote."""
+        self._scanned.begin()
         self.prepare()
 
     def files(self) -> list[Path]:
-        """Return what the kernel told since ``begin``."""
+        """Return the files that inotify reported since ``begin``."""
         found: list[Path] = []
-        if self._queue >= 0 and self._root == _identity(self._folder) and self._hear(found):
+        if self._queue >= 0 and self._root == _identity(self._folder) and self._read_events(found):
             return found
         self.close()
-        return self._looked.files()
+        return self._scanned.files()
 
     def close(self) -> None:
         """End the watches."""
@@ -124,18 +124,18 @@ class Told:
             return  # no lake there yet
         self._queue = _libc().inotify_init1(_NONBLOCKING)
         if self._queue < 0:
-            self._refuse(ctypes.get_errno())
+            self._give_up(ctypes.get_errno())
             return
         self._links_count = fsync.links_count(self._folder)
         if not self._add(self._folder, None):
             self.close()
 
-    def _refuse(self, cause: int) -> None:
+    def _give_up(self, cause: int) -> None:
         self._refused = True
         log.warning("files_not_watched", folder=self._folder, cause=os.strerror(cause))
 
-    def _hear(self, found: list[Path] | None) -> bool:
-        """Read what there is, files into ``found``; False where something was or may have been missed."""
+    def _read_events(self, found: list[Path] | None) -> bool:
+        """Append reported files to ``found``; return False where events were or may have been missed."""
         while True:
             try:
                 data = os.read(self._queue, _READ_BYTES)
@@ -145,7 +145,7 @@ class Told:
                 if mask & (_OVERFLOW | _MOVE_SELF | _UNMOUNT):
                     return False
                 if mask & (_IGNORED | _DELETE_SELF):
-                    # a folder made again in its place may even have its number
+                    # a folder created in its place may have the same inode number
                     if self._folders.pop(watch, "") == self._folder:
                         return False
                 elif watch in self._folders:
@@ -157,18 +157,18 @@ class Told:
                         found.append(Path(path))
 
     def _add(self, folder: str, found: list[Path] | None) -> bool:
-        """Watch ``folder`` and those below it; what is in them already goes into ``found``."""
-        watch = _libc().inotify_add_watch(self._queue, os.fsencode(folder), _ASKED)
+        """Watch ``folder`` and the folders below it; append the files they have already to ``found``."""
+        watch = _libc().inotify_add_watch(self._queue, os.fsencode(folder), _WATCHED_EVENTS)
         if watch < 0:
             cause = ctypes.get_errno()
-            if cause in _NOT_OURS:
+            if cause in _SKIPPED:
                 return True
-            self._refuse(cause)
+            self._give_up(cause)
             return False
         self._folders[watch] = folder
         with suppress(FileNotFoundError, PermissionError):
             if found is None and self._links_count and os.stat(folder).st_nlink == fsync.LEAF_LINKS:
-                return True  # tens of thousands of names, none of them a folder's
+                return True  # a folder of files only: reading tens of thousands of names is saved
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if not entry.is_dir(follow_symlinks=False):

@@ -38,10 +38,10 @@ _DAYS = "SELECT DISTINCT unnest(days) AS day FROM twice ORDER BY 1"
 
 def _rows(table: Table, days: str) -> str:
     """Return SQL for the rows of ids that stand twice, with a hash of what the app sent."""
-    said = ", ".join(f'"{column.name}"' for column in table.columns if column.path)
+    columns = ", ".join(f'"{column.name}"' for column in table.columns if column.path)
     return (
         "(SELECT id, day, _epoch, _partition, _offset, _kafka_time, coalesce(_dup, false) AS near, "
-        f"hash({said}) AS said FROM {table.name} WHERE day IN ({days}) AND id IN (SELECT id FROM twice))"
+        f"hash({columns}) AS said FROM {table.name} WHERE day IN ({days}) AND id IN (SELECT id FROM twice))"
     )
 
 
@@ -130,10 +130,10 @@ def _next_spans(
     connection: duckdb.DuckDBPyConnection, looked: Mapping[Place, int], most: int
 ) -> dict[Place, tuple[int, int]]:
     """Return the spans to look at, each partition's from where the last look ended."""
-    stands = connection.execute(
+    positions = connection.execute(
         "SELECT epoch, partition, start_offset, next_offset FROM ledger WHERE topic = ? ORDER BY 1, 2", [EVENTS]
     ).fetchall()
-    waiting = [(e, p, max(start, looked.get((e, p), start)), upto) for e, p, start, upto in stands]
+    waiting = [(e, p, max(start, looked.get((e, p), start)), upto) for e, p, start, upto in positions]
     waiting = [row for row in waiting if row[2] < row[3]]
     each = max(1, most // max(1, len(waiting)))
     return {(e, p): (start, min(upto, start + each)) for e, p, start, upto in waiting}

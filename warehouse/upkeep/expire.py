@@ -130,9 +130,9 @@ def remove_orphans(pace: Pace, *, now: datetime, older_than: timedelta = YOUNGES
         return Cleaned(len(listed), 0)
     _refuse(pace, "orphans", listed)
     if pace.lake.config.on_disk:
-        young = [path for path in listed if _written(path) >= before.timestamp()]
-        if young:
-            raise OrphansRefusedError("orphans", young, f"are younger than {older_than}")
+        too_recent = [path for path in listed if _written(path) >= before.timestamp()]
+        if too_recent:
+            raise OrphansRefusedError("orphans", too_recent, f"are younger than {older_than}")
     removed = pace.lake.query("SELECT path " + call.format(""), [before]).num_rows
     log.info("orphans_removed", files=removed, before=str(before))
     return Cleaned(len(listed), removed)

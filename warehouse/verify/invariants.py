@@ -254,7 +254,7 @@ def costs(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
     """A re-priced call is there, and its adjustments add up to what its cost was said to be."""
     problems = []
     for (day,) in connection.execute(_ADJUSTED_DAYS).fetchall():
-        for epoch, partition, offset, gone, found, said in connection.execute(_COSTS, [day]).fetchall():
-            detail = "no such call" if gone else f"{found} USD with its adjustments, the last of them says {said}"
+        for epoch, partition, offset, gone, found, recorded in connection.execute(_COSTS, [day]).fetchall():
+            detail = "no such call" if gone else f"{found} USD with its adjustments, the last of them says {recorded}"
             problems.append(Problem("costs", f"{EVENTS}[{partition}]@{offset} epoch {epoch}", detail))
     return problems[:_SHOWN]

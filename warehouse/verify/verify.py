@@ -113,12 +113,12 @@ def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[i
             ).fetchall()
         ]
     objects = _objects(connection, config.data_path) if rows and not config.on_disk else {}
-    harmed = [(table, path, why) for table, path, size in rows if (why := _harm(path, size, config, objects))]
+    harmed = [(table, path, why) for table, path, size in rows if (why := _corruption(path, size, config, objects))]
     problems = [Problem("files", path, f"{table}: {why}") for table, path, why in harmed]
     return len(rows), {table for table, *_ in harmed}, problems
 
 
-def _harm(path: str, size: int, config: LakeConfig, objects: Mapping[str, int]) -> str:
+def _corruption(path: str, size: int, config: LakeConfig, objects: Mapping[str, int]) -> str:
     """What is wrong with a file that the catalog says to have ``size`` bytes; empty where nothing is."""
     try:
         found = os.stat(path).st_size if config.on_disk else objects[path]

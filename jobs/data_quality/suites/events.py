@@ -186,10 +186,10 @@ def not_null(column: str, *, severity: str = "critical") -> Check:
 def between(column: str, low: float | None, high: float | None) -> Check:
     """Return that ``column`` is in a range wherever it is reported."""
     limits = {name: value for name, value in (("min_value", low), ("max_value", high)) if value is not None}
-    said = f"from {low:,} to {high:,}" if low is not None and high is not None else f"at least {low:,}"
+    bounds = f"from {low:,} to {high:,}" if low is not None and high is not None else f"at least {low:,}"
     return Check(
         f"{column}_in_range",
-        f"{column} is {said} wherever it is reported.",
+        f"{column} is {bounds} wherever it is reported.",
         "expect_column_values_to_be_between",
         {"column": column, **limits},
     )

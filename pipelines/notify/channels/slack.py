@@ -52,9 +52,9 @@ class SlackChannel:
 
     def _post(self, content: dict[str, object], message: Message | Report) -> Outcome:
         headers = {"content-type": "application/json", "webhook-id": message.id}
-        outcome, said = self._poster.outcome(self._target, msgspec.json.encode(content), headers, message.at)
-        if outcome.kind in ("failed", "gone") and said in _ERRORS:
-            return Outcome(outcome.kind, f"{outcome.detail} {said.decode()}")
+        outcome, text = self._poster.outcome(self._target, msgspec.json.encode(content), headers, message.at)
+        if outcome.kind in ("failed", "gone") and text in _ERRORS:
+            return Outcome(outcome.kind, f"{outcome.detail} {text.decode()}")
         return outcome
 
 
@@ -100,8 +100,8 @@ def _blocks(alert: Alert, at: int | None) -> list[Block]:
         sql = words.clean(alert.evidence.sql, _SQL_MAX, lines=True)
         blocks.append(_section(f"*Evidence*\n```{_fit(sql, _TEXT_MAX - 40)}```"))
     links = " · ".join(_link(name, url) for name, url in list(alert.links.items())[:5])
-    said = f"{words.source(alert)} · alert {alert.id} · seq {alert.seq} · {alert.detector}/{alert.rule}"
-    foot = _fit(words.clean(said), 400)
+    text = f"{words.source(alert)} · alert {alert.id} · seq {alert.seq} · {alert.detector}/{alert.rule}"
+    foot = _fit(words.clean(text), 400)
     blocks.append(ContextBlock(elements=[_text(f"{links} · {foot}" if links else foot)]))
     return blocks
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.budgets import Forecast, Period, read_budgets
-from jobs.budgets.alerts import id_of, is_over, reached, resolved, told
+from jobs.budgets.alerts import firing, id_of, is_over, reached, resolved
 from jobs.budgets.spend import Spent
 from pipelines.notify.format import headline
 
@@ -26,7 +26,7 @@ def alert(usd, before=None, *, now=NOW, budget=BUDGET, crossed=None, expected=No
     level = reached(budget, MONTH, spent(usd, unpriced), before)
     if level is None:
         return None
-    return told(level, spent(usd, unpriced), expected, sql="SELECT 1", crossed=crossed or now, now=now)
+    return firing(level, spent(usd, unpriced), expected, sql="SELECT 1", crossed=crossed or now, now=now)
 
 
 def test_each_level_is_told_once():

@@ -60,8 +60,8 @@ def ordinary(text: str, number: int = 0) -> Case:
 def cases() -> list[Case]:
     texts = [*HOSTILE, "Paris is the capital of France.", "I'm sorry, but I can't help with that.", '{"city": "Paris"}']
     whole = [ordinary(text, i) for i, text in enumerate(texts)]
-    bare = [Case("bare"), Case("error", status="error"), Case("cut", output="and then", finish_reason="length")]
-    return [*whole, *bare]
+    unpad = [Case("bare"), Case("error", status="error"), Case("cut", output="and then", finish_reason="length")]
+    return [*whole, *unpad]
 
 
 @pytest.fixture(scope="module", params=SCORERS, ids=lambda scorer: scorer.name)

@@ -234,9 +234,9 @@ def test_what_became_worse_is_shown_with_a_diff_and_without_texts_it_is_not():
         "scores": [{"scorer": "exact", "baseline": 1.0, "candidate": 0.0}],
         "diff": ["-good", "+worse", " answer"],
     }
-    bare = json.dumps(reports.make(reports.without_texts(inputs(range(30))), GateSettings()))
-    assert "good" not in bare
-    assert "ask 0" not in bare
+    unpad = json.dumps(reports.make(reports.without_texts(inputs(range(30))), GateSettings()))
+    assert "good" not in unpad
+    assert "ask 0" not in unpad
 
 
 def test_nothing_in_a_report_is_nan():

@@ -104,9 +104,9 @@ def test_without_a_fitting_template_the_recorded_conversation_is_sent(template):
 
 
 def test_a_case_without_variables_is_sent_as_recorded_unless_the_template_needs_none():
-    bare = GoldenCase("c2", "Why?", system_text="old")
-    assert not request(bare, Template(user="{{product}}")).rendered
-    found = request(bare, Template(system="new"))
+    unpad = GoldenCase("c2", "Why?", system_text="old")
+    assert not request(unpad, Template(user="{{product}}")).rendered
+    found = request(unpad, Template(system="new"))
     assert found.rendered
     assert [m["content"] for m in found.messages] == ["new", "Why?"]
 

@@ -167,12 +167,12 @@ class Weeks:
         self.reviews: dict[str, dict[str, Any]] = {}
         self.all: dict[str, Any] = {}
 
-    def next(self, calls: Any, *, young: tuple[int, ...] = (), **changes: Any) -> Chosen:
+    def next(self, calls: Any, *, recent_versions: tuple[int, ...] = (), **changes: Any) -> Chosen:
         said = {word: [self.all[i] for i, r in self.reviews.items() if r["verdict"] == word] for word in VERDICTS}
         here = {case["case_id"] for case in self.cases}
         rejected = {case["case_id"]: sketch(spoken(case)) for case in said["rejected"]}
         returning = [case for case in said["accepted"] if case["case_id"] not in here]
-        before = Before(self.cases, young, self.reviews, returning, rejected)
+        before = Before(self.cases, recent_versions, self.reviews, returning, rejected)
         chosen = run(calls, before, version=self.version + 1, **{**self.changes, **changes})
         if content_hash(chosen.cases) != content_hash(self.cases):
             self.version += 1
@@ -267,7 +267,7 @@ def test_what_fails_again_gives_no_room_and_neither_does_what_came_lately():
     again = [call(0), call(60, text=said(1) + " again")]
     second = weeks.next([*again, *(call(100 + i) for i in range(9))])
     assert [n for n in numbers(second) if n < 100] == [0, 1], "0 itself, 1 in other words"
-    third = weeks.next([call(200 + i) for i in range(9)], young=(2,))
+    third = weeks.next([call(200 + i) for i in range(9)], recent_versions=(2,))
     assert (third.dropped, weeks.version) == (0, 2)
 
 
@@ -290,7 +290,7 @@ def test_to_choose_again_from_the_same_failures_changes_nothing():
             shrunk = {"size": max(1, size - rng.randint(0, 3))}
             weeks.next(calls, **shrunk)
             version, first = weeks.version, weeks.cases
-            chosen = weeks.next(calls, young=(version,), **shrunk)
+            chosen = weeks.next(calls, recent_versions=(version,), **shrunk)
             assert weeks.version == version, (first, chosen)
 
 
@@ -408,7 +408,7 @@ def test_what_was_accepted_after_it_had_left_comes_back_and_gives_room_to_nobody
     assert (back.added, back.kept, back.dropped, len(back.cases)) == (2, 0, 2, 2)
     assert 1 in numbers_of(weeks)
     assert [(c["added_in"], c["expected"]) for c in weeks.cases if number(c) == 1] == [(3, "an answer")]
-    weeks.next([call(8)], young=(3,))
+    weeks.next([call(8)], recent_versions=(3,))
     assert weeks.version == 3
     assert 1 in numbers(weeks.next([call(9), call(10)]))
 

@@ -107,7 +107,7 @@ def test_cases_of_topics_that_vanished_leave_unless_somebody_accepted_them_or_th
     second = run([calls[1]], Before(first.cases, reviews=reviews))
     assert sorted(map(number, second.cases)) == [0, 1, 10]
     assert (second.vanished, second.dropped) == (1, 1)
-    third = run([], Before(second.cases, reviews=reviews, young={2}))
+    third = run([], Before(second.cases, reviews=reviews, recent_versions={2}))
     assert sorted(map(number, third.cases)) == [0, 1, 10], "what came lately stays"
     assert per_topic(run([], Before(second.cases), topics=None)) == {"parcels": 2, "orders": 1}, "topics unknown"
 
@@ -123,7 +123,7 @@ def test_to_choose_again_from_the_same_calls_changes_nothing() -> None:
     calls = [failed(i, name) for i, name in enumerate(["orders", "refunds", "recipes"] * 60)]
     calls += [failed(500 + i, name, "healthy") for i, name in enumerate(["orders", "login"] * 40)]
     first = run(calls)
-    again = run(calls, Before(first.cases, young={2}))
+    again = run(calls, Before(first.cases, recent_versions={2}))
     assert (again.cases, again.added, again.dropped) == (first.cases, 0, 0)
 
 

@@ -111,8 +111,8 @@ def test_openai_gets_messages_and_the_answer_or_null():
         ],
         "ideal": "because",
     }
-    bare = openai({**CASE, "messages": None, "system_text": None, "expected": None})
-    assert bare == {"input": [{"role": "user", "content": "why?"}], "ideal": None}
+    unpad = openai({**CASE, "messages": None, "system_text": None, "expected": None})
+    assert unpad == {"input": [{"role": "user", "content": "why?"}], "ideal": None}
     own = [{"role": "system", "text": "mine"}, {"role": "user", "text": "why?"}]
     assert [m["content"] for m in openai({**CASE, "messages": own})["input"]] == ["mine", "why?"]
 

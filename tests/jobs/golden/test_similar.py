@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from jobs.golden.similar import SKETCHED, Known, jaccard, read, signature, sketch
+from jobs.golden.similar import SKETCHED, SimilarityIndex, jaccard, read, signature, sketch
 
 SHORT = "mrs canary of birdcage lane has a rash"
 LONG = "please tell me how i can move my standing order from the old account to the new one before friday"
@@ -19,7 +19,7 @@ def shingles(text: str) -> npt.NDArray[np.uint64]:
 
 
 def like(a: str, b: str, similarity: float = 0.8) -> bool:
-    known = Known(similarity)
+    known = SimilarityIndex(similarity)
     known.add("a", read(a))
     return known.like(read(b)) == ["a"]
 
@@ -90,7 +90,7 @@ def test_a_sketch_tells_what_says_nearly_the_same_and_rather_one_too_many():
         other = list(text)
         for place in rng.sample(range(120), rng.randint(0, 20)):
             other[place] = rng.choice(words)
-        known = Known(0.8)
+        known = SimilarityIndex(0.8)
         known.add("before", read("something else that is not asked for at all here"))
         known.add_sketch("gone", sketch(" ".join(text)))
         of = read(" ".join(other))
@@ -112,7 +112,7 @@ def test_a_short_text_cannot_be_read_from_its_sketch_with_a_dictionary_of_shingl
     fits = np.array([likely(run, told, len(there)) for run in (*there, *others)])
     best = np.argsort(-fits)[: len(there)]
     assert sum(best < len(there)) <= 0.1 * len(there)
-    whole = Known(0.8)
+    whole = SimilarityIndex(0.8)
     whole.add_sketch("gone", sketch(text))
     assert whole.like(read(text.upper() + " !")) == ["gone"], "a guess of all of it can be checked"
     assert whole.like(read(text + " b")) == []
@@ -134,14 +134,14 @@ def likely(run: str, told: list[int], runs: int) -> float:
 
 def test_a_long_text_without_blanks_has_a_sketch_of_its_shingles():
     text = "".join(chr(0x4E00 + random.Random(3).randrange(3_000) + i) for i in range(200))
-    known = Known(0.8)
+    known = SimilarityIndex(0.8)
     known.add_sketch("gone", sketch(text))
     assert known.like(read(text[:100] + "x" + text[101:])) == ["gone"]
     assert known.like(read(text[::-1])) == []
 
 
 def test_texts_and_sketches_are_told_together():
-    known = Known(0.8)
+    known = SimilarityIndex(0.8)
     known.add("a", read(LONG))
     known.add_sketch("b", sketch(LONG))
     assert known.like(read(LONG + " please")) == ["a", "b"]
@@ -169,7 +169,7 @@ SKETCH = "f0999f45fd7390d6"
 
 
 def test_many_texts_are_kept_apart():
-    known = Known(0.8)
+    known = SimilarityIndex(0.8)
     for i in range(1000):
         known.add(str(i), read(f"question number {i} about topic {i * 7919} and thing {i * 104729} in town {i} now"))
     assert known.like(read("question number 5 about topic 39595 and thing 523645 in town 5 now")) == ["5"]

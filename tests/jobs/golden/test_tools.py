@@ -59,8 +59,8 @@ def test_deepeval_reads_a_golden():
 def test_ragas_reads_a_single_turn_sample_without_what_is_not_known():
     found = tools.ragas(CASE)
     assert found == {"user_input": "why?", "retrieved_contexts": ["facts"], "response": "no", "reference": "because"}
-    bare = tools.ragas({**CASE, "expected": None, "retrieval_docs": None})
-    assert set(bare) == {"user_input", "response"}
+    unpad = tools.ragas({**CASE, "expected": None, "retrieval_docs": None})
+    assert set(unpad) == {"user_input", "response"}
 
 
 def test_langfuse_gets_the_body_of_a_dataset_item():

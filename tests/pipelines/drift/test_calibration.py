@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipelines.drift.betting import bet, fresh, log10_evidence
+from pipelines.drift.betting import bet, initial_capitals, log10_evidence
 from pipelines.drift.regions import Reference, build
 from pipelines.drift.test import Batch, TestConfig, alarmed, clip, design_effect, empty, judge, start
 from pipelines.drift.vectors import Floats
@@ -55,7 +55,7 @@ def test_the_bound_itself_holds_where_the_null_is_exact() -> None:
     alarms = 0
     for seed in range(400):
         rng = np.random.default_rng(seed)
-        capitals = fresh(len(shares))
+        capitals = initial_capitals(len(shares))
         for _ in range(blocks):
             capitals = bet(capitals, rng.binomial(5, shares) / 5, shares)
             if log10_evidence(capitals) >= -np.log10(nominal / blocks):
@@ -106,7 +106,7 @@ def hashed(texts: list[str]) -> Floats:
 
 
 def test_evidence_does_not_depend_on_how_often_one_looks() -> None:
-    capitals = fresh(3)
+    capitals = initial_capitals(3)
     for _ in range(5):
         assert log10_evidence(capitals) == pytest.approx(log10_evidence(capitals.copy()))
         capitals = bet(capitals, np.array([1.0, 0.0, 0.2]), np.array([0.1, 0.1, 0.2]))

@@ -41,7 +41,7 @@ from schemas.topics import ALERTS, DELIVERIES, EVENTS, HISTORY_HEADER, LOG, ROLL
 from tailrace_emitter.people import People
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig, connect
-from warehouse.storage.dead_bytes import bare
+from warehouse.storage.dead_bytes import unpad
 from warehouse.verify.verify import verify
 
 REPO = Path(__file__).parents[3]
@@ -210,7 +210,7 @@ def test_good_and_bad_events_land_once_and_are_priced(rig):
 
 
 def test_history_lands_on_its_own_days_so_many_of_them_a_commit(rig, monkeypatch):
-    monkeypatch.setattr("pipelines.land.halves.MOST_DAYS", 20)
+    monkeypatch.setattr("pipelines.land.split_batch.MOST_DAYS", 20)
     first = date(2025, 1, 1)
     days = [first + timedelta(days=n) for n in range(45)]
     rig.send([call(ts=f"{day}T12:00:00Z") for day in days], headers=(HISTORY_HEADER,), partition=0)
@@ -463,7 +463,7 @@ def test_a_single_row_that_does_not_fit_the_memory_is_dead_and_its_neighbours_la
     why = ("too_large", "does not fit the memory limit of land", len(bloated))
     assert rig.query("SELECT _partition, _offset, reason, detail, size FROM dead") == [(0, 2, *why)]
     ((original,),) = rig.query("SELECT bytes FROM dead_bytes")
-    assert bare(original) == bloated
+    assert unpad(original) == bloated
     assert rig.query("SELECT _offset FROM calls ORDER BY 1") == [(0,), (1,), (3,), (4,)]
     found = proved(rig)[EVENTS, 0, 0]
     assert (found.landed, found.dead) == (4, 1)
@@ -475,7 +475,7 @@ def short_of_memory(rig, limit):
 
 
 def test_topic_of_stage_tables_is_complete():
-    from pipelines.land.halves import TOPIC_OF
+    from pipelines.land.split_batch import TOPIC_OF
     from schemas.topics import LANDED
 
     assert set(TOPIC_OF.values()) == set(LANDED)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from pipelines.drift.clusters import Ball
+from pipelines.drift.clusters import CosineBall
 from pipelines.drift.incident import share_sql
 from pipelines.notify import format as words
 from pipelines.notify.channels.slack import payload
@@ -20,7 +20,7 @@ Make = Callable[..., Alert]
 TEXT = "canary text of a prompt: where is my order 4711?"
 OTHER = "canary text of an older prompt"
 SQL = share_sql(
-    Ball(tuple(int(v) for v in np.random.default_rng(1).integers(-127, 128, 384)), 0.5),
+    CosineBall(tuple(int(v) for v in np.random.default_rng(1).integers(-127, 128, 384)), 0.5),
     {0: (1, 99)},
     app="shop",
     side="input",

@@ -109,7 +109,7 @@ def send(book: Book, *alerts: Alert, now: int = T0) -> list[str]:
     while jobs := book.due(now)[0]:
         for item in jobs:
             sent.append(item.alert.state)
-            book.settle(item, OK, now)
+            book.record_outcome(item, OK, now)
     return sent
 
 
@@ -138,7 +138,7 @@ def test_a_silence_reaches_what_waits_for_its_next_attempt(make_alert: Make) -> 
     alert = make_alert()
     book.admit(alert, alert.to_json(), T0, T0)
     (item,) = book.due(T0)[0]
-    book.settle(item, Outcome("retry", "HTTP 503"), T0)
+    book.record_outcome(item, Outcome("retry", "HTTP 503"), T0)
     found.apply(record(SILENCE, "s-1", silence=silence(app="shop")))
     jobs, written = book.due(T0 + 5 * S)
     assert jobs == []

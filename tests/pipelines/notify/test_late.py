@@ -54,7 +54,7 @@ class Run:
         for item in jobs:
             self.sent.append((item.delivery.channel, item.alert))
             self.bodies.append(item.body)
-            self.records += self.book.settle(item, answer, self.now)
+            self.records += self.book.record_outcome(item, answer, self.now)
         return jobs
 
     def seconds(self, count: int) -> None:

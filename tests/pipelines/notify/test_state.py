@@ -43,7 +43,7 @@ def test_every_channel_is_owed_every_state_once(make_alert: Make) -> None:
     jobs, _ = b.due(T0)
     assert {i.delivery.channel for i in jobs} == {"hook", "slack"}
     assert b.due(T0) == ([], [])
-    (record,) = b.settle(jobs[0], OK, T0)
+    (record,) = b.record_outcome(jobs[0], OK, T0)
     assert (record.state, record.attempts, record.detail) == ("delivered", 1, "HTTP 200")
     assert admit(b, alert) == []
 
@@ -56,11 +56,11 @@ def test_resolved_waits_for_firing_and_nothing_else_waits(make_alert: Make) -> N
         admit(b, alert)
     jobs, _ = b.due(T0)
     assert {(i.alert.rule, i.alert.seq) for i in jobs} == {("cost", 0), ("tokens", 0)}
-    b.settle(next(i for i in jobs if i.alert.rule == "cost"), BUSY, T0)
+    b.record_outcome(next(i for i in jobs if i.alert.rule == "cost"), BUSY, T0)
     assert keys(b.due(T0)[0]) == []
     (again,) = b.due(T0 + 2 * S)[0]
     assert again.alert.seq == 0
-    b.settle(again, OK, T0 + 2 * S)
+    b.record_outcome(again, OK, T0 + 2 * S)
     (last,) = b.due(T0 + 2 * S)[0]
     assert last.alert.seq == 1
 
@@ -73,7 +73,7 @@ def test_a_failing_channel_holds_up_no_other(make_alert: Make) -> None:
     for _ in range(20):
         jobs, _ = b.due(now)
         for item in jobs:
-            b.settle(item, OK if item.delivery.channel == "good" else BUSY, now)
+            b.record_outcome(item, OK if item.delivery.channel == "good" else BUSY, now)
             if item.delivery.channel == "good":
                 delivered.add(item.alert.rule)
     assert len(delivered) == 20
@@ -86,7 +86,7 @@ def test_no_more_attempts_are_under_way_than_the_channel_bears(make_alert: Make)
         admit(b, make_alert(rule=f"r{n}"))
     jobs, _ = b.due(T0)
     assert len(jobs) == 3
-    b.settle(jobs[0], OK, T0)
+    b.record_outcome(jobs[0], OK, T0)
     assert len(b.due(T0)[0]) == 1
 
 
@@ -96,7 +96,7 @@ def test_a_rate_limit_holds_the_whole_channel_for_at_least_that_long(make_alert:
         admit(b, make_alert(rule=f"r{n}"))
     jobs, _ = b.due(T0)
     slack = next(i for i in jobs if i.delivery.channel == "slack")
-    (record,) = b.settle(slack, Outcome("retry", "HTTP 429", 30.0), T0)
+    (record,) = b.record_outcome(slack, Outcome("retry", "HTTP 429", 30.0), T0)
     assert record.retry_at is not None
     assert record.retry_at >= T0 + 30 * S
     assert [i.delivery.channel for i in b.due(T0 + 30 * S - 1)[0]] == []
@@ -111,7 +111,7 @@ def test_after_a_day_it_is_failed_and_says_what_was_last(make_alert: Make) -> No
         jobs, ended = b.due(now)
         for item in jobs:
             attempts += 1
-            b.settle(item, BUSY, now)
+            b.record_outcome(item, BUSY, now)
         now += 60 * S
     assert ended[0].state == "failed"
     assert ended[0].detail == "not delivered within 24 h; last: HTTP 503"
@@ -124,7 +124,7 @@ def test_a_retry_after_of_more_than_an_hour_is_cut_to_an_hour_and_says_so(make_a
     b = book()
     admit(b, make_alert(rule="first"))
     ((item,), _) = b.due(T0)
-    (record,) = b.settle(item, Outcome("retry", "HTTP 429", asked_s), T0)
+    (record,) = b.record_outcome(item, Outcome("retry", "HTTP 429", asked_s), T0)
     assert record.retry_at == T0 + 3600 * S
     assert record.detail == f"HTTP 429; Retry-After {asked_s:.0f} s is cut to 3600 s"
     admit(b, make_alert(rule="second"))
@@ -138,7 +138,7 @@ def test_410_ends_all_that_waits_and_all_that_comes_for_that_channel(make_alert:
         admit(b, make_alert(rule=f"r{n}"))
     jobs, _ = b.due(T0)
     hook = next(i for i in jobs if i.delivery.channel == "hook")
-    ended = b.settle(hook, Outcome("gone", "HTTP 410"), T0)
+    ended = b.record_outcome(hook, Outcome("gone", "HTTP 410"), T0)
     assert [(d.state, d.channel) for d in ended] == [("failed", "hook")] * 3
     assert [d.attempts for d in ended] == [1, 0, 0]
     later = admit(b, make_alert(rule="later"))
@@ -152,8 +152,8 @@ def test_an_attempt_under_way_when_the_channel_is_disabled_is_not_tried_again(ma
     admit(b, make_alert(rule="a"))
     admit(b, make_alert(rule="b"))
     (one, two), _ = b.due(T0)
-    assert len(b.settle(one, Outcome("gone", "HTTP 410"), T0)) == 1
-    assert b.settle(two, BUSY, T0)[0].state == "failed"
+    assert len(b.record_outcome(one, Outcome("gone", "HTTP 410"), T0)) == 1
+    assert b.record_outcome(two, BUSY, T0)[0].state == "failed"
     assert b.busy == 0
 
 
@@ -169,7 +169,7 @@ def test_people_get_the_newest_update_and_programs_get_all(make_alert: Make) -> 
         silenced += dropped
         for item in jobs:
             sent[item.delivery.channel].append(item.alert.seq)
-            b.settle(item, OK, T0)
+            b.record_outcome(item, OK, T0)
     assert sent == {"slack": [0, 4], "hook": [0, 1, 2, 3, 4]}
     assert [(d.seq, d.state) for d in silenced] == [(1, "silenced"), (2, "silenced"), (3, "silenced")]
 
@@ -180,7 +180,7 @@ def test_after_a_restart_what_is_settled_is_passed_over_and_what_is_owed_goes_on
     log = [d for a in (done, owed, retried) for d in admit(before, a)]
     for item in before.due(T0)[0]:
         if item.alert.rule != "owed":
-            log += before.settle(item, OK if item.alert.rule == "done" else BUSY, T0)
+            log += before.record_outcome(item, OK if item.alert.rule == "done" else BUSY, T0)
     last = {d.key(): d for d in log}
     after = book(last.values())
     assert [d for a in (done, owed, retried) for d in admit(after, a)] == []
@@ -241,13 +241,13 @@ def test_a_reopened_alert_is_delivered_once_more_under_its_id(make_alert: Make) 
         admit(b, alert)
         (job,) = b.due(T0)[0]
         sent.append((job.alert.seq, job.alert.state))
-        b.settle(job, OK, T0)
+        b.record_outcome(job, OK, T0)
     for alert in alerts[3:]:
         admit(b, alert)
     (job,), (dropped,) = b.due(T0)
     assert [*sent, (job.alert.seq, job.alert.state)] == [(0, "firing"), (1, "resolved"), (2, "firing"), (4, "resolved")]
     assert (dropped.seq, dropped.state) == (3, "silenced"), "overtaken, as every update that waits"
-    b.settle(job, OK, T0)
+    b.record_outcome(job, OK, T0)
     assert [record for alert in alerts for record in admit(b, alert)] == []
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from pipelines.pricing import PriceBook, PriceBooks, default_book, price
-from pipelines.pricing.reprice import READ, Group, Wanted, adjustments, wanted
+from pipelines.pricing.reprice import READ, Group, PriceGroups, adjustments, wanted
 from schemas.arrow import MONEY
 from schemas.tables import RAW_CALLS
 
@@ -68,7 +68,7 @@ def micros(at: datetime) -> int:
     return int(at.timestamp() * 1e6)
 
 
-def chosen(groups: list[Group], old: PriceBook, new: PriceBook, **how: Any) -> list[Wanted]:
+def chosen(groups: list[Group], old: PriceBook, new: PriceBook, **how: Any) -> list[PriceGroups]:
     since, until = micros(DAY), micros(DAY + timedelta(days=30))
     return wanted(groups, PriceBooks([old]), new, **{"since": since, "until": until, **how})
 
@@ -174,7 +174,7 @@ def test_whoever_lands_them_and_however_often_they_are_priced_again_the_last_boo
 def test_only_groups_whose_price_differs_are_looked_at() -> None:
     groups = [Group(KEY, book().version, unpriced=3, priced=0), Group((None, "gpt-4o", None, None), "?", 0, 5)]
     assert chosen(groups[:1], book(), book()) == []
-    assert chosen(groups[:1], book(), book(CHEAP)) == [Wanted(KEY, book().version, False)]
+    assert chosen(groups[:1], book(), book(CHEAP)) == [PriceGroups(KEY, book().version, False)]
     # landed by a book that nobody has any more
     assert [w.key[1] for w in chosen(groups, book(), book(CHEAP), undated=True)] == ["inhouse-7b", "gpt-4o"]
 
@@ -183,8 +183,8 @@ def test_what_has_a_cost_is_corrected_only_by_a_price_that_says_since_when_it_ho
     landed = [Group(KEY, book(CHEAP).version, unpriced=0, priced=9)]
     since = {**DEAR, "from": "2026-10-20"}
     assert chosen(landed, book(CHEAP), book(DEAR)) == []
-    assert chosen(landed, book(CHEAP), book(DEAR), undated=True) == [Wanted(KEY, book(CHEAP).version, True)]
-    assert chosen(landed, book(CHEAP), book(since, CHEAP)) == [Wanted(KEY, book(CHEAP).version, True)]
+    assert chosen(landed, book(CHEAP), book(DEAR), undated=True) == [PriceGroups(KEY, book(CHEAP).version, True)]
+    assert chosen(landed, book(CHEAP), book(since, CHEAP)) == [PriceGroups(KEY, book(CHEAP).version, True)]
     # the change comes after the days that are asked for
     early = {"until": micros(datetime(2026, 10, 19, 23, tzinfo=UTC))}
     assert chosen(landed, book(CHEAP), book(since, CHEAP), **early) == []
@@ -216,7 +216,7 @@ def test_a_price_that_changes_by_the_hour_is_compared_at_every_hour() -> None:
     nightly = {**night, "when": {"daily": ["22:00:00.000000", "06:00:00.000000"]}}
     new = PriceBook.build({**content, "overrides": [nightly, *content["overrides"]]})
     groups = [Group(KEY, book(CHEAP).version, unpriced=0, priced=1)]
-    assert chosen(groups, book(CHEAP), new, undated=True) == [Wanted(KEY, book(CHEAP).version, True)]
+    assert chosen(groups, book(CHEAP), new, undated=True) == [PriceGroups(KEY, book(CHEAP).version, True)]
 
 
 def test_a_part_that_had_no_price_is_added_once_a_book_has_it_and_never_again() -> None:

@@ -10,7 +10,7 @@ import pytest
 from schemas.records import Move
 from schemas.variants import NOT_USER_FACING, is_user_facing
 from warehouse.lake import Lake
-from warehouse.query.shipped_views import QUESTIONS
+from warehouse.query.shipped_views import VIEWS
 from warehouse.storage.connect import LakeConfig
 
 OUT = ("shadow", "canary", "Shadow-2", "canary_b", "SHADOW/new")
@@ -53,7 +53,7 @@ def test_totals_of_what_users_got_leave_them_out(ask, view):
 
 def test_python_and_sql_mean_the_same_variants(ask):
     assert [name for name in (*IN, *OUT) if not is_user_facing(name)] == list(OUT)
-    views = {question.name: question.sql for question in QUESTIONS}
+    views = {question.name: question.sql for question in VIEWS}
     assert all(f"'{NOT_USER_FACING}', 'i'" in views[name] for name in ("calls", "calls_as_known_at"))
     assert ask("SELECT count(*) AS n FROM calls_as_known_at(now()) WHERE user_facing") == [{"n": len(IN)}]
 

@@ -10,9 +10,9 @@ import pytest
 
 from schemas.records import Move
 from schemas.tables import TABLES
-from warehouse.comments import column_doc, data_dictionary, question_doc
+from warehouse.comments import column_doc, data_dictionary, view_doc
 from warehouse.lake import Lake
-from warehouse.query.shipped_views import QUESTIONS
+from warehouse.query.shipped_views import VIEWS
 from warehouse.storage.connect import LakeConfig
 
 EVENTS = "llm.events"
@@ -164,7 +164,7 @@ def test_every_question_answers_what_it_says(ask, sql, expected):
 
 def test_every_column_of_every_table_and_view_is_explained(ask):
     missing = [f"{t.name}.{c.name}" for t in TABLES for c in t.columns if not column_doc(t, c.name)]
-    missing += [f"{q.name}.{c}" for q in QUESTIONS for c, _ in columns(ask, q) if not question_doc(q, c)]
+    missing += [f"{q.name}.{c}" for q in VIEWS for c, _ in columns(ask, q) if not view_doc(q, c)]
     assert missing == []
     commented = ask("SELECT count(*) AS n FROM duckdb_columns() WHERE table_name = 'raw_calls' AND comment IS NULL")
     assert commented == [{"n": 0}]
@@ -178,6 +178,6 @@ def columns(ask, question):
 
 
 def test_the_data_dictionary_in_docs_is_what_the_lake_is(ask):
-    text = data_dictionary({q.name: columns(ask, q) for q in QUESTIONS})
+    text = data_dictionary({q.name: columns(ask, q) for q in VIEWS})
     path = REPO / "docs" / "reference" / "data-dictionary.md"
     assert path.read_text() == text, "run `make docs` and commit docs/reference/data-dictionary.md"

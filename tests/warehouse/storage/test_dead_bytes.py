@@ -5,7 +5,7 @@ import pyarrow as pa
 from schemas.arrow import DEAD_BYTES
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig
-from warehouse.storage.dead_bytes import bare, shielded
+from warehouse.storage.dead_bytes import pad, unpad
 
 
 def batch(*values):
@@ -16,12 +16,12 @@ def batch(*values):
 
 def test_originals_come_back_whole_and_null_stays_null():
     values = [b"", b"a", None, b"\0" * 300, bytes(range(256)) * 9]
-    kept = shielded("dead_bytes", batch(*values))
+    kept = pad("dead_bytes", batch(*values))
     assert kept.schema.equals(DEAD_BYTES)
-    assert [bare(v) for v in kept["bytes"].to_pylist()] == values
-    assert shielded("dead", batch(*values)).equals(batch(*values))
+    assert [unpad(v) for v in kept["bytes"].to_pylist()] == values
+    assert pad("dead", batch(*values)).equals(batch(*values))
     few = batch(*values).select(["topic", "_offset"])
-    assert shielded("dead_bytes", few).equals(few)
+    assert pad("dead_bytes", few).equals(few)
 
 
 def test_the_catalogs_statistics_hold_no_text_of_an_original(tmp_path):
@@ -29,7 +29,7 @@ def test_the_catalogs_statistics_hold_no_text_of_an_original(tmp_path):
     with Lake.open(LakeConfig(str(tmp_path / "c.sqlite"), str(tmp_path / "data")), now=lambda: 0) as lake:
         for value in values:  # a file each: least and greatest are the value itself
             lake.insert({"dead_bytes": batch(value)})
-        assert [bare(v) for v in lake.query("FROM dead_bytes")["bytes"].to_pylist()] == values
+        assert [unpad(v) for v in lake.query("FROM dead_bytes")["bytes"].to_pylist()] == values
         for table in ("ducklake_file_column_stats", "ducklake_table_column_stats"):
             told = lake.query(f"SELECT min_value, max_value FROM __ducklake_metadata_lake.{table}").to_pylist()
             assert told

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from warehouse.storage import fsync
-from warehouse.storage.hard_links import Kept, recover
+from warehouse.storage.hard_links import HardLinks, recover
 
 NOW_NS = time.time_ns()
 OLD = "ducklake-01900000-0000-7000-8000-000000000000.parquet"
@@ -98,7 +98,7 @@ def test_files_are_synced_with_every_folder_that_leads_to_them(lake, monkeypatch
 def test_what_a_killed_process_kept_gets_its_name_back_in_the_old_form_too(lake):
     day = lake / "main/raw_calls/day=2026-11-18"
     mine, older = made(day, "a.parquet"), made(day, "b.parquet")
-    Kept("me").hold([mine, day / "gone.parquet"])
+    HardLinks("me").hold([mine, day / "gone.parquet"])
     os.link(older, day / "b.parquet.kept")  # as 0.1.0 named it
     mine.unlink()
     older.unlink()
@@ -108,13 +108,13 @@ def test_what_a_killed_process_kept_gets_its_name_back_in_the_old_form_too(lake)
 
 def test_two_that_land_beside_each_other_do_not_take_each_others_second_names(lake):
     file = made(lake / "main/gaps", "x.parquet")
-    mine, theirs = Kept("me"), Kept("them")
+    mine, theirs = HardLinks("me"), HardLinks("them")
     theirs.hold([file])
     mine.hold([file])
     mine.release()
     file.unlink()  # their COMMIT lost its answer
-    theirs.put_back()
+    theirs.restore_names()
     assert file.exists()
-    theirs.put_back()
+    theirs.restore_names()
     theirs.release()
     assert list(lake.rglob("*.kept")) == []

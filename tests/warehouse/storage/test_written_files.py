@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def told(folder):
-    found = written_files.Told(str(folder))
+    found = written_files.InotifyFiles(str(folder))
     yield found
     found.close()
 
@@ -123,7 +123,7 @@ def test_a_folder_made_again_under_the_same_number_is_not_believed_either(told, 
 
 
 def test_a_lake_that_is_made_later_is_watched_from_then_on(tmp_path, monkeypatch):
-    told = written_files.Told(str(tmp_path / "data"))
+    told = written_files.InotifyFiles(str(tmp_path / "data"))
     told.begin()
     first = touch(tmp_path / "data/main/gaps/x.parquet")
     assert told.files() == [first]
@@ -156,7 +156,7 @@ def test_where_the_kernel_has_no_more_watches_the_folders_are_looked_through(tol
 def test_nothing_stays_open(folder):
     gc.collect()  # the queues of tests before this one; other descriptors of the process come and go
     before = inotify_descriptors()
-    told = written_files.Told(str(folder))
+    told = written_files.InotifyFiles(str(folder))
     told.begin()
     assert inotify_descriptors() == before | {told._queue}
     told.close()

@@ -23,11 +23,11 @@ def land(lake, rows):
     """Land calls, given as (offset, partition, id of the call at that offset of partition 0, more)."""
 
     def landed(*calls):
-        stands = lake.ledger()
+        positions = lake.ledger()
         partitions = {partition for _, partition, *_ in calls}
         table = rows.table("raw_calls", [rows.call(o, p, id=rows.call(like)["id"], **m) for o, p, like, m in calls])
         upto = {p: max(o for o, q, *_ in calls if q == p) + 1 for p in partitions}
-        lake.append({"raw_calls": table}, [Move(EVENTS, p, stands[EVENTS, p], upto[p]) for p in partitions])
+        lake.append({"raw_calls": table}, [Move(EVENTS, p, positions[EVENTS, p], upto[p]) for p in partitions])
 
     return landed
 

@@ -81,10 +81,10 @@ def test_a_row_lost_and_another_doubled_do_not_cancel_out(landed, config):
 
 
 @pytest.mark.parametrize("stands", [8, 12])
-def test_a_ledger_that_is_not_what_the_rows_say_is_found(landed, config, stands):
-    execute(config, f"UPDATE ledger SET next_offset = {stands} WHERE topic = '{EVENTS}' AND partition = 0")
+def test_a_ledger_that_is_not_what_the_rows_say_is_found(landed, config, positions):
+    execute(config, f"UPDATE ledger SET next_offset = {positions} WHERE topic = '{EVENTS}' AND partition = 0")
     assert ("positions", "llm.events[0] epoch 0") in problems(config)
-    if stands == 8:
+    if positions == 8:
         assert ("ledger", "llm.events[0] epoch 0") in problems(config)
 
 

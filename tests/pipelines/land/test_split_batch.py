@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.land.halves import MOST_DAYS, by_days, days, halves
+from pipelines.land.split_batch import MOST_DAYS, by_days, days, split_batch
 from schemas.records import Move
 from schemas.topics import EVENTS, ROLLUPS
 
@@ -24,7 +24,7 @@ def table(positions, topic=None):
 
 
 def pieces(tables, moves):
-    cut = halves(tables, moves)
+    cut = split_batch(tables, moves)
     if cut is None:
         return [(tables, moves)]
     return [piece for half in cut for piece in pieces(*half)]
@@ -55,7 +55,7 @@ def test_cut_to_the_end_every_row_stands_once_with_its_own_position(positions):
 
 
 def test_one_position_cannot_be_halved():
-    assert halves({"raw_calls": table([(0, 5)])}, [Move(EVENTS, 0, 5, 6)]) is None
+    assert split_batch({"raw_calls": table([(0, 5)])}, [Move(EVENTS, 0, 5, 6)]) is None
 
 
 def test_the_days_of_a_batch_are_those_of_its_widest_table():

@@ -29,7 +29,7 @@ History may span years."""
 Batch = tuple[dict[str, pa.Table], list[Move]]
 
 
-def halves(tables: Mapping[str, pa.Table], moves: Sequence[Move]) -> tuple[Batch, Batch] | None:
+def split_batch(tables: Mapping[str, pa.Table], moves: Sequence[Move]) -> tuple[Batch, Batch] | None:
     """Return two batches that together are this one, the earlier first; None for a single position."""
     moves = [m for m in moves if m.end > m.start]
     if len(moves) > 1:  # by partitions: rows of one span stay together
