@@ -14,7 +14,7 @@ class TailraceError(Exception):
 
 
 class FatalError(TailraceError):
-    """Nothing but a person can mend this: the process says why and ends with exit code 2."""
+    """Only a person can repair this: the process prints the cause and ends with exit code 2."""
 
 
 class RetryableError(TailraceError):
@@ -22,7 +22,7 @@ class RetryableError(TailraceError):
 
 
 class PoisonError(TailraceError):
-    """One record is bad: it goes to ``dead`` with a reason, its neighbours go on."""
+    """One record is invalid: it goes to ``dead`` with a reason, and the other records are processed."""
 
 
 class KafkaUnavailableError(RetryableError):

@@ -25,7 +25,7 @@ def point(name: str) -> None:
     """Crash, hang or raise here when the environment asks: ``NAME:kill[:n]``, ``NAME:hang[:n]``, ``NAME:raise[:n]``.
 
     Raises:
-        OSError: where the plan says ``raise``; the stage treats it as any failure of the outside.
+        OSError: where the plan has ``raise``; the stage handles it like any failure of another system.
     """
     if _PLAN is None or _PLAN[0] != name:
         return

@@ -1,6 +1,6 @@
 """Writes what other languages read: the published JSON Schema files, and the lake's columns, derived from the structs.
 
-``python -m schemas.json_schema --write`` blesses a change; without ``--write`` it says what differs and exits 1.
+``python -m schemas.json_schema --write`` writes the files; without ``--write`` it prints what differs and exits 1.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def files() -> dict[str, str]:
 
 
 def stale() -> list[str]:
-    """Return the stored files that differ from what the structs say."""
+    """Return the stored files that differ from the declared structs."""
     return [
         name
         for name, text in files().items()

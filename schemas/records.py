@@ -27,7 +27,7 @@ class Record:
 class Records:
     """A batch of one topic, as columns: row i of every list is one record.
 
-    Within a partition offsets ascend. ``positions`` says which span of each partition the batch covers, which is
+    Within a partition offsets ascend. ``positions`` is the span of each partition that the batch covers, which is
     wider than its rows where transaction markers or aborted records lie between.
     """
 

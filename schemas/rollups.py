@@ -1,4 +1,4 @@
-"""What meter says and detect hears: rollups, one row a series and second, and ticks, the only clock downstream.
+"""What meter writes and detect reads: rollups, one row per series and second, and ticks, the only clock downstream.
 
 Integers only (money in nano-USD), so merging is commutative and exact and batch boundaries change nothing.
 """
@@ -132,7 +132,7 @@ class Tick(msgspec.Struct, frozen=True):
     """meter's wall time, µs UTC."""
     sources: dict[int, SourceTick]
     slot: str = "0"
-    """Which copy of meter speaks; its sources are its own partitions only."""
+    """The copy of meter that wrote the tick; ``sources`` are its own partitions only."""
 
     def to_json(self) -> bytes:
         """Encode for the wire."""

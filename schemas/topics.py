@@ -30,7 +30,7 @@ MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic as the settings make it; ``partitions`` 0 means "as many as the setting says"."""
+    """One topic as the settings make it; ``partitions`` 0 means the number in the settings."""
 
     name: str
     partitions: int
@@ -76,7 +76,7 @@ TOPICS = (
         "fingerprint of rule and series",
         "JSON, one state change of an alert; detect, drift, land and jobs write it, notify and land read it",
     ),
-    # a delivery is asked for only while its alert is kept: longer than that, or its keys would grow for ever
+    # a delivery is needed only while its alert is kept; without retention the keys would grow without limit
     Topic(
         DELIVERIES,
         1,

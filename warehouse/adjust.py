@@ -25,7 +25,7 @@ from warehouse.lake import Lake
 NAME = "reprice"
 """Of the row; no job is called so."""
 _LEASE_US = 300_000_000
-"""Far longer than a slice: who is silent for so long is dead."""
+"""Much longer than a slice: a process that did not renew its lease for so long has ended."""
 _LAST = "SELECT epoch_us(max(adjusted_at)) AS last FROM cost_adjustments"
 _DELTAS = """
 SELECT _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
@@ -88,7 +88,7 @@ class Choice:
     """Which calls: whole days, and perhaps one app or model."""
 
     def __init__(self, since: date, until: date, *, app: str | None = None, model: str | None = None) -> None:
-        """Take days (UTC, both included), an app, and a model's name in which * stands for anything."""
+        """Take days (UTC, both included), an app, and a model's name in which * matches any text."""
         self.since, self.until = since, until
         self._rest = [app, None if model is None else _like(model)]
 
@@ -143,7 +143,7 @@ def calls(
 
 
 class Adjuster:
-    """Appends to ``cost_adjustments`` while nobody else does; made by ``writing``."""
+    """Appends to ``cost_adjustments`` while it holds the lease; created by ``writing``."""
 
     def __init__(self, lake: Lake, claim: Claim, *, now: Callable[[], int]) -> None:
         self.claim = claim
@@ -154,9 +154,9 @@ class Adjuster:
         """Append ``rows``, columns of ``cost_adjustments`` but ``adjusted_at``, in one transaction.
 
         Raises:
-            RepricingLostError: somebody took over.
+            RepricingLostError: another process took the lease.
         """
-        # what is known last is told by this time: it never goes back, whatever clocks do
+        # the newest adjustment is found by this time, so it never decreases, also where a clock is set back
         self._last = max(self._now(), self._last + 1)
         field = COST_ADJUSTMENTS.schema.field("adjusted_at")
         at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._last)
@@ -167,7 +167,7 @@ class Adjuster:
         """Say that we are still at it, where we have not for a while.
 
         Raises:
-            RepricingLostError: somebody took over.
+            RepricingLostError: another process took the lease.
         """
         if self._now() - self._renewed > _LEASE_US // 3:
             self._move(None)
@@ -192,10 +192,10 @@ class Adjuster:
 
 @contextmanager
 def writing(lake: Lake, *, now: Callable[[], int], owner: str = "") -> Iterator[Adjuster]:
-    """Yield who may append to ``cost_adjustments``; nobody else does meanwhile.
+    """Yield the only process that may append to ``cost_adjustments``.
 
     Raises:
-        RepricingRunsError: somebody does.
+        RepricingRunsError: another re-pricing run holds the lease of this lake.
         LakeBusyError: others held the catalog for too long.
     """
     was, at = claims.ensure(lake, NAME), now()

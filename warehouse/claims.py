@@ -40,7 +40,7 @@ INSERT INTO job_claims SELECT $1, make_timestamptz($2::BIGINT), $3, $4, make_tim
 
 @dataclass(frozen=True)
 class Claim:
-    """The last due time of a job that somebody took. Times are µs UTC."""
+    """The last due time of a job that was claimed. Times are µs UTC."""
 
     job: str
     due_at: int
@@ -53,7 +53,7 @@ class Claim:
 
 
 def read(config: LakeConfig, job: str) -> Claim | None:
-    """Return the claim on ``job``; None where nobody ever looked at it. Writes nothing, makes no lake.
+    """Return the claim on ``job``; None where it was never claimed. Writes nothing, creates no lake.
 
     Raises:
         LakeMissingError: there is no lake yet, or land has not brought it forward.
@@ -74,12 +74,12 @@ def read(config: LakeConfig, job: str) -> Claim | None:
 
 
 def new_owner() -> str:
-    """Return a name for whoever takes a claim now: nobody else's, whatever the clocks say."""
+    """Return a unique name for a process that claims now; it does not depend on clocks."""
     return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}/{born_at(os.getpid()) or ''}"
 
 
 def owner_died(owner: str) -> bool:
-    """Whether ``owner`` is a ``new_owner`` of this host whose process is no more; of other hosts nobody knows."""
+    """Whether ``owner`` is a ``new_owner`` of this host whose process has ended; False for other hosts."""
     host, pid, _, born = (*owner.split("/"), "", "", "", "")[:4]
     if host != socket.gethostname() or not pid.isdigit():
         return False
@@ -103,7 +103,7 @@ def ensure(lake: Lake, job: str) -> Claim:
 
 
 def move(lake: Lake, was: Claim | None, new: Claim) -> bool:
-    """Put ``new`` in the place of ``was`` (None: nobody's); False where another was there first.
+    """Replace ``was`` (None: no claim) by ``new``; return False where another process changed it first.
 
     Raises:
         LakeBusyError: other writers held the catalog for too long.

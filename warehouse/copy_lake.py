@@ -2,7 +2,7 @@
 
 The source is read at one snapshot and never written to. The target gets table after table, day after day, a
 transaction each, and every one is compared row by row after its commit. Run again, it passes over what is there and
-equal, and goes on. The ledger comes last: before it, nothing lands in the target. Snapshots for time travel stay
+equal, and continues. The ledger comes last: before it, nothing lands in the target. Snapshots for time travel stay
 behind.
 """
 

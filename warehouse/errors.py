@@ -7,7 +7,7 @@ import re
 from schemas.errors import FatalError, RetryableError
 from schemas.records import Move
 
-# what DuckDB says of a Postgres catalog repeats the whole connection string
+# DuckDB's errors of a Postgres catalog repeat the whole connection string
 PASSWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s'\"]+)|(://[^:/@\s]*:)[^@\s]+(?=@)", re.IGNORECASE)
 
 
@@ -17,18 +17,18 @@ def without_password(text: str) -> str:
 
 
 def passwords(catalog: str) -> list[str]:
-    """Return the passwords in a catalog's connection string, as they stand there, for the log filter."""
+    """Return the passwords in a catalog's connection string, as written there, for the log filter."""
     found = ((m[2] or m[0][len(m[3] or "") :]) for m in PASSWORD.finditer(catalog))
     return [text.strip("'") for text in found]
 
 
 def first_line(error: Exception) -> str:
-    """Return what a library said, without its explanations."""
+    """Return the first line of a library's error, without its explanations."""
     return (str(error).strip().splitlines() or [""])[0]
 
 
 class LedgerMovedError(RetryableError):
-    """The ledger stands elsewhere than this process believed: another land moved it, or a commit had succeeded."""
+    """The ledger is not at the expected position: another land moved it, or an earlier commit had succeeded."""
 
     def __init__(self, moves: tuple[Move, ...], positions: dict[tuple[str, int], int]) -> None:
         self.moves = moves

@@ -62,7 +62,7 @@ class Lake:
         Args:
             config: where it is.
             now: wall clock, µs UTC.
-            lander: whether this process lands; jobs that write in bulk say False and use ``bulk_lock``.
+            lander: whether this process lands; bulk writers pass False and use ``bulk_lock``.
             create: whether to make a lake where there is none.
 
         Raises:
@@ -83,7 +83,7 @@ class Lake:
 
     @classmethod
     def _open(cls, config: LakeConfig, *, now: Callable[[], int], lander: bool, create: bool) -> Lake:
-        new = connect(config, create=create, patient=not lander)  # makes the folder that the lock stands in
+        new = connect(config, create=create, patient=not lander)  # creates the folder of the lock
         try:
             lock = LandLock(config.catalog) if lander and config.on_sqlite else None
         except BaseException:
@@ -150,7 +150,7 @@ class Lake:
     def adopt(self, topic: str, topic_id: str, starts: Mapping[int, int], *, cause: str) -> int:
         """Go on with a topic that was made again, under a new epoch from ``starts``; return that epoch.
 
-        ``cause`` stands in ``gaps``, beside where the old epoch ended.
+        ``cause`` is written to ``gaps``, with the end of the old epoch.
         """
 
         def body(connection: duckdb.DuckDBPyConnection) -> None:
@@ -172,10 +172,10 @@ class Lake:
 
         Args:
             batches: table name -> rows with columns of that table (missing ones become NULL).
-            moves: the spans of positions these rows stand for; where the ledger stands elsewhere nothing lands.
+            moves: the spans of positions of these rows; where the ledger is at another position nothing lands.
 
         Raises:
-            LedgerMovedError: somebody else moved it.
+            LedgerMovedError: another process moved it.
             LakeBusyError: other writers held the catalog for ``retry_for_s``.
             LakeMemoryError: the batch does not fit; land it in halves.
             LakeUnavailableError: disk full, catalog away.
@@ -328,7 +328,8 @@ class Lake:
     def _was_committed(self, moves: tuple[Move, ...]) -> bool:
         """Whether our moves were committed: the outcome of a COMMIT without an answer is read, never guessed.
 
-        Another land that moved the same span does not count: two that batch alike would go on for ever.
+        A move of the same span by another land does not count: two lands with equal batches would not notice each
+        other.
         """
         if not moves:
             return False

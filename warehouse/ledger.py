@@ -1,4 +1,4 @@
-"""The ledger: where land stands, per topic, epoch and partition. SQL inside the caller's transaction.
+"""The ledger: the next offset to land, per topic, epoch and partition. SQL inside the caller's transaction.
 
 The current epoch of a topic is its greatest; rows of older epochs stay, so that verify can still prove them.
 """
@@ -47,7 +47,7 @@ def read(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, str, int, int
 
 
 class Epoch(NamedTuple):
-    """The epoch of a topic that is landed now; as it stands here, before the first."""
+    """The current epoch of a topic; the default values are those before the first epoch."""
 
     number: int = 0
     topic_id: str = ""
@@ -65,7 +65,7 @@ def current(connection: duckdb.DuckDBPyConnection, topic: str) -> Epoch:
 
 
 def move(connection: duckdb.DuckDBPyConnection, moves: Sequence[Move], epochs: Mapping[str, int]) -> bool:
-    """Compare and set: move all partitions at once; False where any of them stood elsewhere (roll back then)."""
+    """Compare and set: move all partitions at once; False where any of them was at another offset (roll back then)."""
     columns = [
         [m.topic for m in moves],
         [epochs.get(m.topic, -1) for m in moves],
@@ -86,7 +86,7 @@ def add(connection: duckdb.DuckDBPyConnection, rows: Sequence[tuple[str, str, in
     Args:
         connection: in the caller's transaction.
         rows: to insert.
-        alone: whether a lock keeps others from landing, so that nobody else can.
+        alone: whether a lock excludes other land processes.
     """
     if not alone and connection.execute("SELECT count(*) FROM ledger").fetchone() == (0,):
         connection.execute("UPDATE lake_version SET version = version")

@@ -53,7 +53,7 @@ def migrate(connection: duckdb.DuckDBPyConnection, catalog: str, *, now: int) ->
 
 
 def require_current(connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
-    """Check, for who only reads, that the lake has every table and column that this Tailrace knows.
+    """Check, for readers, that the lake has every table and column that this Tailrace declares.
 
     Raises:
         LakeOlderError: an older Tailrace wrote it, and land has not brought it forward yet.

@@ -1,7 +1,8 @@
 """Runs of evals in the lake: who scores one, which sample it has, and which scores of it have landed.
 
 A run is a row of ``job_claims``: ``due_at`` is the moment whose lake it samples, so that it draws the same calls
-however often it is resumed; the lease says who works on it. Its progress is what has landed in ``raw_evals``.
+however often it is resumed; the lease names the process that works on it. Its progress is what has landed in
+``raw_evals``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig, connect, disconnect
 
 _LEASE_US = 300_000_000
-"""Far longer than a slice: who is silent for so long is dead."""
+"""Much longer than a slice: a process that did not renew its lease for so long has ended."""
 _SCORED = """
 SELECT call_id::VARCHAR AS call_id, name, evaluator_version FROM raw_evals
 WHERE run_id = $1 AND day >= make_timestamptz($2::BIGINT)::DATE - 1 AND call_id IS NOT NULL AND error IS NULL
@@ -76,14 +77,14 @@ class EvalRun:
             self.claim = ended
 
     def release(self) -> None:
-        """Let another process go on at once, where the run is not done."""
+        """Release the lease, so that another process can continue an unfinished run at once."""
         if self.claim.ended_at is None:
             claims.move(self._lake, self.claim, replace(self.claim, lease_until=self._now()))
 
 
 @contextmanager
 def scoring(lake: Lake, run_id: str, *, now: Callable[[], int], owner: str = "") -> Iterator[EvalRun]:
-    """Yield the right to score run ``run_id``; nobody else has it meanwhile.
+    """Yield the lease of run ``run_id``; no other process scores it meanwhile.
 
     Raises:
         EvalRunBusyError: another process has it.

@@ -1,7 +1,7 @@
 """The frame of a run of evals and the sample out of it: counts by group, the drawn calls, and their rows.
 
-A run sees the calls that had landed when it was made (``as_of``), whatever landed since. So a run that was killed
-draws the same sample again. Of all calls only narrow columns are read; texts are read once, of what was drawn.
+A run reads the calls that had landed when it was created (``as_of``), and none that landed later. So a run that was
+killed draws the same sample again. Of all calls only narrow columns are read; texts are read once, of what was drawn.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ LEFT JOIN (
 ) AS a USING (_epoch, _partition, _offset)
 WHERE c.day >= $since AND c.day <= $until
 """
-# by the id of the call, else by that of the response; what was said of a whole trace says nothing of one call
+# by the id of the call, else by that of the response; feedback on a whole trace is not feedback on one call
 _SAID = """
 CREATE OR REPLACE TEMP TABLE eval_said AS
 WITH said AS (
@@ -222,7 +222,7 @@ class SampleReader:
         return int((self._execute("SELECT count(*) FROM eval_rows").fetchone() or (0,))[0])
 
     def slices(self, rows: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield the drawn calls with what people said of them, at most ``rows`` at a time, in a fixed order."""
+        """Yield the drawn calls with their feedback, at most ``rows`` at a time, in a fixed order."""
         reader = self._execute(_READ).to_arrow_reader(rows)
         for batch in reader:
             if batch.num_rows:

@@ -27,7 +27,7 @@ SELECT (SELECT min(day) FROM theirs),
     (SELECT list(DISTINCT id::VARCHAR) FROM theirs WHERE id::VARCHAR IN (FROM asked_ids))
 """
 _DAY = {GOLDEN_CASES.name: "ts::DATE", ALERTS.name: "detected_at::DATE"}
-"""Table without days -> what stands for one."""
+"""Table without a column ``day`` -> the expression used instead."""
 
 
 @dataclass(frozen=True)

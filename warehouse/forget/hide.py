@@ -1,4 +1,4 @@
-"""Alerts and log records of others that mention somebody stay, without the mention.
+"""Alerts and log records of other people that mention a forgotten person stay, without the mention.
 
 The rows are few, one a state change of an alert or a decision of a person: those that mention are read into memory.
 """

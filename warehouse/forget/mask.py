@@ -1,4 +1,4 @@
-"""Texts in which somebody is mentioned, without the mention: pure functions over what alerts and log records hold."""
+"""Removes mentions of a person from the texts of alerts and log records. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HIDDEN = "forgotten"
 """Stands for an id, a call's id, or an excerpt."""
 _SHORT = 4
 """An id with fewer characters is a word or a number elsewhere, too: it is replaced only where it is all of a value, or
-stands behind the word user or tenant."""
+follows the word user or tenant."""
 
 
 class Mask:

@@ -1,4 +1,4 @@
-"""Whether any Parquet file still holds a text: the proof that somebody was forgotten, from the files themselves."""
+"""Whether any Parquet file still holds a text: the proof of forgetting, from the files themselves."""
 
 from __future__ import annotations
 

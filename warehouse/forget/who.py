@@ -39,7 +39,7 @@ class Who:
         """Refuse a question that would match everything.
 
         Raises:
-            ValueError: nobody is named, or an id is not UTF-8.
+            ValueError: no id is given, or one is not UTF-8.
         """
         "".join((*self.tenants, *self.users)).encode()
         if not all((*self.tenants, *self.users)) or not (self.tenants or self.users):

@@ -1,6 +1,6 @@
-"""What failed in production: calls with a reason, the gravest of every kind first, bounded in number and in bytes.
+"""What failed in production: calls with a reason, the most severe of every kind first, bounded in number and in bytes.
 
-What a call says of itself, what people and scorers said of it, and what drift alerts show.
+Sources are the call itself, feedback of people, scores, and drift alerts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 MOST_BYTES = 64 << 20
 """Of the calls that are read whole."""
 PER_STRATUM = 2_000
-"""Calls of one stratum that are looked at, at most: an outage makes a million alike."""
+"""Most calls read from one stratum: an outage can produce a million similar failures."""
 FEATURES = 20
 """Of an app, those that most calls failed in: strata of their own. Others share one: a feature may be an id."""
 _LATE = timedelta(days=30)
@@ -30,7 +30,7 @@ _NAME = re.compile(r"\$(\w+)")
 
 @dataclass(frozen=True)
 class Window:
-    """What is looked at: calls that began, and words that were said, from ``since`` until before ``until``; µs UTC."""
+    """Calls that began and feedback that was given from ``since`` until before ``until``, µs UTC."""
 
     since: int
     until: int
@@ -41,9 +41,9 @@ class Criteria:
     """What a failure is. Names of environments, finish reasons and words are in lower case."""
 
     kinds: Sequence[str]
-    """Of reasons, the gravest first."""
+    """Reasons, the most severe first."""
     refused: Sequence[str] = ()
-    """Finish reasons that say so."""
+    """Finish reasons that mean a refusal."""
     truncated: Sequence[str] = ()
     """The same."""
     envs: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Criteria:
     high_is_good: Sequence[str] = ()
     """Words in the names of scorers that are none of those, whatever else is in them."""
     healthy: int = 0
-    """About twice so many calls without any reason are drawn by the hash of their ids; their reason is ``healthy``."""
+    """About twice this number of calls without a reason is drawn by the hash of their ids, with reason ``healthy``."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def failures(
     most: int,
     most_bytes: int = MOST_BYTES,
 ) -> Failures:
-    """Return the calls that failed in ``window``, first the gravest of each stratum, then the next of each, and so on.
+    """Return the calls that failed in ``window``, first the most severe of each stratum, then the next of each.
 
     A stratum is an app, a feature and a kind of reason. A word on a call counts by its own time; the call may be 30
     days older. It is found by its id, else by the id of the response, else as the last call of the trace at that time.
@@ -89,9 +89,9 @@ def failures(
         connection: in the caller's transaction, which it does not end.
         window: where to look.
         criteria: what for.
-        seed: draws among calls that are equally grave.
+        seed: draws among calls of equal severity.
         most: calls to read whole.
-        most_bytes: the same in bytes; one call is read whatever it weighs.
+        most_bytes: the same in bytes; at least one call is read.
     """
     first, last = _day(window.since, -1), _day(window.until, 1)  # the day of a row is its call's, or a neighbour's
     asked = {

@@ -1,4 +1,4 @@
-"""The questions that ``failures`` asks, in their order. Parameters are named; no value is part of the text.
+"""The SQL of ``failures``, in the order in which it runs. Parameters are named; no value is part of the text.
 
 Of all calls only columns that are narrow are read; texts are looked at where a call failed or is pointed at, and read
 where it was drawn. So what it costs follows the failures, not the calls.
@@ -98,7 +98,7 @@ WITH of_response AS (
 ),
 of_trace AS (SELECT trace_id, ts, min(id) AS id FROM usable WHERE trace_id IS NOT NULL GROUP BY trace_id, ts),
 begun AS (SELECT trace_id, first(id ORDER BY ts) AS id FROM of_trace GROUP BY trace_id)
--- the last call that somebody can have meant; the first where clocks disagree
+-- the last call that the feedback can mean; the first where clocks differ
 SELECT coalesce(u.id, r.id, t.id, b.id) AS id, s.reason, s.ts, s.feedback_id
 FROM said AS s
 LEFT JOIN (SELECT DISTINCT id FROM usable WHERE id IN (SELECT call_id FROM said)) AS u ON u.id = s.call_id

@@ -10,7 +10,7 @@ from warehouse.query.readonly import ReadOnlyLake
 Row = dict[str, Any]
 _LATE = timedelta(days=30)
 """So long after a call, a word is still matched to it."""
-# by the id of the call, else by that of the response; what was said of a whole trace names no call
+# by the id of the call, else by that of the response; feedback on a whole trace names no call
 _LABELLED = """
 WITH words AS (
     SELECT call_id, response_id, ts, id, kind, score, edited FROM feedback
@@ -58,5 +58,5 @@ def labelled(
 
 
 def golden_cases(lake: ReadOnlyLake) -> list[Row]:
-    """Return what was asked in the cases of the newest version of each golden set."""
+    """Return the inputs of the cases of the newest version of each golden set."""
     return list(lake.query(_CASES).to_pylist())

@@ -1,4 +1,4 @@
-"""Texts of golden cases that somebody did not want, and versions that are too old: they go, and their files with them.
+"""Removes the texts of rejected golden cases, and versions that are too old, together with their files.
 
 A version of a set has files of its own (``golden_cases`` is partitioned so). Where rows of one change, all of them are
 written again and the old files end; an UPDATE would leave those as they are, with a list of deleted rows beside, and
@@ -46,8 +46,8 @@ def versions_with(connection: duckdb.DuckDBPyConnection, set_name: str, cases: S
 def blank(connection: duckdb.DuckDBPyConnection, set_name: str, version: int, cases: Sequence[str]) -> None:
     """Blank the texts of ``cases`` in one version; in the caller's transaction.
 
-    It keeps its ``content_hash``: that says what it was made as. ``blanked`` says that it is no more that of what
-    stands there.
+    It keeps the ``content_hash`` of its original cases. ``blanked`` marks that the hash does not match the cases
+    any more.
     """
     here = [set_name, version]
     connection.execute(_STAYING, [*here, list(cases)])

@@ -1,4 +1,4 @@
-"""What was asked in a random sample of calls: the traffic that a golden set is to cover."""
+"""Inputs of a random sample of calls: the traffic that a golden set should cover."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def traffic(
     seed: int,
     most: int,
 ) -> list[str]:
-    """Return what was asked in calls of ``window``, drawn by the hash of their ids, in a fixed order.
+    """Return the inputs of calls of ``window``, drawn by the hash of their ids, in a fixed order.
 
     Args:
         connection: in the caller's transaction, which it does not end.

@@ -1,8 +1,8 @@
 """Golden sets in the lake: the newest version of a set, what failed since, and the next version, written once.
 
-A version stands for all its cases, so two that refresh a set at the same time must not both write one. What is read
+A version has all its cases, so two processes that refresh a set at the same time must not both write one. What is read
 is read in one snapshot, a row of ``job_claims`` in it; the transaction that writes moves that row by compare-and-set,
-and whoever finds it moved has written nothing. The row also says where failures were looked for: from ``claimed_at``
+and a process that finds it moved has written nothing. The row also has the window of failures: from ``claimed_at``
 until ``due_at``.
 
 Texts of rejected cases go after that, a version a transaction. Who is killed between leaves texts that the next one
@@ -55,16 +55,16 @@ class GoldenState:
     cases: list[Row]
     """Of the newest version: columns of golden_cases."""
     reviews: dict[str, Row]
-    """Case -> its newest verdict, and the newest expected answer that somebody gave; empty where it was withdrawn."""
+    """Case -> its newest verdict, and the newest expected answer; empty where it was withdrawn."""
     returning: list[Row]
-    """Cases that are accepted and in no newest version, as they stood last; without those whose texts are gone."""
+    """Accepted cases that are not in the newest version, in their last form, where their texts are still there."""
     rejected: list[Row]
-    """Cases that reviews rejected and whose texts are still there, as they stood last."""
+    """Rejected cases whose texts are still there, in their last form."""
     sketches: dict[str, str]
     """Of those that reviews rejected and a refresh before this one has found."""
     failures: Failures
     traffic: list[str] = field(default_factory=list)
-    """What was asked in a random sample of calls."""
+    """Inputs of a random sample of calls."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_state(
         set_name: of the golden set.
         window: from where the last refresh looked for failures, if there was one, to where this one does.
         criteria: what a failure is.
-        seed: draws among failures that are equally grave.
+        seed: draws among failures of equal severity.
         most: calls to read whole.
         traffic: where to draw calls from all traffic, and how many; None: none.
 
@@ -142,7 +142,7 @@ def last_window(claim: Claim | None) -> Window | None:
 
 
 def prepare(lake: Lake, set_name: str) -> None:
-    """Make the row that writers of ``set_name`` fight for: an insert fences nothing (docs/engine-notes.md)."""
+    """Create the row that writers of ``set_name`` compare and set: an insert fences nothing (docs/engine-notes.md)."""
     claims.ensure(lake, _claimed(set_name))
 
 
@@ -151,7 +151,7 @@ def write(lake: Lake, was: GoldenState, set_name: str, change: Change, *, now: i
 
     Args:
         lake: opened with ``lander=False``.
-        was: as ``stand`` read it, after ``prepare``.
+        was: as ``read_state`` returned it, after ``prepare``.
         set_name: of the golden set.
         change: what to write.
         now: µs UTC.
@@ -192,7 +192,7 @@ def write(lake: Lake, was: GoldenState, set_name: str, change: Change, *, now: i
 
 
 def _is_unchanged(connection: duckdb.DuckDBPyConnection, was: GoldenState, set_name: str, change: Change) -> bool:
-    """Whether nobody said another word on what leaves with ``change``: who accepted it meanwhile wants it kept."""
+    """Whether the verdicts on cases that ``change`` removes are as read: a case accepted meanwhile must stay."""
     removed = {case["case_id"] for case in was.cases} if change.version else set()
     removed |= set(cases_before(connection, set_name, change.oldest))
     removed -= {case["case_id"] for case in (change.cases if change.version else was.cases)}
@@ -202,7 +202,7 @@ def _is_unchanged(connection: duckdb.DuckDBPyConnection, was: GoldenState, set_n
 
 
 def _blank(lake: Lake, mine: Claim, set_name: str, cases: list[str]) -> None:
-    """Blank ``cases`` in all versions, the oldest first, while the set is ours and nobody wants them back."""
+    """Blank ``cases`` in all versions, the oldest first, while we hold the claim and they are still rejected."""
 
     def one(version: int, connection: duckdb.DuckDBPyConnection) -> None:
         if claims.read_by(connection, mine.job) == mine:

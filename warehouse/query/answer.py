@@ -42,7 +42,7 @@ def quoted_name(name: str) -> str:
 
 
 class Answer:
-    """The columns of one answer, and its rows in the form that is asked for; they can be read once."""
+    """The columns of one answer, and its rows in the requested form; they can be read once."""
 
     def __init__(self, relation: duckdb.DuckDBPyRelation, fetch: Fetch = lambda step: step()) -> None:
         """Wrap ``relation``.

@@ -1,4 +1,4 @@
-"""Open a lake to read it, where its folder may be a read-only mount, and let go of it at the end."""
+"""Open a lake for reading, where its folder may be a read-only mount, and close it at the end."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class ReadOnlyLake:
             remove_copy()
             raise
         if config.on_sqlite:
-            # the catalog stays attached, but DuckDB asks again when it opens a second handle to it
+            # the catalog stays attached, but DuckDB checks the path again when it opens a second handle to it
             connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, _catalog_files(config)))}]")
         connection.execute(f"SET allowed_directories = [{quoted(config.data_path.rstrip('/') + '/')}]")
         connection.execute("SET enable_external_access = false")
@@ -94,7 +94,7 @@ class ReadOnlyLake:
 
     @contextmanager
     def answer(self, sql: str) -> Iterator[Answer]:
-        """Bind one SELECT and yield its answer, whose rows are read as they are asked for, however many they are.
+        """Bind one SELECT and yield its answer, whose rows are read on demand.
 
         Raises as ``query``, also while the rows are read. The limit of time counts what DuckDB works, and not what the
         reader of the rows does between two batches.

@@ -1,4 +1,4 @@
-"""What a reader's SQL may say: one SELECT over the lake's own tables. Judged on the parse tree, before it runs.
+"""What a reader's SQL may contain: one SELECT over the lake's own tables. Checked on the parse tree, before it runs.
 
 DuckDB's own guards (read-only attach, no external access, locked configuration) come after this one. They alone let
 ``COPY ... TO`` into the data folder and ``sqlite_scan`` of the catalog pass (docs/engine-notes.md).
@@ -32,7 +32,7 @@ _OWN = frozenset({"", "main", "lake"})
 _HIDDEN = frozenset({"dead_bytes"})
 """The original bytes of bad records: never redacted, never shown to readers."""
 _CTE = re.compile(r"(?!pg_|sqlite_|duckdb_|pragma_)[^/\\.:*?\[\]%]+", re.IGNORECASE)
-"""Seen from outside its WITH, a name falls through to what DuckDB has under it: none of its own may be taken."""
+"""Outside of its WITH a name resolves to DuckDB's own object of that name, so none of DuckDB's names may be used."""
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(?=\S)", re.IGNORECASE)
 _SCALARS_REFUSED = frozenset({"getenv", "query", "query_table", "current_setting", "getvariable", "write_log"})
 REMEDY = "ask one SELECT over the views: " + ", ".join(q.name for q in VIEWS)

@@ -1,4 +1,4 @@
-"""Attach a lake to a DuckDB of its own: extensions from their wheels, no network, WAL proved."""
+"""Attach a lake to a new DuckDB instance: extensions from their wheels, no network, WAL checked."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LakeConfig:
 
     @property
     def name(self) -> str:
-        """The catalog as it may stand in messages: without a password."""
+        """The catalog for messages: without a password."""
         if self.on_sqlite:
             return self.catalog
         words = without_password(self.catalog).split()  # a password in quotes may hold blanks
@@ -154,10 +154,10 @@ def _catalog_is_there(config: LakeConfig) -> bool:
 
 
 def disconnect(connection: duckdb.DuckDBPyConnection) -> None:
-    """Close ``connection``, whatever became of its transaction.
+    """Close ``connection``, also with an open or broken transaction.
 
     Closing one with a transaction whose Postgres session is gone ends the whole process (DuckDB 1.5.5: an exception in
-    a destructor): it is rolled back first, which only says that it cannot be.
+    a destructor): it is rolled back first, and an error of the rollback is ignored.
     """
     with suppress(duckdb.Error):
         connection.rollback()
@@ -177,7 +177,7 @@ OF_SECRET = {
 
 
 def configure(connection: duckdb.DuckDBPyConnection, config: LakeConfig, *, name: str = "bucket") -> None:
-    """Apply the settings; a bucket's keys as a secret, for a setting can be read by whoever may ask SQL.
+    """Apply the settings; a bucket's keys as a secret, because a reader's SQL can read settings.
 
     Args:
         connection: to configure.
@@ -258,7 +258,7 @@ def attach_statement(
         options.append("DATA_INLINING_ROW_LIMIT 0")
     if config.on_sqlite:
         catalog = f"sqlite:{config.catalog}"
-        # short: a stage that waits inside SQLite cannot beat; Lake loops around it for longer
+        # short: a stage that waits inside SQLite cannot send heartbeats; Lake retries for longer
         options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 15_000 if patient else 1000}")
         if not read_only:
             options.append("META_JOURNAL_MODE 'WAL'")

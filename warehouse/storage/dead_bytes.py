@@ -2,8 +2,8 @@
 
 DuckLake writes the least and the greatest value of every column of every file into its catalog, binary ones as the hex
 of their first 256 bytes (tried on 1.5.5), and those of a whole table stay for ever. For ``dead_bytes`` that is a
-stranger's text, out of reach of retention and of ``forget``. So a value stands behind 256 zeros, which is all that the
-statistics then see; zstd makes them next to nothing.
+text of an app, which neither retention nor ``forget`` removes. So a value is prefixed with 256 zeros, which is all the
+statistics then contain; zstd compresses them to a few bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PADDED_COLUMNS = {"dead_bytes": ("bytes", "key")}
 
 
 def pad(table: str, rows: pa.Table) -> pa.Table:
-    """Return ``rows`` as they are written: the columns of ``SHIELDED`` behind zeros, NULL as NULL."""
+    """Return ``rows`` with zeros before the values of ``PADDED_COLUMNS``; NULL stays NULL."""
     for name in PADDED_COLUMNS.get(table, ()):
         if name in rows.column_names:
             field = rows.schema.field(name)
@@ -27,5 +27,5 @@ def pad(table: str, rows: pa.Table) -> pa.Table:
 
 
 def unpad(value: bytes | None) -> bytes | None:
-    """Return what ``shielded`` was given; a value that landed before there was a shield comes back as it is."""
+    """Return ``value`` without the zeros of ``pad``; a value that landed before padding is returned unchanged."""
     return None if value is None else value.removeprefix(PADDING)

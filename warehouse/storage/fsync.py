@@ -1,8 +1,8 @@
 """On the disk before the catalog names it: what survives a power cut.
 
 DuckDB 1.5.5 closes a Parquet file without fsync, while SQLite and PostgreSQL sync what they commit. A power cut soon
-after a commit would leave a catalog that names files without bytes, and a ledger that stands behind rows that nobody
-has (tests/faults/test_power.py). So whoever commits syncs first.
+after a commit would leave a catalog that names files without bytes, and a ledger that counts rows that do not exist
+(tests/faults/test_power.py). So a writer syncs before it commits.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _SLACK_NS = 1_000_000_000
 _NO_SUCH_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 """What file systems answer that do not sync folders."""
 LEAF_LINKS = 2
-"""Links of a folder without folders in it, where the file system counts them; others say 1."""
+"""Link count of a folder without subfolders, on file systems that count them; others report 1."""
 _OURS, _VERSION_AT = "ducklake-", 23
 
 
 def written_since(folder: str, since_ns: int) -> list[Path]:
-    """Return the files below ``folder`` made since ``since_ns``, by whatever process; some may be older.
+    """Return the files below ``folder`` made since ``since_ns`` by any process; some may be older.
 
     Args:
         folder: the lake's data path; none there yet is no file.
@@ -34,8 +34,8 @@ def written_since(folder: str, since_ns: int) -> list[Path]:
 
 
 def links_count(folder: str) -> bool:
-    """Whether the links of a folder say how many are in it, as far as the root of a lake can tell."""
-    # the root has folders: a file system that says otherwise does not count them (SMB)
+    """Whether the link count of a folder is the number of its subfolders, judged by the root of a lake."""
+    # the root has subfolders: a file system that reports none does not count them (SMB)
     return os.path.isdir(folder) and os.stat(folder).st_nlink > LEAF_LINKS
 
 
@@ -91,7 +91,7 @@ def _changed(folder: str, since_ns: int, links_count: bool) -> Iterator[str]:
 
 
 def _candidates(names: Iterable[str], since_ns: int) -> list[str]:
-    """Leave out what its name says to be older: a UUIDv7 begins with its milliseconds.
+    """Leave out names of older files: a UUIDv7 begins with its milliseconds.
 
     A day has tens of thousands of files, merged ones for two days more, and land looks once a second: comparing texts
     costs a tenth of asking for each.
@@ -102,5 +102,5 @@ def _candidates(names: Iterable[str], since_ns: int) -> list[str]:
 
 
 def _has_creation_time(name: str) -> bool:
-    """Whether the name of a file says when it was made: ``ducklake-<UUIDv7>...``."""
+    """Whether the name of a file has the time of its creation: ``ducklake-<UUIDv7>...``."""
     return name.startswith(_OURS) and name[_VERSION_AT : _VERSION_AT + 1] == "7"

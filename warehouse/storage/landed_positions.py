@@ -27,7 +27,7 @@ def times(connection: duckdb.DuckDBPyConnection, topic: str, epoch: int, spans: 
     """Return partition -> offset -> Kafka's time (µs UTC) of what has landed in ``spans``, dead ones included.
 
     Where a log was cut before, a position has landed in more than one epoch: the latest one up to ``epoch`` counts. A
-    table with a file that is gone or damaged is left out, and said: what comes lands all the same (row 26).
+    table with a missing or damaged file is left out and logged, so that landing continues (row 26).
 
     Args:
         connection: the lake.

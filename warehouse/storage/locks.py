@@ -1,4 +1,4 @@
-"""Advisory locks: one land process and one bulk writer of a SQLite catalog at a time; and which process runs."""
+"""Advisory locks for one land process and one bulk writer of a SQLite catalog; and whether a process runs."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class LandLock:
 def commit_slice(catalog: str, *, wait_s: float) -> Iterator[bool]:
     """Hold the catalog's commit lock around one transaction; yields whether it was got within ``wait_s``.
 
-    SQLite makes a second writer wait in steps of a second; those who take turns here never meet there.
-    It is advisory: who did not get it in time goes on, and the compare-and-set keeps the lake right.
+    SQLite makes a second writer wait in steps of a second; writers that hold this lock in turn do not conflict there.
+    It is advisory: a writer that did not get it in time continues, and the compare-and-set keeps the lake correct.
     """
     file = os.open(f"{catalog}.bulk.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -88,7 +88,7 @@ def commit_slice(catalog: str, *, wait_s: float) -> Iterator[bool]:
 
 @contextmanager
 def upkeep(catalog: str) -> Iterator[bool]:
-    """Hold what says that somebody merges and expires; yields whether nobody else did."""
+    """Hold the upkeep lock (merge and expiry); yields whether it was free."""
     file = os.open(f"{catalog}.upkeep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield _acquire(file, 0.0)
@@ -97,7 +97,7 @@ def upkeep(catalog: str) -> Iterator[bool]:
 
 
 def held_share(catalog: str, seconds: float) -> float:
-    """Wait for ``seconds``; return in which share of them others held the commit lock, as far as looks can tell."""
+    """Wait for ``seconds``; return the share of them in which other writers held the commit lock, from samples."""
     looks = held = 0
     end = time.monotonic() + seconds
     file = os.open(f"{catalog}.bulk.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -115,7 +115,7 @@ def held_share(catalog: str, seconds: float) -> float:
 
 
 def alive(pid: int, born: int | None = None) -> bool:
-    """Whether process ``pid`` of this host lives, whoever owns it.
+    """Whether process ``pid`` of this host runs, of any user.
 
     Args:
         pid: its process id. Ids are used again.

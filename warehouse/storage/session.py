@@ -59,7 +59,8 @@ class Session:
         """Transactions that were rolled back and tried again."""
         self.retry_for_s = 30.0
         self.on_wait: Callable[[], None] = lambda: None
-        """Called before every wait for another writer and between two inserts of a transaction; land beats here."""
+        """Called before every wait for another writer and between two inserts of a transaction; land sends its
+        heartbeat here."""
         self._lander = lander
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._inside = False
@@ -134,7 +135,7 @@ class Session:
                         raise
                     self._restore()
                     return
-                cause = " ".join(str(error).split())[:300]  # DuckLake says in the second line what it was
+                cause = " ".join(str(error).split())[:300]  # DuckLake reports the cause in the second line
             finally:
                 self._inside = False
             if self._read_outcome(was_committed):
@@ -148,9 +149,9 @@ class Session:
             time.sleep(random.uniform(0.005, 0.05) * min(tries, 10))
 
     def ask(self, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        """Return what ``question`` returns; outside of a transaction it is asked again where the catalog was locked.
+        """Return the result of ``question``; outside of a transaction it is retried where the catalog was locked.
 
-        Every statement begins with a look at the newest snapshot. On a SQLite catalog that look can be refused while
+        Every statement first reads the newest snapshot. On a SQLite catalog that read can be refused while
         others commit, open and close it.
 
         Raises:

@@ -25,7 +25,7 @@ def folder(base: Path) -> str:
     """Return a folder below ``base`` that no other instance has; DuckDB makes it when it spills, and removes it.
 
     What killed processes of this host left behind is removed. Where ``base`` may not be written, as by a reader of
-    somebody else's lake, only a query that spills fails.
+    another user's lake, only a query that spills fails.
     """
     host = f"{socket.gethostname()}-"
     mine = f"{host}{os.getpid()}-{_LIFE}-"

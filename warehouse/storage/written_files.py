@@ -44,7 +44,7 @@ class WrittenFiles(Protocol):
         """Call this before the transaction writes."""
 
     def files(self) -> list[Path]:
-        """Return the files made since ``begin``, by whatever process; some may be older."""
+        """Return the files made since ``begin`` by any process; some may be older."""
 
     def close(self) -> None:
         """Release the resources of the kernel."""

@@ -26,7 +26,7 @@ _FRESH = f"""
 INSERT INTO fresh_answers SELECT response_id, day FROM raw_calls
 WHERE _epoch = $1 AND _partition = $2 AND _offset >= $3 AND _offset < $4 AND {_COMPARED}
 """
-# calls that no longer count, because their id stood earlier, decide nothing here
+# calls that do not count, because their id occurred earlier, are ignored here
 _FOUND = """
 WITH answers AS (
     SELECT c.response_id, c.id, c.ts, c.day, c._epoch, c._partition, c._offset, c._kafka_time, c.input_tokens,

@@ -1,4 +1,4 @@
-"""Events whose id stands more than once, where land could not see it: farther apart, or in another partition.
+"""Events whose id occurs more than once, where land could not detect it: farther apart, or in another partition.
 
 Land and meter mark what occurred among the 65,536 positions before (``_dup``). Here every id that landed since the
 last look is compared with all ids of the lake, and every answer of a provider with those of the days around it
@@ -28,7 +28,7 @@ _PLACES = " UNION ALL ".join(f"(SELECT id, day, _epoch, _partition, _offset FROM
 _FRESH = f"""
 INSERT INTO fresh SELECT id FROM ({_PLACES}) WHERE _epoch = $1 AND _partition = $2 AND _offset >= $3 AND _offset < $4
 """
-# only ids that stand twice: rows are wide, and mostly there are none
+# only ids that occur twice: rows are wide, and mostly there are no duplicates
 _TWICE = f"""
 CREATE OR REPLACE TEMP TABLE twice AS SELECT id, list(DISTINCT day) AS days FROM ({_PLACES}) SEMI JOIN fresh USING (id)
 GROUP BY id HAVING count(*) > 1
@@ -37,25 +37,25 @@ _DAYS = "SELECT DISTINCT unnest(days) AS day FROM twice ORDER BY 1"
 
 
 def _rows(table: Table, days: str) -> str:
-    """Return SQL for the rows of ids that stand twice, with a hash of what the app sent."""
+    """Return SQL for the rows of ids that occur twice, with a hash of what the app sent."""
     columns = ", ".join(f'"{column.name}"' for column in table.columns if column.path)
     return (
         "(SELECT id, day, _epoch, _partition, _offset, _kafka_time, coalesce(_dup, false) AS near, "
-        f"hash({columns}) AS said FROM {table.name} WHERE day IN ({days}) AND id IN (SELECT id FROM twice))"
+        f"hash({columns}) AS content_hash FROM {table.name} WHERE day IN ({days}) AND id IN (SELECT id FROM twice))"
     )
 
 
 # the first position counts: by the brokers' time, then by place
 _FOUND = """
 WITH kept AS (
-    SELECT id, _epoch, _partition, _offset, said FROM rows WHERE NOT near
+    SELECT id, _epoch, _partition, _offset, content_hash FROM rows WHERE NOT near
     QUALIFY row_number() OVER (PARTITION BY id ORDER BY _kafka_time, _epoch, _partition, _offset) = 1
 )
 SELECT r.id::VARCHAR AS id, r.day, r._epoch, r._partition, r._offset, k._epoch AS kept_epoch,
-    k._partition AS kept_partition, k._offset AS kept_offset, r.near, r.said <> k.said AS conflict
+    k._partition AS kept_partition, k._offset AS kept_offset, r.near, r.content_hash <> k.content_hash AS conflict
 FROM rows AS r JOIN kept AS k USING (id)
 WHERE (r._epoch, r._partition, r._offset) <> (k._epoch, k._partition, k._offset)
-    AND (NOT r.near OR r.said <> k.said)
+    AND (NOT r.near OR r.content_hash <> k.content_hash)
     AND NOT EXISTS (
         FROM late_duplicates AS d
         WHERE d._epoch = r._epoch AND d._partition = r._partition AND d._offset = r._offset
@@ -70,7 +70,7 @@ class Look:
     positions: int
     """Compared with everything; 0 = nothing had landed since the last look."""
     late: int = 0
-    """Events that no longer count, because their id or their answer's id stood earlier."""
+    """Events that no longer count, because their id or their answer's id occurred earlier."""
     conflicts: int = 0
     """Of all duplicates, near ones too: those whose content is not that of the event that counts."""
 

@@ -1,4 +1,4 @@
-"""Snapshots that nobody needs any more, the files only they named, and the files that nobody names at all.
+"""Expired snapshots, the files that only they named, and orphaned files.
 
 Two things DuckLake 1.5.5 gets wrong are kept out here. ``older_than`` of expiry and clean-up compares texts on a SQLite
 catalog: ``2026-11-21 10:22`` counts as older than ``2026-11-21T09:00``, so a guard of two days may be one; snapshots
@@ -92,7 +92,7 @@ def clean_old_files(pace: Pace, *, before: datetime) -> int:
     Raises:
         OrphansRefusedError: a snapshot still names one of them.
     """
-    # whole days, one more than asked: see above
+    # whole days, one more than requested: see above
     day = before.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(microseconds=1)
     listed = pace.lake.query(
         f"SELECT path FROM ducklake_cleanup_old_files('{LAKE}', dry_run => true, older_than => $1)", [_start(day)]
@@ -101,8 +101,8 @@ def clean_old_files(pace: Pace, *, before: datetime) -> int:
         return 0
     _refuse(pace, "old files", listed)
     body = Statement(f"FROM ducklake_cleanup_old_files('{LAKE}', older_than => $1)", [_start(day)])
-    # Thousands of files take seconds, so this first time without the lock: it loses its commit where somebody else
-    # committed meanwhile. The second time, under the lock, finds the files gone and only says so.
+    # Thousands of files take seconds, so this first time without the lock: it loses its commit where another writer
+    # committed meanwhile. The second time, under the lock, finds that the files are deleted already.
     with suppress(duckdb.Error):
         body(pace.lake.connection)
     pace.run(body)

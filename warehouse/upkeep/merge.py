@@ -1,7 +1,7 @@
 """Small files into larger ones, a table and day partition at a time.
 
-Merging changes no row: a merged file says per row in which snapshot it came, so that older snapshots read the same.
-On a SQLite catalog DuckLake can not commit a merge when somebody else committed since it began (``database is
+Merging changes no row: a merged file has the snapshot of every row, so that older snapshots read the same.
+On a SQLite catalog DuckLake cannot commit a merge when another writer committed since it began (``database is
 locked``), so a merge is cut into slices that fit under the commit lock: few files, and few bytes.
 """
 
@@ -62,7 +62,7 @@ def merge(pace: Pace, table: str, *, target_bytes: int = TARGET_BYTES) -> Merged
     """Merge the small files that ``table`` has now, until a day has at most one below ``target_bytes``.
 
     Where others commit too often for even two files to be merged in between, smaller ones only, or none: ``done`` is
-    False then, and the next run goes on.
+    False then, and the next run continues.
 
     Raises:
         ValueError: not a table of ours, or the ledger: its inlined rows are never flushed.
@@ -106,7 +106,7 @@ def _slice(pace: Pace, table: str, target: int) -> bool:
     """Write one file out of those below ``target`` bytes; return whether there was anything to do.
 
     DuckLake takes files in the order they came until they make up ``target``; ``target`` is the sum of the smallest
-    files of one group, so no group gives more of them than the slice wants.
+    files of one group, so no group gives more of them than a slice takes.
     """
     found: list[bool] = []
 

@@ -45,7 +45,7 @@ class Pace:
             slice_s: what a slice aims at; its size follows from how long the last ones took.
             rest: seconds left to others after each second of work, at least; more where they are busy.
             size: files (or snapshots) of the first slice.
-            stop: asked between slices; True ends the work there, which is always a whole lake.
+            stop: called between slices; True ends the work there, with a consistent lake.
             clock: seconds that never go back, to measure slices by.
         """
         self.lake = lake
@@ -61,7 +61,7 @@ class Pace:
 
     @property
     def stopped(self) -> bool:
-        """Whether the caller wants an end."""
+        """Whether ``stop`` returned True."""
         return self._stop()
 
     def run(self, body: Callable[[duckdb.DuckDBPyConnection], None], *, most: int = 500) -> None:

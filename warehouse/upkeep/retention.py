@@ -72,7 +72,7 @@ def _drop(connection: duckdb.DuckDBPyConnection, table: str, which: str, day: da
 
 
 def _counted(table: str) -> str:
-    """Return SQL for how many positions the rows of ``table`` stand for, the first, and the one after the last."""
+    """Return SQL for the number of positions of the rows of ``table``, the first, and the one after the last."""
     if table == NO_RECORD_RANGES.name:
         return "sum(to_offset - from_offset)::BIGINT, min(from_offset), max(to_offset)"
     return "count(*), min(_offset), max(_offset) + 1"

@@ -12,7 +12,7 @@ from schemas.topics import EVENTS
 
 _SHOWN = 20
 _MANY_ROWS = {"rollups": "dims, series, second", "embeddings": "call_id, side"}
-"""Tables where one record is many rows, and what tells them apart."""
+"""Tables with several rows per record, and the columns that distinguish the rows."""
 _SPANS = """
 WITH spans AS (
     SELECT DISTINCT source_epoch AS e, source_partition AS p, source_from AS a, source_to AS b FROM rollups
@@ -84,7 +84,7 @@ def _landed(topic: str) -> str:
 
 
 def partitions(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> list[PartitionReport]:
-    """Count what stands in every partition of ``topics``, epoch by epoch."""
+    """Count the rows of every partition of ``topics``, epoch by epoch."""
     reports = []
     for topic in topics:
         rows = connection.execute(
@@ -159,7 +159,7 @@ def doubles(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> lis
     """A position has one row, or, where a record is many rows, each of them once."""
     problems = []
     for topic in topics:
-        # a position may stand in one table only, and once
+        # a position may be in one table only, and once
         rows = connection.execute(
             f"SELECT _epoch, _partition, _offset, count(*) FROM ({_landed(topic)}) "
             f"GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY 1, 2, 3 LIMIT {_SHOWN}"
@@ -209,7 +209,7 @@ def ranges(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
 
 
 def ledger(connection: duckdb.DuckDBPyConnection, topics: Sequence[str]) -> list[Problem]:
-    """The ledger may not stand below a landed position, nor a row where the ledger knows no partition."""
+    """The ledger is not below a landed position, and every row has a partition in the ledger."""
     problems = []
     for topic in topics:
         rows = connection.execute(
@@ -251,7 +251,7 @@ def tiles(connection: duckdb.DuckDBPyConnection) -> tuple[int, list[Problem]]:
 
 
 def costs(connection: duckdb.DuckDBPyConnection) -> list[Problem]:
-    """A re-priced call is there, and its adjustments add up to what its cost was said to be."""
+    """A re-priced call exists, and its adjustments add up to the recorded cost."""
     problems = []
     for (day,) in connection.execute(_ADJUSTED_DAYS).fetchall():
         for epoch, partition, offset, gone, found, recorded in connection.execute(_COSTS, [day]).fetchall():

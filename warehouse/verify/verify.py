@@ -1,6 +1,6 @@
 """Prove the lake from its own data: every position once, the ledger right, rollups without hole, files there.
 
-The ledger is a cache of what the rows say; here it is recomputed from the rows, in one snapshot.
+The ledger is a cache of the rows; here it is recomputed from the rows, in one snapshot.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class VerifyReport:
     rollup_spans: int
     files: int
     late_duplicates: int = 0
-    """Events that do not count because their id stood far before, or in another partition."""
+    """Events that do not count because their id occurred far before, or in another partition."""
     conflicts: int = 0
-    """Duplicates, near ones included, that say something else than the event that counts."""
+    """Duplicates, near ones included, whose content differs from the event that counts."""
     problems: tuple[Problem, ...] = field(default_factory=tuple)
 
     def to_json(self) -> str:
@@ -119,7 +119,7 @@ def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[i
 
 
 def _corruption(path: str, size: int, config: LakeConfig, objects: Mapping[str, int]) -> str:
-    """What is wrong with a file that the catalog says to have ``size`` bytes; empty where nothing is."""
+    """Return how a file differs from the ``size`` bytes in the catalog; empty where it does not."""
     try:
         found = os.stat(path).st_size if config.on_disk else objects[path]
     except OSError as error:
