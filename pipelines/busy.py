@@ -1,4 +1,4 @@
-"""Reports for one call of a library that cannot be cut into slices: a transaction of the lake, say."""
+"""Heartbeats during one long call of a library that cannot be split, such as a transaction of the lake."""
 
 from __future__ import annotations
 

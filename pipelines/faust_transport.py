@@ -1,6 +1,6 @@
-"""Faust on transactional topics: its transport, mended in three places, and an app in a plain process.
+"""Faust on transactional topics: its transport, corrected in three places, and an app in a plain process.
 
-Faust 0.15.3 as it comes reads aborted records, cannot commit across transaction markers, and goes on from the group's
+Faust 0.15.3 as it comes reads aborted records, cannot commit across transaction markers, and continues from the group's
 offset although its tables may be older or newer than that (docs/engine-notes.md). Example::
 
     app = build_app("detect", config, slot="0", partitions=4, data_dir=home / "state" / "detect")
@@ -71,7 +71,7 @@ class AppStoppedError(RetryableError):
 
 
 class App(faust.App):
-    """A Faust app that knows where its state stands."""
+    """A Faust app with the position of its state."""
 
     resume: Positions | None = None
 
@@ -79,7 +79,7 @@ class App(faust.App):
 class _CommittedThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        # Faust asks for read_committed only under its own exactly_once, which is not usable (faust#47, #517)
+        # Faust sets read_committed only under its own exactly_once, which is not usable (faust#47, #517)
         consumer._isolation_level = "read_committed"
         return consumer
 
@@ -93,7 +93,7 @@ class _Consumer(Consumer):
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         # the caller passes the offset of the message itself as the gap's (included) end: the message then counts as
-        # acked twice, the run of consecutive offsets breaks, and the commit stands still for ever
+        # acked twice, the run of consecutive offsets breaks, and nothing is committed any more
         await super()._add_gap(tp, offset_from, offset_to - 1)
 
     def resume_partitions(self, tps: Iterable[TP]) -> None:
@@ -111,7 +111,7 @@ class _Consumer(Consumer):
         return await super()._getmany(active_partitions=active, timeout=timeout)
 
     async def perform_seek(self) -> None:
-        """Seek to the group's offsets, then to where the recovered tables really stand."""
+        """Seek to the group's offsets, then to the positions of the recovered tables."""
         await super().perform_seek()
         resume = cast(App, self.app).resume
         assignment = self.assignment()
@@ -121,7 +121,7 @@ class _Consumer(Consumer):
             tp = TP(topic, partition)
             if tp in assignment:
                 await self.seek_wait({tp: offset})  # in the consumer's own thread, unlike ``seek``
-                # or commits wait for the offsets between the group's and ours, which nobody will ack
+                # or commits wait for the offsets between the group's and ours, which are never acknowledged
                 self._committed_offset[tp] = offset
         held, self._held = self._held & set(assignment), set()
         super().resume_partitions(held)
@@ -185,12 +185,12 @@ def build_app(
 
 
 def resume_from(app: App, positions: Positions) -> None:
-    """Make ``app`` go on from ``positions()`` ((topic on the wire, partition) -> next offset) after every recovery."""
+    """After every recovery ``app`` continues from ``positions()``: (topic on the wire, partition) -> next offset."""
     app.resume = positions
 
 
 def serve(build: Callable[[], App], *, stop: threading.Event) -> None:
-    """Run the app that ``build`` makes, in an event loop of its own, until ``stop`` is set; it takes no signals.
+    """Run the app that ``build`` returns, in a new event loop, until ``stop`` is set; it handles no signals.
 
     Raises:
         AppStoppedError: Faust crashed or stopped by itself; start the process again.

@@ -1,7 +1,7 @@
-"""The heartbeat of a Faust stage, in a thread of its own: how far it is, how much waits; silent where it stands still.
+"""The heartbeat of a Faust stage, from a separate thread: its position and lag; it stops where the stage stalls.
 
 Faust hangs in more places than its stream: in a rebalance, in recovery, before the first record (faust#74, #523, #597,
-#788). What stands still for too long while there is something to do says nothing, and the supervisor starts it anew.
+#788). A stage that stalls for too long while records wait sends no heartbeat, and the supervisor restarts it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _PEEK_S = 2.0
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a stage may stand still before it counts as hung, in seconds."""
+    """How long a stage may stall before it counts as hung, in seconds."""
 
     stuck_s: float = 60.0
     """Tables and partitions there, records to read, a model that answers, and nothing read."""
     settle_s: float = 90.0
-    """No partitions or no tables yet, and the changelog stands still as well. More than the 60 s for which the group
+    """No partitions or no tables yet, and the changelog is not read either. More than the 60 s for which the group
     holds up everyone who joins when one of its members hangs."""
     partition_s: float = 180.0
-    """One partition stands while others move; Faust may take its time over a long backlog of its neighbours."""
+    """One partition is not read while others are; Faust may take long over a backlog of the others."""
 
 
 class Reporting(Protocol):
-    """What the heartbeat asks the stage."""
+    """What the heartbeat reads from the stage."""
 
     app: App | None
     moved: float
@@ -78,7 +78,7 @@ def watch(
 
 
 class _Pulse:
-    """Since when the stage stands still."""
+    """Decides whether the stage makes progress."""
 
     def __init__(self, stage: Reporting, source: Source, patience: Patience) -> None:
         self.stage, self.source, self.patience = stage, source, patience
@@ -140,7 +140,7 @@ class _Pulse:
         return sum(self._waiting().values())
 
     def _waiting(self) -> dict[int, int]:
-        # behind the last record stands the marker of its transaction: that is no record
+        # after the last record there is the marker of its transaction, which is not a record
         mine = self._assigned()
         return {n: max(0, high - self._start(n) - 1) for n, (_, high) in self.marks.items() if n in mine}
 

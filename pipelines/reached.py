@@ -1,4 +1,4 @@
-"""How far a stage has worked, for its heartbeat: position, unread records, and up to which time of arrival."""
+"""The progress of a stage for its heartbeat: position, lag, and the arrival time of the last processed record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Position = tuple[str, int]
 class Reached:
     """Remembers, for each partition, the broker's time up to which everything was worked on.
 
-    Event time would not do: an event may be dated years back. The broker's time says how long records have waited.
+    Event time is not usable: an event may be dated years back. The broker's time shows how long records have waited.
     """
 
     def __init__(self, now: Callable[[], int]) -> None:
@@ -43,7 +43,7 @@ class Reached:
             "lag": sum(lags.values()),
             "waiting": {_name(at): lag for at, lag in lags.items()},
             "position": {_name(at): offset for at, offset in positions.items()},
-            # not ``event_time``: with nothing left to read it goes on with the clock, which is no progress
+            # not ``event_time``: without lag it follows the clock, which is not progress
             "arrival_time": min(behind, default=max(self._times.values(), default=None)),
             "progress": self.progress,
         }

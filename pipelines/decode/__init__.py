@@ -3,7 +3,8 @@
 A batch goes: ``check.admit`` each message (msgspec, strict; the doubtful ones through ``explain``) → ``redact`` what
 no emitter marked → ``columns.parse`` all canonical lines at once → ``price`` → position, duplicates, flags.
 
-meter never sees texts; for the calls it samples it asks ``Metered.texts(rows)``, which decodes and redacts these alone.
+meter never reads texts; for the calls it samples it calls ``Metered.texts(rows)``, which decodes and redacts only
+these.
 """
 
 from pipelines.decode.batch import METERED, Decoded, Metered, decode, decode_metered

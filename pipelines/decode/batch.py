@@ -119,7 +119,7 @@ class Metered:
     def texts(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> pa.Table:
         """Return (row, input_text, output_text, retrieval_query) of some rows of ``table``, redacted.
 
-        Only these rows are decoded again, so rows that nobody samples cost nothing.
+        Only these rows are decoded again, so rows that are not sampled cost nothing.
         """
         picked = [int(row) for row in rows]
         lines = []
@@ -155,7 +155,7 @@ def decode(
     landed_at: int,
     rules: Redaction | None = None,
 ) -> Decoded:
-    """Turn one batch of llm.events into what lands; one bad event is one row of ``dead``, its neighbours go on.
+    """Turn one batch of llm.events into what lands; an invalid event becomes one row of ``dead``; the others land.
 
     Args:
         records: the batch; offsets ascend within a partition.
@@ -204,7 +204,7 @@ def decode_metered(
 ) -> Metered:
     """Turn one batch of llm.events into what is counted: the verdict, prices and duplicates of ``decode``.
 
-    Args and Raises as ``decode``. Texts are neither parsed nor redacted unless ``Metered.texts`` asks for them.
+    Args and Raises as ``decode``. Texts are neither parsed nor redacted unless ``Metered.texts`` is called.
     """
     rows = _Rows()
     people = rules.people if rules else None

@@ -89,7 +89,7 @@ def _connection() -> duckdb.DuckDBPyConnection:
 
 
 def _shape(kind: pa.DataType, duckdb_type: str) -> Any:
-    """Return what ``json_transform`` wants for a type: names nested as the JSON is."""
+    """Return the structure argument of ``json_transform`` for a type: names nested as in the JSON."""
     if pa.types.is_list(kind):
         return [_shape(kind.value_type, duckdb_type.removesuffix("[]"))]
     if pa.types.is_struct(kind):

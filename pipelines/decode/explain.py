@@ -1,4 +1,4 @@
-"""The slow way: read one message exactly, mend what may be mended, and name what may not.
+"""The slow path: read one message exactly, repair what may be repaired, and name what may not.
 
 Repaired: a field under an accepted other name is moved (``aliases``), unknown keys go to ``extra``, control characters
 and lone surrogates become U+FFFD. Everything else is a ``Reject`` whose reason comes from the closed list. 20 to 60 µs
@@ -56,15 +56,15 @@ _FIELD = re.compile(r"field `([^`]*)`")
 
 
 class _RepeatedError(ValueError):
-    """A key stands twice in one object."""
+    """A key occurs twice in one object."""
 
 
 class _FloatText(float):
-    """NaN or Infinity, spelled out: not JSON's, but it says which field is to blame."""
+    """NaN or Infinity as text: not valid JSON, but it identifies the invalid field."""
 
 
 def explain(value: bytes | None) -> Admitted | Reject:
-    """Return the mended event, or the exact reason. Never raises."""
+    """Return the repaired event, or the exact reason. Never raises."""
     if not value:
         return Reject(NOT_JSON, "an empty value" if value is not None else "no value (a tombstone)")
     if (plain := _plain(value)) is not None:

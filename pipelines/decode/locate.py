@@ -1,4 +1,4 @@
-"""Where in a message the thing stands that made it dead: a path, a line, a column. For people; off the hot path."""
+"""The place in a message that made it dead: a path, a line, a column. For people; not on the hot path."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def locate(value: bytes | None, reject: Reject) -> Place | None:
 
 def nodes(text: str) -> Iterator[Node]:
     """Yield every value of a JSON text with its path, in the order of writing. No recursion; stops where it breaks."""
-    stack: list[list[str | int | None]] = []  # of each holder: the key or index that stands open
+    stack: list[list[str | int | None]] = []  # of each object or list: its open key or index
     at = 0
     while match := _TOKEN.match(text, at):
         token, start, at = match.group(1), match.start(1), match.end()
@@ -106,7 +106,7 @@ def parts(path: str) -> Path:
 
 
 def blamed(reject: Reject) -> Path:
-    """Return the path that a reason with a field is about, with the indices that its detail knows."""
+    """Return the path that a reason with a field is about, with the indices that its detail has."""
     kind, _, field = reject.reason.partition(":")
     place = reject.detail.partition(": ")[0]
     exact = kind in ("type", "range") and re.sub(r"\[\d+\]", "", place) == field

@@ -32,7 +32,7 @@ FIELD_REASONS = ("missing", "type", "range", "not_finite")
 MAX_BYTES = 1 << 20
 """A message above this is refused by its size, unread."""
 MAX_DEPTH = 32
-"""Objects and lists inside one another; the deepest declared field stands at 4, the rest is for ``extra``."""
+"""Objects and lists inside one another; the deepest declared field is at 4, the rest is for ``extra``."""
 MAX_EXTRA_KEYS = 64
 MAX_EXTRA_BYTES = 8192
 
@@ -63,7 +63,7 @@ UNKNOWN_FIELD = "unknown_field"
 
 
 class Reject(NamedTuple):
-    """The event is dead. ``detail`` says what was expected and found, never what the app wrote."""
+    """The event is dead. ``detail`` has what was expected and what type was found, never a text of the app."""
 
     reason: str
     detail: str

@@ -12,7 +12,7 @@ from tailrace_emitter.redact import Redactor, walk
 from tailrace_emitter.text_fields import texts
 
 TRUSTED = ("full", "redacted", "hashed")
-"""Markers that say a decision was made in the app. Absent, null, or ``none`` with text in it: nobody decided."""
+"""Markers of a decision made in the app. Absent, null, or ``none`` with text in it: no decision was made."""
 
 KINDS = {struct: str(struct.__struct_config__.tag) for struct in EVENT_TYPES}
 

@@ -1,7 +1,7 @@
-"""Mend a dead message: what can be mended without guessing, and what a person says. Pure.
+"""Repair a dead message: what can be repaired without guessing, and the edits of a person. Pure.
 
 A mechanical repair never invents a value: it undoes an encoding (a BOM, an object inside a string), writes the same
-value as the type that was asked for, or leaves out what no JSON can say (NaN). Each is tried, and kept only where the
+value as the expected type, or leaves out what JSON cannot express (NaN). Each is tried, and kept only where the
 verdict moves on. The event keeps its id: landed twice, one of the two is marked a duplicate.
 """
 
@@ -26,13 +26,13 @@ from schemas.errors import UNREADABLE
 from tailrace_emitter.event import SCHEMA_VERSION
 
 MOST_STEPS = 32
-"""Fields of one event that are mended; one with more is no slip of a type."""
+"""Most fields of one event that are repaired; more are not a mistake of one type."""
 _NOTHING = object()
 _BOM = b"\xef\xbb\xbf"
 
 
 class Edit(NamedTuple):
-    """What a person wants done to an event. Paths are dotted, such as ``tokens.input`` or ``tools[0].name``."""
+    """The edits that a person orders for an event. Paths are dotted, such as ``tokens.input`` or ``tools[0].name``."""
 
     kind: Literal["set", "rename", "drop"]
     path: str
@@ -50,13 +50,13 @@ class Repaired(NamedTuple):
 
 
 class _AmbiguousError(ValueError):
-    """A key stands twice with different values: nobody can say which was meant."""
+    """A key occurs twice with different values, and it is not known which one is right."""
 
 
 def repair(value: bytes | None, edits: Sequence[Edit] = ()) -> Repaired:
     """Apply ``edits``, then what is safe, until the message is accepted or nothing helps. Never raises.
 
-    A message that is fine as it stands and gets no edits comes back byte for byte.
+    A valid message without edits is returned byte for byte.
     """
     found = verdict(value)
     if value is None or (isinstance(found, Accepted) and not edits):
@@ -127,7 +127,7 @@ def _literal_text(read: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tries(read: dict[str, Any], reject: Reject) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the event with one thing mended, and what that was; each on a copy of its own."""
+    """Yield copies of the event with one repair each, and a description of the repair."""
     kind = reject.reason.partition(":")[0]
     if kind == "not_finite":
         changed = deepcopy(read)
@@ -195,13 +195,13 @@ def _apply(read: dict[str, Any], edit: Edit) -> bool:
 
 
 def _pop(read: dict[str, Any], path: Path) -> Any:
-    """Take what stands at ``path`` out of its object; an entry of a list stays, or its neighbours would move."""
+    """Remove the value at ``path`` from its object; an entry of a list stays, because the others would move."""
     holder = _holder(read, path)
     return holder.pop(path[-1]) if isinstance(holder, dict) else _NOTHING
 
 
 def _holder(read: Any, path: Path, *, make: bool = False) -> Any:
-    """Return the object or list in which the last step of ``path`` stands; None where it does not."""
+    """Return the object or list that has the last step of ``path``; None where there is none."""
     at = read
     for step in path[:-1]:
         if make and isinstance(at, dict) and isinstance(step, str) and at.get(step) is None:
@@ -232,7 +232,7 @@ def _infinite(value: Any, path: Path) -> Iterator[Path]:
 
 
 def _unreserve(value: Any, path: str) -> Iterator[str]:
-    """Rename reserved keys in place, in the order they stand; what is the app's own is left alone."""
+    """Rename reserved keys in place and in order; keys of the app stay."""
     if isinstance(value, list):
         for item in value:
             yield from _unreserve(item, path)

@@ -1,4 +1,4 @@
-"""What msgspec cannot say: rules across fields, free-form parts, control characters, one canonical form of a line."""
+"""Rules that msgspec cannot express: across fields, free-form parts, control characters, one canonical form."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def clean_text(text: str) -> str:
 
 
 def clean(value: Any) -> Any:
-    """``clean_text`` on every string of a JSON value, keys included; keys that become equal are told apart."""
+    """``clean_text`` on every string of a JSON value, keys included; keys that become equal get a suffix."""
     if type(value) is str:
         return clean_text(value)
     if type(value) is list:

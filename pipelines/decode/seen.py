@@ -13,7 +13,7 @@ SPAN = 65_536
 
 
 class SeenLostError(RetryableError):
-    """A partition went back further than what is remembered; whoever reads it starts and feeds it again."""
+    """A partition went back further than the window; the caller starts it again and feeds the records before it."""
 
     def __init__(self, partition: int, offset: int) -> None:
         self.partition = partition
@@ -59,7 +59,7 @@ class Seen:
                 self.mark(partition, offset, found[0].id.int)
 
     def mark(self, partition: int, offset: int, event_id: int) -> bool:
-        """Return whether ``event_id`` stood among the ``SPAN`` positions before ``offset``, and remember it here.
+        """Return whether ``event_id`` is among the ``SPAN`` positions before ``offset``, and add it at ``offset``.
 
         Raises:
             SeenLostError: ``offset`` lies further back than memory reaches.

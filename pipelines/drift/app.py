@@ -40,14 +40,14 @@ log = structlog.get_logger()
 NAME = "drift"
 TABLE = "state"
 _LET_GO_S = 5.0
-"""How long a group waits at most for what a copy still writes: half of the session's time."""
+"""The longest time that a rebalance waits for the writes of a copy: half of the session timeout."""
 _REBUILD_MESSAGES = 3_000
 """Without a checkpoint the state is rebuilt from this many messages of llm.embeddings a partition, at most."""
 
 
 @dataclass(frozen=True)
 class DriftConfig:
-    """Everything the stage needs to know."""
+    """The configuration of the stage."""
 
     kafka: KafkaConfig
     data_dir: Path
@@ -81,7 +81,7 @@ def run(
         config: plain values.
         stop: ends it within 5 s.
         now: not used: every decision is dated by its record.
-        beat: told once a second: state (``unknown`` while the model does not answer), positions, lag.
+        beat: called once a second with state (``unknown`` while the model does not answer), positions, lag.
         embedder: another model than the one in ``config``; closed at the end.
 
     Raises:
@@ -126,7 +126,7 @@ def _build(stage: Stage, partitions: int) -> App:
     async def recovered() -> None:
         fault_point("drift.recovered")
         if not mine():
-            stage.take_over((), table)  # whoever is dealt no partition hears no more than this
+            stage.take_over((), table)  # a copy without partitions gets no other callback
         stage.recovered, stage.moved = True, time.monotonic()
 
     async def send(topic: Any, value: bytes, **more: Any) -> int:
@@ -196,7 +196,7 @@ def _build(stage: Stage, partitions: int) -> App:
         partition.reach(samples[0][0].ts)
         vectors, scales = await stage.embed([s.text for s, _ in samples])
         if held != stage.generation:
-            return  # the partitions were dealt anew meanwhile: what was not finished is read again
+            return  # the partitions were reassigned meanwhile: unfinished records are read again
         points = [
             Point.of(s, int(m.timestamp * 1_000_000), vectors[i], float(scales[i])) for i, (s, m) in enumerate(samples)
         ]
@@ -235,7 +235,7 @@ def _build(stage: Stage, partitions: int) -> App:
 
 
 class Stage:
-    """What the stage remembers between two batches."""
+    """The state of the stage between two batches."""
 
     def __init__(self, config: DriftConfig, model: Embedder) -> None:
         self.config = config
@@ -322,7 +322,7 @@ class Stage:
     async def release_partitions(self) -> None:
         """Write nothing more of the partitions, and wait for what is on its way: other copies read it after this.
 
-        Faust asks for this before it answers the group, which no copy gets a partition without.
+        Faust waits for this before it answers the group; no copy gets a partition before that.
         """
         self.generation += 1
         self.between = True
@@ -376,7 +376,7 @@ class Stage:
             partition.samples_topic = ids[SAMPLES]
             partition.due |= not partition.generation  # which topics these are is known by a checkpoint alone
             partition.due |= partition.texts_since >= self.config.checkpoint_texts  # or a kill repeats all of it
-            # never the group's own offset: it knows nothing of what was written
+            # never the group's own offset: it does not include what was written
             partition.samples_next = max(partition.samples_next, low)
         log.info("drift_resumed", positions={n: p.samples_next for n, p in self.partitions.items()})
 

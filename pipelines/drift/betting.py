@@ -29,7 +29,7 @@ def bet(capitals: Doubles, observed: Doubles, allowed: Doubles) -> Doubles:
     """Stake on ``observed > allowed`` once per component.
 
     Args:
-        capitals: (components, stakes), as it stands before this block.
+        capitals: (components, stakes), before this block.
         observed: (components,) share of the block inside each region, in [0, 1]. The texts of a block may depend on
             each other in any way: one bet is on their mean.
         allowed: (components,) greatest expected share under the null, in (0, 1), fixed before the block was seen.

@@ -1,7 +1,7 @@
 """Which topics grew or shrank, with real texts that show them.
 
-The texts before and after are clustered together; the cluster that gained most becomes a ball around one vector, whose
-share can be counted again in SQL over ``embeddings``.
+The texts before and after are clustered together; the cluster that gained most becomes a cosine ball around one vector,
+whose share can be counted again in SQL over ``embeddings``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def topics(before: Floats, after: Floats, weights: Doubles) -> list[Topic]:
 
 
 def ball(grown: Topic, before: Bytes, after: Bytes, weights: Doubles) -> CosineBall:
-    """Return the ball around ``grown`` whose share in ``after`` exceeds that in ``before`` the most.
+    """Return the cosine ball around ``grown`` whose share in ``after`` exceeds that in ``before`` the most.
 
     The limit lies in the middle of a gap between two texts, so that the last bit of a sum decides nothing.
     """

@@ -28,7 +28,7 @@ WIDTH = 384
 
 
 class EmbedderUnavailableError(RetryableError):
-    """The model is missing, late or dead: drift says "unknown" until it is back; the texts wait in llm.samples."""
+    """The model is missing, late or dead: drift reports "unknown" until it is back; the texts wait in llm.samples."""
 
     def __init__(self, cause: str) -> None:
         self.cause = cause
@@ -66,7 +66,7 @@ class EmbedConfig:
 
 
 class ModelProcess:
-    """The model in a process of its own (``worker``); begins to load at once, is killed when it is late."""
+    """The model in a separate process (``worker``). It begins to load at once, and is killed when it is late."""
 
     worker: ClassVar[str] = "pipelines.drift.worker"
     """Module that the process runs: it reads ``Setup``, then other frames, and answers each with ``Answer``."""
@@ -105,7 +105,7 @@ class ModelProcess:
         self._send(setup)
 
     def encode(self, texts: Sequence[str]) -> Floats:
-        """Embed ``texts``; blocks, so call it from a thread of its own.
+        """Embed ``texts``; blocks, so call it from a separate thread.
 
         Returns:
             (n, 384) float32, unit norm.

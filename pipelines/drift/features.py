@@ -1,4 +1,4 @@
-"""Features of a text that need no model: what else moved, in words people know."""
+"""Features of a text that need no model: what else changed, in words for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a drift alert says: how far which topic moved, in which series, who brings it, and the SQL that counts it."""
+"""The content of a drift alert: the topic that grew, in which series, its sources, and the SQL that counts it."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ def describe(
     """Find what moved between ``normal`` and ``window`` (both not empty).
 
     Args:
-        window: texts since the onset, in order; ``strata`` says which stratum each is of.
+        window: texts since the onset, in order; ``strata`` has the stratum of each.
         strata: (m,), ids as in ``reference``.
         reference: the vectors of ``normal``.
         normal: the texts of the reference.
-        named: per stratum the feature it stands for; None where it is no single feature.
+        named: the feature of each stratum; None where it is not a single feature.
         confined: a feature with at least this share of the growth gives the alert its series.
         within: the feature all of ``window`` is from, where the alarm is its own.
     """
@@ -147,7 +147,7 @@ def compose_alert(
     wall: int,
     note: str = "",
 ) -> Alert:
-    """Word one state change."""
+    """Compose the alert of one state change."""
     shift = incident.shift
     rule = RULES[side]
     where = "/".join(v for k, v in incident.series.items() if k != "side")

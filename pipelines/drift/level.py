@@ -1,4 +1,4 @@
-"""One level under test, an app or one feature of it, with all it remembers between two texts."""
+"""One level under test, an app or one of its features, with its state between two texts."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from pipelines.drift.vectors import Floats
 
 _SETTLED = 400
 _FRESH = 120
-"""The last texts say nothing of the dependence between texts yet: a shift would look like one."""
+"""The newest texts are not used for the dependence between texts: a shift would look like dependence."""
 _CALM = 1.0
-"""Evidence (power of ten) above which nothing is made anew or admitted: something may be going on."""
+"""Evidence (power of ten) above which no test is rebuilt and no text is admitted to the reference: a shift may have
+begun."""
 
 
 class Saved(msgspec.Struct):
@@ -64,11 +65,11 @@ class Level:
         width = self.reference.vectors.shape[1]
         self.capitals = start(self.regions)
         self.since = np.zeros(len(self.capitals), dtype=np.int64)
-        """Per component: ordinal of the first text of the run of bets it now stands on."""
+        """Per component: ordinal of the first text of its current run of bets."""
         self.recent, self.pending = empty(width), empty(width)
         self.pending_at: list[int] = []
         self.labels: list[list[int]] = [[] for _ in self.strata]
-        """Per stratum the clusters of its last texts, in order of arrival: too fresh to learn the dependence from."""
+        """Per stratum the clusters of its last texts, in order of arrival: too new to learn the dependence from."""
         clusters = self._clusters(self.reference.vectors)
         self.settled = [clusters[self.reference.strata == s].tolist() for s in range(len(self.strata))]
         self.effects = [design_effect(np.array(labels, dtype=np.int64)) for labels in self.settled]
@@ -85,12 +86,12 @@ class Level:
 
     @property
     def effect(self) -> float:
-        """How many neighbouring texts tell as much as one: the strata's mean, by their size."""
+        """How many neighbouring texts count as one independent text: the mean of the strata, by their size."""
         return float(np.average(self.effects, weights=np.bincount(self.reference.strata)))
 
     @property
     def is_undisturbed(self) -> bool:
-        """Nothing points to a shift."""
+        """Whether the evidence of a shift is low."""
         return self.evidence < _CALM
 
     def onset(self) -> int:
@@ -135,7 +136,7 @@ class Level:
                 self.effects[s] = design_effect(np.array(self.settled[s], dtype=np.int64))
 
     def save(self) -> Saved:
-        """All that the reference does not already say."""
+        """Return the state that cannot be derived from the reference."""
         return Saved(
             self.capitals.tobytes(),
             len(self.capitals),

@@ -1,7 +1,7 @@
 """The state of one partition of llm.samples, and its form at rest.
 
-State is a fold over llm.embeddings, whose messages say which samples they cover. So a checkpoint and the embeddings
-after it give back exactly the state of the moment of the crash, without the model; then llm.samples goes on.
+State is a fold over llm.embeddings, whose messages name the samples they cover. So a checkpoint and the embeddings
+after it restore exactly the state at the crash, without the model; then llm.samples is read on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from schemas.alerts import Alert
 CHANGELOG = "drift-state-changelog"
 """The topic of the table; Faust makes its name of the app's and the table's."""
 CHUNK = 1_900
-"""Bytes a changelog message: under 2 KiB, or Faust's producer is no longer the small talk it should be."""
+"""Bytes a changelog message: under 2 KiB, so that Faust's producer is not blocked by large messages."""
 
 SLICE = 8
 """Texts judged at a time: about 10 ms."""
@@ -44,7 +44,7 @@ class Saved(msgspec.Struct):
 
 
 class Partition:
-    """All watches of one partition, and how far they have come."""
+    """All watches of one partition, and their offsets."""
 
     def __init__(self, number: int, config: WatchConfig) -> None:
         self.number = number
@@ -55,16 +55,16 @@ class Partition:
         self.embeddings_next = 0
         """Next offset of llm.embeddings whose texts are not in here yet."""
         self.samples_topic = self.embeddings_topic = ""
-        """The brokers' ids of the topics that these offsets are of; empty where nobody asked."""
+        """The brokers' ids of the topics that these offsets are of; empty where they are not known yet."""
         self.event_time = 0
         """Event time up to which texts are judged, µs UTC; 0 = none was seen."""
         self.generation = 0
         self.texts_since = 0
         """Texts since the last checkpoint."""
         self.due = False
-        """Whether a checkpoint is wanted whatever their number."""
+        """Whether a checkpoint is due, whatever the number of texts."""
         self.shed = 0
-        """Apps (with their side) let go of since the start, because all of them together kept too many texts."""
+        """Apps (with their side) evicted since the start, because all of them together kept too many texts."""
         self._held: dict[str, int] = {}
         self._texts = 0
         self._open: set[str] = set()
@@ -100,9 +100,9 @@ class Partition:
         return found
 
     def _keep(self, key: str, held: int) -> None:
-        """Let go of apps where all of them together keep too many texts: learning ones first, oldest first.
+        """Evict apps where all of them together keep too many texts: learning ones first, oldest first.
 
-        Never of one that fires: whoever was told of an incident is told of its end.
+        An app with an open incident is never evicted, because the end of the incident must be emitted.
         """
         self._texts += held - self._held.get(key, 0)
         self._held[key] = held

@@ -122,7 +122,7 @@ def decode(message: Message, offset: int) -> tuple[list[Point], tuple[int, int]]
     """Inverse of ``encode``: the points and their span of llm.samples.
 
     Raises:
-        EmbeddingUnreadableError: not ours; the caller counts it and goes on.
+        EmbeddingUnreadableError: not one of ours; the caller counts and skips it.
     """
     try:
         start, end = (int(part) for part in message.headers[H_SAMPLES].split(b"/"))

@@ -85,7 +85,7 @@ class Witness:
     """Half-spaces along the direction in which recent texts differ from the reference of their strata.
 
     Two directions: each half of the reference is judged by the one that was learned without it, so that a text of
-    the reference and a new one stand alike before it (learned on all, it fires on nothing).
+    the reference and a new one are treated equally (learned on all of them, it would separate nothing).
     """
 
     directions: Floats
@@ -116,7 +116,7 @@ def learn_witness(reference: Reference, vectors: Floats, strata: Ints) -> Witnes
         directions.append((mean - weights @ means).astype(np.float32))
         scores = reference.vectors @ directions[h]
         others = [scores[(reference.strata == s) & (half != h)] for s in range(count)]
-        # a hair above the quantile: equal texts fall on one side, whatever the order of summation
+        # slightly above the quantile: equal texts are on one side, whatever the order of summation
         limits = np.array([np.quantile(o if len(o) else scores, WITNESS_QUANTILES) for o in others]) + 1e-5
         above.append(limits)
         rows = half != h
@@ -155,7 +155,7 @@ def _familiarity(reference: Reference) -> Floats:
     similar = reference.vectors @ reference.vectors.T
     similar[reference.strata[:, None] != reference.strata[None, :]] = -1.0
     same = (reference.owners[:, None] == reference.owners[None, :]) & (reference.owners[:, None] >= 0)
-    # one user's references only: then there is nobody else to compare with
+    # the reference has texts of one user only: then there is no other user to compare with
     alone = (same | (reference.strata[:, None] != reference.strata[None, :])).all(axis=1)
     similar[same & ~alone[:, None]] = -1.0
     np.fill_diagonal(similar, -1.0)

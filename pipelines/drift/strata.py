@@ -45,7 +45,7 @@ class Stratum(msgspec.Struct):
     first: int = 0
     """Event time of the first text, µs UTC."""
     incoming: list[Point] = []
-    """Old enough; they replace the oldest when the tests are next made anew."""
+    """Old enough; they replace the oldest when the tests are rebuilt."""
     admitted: int = 0
     """Event time of the last text that came in through the delay."""
 

@@ -80,7 +80,7 @@ def judge(
         capitals: (regions + witness quantiles, stakes), from ``start`` or an earlier call.
         recent: texts judged before this block since the capitals were fresh; the witness learns from them alone.
         block: the texts to judge now.
-        effect: how many neighbouring texts tell as much as one (``design_effect``).
+        effect: how many neighbouring texts count as one (``design_effect``).
     """
     if np.bincount(reference.strata)[block.strata].mean() < config.least_effective * effect:
         return np.maximum(capitals, 1.0)
@@ -118,7 +118,7 @@ def empty(width: int) -> Batch:
 
 
 def design_effect(labels: Ints) -> float:
-    """How many neighbouring texts tell as much as one independent text: 1 where neighbours know nothing of each other.
+    """How many neighbouring texts count as one independent text: 1 where neighbours are independent.
 
     From ``labels``, the cluster of each of the last texts in order of arrival. The worse of two estimates: how much
     more often neighbours share a cluster than chance has it, as the lag-1 correlation of a Markov chain,

@@ -1,4 +1,4 @@
-"""All that is judged of one app and side: its features, their references, its tests, its incidents.
+"""The drift of one app and side: its features, their references, its tests, its incidents.
 
 Pure: texts in their order, and nothing else, decide. The same texts one by one or in batches, with or without a
 snapshot between them, give the same alerts. Every decision is dated by the text that brought it about.
@@ -40,23 +40,23 @@ class WatchConfig:
     test: TestConfig = field(default_factory=TestConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     window: int = 160
-    """Texts of each feature kept to say what moved."""
+    """Texts of each feature that are kept to describe a shift."""
     confined: float = 0.8
     """A feature with this share of the growth gives the alert its series; else it is the app's."""
     user_span: int = 40
-    """Of the last so many texts at most ``user_texts`` of one user count: a runaway user is no drift."""
+    """Of this number of last texts at most ``user_texts`` of one user count: a runaway user is not drift."""
     user_texts: int = 2
     least_users: int = 3
     """Where users are known, as many must bring the new texts."""
     cooldown_s: float = 120.0
-    """After an incident no other series of the app fires for so long (event time)."""
+    """After an incident no other series of the app fires for this time (event time)."""
     timing: Timing = field(default_factory=Timing)
     """When an incident is over, how long a breach of the same series reopens it, when an update is emitted."""
     accept_s: float = 21_600.0
-    """A shift that has lasted so long is the new normal: the incident closes and the reference starts over."""
+    """A shift that lasts this long is the new normal: the incident closes and the reference starts over."""
     most_texts: int = 200_000
-    """A partition keeps so many texts over all its apps (2 to 5 KB each; a busy app has 20,000), whatever apps call
-    themselves."""
+    """A partition keeps this number of texts over all its apps (2 to 5 KB each; a busy app has 20,000), whatever apps
+    call themselves."""
 
 
 class State(msgspec.Struct):
@@ -97,7 +97,7 @@ class Watch:
         self.users: list[str | None] = []
 
     def step(self, points: Sequence[Point]) -> list[Alert]:
-        """Judge ``points`` in order; return what is to be told."""
+        """Judge ``points`` in order; return the alerts to emit."""
         return [alert for point in points if (alert := self._one(point)) is not None]
 
     @property
@@ -159,7 +159,7 @@ class Watch:
         return crowded
 
     def _keys(self, stratum: str) -> list[str]:
-        """Levels that hear texts of ``stratum``."""
+        """Levels that test the texts of ``stratum``."""
         return [key for key in (APP, f"feature:{stratum}") if key in self.levels]
 
     def _take(self, key: str, stratum: str, point: Point) -> bool:
@@ -168,7 +168,7 @@ class Watch:
         return level.take(point.unit(), stratum, group, self.ordinal)
 
     def _renew(self) -> None:
-        """Make the tests anew where the reference has moved on and nothing is going on."""
+        """Rebuild the tests where the reference has new texts and the evidence of a shift is low."""
         config = self.config.reference
         grown = [s.name for s in self.strata.values() if s.name not in self.members and ready(s, config)]
         incoming = sum(len(self.strata[name].incoming) for name in self.members)
@@ -189,14 +189,14 @@ class Watch:
             self.levels[key] = Level.of(self.config.test, reference, names)
 
     def _scopes(self) -> dict[str, list[str]]:
-        """Level -> its strata. A single feature needs no level of its own."""
+        """Level -> its strata. A single feature needs no separate level."""
         if not self.members:
             return {}
         own = {f"feature:{name}": [name] for name in self.members if name != OTHER}
         return {APP: list(self.members), **(own if len(self.members) > 1 else {})}
 
     def _fire(self, breached: Sequence[str], point: Point) -> Alert | None:
-        """Word the alarm of the levels ``rung``, unless it is too small, too lonely or too soon."""
+        """Raise the alarm of ``breached`` levels, unless it is too small, of too few users, or within the cooldown."""
         score = round(max(self.levels[key].evidence for key in breached), 3)
         shift = self._shift(breached)
         lonely = shift.users is not None and shift.users < self.config.least_users
@@ -234,7 +234,7 @@ class Watch:
         return level.effect if level else 1.0
 
     def _shift(self, breached: Sequence[str]) -> Shift:
-        """Describe what moved: over the app where its own evidence says so too, else within the feature that rang."""
+        """Describe the shift: over the app where its own evidence is high, else within the feature that breached."""
         app_wide = APP in breached or self.levels[APP].evidence >= _APP_WIDE_EVIDENCE
         key = APP if app_wide else breached[0]
         names = self.levels[key].strata
@@ -257,7 +257,7 @@ class Watch:
     def stopped(self, wall: int) -> Alert | None:
         """Close the incident of a series that makes no texts any more at ``wall``, the brokers' time (µs UTC).
 
-        The alert is late where its last texts were history: it stopped in the past, whatever text shows that.
+        The alert is late where its last texts were history: it stopped in the past, whichever text shows that.
         """
         incident = self.incident
         if incident is None or not follow.stopped(incident, wall, self.config.timing.recovery):
@@ -312,7 +312,7 @@ class Watch:
         self._build()
 
     def snapshot(self) -> bytes:
-        """All of it, as msgpack."""
+        """Return the whole state as msgpack."""
         levels = {key: level.save() for key, level in self.levels.items()}
         state = State(
             VERSION,

@@ -1,7 +1,7 @@
 """The process that holds the model: texts in on its standard input, vectors out on its standard output.
 
-A process of its own, started and never forked (torch hangs after fork: sentence-transformers#1318, pytorch#17199), so
-that it can be killed when it is late, and its memory and threads are nobody else's. It ends when its input ends.
+A separate process, started and never forked (torch hangs after fork: sentence-transformers#1318, pytorch#17199), so
+that it can be killed when it is late, and its memory and threads are separate. It ends when its input ends.
 Frames: 4 bytes of length, then msgpack.
 """
 
@@ -35,7 +35,7 @@ class Texts(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What the worker says: once when it is ready, then once per request."""
+    """A message of the worker: one when it is ready, then one per request."""
 
     vectors: bytes = b""
     """(n, width) float32, unit norm, in the order of the texts."""
@@ -67,10 +67,10 @@ def main() -> None:
 def serve(
     load: Callable[[Setup], Model], request: type[Request], answer: Callable[[Model, Request, Setup], Answer]
 ) -> None:
-    """Load what the first frame asks for, then answer one ``request`` a frame until the input ends."""
+    """Load the model named in the first frame, then answer one ``request`` per frame until the input ends."""
     inbox = os.fdopen(os.dup(0), "rb")
     outbox = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever libraries print must not fall between our frames
+    os.dup2(2, 1)  # output of libraries must not be written between our frames
     first = read_frame(inbox)
     if first is None:
         return

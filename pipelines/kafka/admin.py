@@ -89,7 +89,7 @@ class Admin:
             found = self._client.list_topics(name, timeout=TIMEOUT_S).topics[name]
             if found.error is not None:
                 raise KafkaException(found.error)
-            if not found.partitions:  # a broker just back knows the topic before its partitions
+            if not found.partitions:  # a restarted broker has the topic before its partitions
                 raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
         except KafkaException as error:
             raise unified(error, self.config.bootstrap_servers, f"list {name}") from error

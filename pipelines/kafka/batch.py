@@ -67,7 +67,7 @@ class Batch:
             next_offsets[self.topic, partition] = end
 
     def records(self) -> Records:
-        """The batch as it stands."""
+        """The records collected so far."""
         created = [kind != TIMESTAMP_LOG_APPEND_TIME for kind, _ in self.times]
         millis = [ms for _, ms in self.times]
         if any(created):

@@ -22,11 +22,11 @@ class KafkaConfig:
     """Passwords are among them."""
 
     def on_wire(self, topic: str) -> str:
-        """Name of ``topic`` as the brokers know it."""
+        """Name of ``topic`` at the brokers, with the prefix."""
         return self.prefix + topic
 
     def plain(self, topic: str) -> str:
-        """Name of ``topic`` as the code and the lake know it."""
+        """Name of ``topic`` in the code and the lake, without the prefix."""
         return topic.removeprefix(self.prefix)
 
     def settings(self, defaults: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ _MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPI
 class OffsetLostError(RetryableError):
     """The next position is not in the log: retention took it, or the topic is another one.
 
-    Recovered by the stage: it compares with the watermarks, notes the gap, and goes on at the low one.
+    Recovered by the stage: it compares with the watermarks, records the gap, and continues at the low one.
     """
 
     def __init__(self, topic: str, partition: int, offset: int, cause: str) -> None:
@@ -67,7 +67,7 @@ class TopicMissingError(RetryableError):
 
 
 class TopicSettingsError(RetryableError):
-    """A topic loses records under its settings. The stage waits; it goes on once a person has changed them."""
+    """A topic loses records under its settings. The stage waits until a person has changed them."""
 
     def __init__(self, refused: Sequence[str]) -> None:
         """``refused``: one line for each setting, with its remedy."""
@@ -142,7 +142,7 @@ def unified(raised: KafkaError | KafkaException, bootstrap_servers: str, action:
     if code in _FENCED:
         return FencedError(action, text)
     if code == KafkaError.INVALID_REPLICATION_FACTOR and "fenced" in text:
-        # brokers that were frozen or starved, and have not told the controller yet that they are back
+        # brokers that were frozen or starved and have not registered with the controller again
         return KafkaUnavailableError(bootstrap_servers, action, text)
     if code in _REFUSED or error.fatal():
         return KafkaRefusedError(bootstrap_servers, action, text)

@@ -3,7 +3,7 @@
 A topic that was deleted and created again has another id. A log can lose its end and keep the id: a broker that lost
 its last seconds to a power cut comes back with a shorter log. Once that log has grown again, other records are at
 offsets that were already read, and a stage that continued from its offset would lose them without notice. The
-timestamp that Kafka gave a record (LogAppendTime) tells two records at one offset apart.
+timestamp that Kafka gave a record (LogAppendTime) distinguishes two records at one offset.
 """
 
 from __future__ import annotations

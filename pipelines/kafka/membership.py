@@ -1,7 +1,7 @@
 """Which partitions this copy of a stage works on: a member of a consumer group that itself reads nothing.
 
 Kafka's group protocol deals the partitions among the copies that are alive, and again when one comes or goes. The
-reading is done by a `Source`, from positions that the stage knows. A copy may go on for a moment with partitions that
+reading is done by a `Source`, from positions of the stage. A copy may continue for a moment with partitions that
 another copy has by now, so what it writes must be fenced: land compares and sets the ledger, meter commits its offsets
 with the generation of its share, which the brokers refuse once it is old (KIP-447).
 """
@@ -24,7 +24,7 @@ from schemas.errors import FatalError, RetryableError, TailraceError
 
 log = structlog.get_logger()
 SESSION_MS = 10_000
-"""Partitions of a copy that was killed are dealt anew after this long."""
+"""Partitions of a copy that was killed are reassigned after this time."""
 _REFRESH_MS = 30_000
 """How soon partitions that were added are noticed, and dealt."""
 _POLL_S = 0.1
@@ -44,14 +44,14 @@ class Share:
 
 
 class ShareMovedError(RetryableError):
-    """The partitions are being dealt anew; the session ends, and the next one begins with the new share."""
+    """The partitions are being reassigned; the session ends, and the next one begins with the new share."""
 
     def __init__(self, group: str) -> None:
         super().__init__(f"the partitions of group {group} are dealt anew; go on with the new share")
 
 
 class Membership:
-    """A member of ``group`` over ``topics``, kept alive by a thread of its own until ``close``."""
+    """A member of ``group`` over ``topics``, kept alive by a background thread until ``close``."""
 
     def __init__(self, config: KafkaConfig, topics: Sequence[str], *, group: str, copy_name: str) -> None:
         self._config, self.group = config, config.prefix + group
@@ -85,7 +85,7 @@ class Membership:
         self._thread.start()
 
     def wait(self, stop: threading.Event, beat: Callable[[], None]) -> Share | None:
-        """Return this copy's share once it is dealt, None when ``stop`` is set first; ``beat`` is called meanwhile.
+        """Return this copy's share once it is assigned, None when ``stop`` is set first; ``beat`` is called meanwhile.
 
         Raises:
             KafkaRefusedError: this user may not join the group.
@@ -140,7 +140,7 @@ class Membership:
             TopicPartition(self._config.on_wire(t), p, offset) for (t, p), offset in reached.items() if (t, p) in mine
         ]
         if moves:
-            with suppress(ck.KafkaException):  # between two deals; the next commit says the same
+            with suppress(ck.KafkaException):  # between two assignments; the next commit fails in the same way
                 self._consumer.commit(offsets=moves, asynchronous=True)
 
     def _on_assign(self, consumer: ck.Consumer, partitions: list[TopicPartition]) -> None:

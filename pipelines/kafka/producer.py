@@ -37,7 +37,7 @@ class Producer:
             "linger.ms": linger_ms,
             "message.max.bytes": MAX_MESSAGE_BYTES,
             "compression.type": compression,
-            # as Java and Faust do: a key lands on the same partition whoever sends it
+            # as Java and Faust do: a key is on the same partition, whichever client sends it
             "partitioner": "murmur2_random",
         }
         fixed = {"acks": "all", "enable.idempotence": True, **settings}
@@ -92,7 +92,7 @@ class Producer:
             raise KafkaUnavailableError(self.config.bootstrap_servers, f"send {left} records", "no acknowledgement")
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Flush as far as time allows, and let go of the rest."""
+        """Flush as far as time allows, and discard the rest."""
         if self._producer.flush(timeout_s):
             self._producer.purge()
 
@@ -119,7 +119,7 @@ class TransactionalProducer(Producer):
         compression: str = "lz4",
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """``stopping`` is asked between slices of a call that waits for the brokers."""
+        """``stopping`` is called between slices of a call that waits for the brokers."""
         self._stopping = stopping
         self.transactional_id = config.prefix + transactional_id
         settings = {"transactional.id": self.transactional_id, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
@@ -143,7 +143,7 @@ class TransactionalProducer(Producer):
         """Commit what was sent since ``begin`` together with the next ``offsets`` of ``source``'s group.
 
         ``notes`` are kept beside the offsets, see `Source.committed`. ``member`` is the metadata of this copy's
-        `Share`: once the partitions were dealt anew the brokers refuse it, and nothing is committed (KIP-447).
+        `Share`: once the partitions are reassigned the brokers refuse it, and nothing is committed (KIP-447).
 
         Raises:
             TransactionAbortedError: nothing was committed; start over from the committed offsets.
@@ -195,7 +195,7 @@ class TransactionalProducer(Producer):
     ) -> ck.KafkaException | None:
         """Call ``function`` in a thread that can be given up; return the error it ended with.
 
-        librdkafka 2.16 may never come back from send_offsets_to_transaction, whatever its time limit, when the broker
+        librdkafka 2.16 may never return from send_offsets_to_transaction, whatever its timeout, when the broker
         goes away under it (seen in 3 of 9 outages). The thread is left behind; a new producer shuts its id out.
         """
         ended: list[ck.KafkaException | None] = []

@@ -35,7 +35,7 @@ _DRAIN_S = 0.02
 
 
 class Source:
-    """A consumer of partitions that it was told to read, with no group protocol: nothing is ever taken away.
+    """A consumer of assigned partitions, without the group protocol: no partition is ever revoked.
 
     A batch ends at ``batch_rows``, ``batch_bytes`` or ``batch_wait_s`` after the last one ended, whichever comes first:
     what came while the last one was worked on is not kept waiting. ``group`` names the group whose committed offsets
@@ -99,7 +99,7 @@ class Source:
         return dict(self._next)
 
     def partitions(self, topic: str) -> dict[int, tuple[int, int]]:
-        """Partition -> (low, high) watermark, asked anew: it shows partitions that were added.
+        """Partition -> (low, high) watermark, fetched each time: it shows partitions that were added.
 
         ``high`` is the last stable offset where only committed records are read.
 
@@ -145,12 +145,12 @@ class Source:
         """One `Records` per topic that moved, within ``wait_s``; [] when none did.
 
         Without ``wait_s`` the next batch is due ``batch_wait_s`` after the last one ended; where that is past, it is
-        what has come already; only where nothing has, or far more stands in the log, is it waited for.
+        what has come already; it waits only where nothing has come, or far more is in the log.
 
         A topic that moved over markers only has positions and no rows. With the brokers away it returns [].
 
         Raises:
-            OffsetLostError: a position is not in the log; `assign` anew.
+            OffsetLostError: a position is not in the log; call `assign` again.
             KafkaRefusedError: not allowed, or a fatal error of the client.
         """
         self._raise_failure()
@@ -182,7 +182,7 @@ class Source:
         self._consumer.pause([TopicPartition(self.config.on_wire(t), p) for t, p in partitions])
 
     def lag(self) -> dict[Position, int]:
-        """Positions not yet read, per partition, by what the last fetch told: no round trip."""
+        """Positions not yet read, per partition, from the last fetch: no round trip."""
         lags = {}
         for (topic, partition), position in self._next.items():
             tp = TopicPartition(self.config.on_wire(topic), partition)
@@ -199,7 +199,7 @@ class Source:
         """Leave; what brokers that do not answer still owe us is not waited for longer than a moment.
 
         librdkafka sends a commit that was under way again and again, and does not close before it is answered: as long
-        as a broker is frozen the stage would stand here and seem hung.
+        as a broker is frozen the stage would wait here and seem hung.
         """
         leaving = threading.Thread(target=self._consumer.close, name="source-close", daemon=True)
         leaving.start()
@@ -221,7 +221,7 @@ class Source:
         for name, run in groupby(messages, Message.topic):
             if (topic := self._plain.get(name or "")) is not None:
                 batches[topic].extend(list(run), self._next)
-        for message in errors:  # after the records: an end of partition tells the position behind them
+        for message in errors:  # after the records: an end of partition has the position after them
             self._judge(message, batches)
         return sum(map(len, messages))
 
@@ -238,7 +238,7 @@ class Source:
 
     def _on_error(self, error: KafkaError) -> None:
         ours = unified(error, self.config.bootstrap_servers, f"read {', '.join(self.topics)}")
-        # what may pass is librdkafka's to retry: it reconnects and goes on where it was
+        # librdkafka retries transient errors: it reconnects and continues at its position
         if isinstance(ours, FatalError | TopicMissingError):
             self._failure = ours
 
@@ -250,7 +250,7 @@ class Source:
         found = self._consumer.list_topics(name, timeout=TIMEOUT_S).topics[name]
         if found.error is not None:
             raise KafkaException(found.error)
-        if not found.partitions:  # a broker just back knows the topic before its partitions
+        if not found.partitions:  # a restarted broker has the topic before its partitions
             raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
         return list(found.partitions)
 

@@ -1,6 +1,6 @@
-"""One partition that stands still while the others move: what neither lag nor a beating heart shows.
+"""Detects one partition that is not read while others are: neither the lag nor the heartbeat shows it.
 
-A client can forget to fetch a partition (librdkafka#5591: a lost resume) and stay well otherwise. Starting over makes
+A client can stop fetching one partition (librdkafka#5591: a lost resume) and work otherwise. A restart makes
 it fetch again.
 """
 
@@ -13,11 +13,11 @@ from pipelines.kafka.source import Position
 
 PATIENCE_S = 120.0
 _LOOKS = 3
-"""A stage that was itself held up looks again before it has read again."""
+"""Several looks are needed, because a stage that was itself suspended looks before it has read again."""
 
 
 class Standstill:
-    """Remembers since when each partition has stood, of those with something to read."""
+    """Remembers since when each partition has not moved, of those with records to read."""
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:
         self._patience_s = patience_s

@@ -53,7 +53,7 @@ class Finding:
     """Why it could not be repaired."""
 
     def __str__(self) -> str:
-        """One line: what was found, what is wanted, what is so now."""
+        """One line: the found value, the required value, the value now."""
         if self.action is Action.REPAIR:
             return f"{self.topic}: {self.setting} was {self.found}, now {self.wanted}"
         why = f" (not changed: {self.cause})" if self.cause else ""
@@ -152,7 +152,7 @@ class SettingsCheck:
                 found[PARTITIONS] = str(self._admin.partitions(name))
         except TopicMissingError:
             return []
-        except KafkaRefusedError as error:  # go on: each record carries the type of its time
+        except KafkaRefusedError as error:  # not fatal: each record has the type of its timestamp
             return [Finding(name, "every setting", UNKNOWN, "as promised", Action.REPORT, _GRANT, str(error))]
         return [self._with_remedy(finding) for finding in deviations(topic, found)]
 

@@ -1,4 +1,4 @@
-"""Go on with topics that were made again: the step a person takes after land refused."""
+"""Continue with topics that were created again: the step a person takes after land refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from warehouse.storage.landed_positions import landed_times
 
 @dataclass(frozen=True)
 class Adopted:
-    """A topic as the lake goes on with it."""
+    """A topic under its new epoch."""
 
     was: str
     """Id under which it was landed."""
@@ -42,10 +42,10 @@ class ReplacedTopic:
 def adopt(
     config: LandConfig, topics: Sequence[str], *, now: Callable[[], int], force: bool = False
 ) -> dict[str, Adopted]:
-    """Start a new epoch for each of ``topics`` that is not the one the lake knows; return those.
+    """Start a new epoch for each of ``topics`` that is not the one that was landed; return those.
 
     One that was made again is landed from its start, one whose log was cut from where it was cut. With ``force`` all of
-    them get an epoch; one that is whole goes on where it stands.
+    them get an epoch; an unchanged one continues at its position.
 
     Raises:
         LakeMissingError: there is no lake; none is made.
@@ -53,7 +53,7 @@ def adopt(
         TopicMissingError: one of them does not exist.
     """
     with closing(Source(config.kafka, topics, group=None)) as source:
-        # looked at before the lock is asked for: whoever has nothing to adopt is not told to stop land
+        # checked before the lock is taken: without a topic to adopt nobody has to stop land
         with closing(connect(config.lake, read_only=True)) as reader:
             if not _replaced_topics(source, topics, reader, force=force):
                 return {}

@@ -9,7 +9,7 @@ from schemas.records import Move
 
 
 def gap_alert(move: Move, *, at: int) -> Alert:
-    """Return the alert for positions that nobody can read any more."""
+    """Return the alert for positions that cannot be read any more."""
     lost = move.end - move.start
     series = {"topic": move.topic, "partition": str(move.partition)}
     title = f"{lost:,} records of {move.topic}[{move.partition}] were lost: retention took them before land read them"

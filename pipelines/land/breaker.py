@@ -9,7 +9,7 @@ class Breaker:
     """Opens when more than ``limit`` of the last ``window`` or more consecutive events are dead. Stays open.
 
     What is on the log does not change, so trying again cannot help: a person replays with a higher limit
-    (1.0 drains), or mends the producer and adopts the topic.
+    (1.0 drains), or repairs the producer and adopts the topic.
     """
 
     def __init__(self, *, limit: float, window: int) -> None:

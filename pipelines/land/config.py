@@ -1,4 +1,4 @@
-"""What one land process is told."""
+"""The configuration of one land process."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class LandConfig:
     group: str | None = "land"
     """Group whose committed offsets lag monitors read; nothing is read back from it. None: no commits."""
     dead_ratio_limit: float = 0.5
-    """Above this share of bad events llm.events stops landing; 1.0 drains whatever comes."""
+    """Above this share of bad events llm.events stops landing; at 1.0 all events land."""
     dead_window: int = 200
     """Consecutive events that the share is taken over, at least."""
     check_every_s: float = 60.0
-    """How often topic ids, new partitions and partitions that stand still are looked at."""
+    """How often topic ids, new partitions and stalled partitions are checked."""
     stalled_s: float = PATIENCE_S
-    """A partition that stands still for longer, with something to read, makes land start over."""
+    """A partition with records to read that does not move for longer makes land start over."""
     copy_name: str = ""
     """Unique among the running copies, which share the partitions; they need a catalog on PostgreSQL. Empty: the only
     one, which lands all of them."""

@@ -1,7 +1,7 @@
 """Positions without a record in the log: transaction markers, aborted records, records that compaction removed. Pure.
 
 The consumer passes them without a record. They land as ranges, in the transaction that moves the ledger over them, so
-that verify tells them from positions whose rows are lost.
+that verify distinguishes them from positions whose rows are lost.
 """
 
 from __future__ import annotations

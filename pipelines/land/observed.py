@@ -45,10 +45,10 @@ Key = tuple[str, ...]
 
 
 class Observed:
-    """Histograms and counters, and how they go on after a restart."""
+    """Histograms and counters, which continue after a restart."""
 
     def __init__(self, facts: Mapping[str, Any] | None = None) -> None:
-        """Go on from ``facts``, as `facts` returned them; what has another shape begins anew."""
+        """Continue from ``facts``, as `facts` returned them; a value of another shape starts empty."""
         self._histograms: dict[str, dict[Key, list[float]]] = {name: {} for name in HISTOGRAMS}
         self._counters: dict[str, dict[Key, int]] = {name: {} for name in COUNTERS}
         for name, (_, _, bounds) in HISTOGRAMS.items():

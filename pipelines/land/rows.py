@@ -146,7 +146,7 @@ _ALERT_PLAIN = (
 
 
 def _delivery(record: Record) -> tuple[lake.Table, pa.Table | None]:
-    if record.value is None:  # a tombstone of the compacted topic says nothing new
+    if record.value is None:  # a tombstone of the compacted topic has no content
         return lake.DELIVERIES, None
     row = msgspec.structs.asdict(_json(record, Delivery))
     row["at"] = _time(row["at"])

@@ -1,4 +1,4 @@
-"""Cut a batch that does not fit into one commit in two, by positions. Pure."""
+"""Split a batch that does not fit into one commit in two, by positions. Pure."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def by_days(tables: Mapping[str, pa.Table], moves: Sequence[Move]) -> tuple[Batc
 
 
 def _median(tables: Mapping[str, pa.Table], move: Move) -> int:
-    """Return a cut with about as many rows before it as behind; 0 where rows say nothing."""
+    """Return an offset with about as many rows before it as after it; 0 where there are no rows."""
     rows = [t for t in _within(tables, [move]).values() if "_offset" in t.schema.names]
     columns = [t.column("_offset").combine_chunks() for t in rows]
     if not columns:

@@ -76,8 +76,8 @@ def run(
         config: what to land, and where.
         stop: ends it.
         now: wall clock, µs UTC.
-        beat: called with facts while it moves.
-        usage: totals of what has landed, to go on from.
+        beat: called with facts while it works.
+        usage: totals of what has landed before.
 
     Raises:
         FatalError: a person has to look: another land, a topic made again, a newer lake.
@@ -125,7 +125,7 @@ def _run(
         except LedgerMovedError as error:
             if not members:
                 raise ZombieError(str(error)) from error
-            # the copy that had these partitions before, or has them by now, landed them: the ledger says how far
+            # the copy that had these partitions before, or has them by now, landed them: the ledger has the position
             log.warning("land_overtaken", cause=str(error))
         except RetryableError as error:
             tries += 1
@@ -146,7 +146,7 @@ def _wait(stop: threading.Event, beat: Beat, tries: int, cause: str) -> None:
 
 
 class Land:
-    """One life of the stage: from what the ledger says until an error or the end."""
+    """One session of the stage: from the positions of the ledger until an error or the end."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class Land:
         lake.session.on_wait = self._alive
 
     def start(self) -> None:
-        """Read the ledger, check that the topics are the ones it knows, and go to where it stands."""
+        """Read the ledger, check that the topics are the ones that were landed, and seek to its positions."""
         config = self.config
         self._prices = LandedPrices(
             config.kafka, config.price_overrides, self.lake, self._now, prefer=config.cost_preference
@@ -329,7 +329,7 @@ class Land:
         return dead_rows([error], epoch=self.lake.epoch(move.topic), landed_at=self._now())
 
     def _hold(self, dead: pa.Table) -> None:
-        """Stop llm.events where it stands; the other topics go on."""
+        """Stop reading llm.events; the other topics continue."""
         reasons = dead.column("reason").value_counts().to_pylist()
         worst = sorted(reasons, key=lambda r: -r["counts"])[:3]
         ratio = self._breaker.ratio
@@ -340,9 +340,9 @@ class Land:
         self._raise_alert(breaker_alert(EVENTS, ratio, self._breaker.limit, at=self._now()))
 
     def _skip(self, error: OffsetLostError) -> None:
-        """Go on at the low mark after retention took what we had not read; say what is lost."""
+        """Continue at the low watermark after retention deleted unread records; record what is lost."""
         positions = self._owned(self._check_topics())
-        self._check_logs(positions)  # a log that was cut says the same
+        self._check_logs(positions)  # a truncated log raises the same error
         for (topic, partition), offset in positions.items():
             low, _ = self._marks[topic, partition]
             if topic == error.topic and offset < low:
@@ -353,7 +353,7 @@ class Land:
         self._reassign()
 
     def _reassign(self) -> None:
-        """Go to where the ledger stands; held topics stay paused."""
+        """Seek to the positions of the ledger; held topics stay paused."""
         positions = self._owned({at: offset for at, offset in self.lake.ledger().items() if at[0] in TOPICS})
         self._source.assign(positions)
         self._landed = dict(positions)
@@ -392,14 +392,14 @@ class Land:
             try:
                 ids = self._probe.topic_ids(topics)
                 break
-            except RetryableError:  # a broker that starts again, say: to read the batch again would cost more
+            except RetryableError:  # such as a broker that restarts: reading the batch again would cost more
                 if time.monotonic() > patience or self._stop.wait(0.5):
                     raise
                 self._alive()
         require_same_topics(self._ids, ids)
 
     def _check_topics(self) -> dict[tuple[str, int], int]:
-        """Return where the ledger stands in every partition there is; new ones get their row first.
+        """Return the position of the ledger in every partition; new partitions get their row first.
 
         Raises:
             TopicReplacedError: a topic has another id than the one that was landed.
@@ -419,7 +419,7 @@ class Land:
         return {at: offset for at, offset in self.lake.ledger().items() if at in marks}
 
     def _check_logs(self, positions: Mapping[tuple[str, int], int]) -> None:
-        """Refuse logs that were cut, also those that have grown past the ledger again: their records would never land.
+        """Refuse truncated logs, also those that have grown past the ledger again: their records would never land.
 
         Raises:
             LogTruncatedError: the records below the ledger are not those that were landed.

@@ -1,4 +1,4 @@
-"""What meter knows of its partitions, and one batch through it: records in, messages out. No I/O, no clock."""
+"""The state of meter's partitions, and one batch through it: records in, messages out. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class Counting:
         return Tick(wall=wall, sources=dict(self.sources), slot=self.slot)
 
     def _judge(self, table: pa.Table) -> tuple[dict[str, Array], Array]:
-        """Return dimension -> (n,) bool "has a series of its own", and (n,) sampling rates; both move the state."""
+        """Return dimension -> (n,) bool "has its own series", and (n,) sampling rates; both change the state."""
         partitions, offsets = measures.integers(table["_partition"]), measures.integers(table["_offset"])
         times = measures.integers(table["_kafka_time"])
         rows_of = [(int(p), np.flatnonzero(partitions == p)) for p in np.unique(partitions)]

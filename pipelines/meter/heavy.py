@@ -43,7 +43,7 @@ class HeavyHitters:
         self._blocks: dict[tuple[int, str], _Block] = {}
 
     def track(self, dimension: str, partition: int, offsets: Array, codes: Array, hashes: Array) -> Array:
-        """Return (n,) bool: does this call's value have a series of its own.
+        """Return (n,) bool: whether the value of each call has its own series.
 
         Args:
             dimension: its name.

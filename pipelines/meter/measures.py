@@ -29,7 +29,7 @@ REFUSED = (
 Cohere ERROR_TOXIC; Bedrock content_filtered, guardrail_intervened."""
 
 Ints = np.ndarray
-"""(n,) int64 unless said otherwise."""
+"""(n,) int64 unless documented otherwise."""
 
 
 def counts(calls: pa.Table) -> dict[str, Ints]:

@@ -43,7 +43,7 @@ class Plan:
             object.__setattr__(self, name, tuple(dict.fromkeys(ordered)))
 
     def families(self) -> list[tuple[str, ...]]:
-        """Every family as it stands in ``dims``, app first where it has one."""
+        """Every family as written in ``dims``, app first where it has one."""
         return [*(("app", *f) for f in self.app), *self.span]
 
     def limit(self, dims: tuple[str, ...]) -> int:

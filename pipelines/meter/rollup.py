@@ -115,7 +115,7 @@ class _Batch:
 
 
 def encoded(column: pa.ChunkedArray) -> tuple[Array, list[str]]:
-    """(n,) int64 codes, -1 = NULL, and the values they stand for."""
+    """(n,) int64 codes, -1 = NULL, and the values they encode."""
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     coded = coded.unify_dictionaries().combine_chunks()
     coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded

@@ -91,7 +91,7 @@ def choose(hashes: Array, rates: Array) -> Array:
 def samples(calls: pa.Table, texts: pa.Table, rates: Array) -> list[Sample]:
     """Build one Sample per text: ``texts`` are redacted and name their ``row`` of ``calls``.
 
-    In the order of log time over all partitions: a batch that catches up on minutes would tell drift of the same
+    In the order of log time over all partitions: a batch that catches up on minutes would send drift the same
     minutes once a partition, a shift would come and go with each, and the evidence with it.
     """
     times = calls["_kafka_time"].cast(pa.int64()).take(texts["row"]).to_numpy()

@@ -41,11 +41,11 @@ from schemas.topics import EVENTS, ROLLUPS, SAMPLES, TOPICS
 log = structlog.get_logger()
 
 _AFTERMATH_S = 60.0
-"""A producer that was given up while the brokers were away asks for the slot once more when they are back: the newer
+"""A producer that was given up while the brokers were down registers once more when they are back: the newer
 process that fences us so soon after is ourselves. Once; a real one fences again."""
 GROUP = "meter"
 _LOOK_S = 10.0
-"""Between two looks at the topics: partitions added, or another topic of this name?"""
+"""Time between two checks of the topics: partitions added, or another topic of this name?"""
 _SETTINGS_S = 60.0
 """Between two comparisons of the topics' settings."""
 _NOTE_AT = (ROLLUPS, 0)
@@ -80,7 +80,7 @@ class MeterConfig:
     batch_wait_s: float = 0.3
     tick_s: float = 0.5
     stalled_s: float = PATIENCE_S
-    """A partition that stands still for longer, with something to read, makes meter start over."""
+    """A partition with records to read that does not move for longer makes meter start over."""
 
 
 def run(
@@ -188,7 +188,7 @@ class _Session:
         )
         self._reached = Reached(now)
         self._last: dict[int, int] = {}
-        """Partition -> Kafka's time of the last record read: kept beside its offset, it tells a log that was cut."""
+        """Partition -> Kafka's time of the last record read: kept beside its offset, it reveals a truncated log."""
         positions = self._resume({p: marks for p, marks in partitions.items() if self._mine(p)})
         # the first transaction commits every position: beside the note, none may stay that another epoch left
         self._committed: dict[tuple[str, int], int] = {}
@@ -271,7 +271,7 @@ class _Session:
             if partition in cut:
                 if not adopted and (known is None or known[0] >= self.config.epoch):
                     raise LogTruncatedError({(EVENTS, partition): (offset, cut[partition])})
-                # where land goes on; where land was whole, as near to the cut as is known
+                # where land continues; where land was not affected, as near to the truncation as is known
                 offset = min(self.config.starts.get(partition, low), cut[partition])
             elif adopted and known is None:  # an older meter's note: nothing to compare
                 offset = min(offset, self.config.starts.get(partition, offset))

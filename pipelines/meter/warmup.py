@@ -26,7 +26,7 @@ def warm_up(
     alive: Callable[[], None],
     now: Callable[[], int],
 ) -> None:
-    """Bring ``counting`` to where it stood at ``positions``, then assign ``source`` there.
+    """Rebuild the state of ``counting`` at ``positions``, then assign ``source`` there.
 
     At most three blocks of 65,536 offsets of each partition, about a second each; what retention took is gone.
     """
@@ -48,7 +48,7 @@ def warm_up(
         left = {at: offset for at, offset in source.positions().items() if offset < positions[at[1]]}
         if len(left) < len(rest):
             # not by pause and resume: around an assign librdkafka may drop the resume (librdkafka#5591), and the
-            # partition stands still for as long as we live (zippy, seed 20261121)
+            # partition is not read any more (zippy, seed 20261121)
             source.assign(left)
         rest = left
         alive()

@@ -71,7 +71,7 @@ def empty() -> pa.Table:
 
 
 def _parts(table: pa.Table) -> Iterator[bytes]:
-    """Halve until it fits; a single row is sent whatever its size."""
+    """Halve until it fits; a single row is sent at any size."""
     value = _encode(table)
     if len(value) <= MAX_PART_BYTES or table.num_rows <= 1:
         yield value

@@ -24,7 +24,7 @@ class Lateness:
     send: bool = True
     """False: what is over is not sent; it lands and is listed all the same."""
     quiet_s: float = 30.0
-    """Without a late state for so long the backlog is over."""
+    """The backlog is over after this time without a late state."""
     longest_s: float = 600.0
     """Nothing is gathered for longer than this."""
     most: int = 1_000

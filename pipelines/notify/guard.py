@@ -83,7 +83,7 @@ class Target:
 
 
 def resolve(host: str, port: int, timeout_s: float) -> tuple[str, ...]:
-    """Ask the system for the addresses of ``host``; in a thread of its own, since getaddrinfo cannot be bounded.
+    """Resolve the addresses of ``host``; in a separate thread, since getaddrinfo has no timeout.
 
     Raises:
         UnreachableError: no answer, or none in time.

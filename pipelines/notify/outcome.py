@@ -13,7 +13,7 @@ _S = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one attempt came to. ``gone``: the receiver wants nothing more, ever (410)."""
+    """The outcome of one attempt. ``gone``: the receiver never accepts anything again (HTTP 410)."""
 
     kind: Literal["delivered", "retry", "failed", "gone"]
     detail: str = ""

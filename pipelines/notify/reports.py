@@ -40,8 +40,8 @@ def send_report(
 ) -> tuple[Delivered, ...]:
     """Send ``report`` to each channel without a route; what may pass is tried again, up to three attempts a channel.
 
-    A channel with a route asked for some alerts only, so it gets no report. A receiver may get a report twice where
-    the job is killed in between; its id is the same.
+    A channel with a route is configured for some alerts only, so it gets no report. A receiver may get a report twice
+    where the job is killed in between; its id is the same.
 
     Args:
         report: what is sent.

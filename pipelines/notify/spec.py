@@ -1,4 +1,4 @@
-"""What the settings say of a channel: a URL, or a table with a name, a kind, secrets and what it wants to hear."""
+"""A channel in the settings: a URL, or a table with a name, a kind, secrets and a route."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIELDS = frozenset(
 )
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _LEAST_SECRET = 24
-"""Bytes: what Standard Webhooks 1.0 asks for."""
+"""Bytes, as Standard Webhooks 1.0 requires."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ChannelSpec:
     its one bot token."""
     min_severity: str = "info"
     route: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Dimension of the series -> the values that are wanted; all must hold. Empty: everything."""
+    """Dimension of the series -> accepted values; all must match. Empty: everything."""
 
     def refusal(self, alert: Alert) -> str:
         """Why ``alert`` is not for this channel; "" where it is."""

@@ -49,14 +49,14 @@ _BATCH_ROWS = 1_000
 _BACK_OFF_S = 1.0
 _FLUSH_S = 5.0
 _CLOCK_SET = 5_000_000
-"""µs by which wall and monotonic time may part between two looks: no clock is slewed by so much."""
+"""µs by which wall and monotonic time may differ between two looks: no clock is slewed by that much."""
 _GRACE_S = 3.0
 """How long attempts under way may take at the end; what is cut off is repeated after the next start."""
 
 
 @dataclass(frozen=True)
 class NotifyConfig:
-    """What notify must be told. Durations in seconds."""
+    """The configuration of notify. Durations in seconds."""
 
     kafka: KafkaConfig
     channels: tuple[ChannelSpec, ...] = ()
@@ -126,7 +126,7 @@ class Notifier:
         self._unsaved: list[Delivery] = []
         self._ready: list[Item] = []
         self._clock = now(), time.monotonic()
-        """Wall and monotonic time of one look: where they part, somebody has set the wall clock."""
+        """Wall and monotonic time of one look: where they diverge, the wall clock was set."""
         decisions = Decisions()
         self._changes = ChangeBook()
         self._decision_log = DecisionLog(config.kafka, decisions, self._changes)
@@ -164,7 +164,7 @@ class Notifier:
             threading.Thread(target=self._attempt, args=(item, alert), name="notify-attempt", daemon=True).start()
 
     def _time(self) -> int:
-        """Read the clock, once a step: what waits must hear that it was set before anything is decided by it."""
+        """Read the clock once per step: waiting items are shifted by a clock change before anything is decided."""
         wall, steady = self._now(), time.monotonic()
         set_by = wall - self._clock[0] - int((steady - self._clock[1]) * 1_000_000)
         self._clock = wall, steady
@@ -174,7 +174,7 @@ class Notifier:
         return wall
 
     def facts(self) -> dict[str, object]:
-        """Where it stands, for the supervisor and status."""
+        """Return the state for the supervisor and ``status``."""
         reached = self._reached.facts(self._source.positions(), self._source.lag())
         silences = self._decisions.in_force(self._now())
         return {"state": "running", **reached, "silences": silences, **self._book.facts()}
@@ -244,10 +244,10 @@ class Notifier:
             faults.point("notify.after_mark")
 
     def _attempt(self, item: Item, alert: Alert) -> None:
-        """Send one message; in a thread of its own, so that a slow receiver delays nobody.
+        """Send one message in a separate thread, so that a slow receiver does not delay others.
 
         Args:
-            item: what is owed.
+            item: what is due.
             alert: the same with what changed before it.
         """
         body = item.body if alert is item.alert else alert.to_json()

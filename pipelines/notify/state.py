@@ -1,7 +1,7 @@
-"""What is owed to whom, and what to do next: decisions only, no clock, no I/O.
+"""Which alerts are due to which channel, and what to do next: decisions only, no clock, no I/O.
 
-One item is owed per (alert, seq, channel). Within one alert and channel ``seq`` 0 goes before 1; nothing else waits
-for anything else, so an alert that one receiver chokes on holds up neither its neighbours nor other channels. Alerts
+One item is due per (alert, seq, channel). Within one alert and channel ``seq`` 0 goes before 1; nothing else waits
+for anything else, so an alert that one receiver cannot process delays neither other alerts nor other channels. Alerts
 of the past are gathered first (`late`).
 """
 
@@ -37,7 +37,7 @@ _REMEMBER = 31 * 86_400 * _S
 
 @dataclass(frozen=True)
 class ChannelRules:
-    """What this module must know of a channel."""
+    """The settings of a channel that this module needs."""
 
     refusal: Callable[[Alert], str]
     """Why an alert is not for this channel; "" where it is."""
@@ -58,7 +58,7 @@ class OfferedState:
 
 
 class Book:
-    """All that is owed. Rebuilt from llm.deliveries; every method returns the records to be written there."""
+    """All items that are due. Rebuilt from llm.deliveries; every method returns the records to write there."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class Book:
         return jobs, self._with_members(written)
 
     def shift(self, by: int) -> None:
-        """The wall clock was set ``by`` µs ahead (or behind): what waits goes on waiting as long as before."""
+        """The wall clock was set ``by`` µs ahead (or behind): waiting items wait as long as before."""
         self._held = {channel: until + by for channel, until in self._held.items()}
         for item in (item for items in self._waiting.values() for item in items.values()):
             item.since += by

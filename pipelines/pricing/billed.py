@@ -1,6 +1,6 @@
 """What the units of one call cost beside its token columns: every amount counted once, by the most specific price.
 
-The rule is that of genai-prices: an amount is paid by the most specific unit that has a price of its own, and a unit
+The rule is that of genai-prices: an amount is paid by the most specific unit that has its own price, and a unit
 without one is paid as the nearest unit it is a part of. What has no price either way is not priced, and makes the call
 ``partly_priced``.
 """
@@ -14,7 +14,7 @@ from fractions import Fraction
 from pipelines.pricing.vocabulary import COMPONENT, REQUESTS, VOCABULARY, ancestors
 
 Quantity = Fraction | None
-"""None: it was used, and nobody says how much."""
+"""None: it was used, and the amount is not known."""
 _CACHE_WRITES = ("cache_write_1h", "cache_write")
 _PARTS = {"input": ("cache_read", "cache_write_1h", "cache_write", "audio_in"), "output": ("reasoning", "audio_out")}
 
@@ -161,7 +161,7 @@ def _left(sheet: _Sheet) -> dict[str, int]:
 
 
 def _carved(sheet: _Sheet, name: str, counts: dict[str, int]) -> Fraction:
-    """Move the tokens of ``name``, which has no price of its own, out of the column whose price pays it."""
+    """Move the tokens of ``name``, which has no own price, out of the column whose price pays it."""
     payer = sheet.payer(name)
     assert payer is not None
     component = COMPONENT[payer]
@@ -185,7 +185,7 @@ def _line(sheet: _Sheet, name: str) -> Line:
 def with_fee(
     units: list[tuple[str | None, Quantity]], own: Mapping[str, Fraction]
 ) -> list[tuple[str | None, Quantity]]:
-    """Return ``units`` with one request, where the model has a fee a request and nobody counts requests."""
+    """Return ``units`` with one request, where the model has a fee per request and requests are not counted."""
     if REQUESTS not in own or any(name == REQUESTS for name, _ in units):
         return units
     return [*units, (REQUESTS, Fraction(1))]

@@ -31,7 +31,7 @@ DAY_US = 86_400_000_000
 LATE_US, EARLY_US = 7 * DAY_US, DAY_US
 """How far event time is believed: as late as Kafka keeps events, and a day ahead. Beyond that the clock is wrong."""
 OLDEST_US = 946_684_800_000_000
-"""2000-01-01. An older event time is a wrong clock (most often 1970) even where the record says that it is history."""
+"""2000-01-01. An older event time is a wrong clock (most often 1970) even where the record is marked as history."""
 UNITS = 10**24
 """Rates are integers of 1e-24 USD a token: every price of the packaged data is exact in it."""
 PRICED_TIERS = frozenset(("batch", "flex", "priority", "fast", "provisioned"))
@@ -50,7 +50,7 @@ COMPONENTS = (
 
 
 class PriceBookError(FatalError):
-    """A price book cannot be read or does not mean what it says."""
+    """A price book cannot be read or contradicts itself."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"price book refused: {problem}; publish it again with `tailrace prices`")
@@ -83,7 +83,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a book says of a call at one moment."""
+    """The price of a call in a book at one moment."""
 
     rates: Rates | None
     """None: it is not in the book."""
@@ -175,7 +175,7 @@ class PriceBook:
         return self.price(key, date_index, time_index).rates
 
     def price(self, key: Key, date_index: int, time_index: int) -> Price:
-        """Return the same, and whether the book says from which day on they hold."""
+        """Return the same, and whether the book has the day from which they hold."""
         remembered = (key, date_index, time_index)
         if remembered not in self._found:
             if len(self._found) >= 100_000:  # app-made names must not fill the memory
@@ -326,7 +326,7 @@ def _fits(context: Mapping[str, str], tier: str) -> bool:
 def _rates(stored: Mapping[str, Any]) -> Rates | None:
     """Compile stored prices (USD per million, or {"base", "tiers"}) to integer bands; None where there is none.
 
-    Keys are COMPONENTS, and units of the vocabulary; a unit that is in neither costs so much apiece.
+    Keys are COMPONENTS, and units of the vocabulary; a unit that is in neither has this price per piece.
     """
     if not stored:
         return None

@@ -1,4 +1,4 @@
-"""Azure deployments: an app calls a model of Azure by the name of its deployment, which says nothing of the model.
+"""Azure deployments: an app calls a model of Azure by the name of its deployment, which does not name the model.
 
 The map is part of the price book, so that land, meter and re-pricing look a deployment up in the same way. Azure's
 answers name the model; the map decides where they do not: errors, streams that end early, and servers that repeat the

@@ -109,7 +109,7 @@ def _judge(table: pa.Table, rates: Gathered, facts: _Facts, prefer: str) -> _Ver
     priced = rates.found[rates.row] & (rated | billed.rated) & (facts.total <= MAX_CALL_NANOUSD)
     gratis = equals(table, "answer_cache", ("exact", "semantic"))
     gratis |= ~(known | used.any) & equals(table, "status", ("error", "blocked"))
-    gratis |= rates.found[rates.row] & ~missing & rates.free[rates.row]  # whatever the usage, reported or not
+    gratis |= rates.found[rates.row] & ~missing & rates.free[rates.row]  # independent of the usage, reported or not
     reported = nano(table.column("cost_reported_usd"))
     # a gateway that has no price either reports 0: that is not a cost
     reported_used = (
@@ -201,7 +201,7 @@ def mismatched(table: pa.Table) -> Bools:
 def comparable(table: pa.Table) -> Bools:
     """Return the priced rows that have a reported cost and a whole computed one.
 
-    A reported 0 is what a gateway without a price says, and a call that is only partly priced has no computed cost to
+    A gateway without a price reports 0, and a call that is only partly priced has no computed cost to
     compare with.
     """
     reported = nano(table.column("cost_reported_usd")) > 0
@@ -249,7 +249,7 @@ def _contradicted(table: pa.Table) -> Bools:
 
 
 def dated(table: pa.Table, book: PriceBook) -> Bools:
-    """Return the rows whose price ``book`` says to hold from some day on; needs what ``price`` needs of a row's key."""
+    """Return the rows whose price in ``book`` has a first day; needs the same columns as ``price``."""
     moment = moments_of(table)
     code, names = distinct_keys(table)
     distinct, place = moments(book, code, moment)
@@ -272,7 +272,7 @@ def put(table: pa.Table, columns: dict[str, Any]) -> pa.Table:
 
 
 def _counts(table: pa.Table) -> tuple[dict[str, Ints], Bools]:
-    """Return how many tokens each component pays for, and whether any usage was said at all."""
+    """Return how many tokens each component pays for, and whether any usage was reported."""
     raw = {name: filled(table.column(f"{name}_tokens")) for name in COMPONENTS if name != "request"}
     known: Bools = valid(table.column("input_tokens")) | valid(table.column("output_tokens"))
     one_hour = np.minimum(raw["cache_write_1h"], raw["cache_write"])

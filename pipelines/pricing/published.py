@@ -17,9 +17,9 @@ log = structlog.get_logger()
 
 
 LEAD_S = 120
-"""A book is announced so long before it takes effect: every stage has read it by then."""
+"""A book is announced this time before it takes effect: every stage has read it by then."""
 AHEAD_S = 3600
-"""Announced farther ahead than this, by a clock that is wrong, a book is nobody's: it would hold up all that follow."""
+"""A book announced farther ahead than this (by a wrong clock) is ignored: it would block all later ones."""
 _ASK_S = 20.0
 _SURE_S = 60.0
 """How old the knowledge may be that no book is left unread: half of LEAD_S, so that none takes effect unseen."""
@@ -110,7 +110,7 @@ class PriceFeed:
         """All books known now; costs next to nothing where none was added.
 
         Raises:
-            KafkaUnavailableError: the brokers did not say for a while whether there is another one.
+            KafkaUnavailableError: the brokers did not answer for a while whether there is another one.
         """
         if self._source is not None:
             for batch in self._source.poll(0):
@@ -189,5 +189,5 @@ def _readable(records: Sequence[Record]) -> Iterator[PriceBook]:
 
 
 def _awake() -> float:
-    """Return seconds on a clock that goes on while the machine sleeps: a book may have been announced meanwhile."""
+    """Return seconds of a clock that also runs while the machine sleeps: a book may be announced meanwhile."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

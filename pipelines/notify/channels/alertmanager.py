@@ -1,7 +1,7 @@
 """Alertmanager: its API v2 (https://prometheus.io/docs/alerting/latest/alerts_api/), and the webhook that it sends.
 
-Alertmanager knows an alert by its labels, so the labels are those of the fingerprint, and the severity for its routes.
-A severity may change while an alert is open: with every state the other two are sent as ended.
+Alertmanager identifies an alert by its labels, so the labels are those of the fingerprint, and the severity for its
+routes. A severity may change while an alert is open: with every state the other two are sent as ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipelines.notify.spec import SEVERITIES, ChannelSpec
 from schemas.alerts import Alert
 
 OPEN_FOR = timedelta(days=30)
-"""An alert whose end is never sent stays open for so long; without an end Alertmanager would close it in 5 minutes."""
+"""An alert whose end is never sent stays open for this time; without an end Alertmanager closes it in 5 minutes."""
 REPORT_FOR = timedelta(hours=1)
 _API = "/api/v2/alerts"
 _NAME = re.compile(r"[^a-zA-Z0-9_]")
@@ -57,7 +57,7 @@ class AlertmanagerChannel:
 
 
 class AlertmanagerWebhookChannel:
-    """Posts what Alertmanager's own webhook receiver posts, version 4, to whatever understands that.
+    """Posts what Alertmanager's own webhook receiver posts, version 4, to any receiver of that format.
 
     https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
     """

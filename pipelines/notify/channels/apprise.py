@@ -82,7 +82,7 @@ class AppriseChannel:
 
 
 def _made(services: Any, spec: ChannelSpec) -> Any:
-    """Let Apprise read the URL, and judge what it made: it splits lists and skips what stands before a scheme."""
+    """Let Apprise parse the URL, and check the result: it splits lists and skips text before a scheme."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it loads all its plug-ins, some import old modules
         known = services.add(spec.url)
@@ -101,7 +101,7 @@ def _made(services: Any, spec: ChannelSpec) -> Any:
     options = parse_qs(urlsplit(spec.url).query)
     if any("://" in value for name, values in options.items() if name.lower() != "relay" for value in values):
         raise RefusedTargetError("a URL among its options, which Apprise would fetch past the guard")
-    if hasattr(made[0], "discovery"):  # Matrix: what the server says at .well-known would name another host to speak to
+    if hasattr(made[0], "discovery"):  # Matrix: the server's .well-known file could name another host to connect to
         made[0].discovery = False
     return made[0]
 

@@ -15,7 +15,7 @@ from pipelines.notify.guard import Address, Guard, RefusedTargetError, Target, U
 from pipelines.notify.outcome import Outcome, judge
 
 MAX_ANSWER = 64 * 1024
-"""Bytes of an answer that are read; the rest is not wanted."""
+"""Bytes of an answer that are read; the rest is ignored."""
 _MAX_ADDRESSES = 4  # of a host with many; each gets its share of the deadline
 
 # They log whole URLs, and a Slack URL is a secret: httpx at INFO, urllib3 and apprise at DEBUG and WARNING.
@@ -66,7 +66,7 @@ class Poster:
             raise UnreachableError(f"no whole answer within {self.deadline_s:g} s") from None
 
     def outcome(self, target: Target, body: bytes, headers: Mapping[str, str], now: int) -> tuple[Outcome, bytes]:
-        """Send and judge: the outcome, and what the receiver said (untrusted)."""
+        """Send and judge: the outcome, and the body of the answer (untrusted)."""
         try:
             reply = self.post(target, body, headers)
         except (RefusedTargetError, UnreachableError) as error:

@@ -28,7 +28,7 @@ _ERRORS = frozenset(
     b"no_service_id no_team no_text posting_to_general_channel_denied team_disabled too_many_attachments "
     b"user_not_found".split()
 )
-"""What Slack says (docs.slack.dev, errors of incoming webhooks). Free text could echo the URL, so it is not told."""
+"""Errors of Slack's incoming webhooks (docs.slack.dev). Other texts could contain the URL, so they are not shown."""
 
 
 class SlackChannel:

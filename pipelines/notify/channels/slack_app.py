@@ -80,7 +80,7 @@ class SlackAppChannel:
             target = self._poster.guard.target(url)
         except RefusedTargetError as error:
             return error.reason
-        # the address is Slack's own and needs no token; it is given to nobody else
+        # the address is Slack's own and needs no token; it is not given to other hosts
         uploaded, _ = self._poster.outcome(target, report.image, {"content-type": "image/png"}, report.at)
         if uploaded.kind != "delivered":
             return uploaded.detail

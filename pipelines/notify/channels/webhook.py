@@ -44,6 +44,6 @@ class WebhookChannel:
         }
         if self._secrets:
             at, text = datetime.fromtimestamp(seconds, UTC), message.body.decode()
-            # one signature per secret: while a secret is rotated, receivers may know either
+            # one signature per secret: while a secret is rotated, receivers may have either
             headers["webhook-signature"] = " ".join(s.sign(message.id, at, text) for s in self._secrets)
         return headers
