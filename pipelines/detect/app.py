@@ -26,7 +26,7 @@ from pipelines.detect.snapshot import dump, load
 from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics
 from pipelines.kafka.identity import LastRecord, changed_ends, is_same_topic
-from pipelines.pulse import Patience, watch
+from pipelines.liveness import StallTimeouts, watch
 from schemas.alerts import Alert
 from schemas.errors import FatalError
 from schemas.faults import point
@@ -57,7 +57,7 @@ class DetectConfig:
     runbooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checkpoint_s: float = 15.0
     """How long judging goes on between two checkpoints: as much is judged again after a crash."""
-    patience: Patience = field(default_factory=lambda: Patience(stuck_s=30.0))
+    patience: StallTimeouts = field(default_factory=lambda: StallTimeouts(stuck_s=30.0))
 
 
 class PartitionMismatchError(FatalError):

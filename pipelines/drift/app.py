@@ -29,7 +29,7 @@ from pipelines.drift.watch import WatchConfig
 from pipelines.faust_transport import App, build_app, resume_from, serve
 from pipelines.kafka import Admin, KafkaConfig, Source, ensure_topics
 from pipelines.kafka.identity import is_same_topic
-from pipelines.pulse import Patience, watch
+from pipelines.liveness import StallTimeouts, watch
 from schemas.alerts import Alert
 from schemas.errors import UNREADABLE
 from schemas.faults import point as fault_point
@@ -64,7 +64,7 @@ class DriftConfig:
     """Texts of a partition between two checkpoints: after a crash at most as many are judged again (1 ms each)."""
     retry_s: float = 5.0
     """How long the model is left alone after it failed."""
-    patience: Patience = field(default_factory=Patience)
+    patience: StallTimeouts = field(default_factory=StallTimeouts)
 
 
 def run(

@@ -16,7 +16,7 @@ from pipelines.kafka.errors import (
 from pipelines.kafka.membership import Membership, Share, ShareMovedError
 from pipelines.kafka.producer import Producer, TransactionalProducer
 from pipelines.kafka.source import Source
-from pipelines.kafka.standstill import Standstill
+from pipelines.kafka.stall_detector import StallDetector
 from pipelines.kafka.times import read_times
 from pipelines.kafka.topic_settings import Action, Finding, SettingsCheck, ensure_topics
 
@@ -35,7 +35,7 @@ __all__ = [
     "Share",
     "ShareMovedError",
     "Source",
-    "Standstill",
+    "StallDetector",
     "TopicMissingError",
     "TopicReplacedError",
     "TopicSettingsError",

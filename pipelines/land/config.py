@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipelines.decode import Redaction
 from pipelines.kafka import KafkaConfig
-from pipelines.kafka.standstill import PATIENCE_S
+from pipelines.kafka.stall_detector import PATIENCE_S
 from warehouse.storage.connect import LakeConfig
 
 

@@ -23,7 +23,7 @@ from pipelines.kafka import (
     Share,
     ShareMovedError,
     Source,
-    Standstill,
+    StallDetector,
     TopicMissingError,
 )
 from pipelines.kafka.identity import find_truncations, require_not_beyond_end, require_same_topics
@@ -36,7 +36,7 @@ from pipelines.land.prices import LandedPrices
 from pipelines.land.rows import BadMessageError, dead_rows, land_rows
 from pipelines.land.split_batch import by_days, split_batch
 from pipelines.land.usage import Usage
-from pipelines.reached import Reached
+from pipelines.stage_progress import StageProgress
 from schemas import faults
 from schemas.alerts import Alert
 from schemas.errors import RetryableError
@@ -176,8 +176,8 @@ class Land:
         self._ids: dict[str, str] = {}
         self._marks: dict[tuple[str, int], tuple[int, int]] = {}
         """Low and high watermarks, as of the last look."""
-        self._standstill = Standstill(config.stalled_s)
-        self._reached = Reached(now)
+        self._stall_detector = StallDetector(config.stalled_s)
+        self._progress = StageProgress(now)
         self._landed: dict[tuple[str, int], int] = {}
         self._committed_at = 0
         """Partition -> next offset, as the ledger has it."""
@@ -268,7 +268,7 @@ class Land:
         self._append(whole, moves, {records.topic: records for records in batch})
         for records in batch:
             if records.topic not in self._held:
-                self._reached.work(records)
+                self._progress.work(records)
         self._commit(moves)
         rows = {name: table.num_rows for name, table in whole.items()}
         log.info("batch_landed", rows=rows, moved=sum(m.end - m.start for m in moves), took_s=_since(began))
@@ -304,7 +304,7 @@ class Land:
                 self.usage.add(tables)
                 self._committed_at = self._now()
                 self._landed |= {(move.topic, move.partition): move.end for move in moves}
-                self._reached.progress += 1
+                self._progress.progress += 1
                 return
             except LakeMemoryError as error:
                 log.warning("batch_halved", rows=error.rows, cause=str(error))
@@ -366,7 +366,7 @@ class Land:
         ends = {at: high for at, (_, high) in self._marks.items()}
         require_not_beyond_end(positions, self._marks)
         reading = {at: offset for at, offset in self._source.positions().items() if at[0] not in self._held}
-        self._standstill.look(reading, ends, self._checked)
+        self._stall_detector.look(reading, ends, self._checked)
         if new := set(positions) - known:
             log.info("partitions_added", partitions=sorted(f"{t}[{p}]" for t, p in new))
             for topic, partition in new:
@@ -444,7 +444,7 @@ class Land:
             while source.positions()[EVENTS, partition] < offset and not self._stop.is_set():
                 for records in source.poll():
                     self._seen.feed(_before(records, offset))
-                    self._reached.progress += 1
+                    self._progress.progress += 1
                 self._alive("remembering")
         finally:
             source.close()
@@ -469,7 +469,7 @@ class Land:
     def _alive(self, state: str = "") -> None:
         facts: dict[str, object] = {
             "state": state or ("held" if self._held else "landing"),
-            **self._reached.facts(self._landed, self._source.lag()),
+            **self._progress.facts(self._landed, self._source.lag()),
             "commits": self.lake.commits,
             **({"committed_at": self._committed_at} if self._committed_at else {}),
             "retries": self.lake.session.retries,

@@ -22,18 +22,18 @@ from pipelines.kafka import (
     Share,
     ShareMovedError,
     Source,
-    Standstill,
+    StallDetector,
     TopicReplacedError,
     TransactionalProducer,
 )
 from pipelines.kafka.identity import LastRecord, changed_ends, is_same_topic, require_same_topics
-from pipelines.kafka.standstill import PATIENCE_S
+from pipelines.kafka.stall_detector import PATIENCE_S
 from pipelines.meter import wire
 from pipelines.meter.counting import Counted, Counting
 from pipelines.meter.plan import DEFAULT, Plan
 from pipelines.meter.warmup import warm_up
 from pipelines.pricing.published import PriceFeed
-from pipelines.reached import Reached
+from pipelines.stage_progress import StageProgress
 from schemas.errors import RetryableError
 from schemas.faults import point
 from schemas.topics import EVENTS, ROLLUPS, SAMPLES, TOPICS
@@ -186,7 +186,7 @@ class _Session:
             slot=name,
             rules=config.rules,
         )
-        self._reached = Reached(now)
+        self._progress = StageProgress(now)
         self._last: dict[int, int] = {}
         """Partition -> Kafka's time of the last record read: kept beside its offset, it reveals a truncated log."""
         positions = self._resume({p: marks for p, marks in partitions.items() if self._mine(p)})
@@ -194,7 +194,7 @@ class _Session:
         self._committed: dict[tuple[str, int], int] = {}
         warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive, now=now)
         self._ticked = self._looked = 0.0
-        self._standstill = Standstill(config.stalled_s)
+        self._stall_detector = StallDetector(config.stalled_s)
         log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=name, topic_id=self.topic_id)
         self._alive()  # before the first record: its position is then known if it ends the process
 
@@ -206,7 +206,7 @@ class _Session:
         if batches:
             self._last |= dict(zip(batches[0].partitions, batches[0].kafka_times, strict=True))
             counted = self._counting.count(batches[0], self._feed.books(), wall=self._now())
-            self._reached.work(batches[0])
+            self._progress.work(batches[0])
         due = started - self._ticked >= self.config.tick_s
         if counted or due:
             self._send(counted, tick=due)
@@ -309,7 +309,7 @@ class _Session:
             self._settings.require()
         known = self._source.positions()
         marks = self._source.partitions(EVENTS)
-        self._standstill.look(known, {(EVENTS, p): high for p, (_, high) in marks.items()}, at)
+        self._stall_detector.look(known, {(EVENTS, p): high for p, (_, high) in marks.items()}, at)
         added = {p for p in marks if self._mine(p) and (EVENTS, p) not in known}
         if added:
             self._source.assign({**known, **{(EVENTS, p): None for p in added}})
@@ -327,7 +327,7 @@ class _Session:
 
     def _alive(self) -> None:
         repaired = [str(finding) for finding in self._settings.repaired.values()]
-        reached = self._reached.facts(self._source.positions(), self._source.lag())
+        reached = self._progress.facts(self._source.positions(), self._source.lag())
         self._beat({"state": "running", **reached, "repaired": repaired})
 
     def _log(self, counted: Counted, took_s: float) -> None:

@@ -55,7 +55,7 @@ def _seconds(retry_after: str | None, now: int) -> float | None:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How retries are spaced and when they end. All in seconds."""
 
     base_s: float = 1.0

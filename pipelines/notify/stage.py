@@ -27,10 +27,10 @@ from pipelines.notify.content import outgoing
 from pipelines.notify.decision_log import DecisionLog
 from pipelines.notify.decisions import Decisions
 from pipelines.notify.guard import Guard
-from pipelines.notify.outcome import Outcome, Patience
+from pipelines.notify.outcome import Outcome, RetryPolicy
 from pipelines.notify.spec import ChannelSpec
 from pipelines.notify.state import Book, ChannelRules, Item
-from pipelines.reached import Reached
+from pipelines.stage_progress import StageProgress
 from schemas import faults
 from schemas.alerts import Alert, Delivery
 from schemas.errors import UNREADABLE, RetryableError
@@ -136,8 +136,10 @@ class Notifier:
             self._decision_log.close()
             raise
         self._decisions = decisions
-        self._book = Book(_rules(config, channels), _patience(config), known, decisions=decisions, lateness=config.late)
-        self._reached = Reached(now)
+        self._book = Book(
+            _rules(config, channels), _retry_policy(config), known, decisions=decisions, lateness=config.late
+        )
+        self._progress = StageProgress(now)
         self._source = Source(config.kafka, [ALERTS], batch_rows=_BATCH_ROWS, batch_wait_s=_POLL_S)
         try:
             self._rewind()
@@ -175,7 +177,7 @@ class Notifier:
 
     def facts(self) -> dict[str, object]:
         """Return the state for the supervisor and ``status``."""
-        reached = self._reached.facts(self._source.positions(), self._source.lag())
+        reached = self._progress.facts(self._source.positions(), self._source.lag())
         silences = self._decisions.in_force(self._now())
         return {"state": "running", **reached, "silences": silences, **self._book.facts()}
 
@@ -202,7 +204,7 @@ class Notifier:
         for batch in batches:
             for record in batch.rows():
                 self._admit(record, now)
-            self._reached.work(batch)
+            self._progress.work(batch)
 
     def _admit(self, record: Record, now: int) -> None:
         try:
@@ -219,7 +221,7 @@ class Notifier:
             while True:
                 item, outcome = self._outcomes.get(timeout=wait_s) if wait_s else self._outcomes.get_nowait()
                 self._unsaved += self._book.record_outcome(item, outcome, now)
-                self._reached.progress += 1
+                self._progress.progress += 1
                 log.info(
                     "alert_attempted",
                     alert=item.alert.id,
@@ -278,8 +280,8 @@ def _rules(config: NotifyConfig, channels: Mapping[str, Channel]) -> dict[str, C
     }
 
 
-def _patience(config: NotifyConfig) -> Patience:
-    return Patience(config.retry_base_s, config.retry_cap_s, config.give_up_after_s)
+def _retry_policy(config: NotifyConfig) -> RetryPolicy:
+    return RetryPolicy(config.retry_base_s, config.retry_cap_s, config.give_up_after_s)
 
 
 def _known(kafka: KafkaConfig) -> Sequence[Delivery]:

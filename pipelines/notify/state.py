@@ -17,7 +17,7 @@ from pipelines.notify.backlog import Lateness
 from pipelines.notify.decisions import SILENCED, Decisions
 from pipelines.notify.item import FINAL, Item, Key, Lane
 from pipelines.notify.late import LateStates, member
-from pipelines.notify.outcome import Outcome, Patience
+from pipelines.notify.outcome import Outcome, RetryPolicy
 from schemas.alerts import Alert, Delivery
 
 __all__ = ["FINAL", "NO_CHANNEL", "Book", "ChannelRules", "Item"]
@@ -63,7 +63,7 @@ class Book:
     def __init__(
         self,
         channels: Mapping[str, ChannelRules],
-        patience: Patience,
+        patience: RetryPolicy,
         known: Iterable[Delivery] = (),
         *,
         decisions: Decisions | None = None,

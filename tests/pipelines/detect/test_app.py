@@ -176,10 +176,10 @@ WATCHED = """
 import sys, threading
 from pathlib import Path
 from pipelines.detect.app import DetectConfig, run
-from pipelines.pulse import Patience
+from pipelines.liveness import StallTimeouts
 from pipelines.kafka import KafkaConfig
 kafka = KafkaConfig(sys.argv[1], sys.argv[2])
-config = DetectConfig(kafka, Path(sys.argv[3]), slot=sys.argv[4], patience=Patience(3.0, 15.0))
+config = DetectConfig(kafka, Path(sys.argv[3]), slot=sys.argv[4], patience=StallTimeouts(3.0, 15.0))
 run(config, stop=threading.Event(), beat=lambda facts: print("beat", facts["lag"], flush=True))
 """
 
@@ -207,20 +207,20 @@ def _stuck(said: list[str]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("fault", "settling"),
+    ("fault", "starting"),
     [("detect.step:hang", False), ("detect.step:hang:40", False), ("detect.recovered:hang", True)],
     ids=["at the first record", "in mid-stream", "in recovery"],
 )
 @pytest.mark.row(39)
 def test_a_stage_that_hangs_stops_beating_while_records_wait(
-    kafka: KafkaConfig, records: list[Record], tmp_path: Path, fault: str, settling: bool
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path, fault: str, starting: bool
 ) -> None:
     _produce(kafka, records[:60])
     said = _heartbeat(kafka, tmp_path, lambda said: _stuck(said) == 3, fault=fault)
     assert said[0].startswith("beat"), "it has had its time"
     assert int(said[-4].removeprefix("beat")) > 0, said
     assert _stuck(said[-3:]) == 3, f"a beat in between: {said}"
-    assert all(f"settling={settling}" in text for text in said[-3:]), said
+    assert all(f"starting={starting}" in text for text in said[-3:]), said
 
 
 @pytest.mark.row(12, 39)

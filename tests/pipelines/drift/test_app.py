@@ -260,19 +260,19 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[4])
 from test_app import Topics
 from pipelines.drift.app import DriftConfig, run
-from pipelines.pulse import Patience
+from pipelines.liveness import StallTimeouts
 from pipelines.kafka import KafkaConfig
-config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), patience=Patience(3.0, 15.0))
+config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), patience=StallTimeouts(3.0, 15.0))
 run(config, stop=threading.Event(), embedder=Topics(), beat=lambda facts: print("beat", facts["lag"], flush=True))
 """
 
 
 @pytest.mark.parametrize(
-    ("fault", "settling"), [("drift.step", False), ("drift.recovered", True)], ids=["at the first text", "in recovery"]
+    ("fault", "starting"), [("drift.step", False), ("drift.recovered", True)], ids=["at the first text", "in recovery"]
 )
 @pytest.mark.row(39)
 def test_a_stage_that_hangs_stops_beating_while_texts_wait(
-    kafka: KafkaConfig, tmp_path: Path, fault: str, settling: bool, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaConfig, tmp_path: Path, fault: str, starting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(kafka, [*map(msgspec.json.encode, samples()[:40])])
     monkeypatch.setenv("TAILRACE_FAULT", f"{fault}:hang")
@@ -289,7 +289,7 @@ def test_a_stage_that_hangs_stops_beating_while_texts_wait(
         process.kill()
     assert said[0].startswith("beat"), "it has had its time"
     assert int(said[-4].removeprefix("beat")) > 0, said
-    assert all("stage_stuck" in text and f"settling={settling}" in text for text in said[-3:]), said
+    assert all("stage_stuck" in text and f"starting={starting}" in text for text in said[-3:]), said
 
 
 @pytest.mark.parametrize("fault", ["drift.after_embeddings:kill:4", "drift.before_alert:kill:1"])

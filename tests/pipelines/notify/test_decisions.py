@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pipelines.notify.decisions import Decisions, matches
-from pipelines.notify.outcome import Outcome, Patience
+from pipelines.notify.outcome import Outcome, RetryPolicy
 from pipelines.notify.state import Book, ChannelRules
 from schemas.alerts import ACK, SILENCE, UNSILENCE, Alert, LogRecord, Silence
 
@@ -98,7 +98,7 @@ def test_memory_is_bounded_and_the_newest_count() -> None:
 
 
 def rig(found: Decisions) -> Book:
-    return Book({"hook": ChannelRules(lambda _: "")}, Patience(), decisions=found)
+    return Book({"hook": ChannelRules(lambda _: "")}, RetryPolicy(), decisions=found)
 
 
 def send(book: Book, *alerts: Alert, now: int = T0) -> list[str]:

@@ -13,7 +13,7 @@ from pipelines.notify import format as words
 from pipelines.notify.backlog import Lateness
 from pipelines.notify.digest import digest, digest_id
 from pipelines.notify.item import Item
-from pipelines.notify.outcome import Outcome, Patience
+from pipelines.notify.outcome import Outcome, RetryPolicy
 from pipelines.notify.state import NOT_SENT_LATE, Book, ChannelRules
 from schemas.alerts import Alert, Cause, Delivery, Impact, Window
 
@@ -42,7 +42,7 @@ class Run:
     def restart(self) -> None:
         """What a new process has: the newest record of every key."""
         known = {d.key(): d for d in self.records}.values()
-        self.book = Book(self.channels, Patience(), known, lateness=self.policy)
+        self.book = Book(self.channels, RetryPolicy(), known, lateness=self.policy)
 
     def admit(self, alerts: Iterable[Alert]) -> None:
         for alert in alerts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.notify.outcome import Outcome, Patience, judge
+from pipelines.notify.outcome import Outcome, RetryPolicy, judge
 
 NOW = 1_760_000_000_000_000  # Thu, 09 Oct 2025 08:53:20 GMT
 
@@ -46,7 +46,7 @@ def test_retry_after_is_seconds_or_a_date_and_nonsense_is_none(header: str | Non
 
 
 def test_waits_double_up_to_the_cap_and_are_spread() -> None:
-    patience = Patience(base_s=1.0, cap_s=120.0)
+    patience = RetryPolicy(base_s=1.0, cap_s=120.0)
     for attempts in range(1, 1500):
         whole = min(120.0, 2.0 ** min(attempts - 1, 30))
         assert whole / 2 <= patience.wait_s(attempts, "a/0/slack") <= whole

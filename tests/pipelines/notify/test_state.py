@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from pipelines.notify.outcome import Outcome, Patience
+from pipelines.notify.outcome import Outcome, RetryPolicy
 from pipelines.notify.state import NO_CHANNEL, Book, ChannelRules, Item
 from schemas.alerts import Alert, Delivery
 
@@ -24,7 +24,7 @@ def rules(parallel: int = 4, *, coalesces: bool = False, refusal: str = "") -> C
 
 
 def book(known: Iterable[Delivery] = (), **channels: ChannelRules) -> Book:
-    return Book(channels or {"hook": rules()}, Patience(1.0, 120.0, 86_400.0), known)
+    return Book(channels or {"hook": rules()}, RetryPolicy(1.0, 120.0, 86_400.0), known)
 
 
 def admit(b: Book, alert: Alert, at: int = T0) -> list[Delivery]:
@@ -198,11 +198,11 @@ def test_a_channel_added_later_is_not_flooded_with_old_alerts(make_alert: Make) 
 
 
 def test_with_no_channel_it_is_written_that_nobody_was_told(make_alert: Make) -> None:
-    b = Book({}, Patience())
+    b = Book({}, RetryPolicy())
     (record,) = admit(b, make_alert())
     assert (record.channel, record.state) == (NO_CHANNEL, "silenced")
     assert admit(b, make_alert()) == []
-    assert admit(Book({}, Patience(), [record]), make_alert()) == []
+    assert admit(Book({}, RetryPolicy(), [record]), make_alert()) == []
     assert admit(book([record]), make_alert())[0].state == "silenced"
 
 

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipelines import pulse
-from pipelines.pulse import Patience, _Pulse
+from pipelines import liveness
+from pipelines.liveness import LivenessMonitor, StallTimeouts
 
 TOPIC = "llm.rollups"
-PATIENCE = Patience(stuck_s=30, settle_s=90, partition_s=180)
+PATIENCE = StallTimeouts(stuck_s=30, start_s=90, partition_s=180)
 
 
 class Stage:
@@ -51,7 +51,7 @@ class Source:
 @pytest.fixture
 def clock(monkeypatch):
     now = SimpleNamespace(s=1000.0)
-    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now.s))
+    monkeypatch.setattr(liveness, "time", SimpleNamespace(monotonic=lambda: now.s))
     return now
 
 
@@ -62,42 +62,42 @@ def stage(clock):
     return made
 
 
-def seconds(clock, felt, count):
-    """Whether it was felt at each of so many seconds."""
+def seconds(clock, is_alive, count):
+    """Return whether the stage was alive, for each of ``count`` seconds."""
     found = []
     for _ in range(count):
         clock.s += 1
-        found.append(felt())
+        found.append(is_alive())
     return found
 
 
 def test_ten_minutes_inside_one_record_are_no_hang_while_slices_get_done(clock, stage):
-    watched = _Pulse(stage, Source(), PATIENCE)
+    watched = LivenessMonitor(stage, Source(), PATIENCE)
     slices = iter(range(10_000))
-    assert all(seconds(clock, lambda: watched.felt(next(slices)), 600))
+    assert all(seconds(clock, lambda: watched.is_alive(next(slices)), 600))
 
 
 def test_the_same_without_a_slice_is_a_hang(clock, stage):
-    watched = _Pulse(stage, Source(), PATIENCE)
-    assert all(seconds(clock, lambda: watched.felt(7), 25))
-    assert not any(seconds(clock, lambda: watched.felt(7), 30)[10:])
+    watched = LivenessMonitor(stage, Source(), PATIENCE)
+    assert all(seconds(clock, lambda: watched.is_alive(7), 25))
+    assert not any(seconds(clock, lambda: watched.is_alive(7), 30)[10:])
 
 
 def test_a_partition_that_is_forgotten_while_another_moves_is_found_although_slices_get_done(clock, stage):
-    watched = _Pulse(stage, Source(), PATIENCE)
+    watched = LivenessMonitor(stage, Source(), PATIENCE)
     slices = iter(range(10_000))
 
-    def felt():
+    def is_alive():
         stage.offsets[0] = 10 + int(clock.s) % 2
         stage.moved = clock.s
-        return watched.felt(next(slices))
+        return watched.is_alive(next(slices))
 
-    assert not all(seconds(clock, felt, 300))
+    assert not all(seconds(clock, is_alive, 300))
 
 
 def test_the_facts_name_position_and_records_of_each_partition(clock, stage):
-    watched = _Pulse(stage, Source(), PATIENCE)
-    watched.felt(0)
+    watched = LivenessMonitor(stage, Source(), PATIENCE)
+    watched.is_alive(0)
     assert watched.facts() == {
         "lag": 6,
         "waiting": {"llm.rollups[0]": 2, "llm.rollups[1]": 4},
@@ -109,10 +109,10 @@ def test_the_facts_name_position_and_records_of_each_partition(clock, stage):
 
 def test_a_partition_with_nothing_to_read_is_not_behind_however_old_its_last_record_is(clock, stage):
     stage.event_times = {0: 5, 1: 900}
-    watched = _Pulse(stage, Source(), PATIENCE)
-    watched.felt(0)
+    watched = LivenessMonitor(stage, Source(), PATIENCE)
+    watched.is_alive(0)
     assert watched.facts()["event_time"] == 5
-    stage.offsets[0] = 12  # behind it stands the marker of a transaction
+    stage.offsets[0] = 12  # after it there is the marker of a transaction
     assert watched.facts()["event_time"] == 900
     stage.offsets[1] = 24
     assert watched.facts()["event_time"] == 900

@@ -16,7 +16,7 @@ _LOOKS = 3
 """Several looks are needed, because a stage that was itself suspended looks before it has read again."""
 
 
-class Standstill:
+class StallDetector:
     """Remembers since when each partition has not moved, of those with records to read."""
 
     def __init__(self, patience_s: float = PATIENCE_S) -> None:

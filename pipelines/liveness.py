@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import structlog
 
 from pipelines.faust_transport import App
-from pipelines.kafka import PartitionStalledError, Source, Standstill
+from pipelines.kafka import PartitionStalledError, Source, StallDetector
 from pipelines.kafka.identity import beyond_end, is_same_topic
 from schemas.errors import RetryableError
 
@@ -25,12 +25,12 @@ _PEEK_S = 2.0
 
 
 @dataclass(frozen=True)
-class Patience:
+class StallTimeouts:
     """How long a stage may stall before it counts as hung, in seconds."""
 
     stuck_s: float = 60.0
     """Tables and partitions there, records to read, a model that answers, and nothing read."""
-    settle_s: float = 90.0
+    start_s: float = 90.0
     """No partitions or no tables yet, and the changelog is not read either. More than the 60 s for which the group
     holds up everyone who joins when one of its members hangs."""
     partition_s: float = 180.0
@@ -62,25 +62,25 @@ def watch(
     source: Source,
     beat: Callable[[dict[str, Any]], None],
     *,
-    patience: Patience,
+    patience: StallTimeouts,
     until: threading.Event,
 ) -> None:
     """Beat every second until ``until`` is set, unless ``stage`` hangs; a copy without partitions does not.
 
     ``source`` reads the one topic of the stage; it is closed at the end.
     """
-    pulse = _Pulse(stage, source, patience)
+    monitor = LivenessMonitor(stage, source, patience)
     while not until.wait(1.0):
         facts = stage.facts()
-        if pulse.felt(facts.get("progress")):
-            beat({**facts, **pulse.facts()})
+        if monitor.is_alive(facts.get("progress")):
+            beat({**facts, **monitor.facts()})
     source.close()
 
 
-class _Pulse:
+class LivenessMonitor:
     """Decides whether the stage makes progress."""
 
-    def __init__(self, stage: Reporting, source: Source, patience: Patience) -> None:
+    def __init__(self, stage: Reporting, source: Source, patience: StallTimeouts) -> None:
         self.stage, self.source, self.patience = stage, source, patience
         self.topic = source.topics[0]
         self.since = time.monotonic()
@@ -95,12 +95,12 @@ class _Pulse:
         """time.monotonic() of the last look at which progress had grown."""
         self.starts: dict[tuple[str, int], int] = {}
         """Positions as of the last question."""
-        self.standstill = Standstill(patience.partition_s)
+        self.stall_detector = StallDetector(patience.partition_s)
         self.stalled = False
         self.cut = False
         """The topic is another one, or ends before what was read. A start begins with what is there."""
 
-    def felt(self, progress: int | None = None) -> bool:
+    def is_alive(self, progress: int | None = None) -> bool:
         """Return whether the stage makes progress; ``progress`` is its own count of slices, if it has one."""
         now = time.monotonic()
         if progress != self.progress:
@@ -108,15 +108,15 @@ class _Pulse:
         self._ask(now)
         if (self.stalled or self.cut) and self.answers:
             return False
-        settling, lag, restored = self._settling(), self.lag(), _restored(self.stage.app)
-        if not self.answers or self.stage.trouble or restored != self.restored or not (settling or lag):
+        starting, lag, restored = self._is_starting(), self.lag(), _restored(self.stage.app)
+        if not self.answers or self.stage.trouble or restored != self.restored or not (starting or lag):
             self.since, self.restored = now, restored
         still_s = now - max(self.since, self.stage.moved, self.worked)
-        if still_s <= (self.patience.settle_s if settling else self.patience.stuck_s):
+        if still_s <= (self.patience.start_s if starting else self.patience.stuck_s):
             return True
-        if not settling and not self._readable(self._assigned()):
+        if not starting and not self._readable(self._assigned()):
             return True
-        log.error("stage_stuck", settling=settling, lag=lag, still_s=round(still_s))
+        log.error("stage_stuck", starting=starting, lag=lag, still_s=round(still_s))
         return False
 
     def facts(self) -> dict[str, Any]:
@@ -148,13 +148,13 @@ class _Pulse:
         low, _ = self.marks[number]
         return max(low, self.stage.position(number) or 0, self.passed.get(number, 0))
 
-    def _settling(self) -> bool:
+    def _is_starting(self) -> bool:
         return self.stage.app is None or not self.stage.recovered or self.stage.app.rebalancing
 
     def _assigned(self) -> set[int]:
         wire = self.source.config.on_wire(self.topic)
-        dealt = self.stage.app._assignment if self.stage.app else None
-        return {tp.partition for tp in dealt or () if tp.topic == wire}
+        assigned = self.stage.app._assignment if self.stage.app else None
+        return {tp.partition for tp in assigned or () if tp.topic == wire}
 
     def _ask(self, now: float) -> None:
         """Ask how far the topic reaches, from time to time."""
@@ -169,27 +169,29 @@ class _Pulse:
             log.warning("lag_unknown", cause=str(error))
         else:
             self.answers = True
-            self.stalled = self._one_stands(now)
+            self.stalled = self._one_partition_stalls(now)
             ends = {n: end for n, (_, end) in self.marks.items()}
             self.cut = not is_same_topic(self.stage.topic_id, found)
             here = {(self.topic, n): mark for n, mark in self.marks.items()}
-            self.cut |= not self._settling() and bool(beyond_end({(self.topic, n): at for n, at in read.items()}, here))
+            self.cut |= not self._is_starting() and bool(
+                beyond_end({(self.topic, n): at for n, at in read.items()}, here)
+            )
             if self.cut:
                 log.error("log_cut", topic=self.topic, topic_id=found, was=self.stage.topic_id, read=read, ends=ends)
 
-    def _one_stands(self, now: float) -> bool:
-        if self._settling() or self.stage.trouble:
-            self.standstill = Standstill(self.patience.partition_s)
+    def _one_partition_stalls(self, now: float) -> bool:
+        if self._is_starting() or self.stage.trouble:
+            self.stall_detector = StallDetector(self.patience.partition_s)
             return False
         numbers = self._assigned() & self.marks.keys()
         starts = {(self.topic, n): self._start(n) for n in numbers}
         still, self.starts = starts == self.starts, starts
         if still and self.worked > now - _ASK_S:
             # one long record is being worked on, slice by slice: no partition gets its turn meanwhile
-            self.standstill = Standstill(self.patience.partition_s)
+            self.stall_detector = StallDetector(self.patience.partition_s)
             return False
         try:
-            self.standstill.look(starts, {(self.topic, n): self.marks[n][1] - 1 for n in numbers}, now)
+            self.stall_detector.look(starts, {(self.topic, n): self.marks[n][1] - 1 for n in numbers}, now)
         except PartitionStalledError as error:
             if self._readable({error.partition}):
                 log.error("stage_stuck", partition=error.partition, cause=str(error))

@@ -10,7 +10,7 @@ from schemas.records import Records
 Position = tuple[str, int]
 
 
-class Reached:
+class StageProgress:
     """Remembers, for each partition, the broker's time up to which everything was worked on.
 
     Event time is not usable: an event may be dated years back. The broker's time shows how long records have waited.
