@@ -1,4 +1,4 @@
-"""What happens when somebody looks at a job: read its claim, decide, claim, run, record."""
+"""One check of a job: read its claim, decide, claim, run, record."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig
 
 _MARGIN_US = 60_000_000
-"""A claim outlives its run by so much: 0.2 s until the end is seen, 3 s from SIGTERM to SIGKILL, clocks of two hosts
+"""A claim outlives its run by this time: 0.2 s until the end is seen, 3 s from SIGTERM to SIGKILL, clocks of two hosts
 that differ. What passes before the run starts (a commit is tried for 30 s) is the run's: both count from the claim."""
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """What the scheduler must be told."""
+    """The configuration of the scheduler."""
 
     kafka: KafkaConfig
     lake: LakeConfig
     folder: Path
-    """Holds the lock that says whether another scheduler of this home lives."""
+    """Has the lock that shows whether another scheduler of this home runs."""
     command: Callable[[str], Sequence[str]]
     """From the name of a job to the process that runs it and prints its report as JSON."""
     jobs: tuple[Job, ...]
@@ -37,7 +37,7 @@ class ScheduleConfig:
 
 
 class JobRunner:
-    """One scheduler's knowledge of the claims. One thread a job."""
+    """Runs jobs for one scheduler, and caches their claims. One thread per job."""
 
     def __init__(
         self, config: ScheduleConfig, *, owner: str, now: Callable[[], int], ending: Callable[[], bool]
@@ -49,7 +49,7 @@ class JobRunner:
         """Runs that ended while the lake was away: as the lake still has them."""
 
     def wanted(self, job: Job) -> bool:
-        """Whether a look would lead to something, as far as is known without asking the lake."""
+        """Whether a check would lead to an action, judged without reading the lake."""
         known = self._known.get(job.name)
         return (
             known is None or job.name in self._ended or decide(job, known, self._now(), owner=self._owner) is not None
@@ -61,11 +61,11 @@ class JobRunner:
         return [(name, claim.due_at, claim.ended_at, self.runs.last.get(name)) for name, claim in claims_]
 
     def knows(self, job: Job) -> bool:
-        """Whether the lake has been asked about ``job``."""
+        """Whether the claim of ``job`` was read from the lake."""
         return job.name in self._known
 
     def look(self, job: Job) -> None:
-        """Do what is to be done about ``job`` now; returns when it is done.
+        """Do what is due for ``job`` now; return when it is done.
 
         Raises:
             LakeMissingError: there is no lake yet.
@@ -80,7 +80,7 @@ class JobRunner:
             return
         mine = self._claim(job, action)
         if not self._move(was, mine):
-            self._known.pop(job.name, None)  # by another: who knows what
+            self._known.pop(job.name, None)  # another scheduler changed it: its state is unknown
             return
         self._known[job.name] = mine
         if action.kind == "run":
@@ -124,7 +124,7 @@ class JobRunner:
             self._emit_end(mine, ended, at)
 
     def _hand_back(self, mine: Claim) -> None:
-        """Leave the due time to whoever looks next, of any home, as if this attempt had not been."""
+        """Release the due time to the next scheduler, of any home, as if this attempt had not begun."""
         open_again = replace(mine, attempt=mine.attempt - 1, lease_until=self._now())
         if self._move(mine, open_again):
             self._known[mine.job] = open_again

@@ -24,7 +24,7 @@ _RAREST = timedelta(days=6000)
 
 @dataclass(frozen=True)
 class Due:
-    """A due time that nobody has taken."""
+    """A due time that was not claimed."""
 
     at: int
     late: bool
@@ -33,10 +33,10 @@ class Due:
 
 @dataclass(frozen=True)
 class JobAction:
-    """What whoever looks now should do about a job."""
+    """What a scheduler should do about a job now."""
 
     kind: Literal["begin", "run", "skip", "give_up"]
-    """begin: a job seen for the first time, whose earlier due times are nobody's. give_up: killed too often, or left
+    """begin: a job seen for the first time, whose earlier due times are ignored. give_up: killed too often, or left
     undone too long ago."""
     due_at: int
     attempt: int
@@ -80,7 +80,7 @@ def due(job: Job, last_due: int, now: int) -> Due | None:
 
     Args:
         job: whose.
-        last_due: the last due time that was taken, whatever became of it.
+        last_due: the last due time that was claimed, whatever its outcome.
         now: wall clock. Where it went back behind ``last_due`` nothing is due until it is there again.
     """
     at = latest(job, now)

@@ -30,9 +30,9 @@ class DuplicatesReport:
     positions: int
     """Compared with everything that has landed."""
     late: int
-    """Events that no longer count: their id stood far before, or in another partition."""
+    """Events that do not count: their id occurred far before, or in another partition."""
     conflicts: int
-    """Duplicates, near ones too, that say something else than the event that counts."""
+    """Duplicates, near ones too, whose content differs from the event that counts."""
 
     def to_json(self) -> str:
         """Encode for ``tailrace job run duplicates --json``."""
@@ -52,7 +52,7 @@ def duplicates(
     Args:
         config: where the lake is; its memory limit is lowered to the job's.
         now: wall clock, µs UTC.
-        stop: asked between slices; True ends the run early, and the next one goes on there.
+        stop: called between slices; True ends the run early, and the next run continues there.
         slice_rows: positions of a slice.
         memory_limit: of DuckDB.
 

@@ -1,4 +1,4 @@
-"""Remove the rows of somebody while the lake lands. Safe to kill anywhere: run it again."""
+"""Remove the rows of a person while the lake lands. Safe to kill anywhere: run it again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(
 
 @contextmanager
 def _alone(config: LakeConfig, wait_s: float) -> Iterator[None]:
-    """Hold the lock of upkeep: on a SQLite catalog two that write files again stand in each other's way."""
+    """Hold the upkeep lock: on a SQLite catalog two processes that rewrite files block each other."""
     end = time.monotonic() + wait_s
     while config.on_sqlite:
         with upkeep(config.catalog) as alone:

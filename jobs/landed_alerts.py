@@ -1,4 +1,4 @@
-"""The alerts that a batch job has raised before, as they have landed: a job keeps no state of its own."""
+"""The alerts that a batch job raised before, read from the lake: a job keeps no own state."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Keep the lake small and quick: drop old days, merge small files, expire snapshots, clean up. Safe to kill anywhere.
 
-Run it in a process of its own: DuckDB's memory grows with the files it merges, and an internal error of its costs the
+Run it in a separate process: DuckDB's memory grows with the files it merges, and an internal error of its costs the
 whole instance (docs/engine-notes.md).
 """
 
@@ -55,7 +55,7 @@ class MaintainSettings:
     """Snapshots of the last hours stay: far above the longest query (5 minutes) and landing (30 s), and no longer,
     because a commit reads them all: 1,000 of them cost it 0.4 of 40 ms, 86,400 half as much again (bench/commits)."""
     files_days: int = 2
-    """Files that were merged away or expired stay on disk for so many days, and orphans too; at least 2."""
+    """Days for which merged and expired files stay on disk, and orphans too; at least 2."""
     target_bytes: int = TARGET_BYTES
     slice_s: float = 0.2
     """How long land is kept waiting at a time."""
@@ -133,7 +133,7 @@ def maintain(
         config: where it is; its memory limit is lowered to the job's.
         now: wall clock, µs UTC.
         settings: ages and pace.
-        stop: asked between slices; True ends the run early.
+        stop: called between slices; True ends the run early.
 
     Raises:
         LakeMissingError: no lake there.
@@ -172,7 +172,7 @@ def maintain(
         try:
             if options.clean:
                 age = timedelta(days=options.files_days)
-                # DuckLake deletes a backlog of files inside one transaction, and nobody waits for what that one holds
+                # DuckLake deletes a backlog of files inside one transaction, whose locks block no other writer
                 patient = replace(limited, idle_s=0)
                 cleaner = lake if config.on_sqlite else held.enter_context(_opened(patient, now))
                 old = clean_old_files(pace(cleaner), before=at - age)

@@ -43,7 +43,7 @@ class RepriceReport:
     """What re-pricing did, or would do."""
 
     done: bool
-    """False where it was stopped half way; the next run goes on."""
+    """False where it was stopped half way; the next run continues."""
     took_s: float
     looked_at: int
     """Calls that were priced again."""
@@ -106,17 +106,17 @@ def reprice(
     progress: Callable[[date, int], None] = lambda day, calls: None,
     memory_limit: str = "1GiB",
 ) -> RepriceReport:
-    """Bring the cost of the chosen calls to what ``book`` says; see ``pipelines.pricing.reprice`` for what it may say.
+    """Correct the cost of the chosen calls to the prices of ``book``; ``pipelines.pricing.reprice`` has the rules.
 
     Args:
         config: where the lake is.
         book: what is believed now.
         choice: which calls.
         now: wall clock, µs UTC.
-        undated: also correct calls by prices without a date, as a person asks who knows since when they hold.
-        dry_run: only say what would be done.
-        stop: asked between slices.
-        progress: told the day and how many calls were looked at, now and then.
+        undated: also correct calls by prices without a date, where a person knows since when they hold.
+        dry_run: only report what would be done.
+        stop: called between slices.
+        progress: called now and then with the day and the number of calls checked.
         memory_limit: of DuckDB.
 
     Raises:
@@ -172,7 +172,7 @@ def _wanted(
     undated: bool,
     adjuster: adjust.Adjuster | None,
 ) -> list[PriceGroups]:
-    """Return which calls to look at one by one; days are asked one after the other, so that each fits the memory."""
+    """Return which calls to check one by one; days are read one after the other, so that each fits into memory."""
     counts: Counter[tuple[Key, str, bool]] = Counter()
     for day in days:
         for row in adjust.groups(lake, choice, day):

@@ -1,4 +1,4 @@
-"""One job in a process of its own: given so long, ended when asked, and what it said."""
+"""One job in a separate process: its time limit, its end on request, and its output."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run_to_end(
     overdue: Callable[[], bool] = lambda: False,
     started: Callable[[], None] = lambda: None,
 ) -> Ended:
-    """Run ``command``; SIGTERM, then SIGKILL, where it takes too long or ``ending`` says so.
+    """Run ``command``; SIGTERM, then SIGKILL, where it takes too long or ``ending`` returns True.
 
     Args:
         command: the process.

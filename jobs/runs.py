@@ -1,4 +1,4 @@
-"""job_runs: what is said on llm.log about every run; land carries it into the lake."""
+"""job_runs: records of every run on llm.log, which land writes into the lake."""
 
 from __future__ import annotations
 

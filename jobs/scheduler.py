@@ -1,4 +1,4 @@
-"""The stage ``schedule``: APScheduler says when to look at a job, the claim in the lake who runs it.
+"""The stage ``schedule``: APScheduler triggers the check of a job, the claim in the lake decides which copy runs it.
 
 APScheduler sleeps on a clock that a laptop's sleep stops and that does not follow a wall clock that is set. So the
 loop that beats also asks, once a second and without the lake, whether a due time has gone by, and has APScheduler
@@ -37,7 +37,7 @@ _ASK_AGAIN_S = 5.0
 
 
 class SchedulerRunsError(RetryableError):
-    """Another scheduler of this home lives; this one stands by."""
+    """Another scheduler of this home runs; this one waits."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"another scheduler holds {path}; this one takes over when it ends")
@@ -71,7 +71,7 @@ def run(
 def owned(folder: Path) -> Iterator[str]:
     """Be the one scheduler of ``folder``; yields its name, which stays the same from one to the next.
 
-    The kernel frees the lock when its holder dies: an open claim under this name is then nobody's.
+    The kernel frees the lock when its holder dies: an open claim under this name then has no owner.
 
     Raises:
         SchedulerRunsError: another process holds it.
@@ -93,7 +93,7 @@ def owned(folder: Path) -> Iterator[str]:
 
 
 class SchedulerSession:
-    """One incarnation: APScheduler, its threads, and what went wrong in them."""
+    """One session of the stage: APScheduler, its threads, and their errors."""
 
     def __init__(self, config: ScheduleConfig, owner: str, now: Callable[[], int]) -> None:
         self._jobs = config.jobs
@@ -117,7 +117,7 @@ class SchedulerSession:
         log.info("schedule_started", owner=owner, jobs=[job.name for job in config.jobs])
 
     def step(self) -> None:
-        """Have a look taken at what is overdue. Raises what a look must not survive."""
+        """Trigger the checks that are overdue. Raises fatal errors of earlier checks."""
         if self._fatal:
             raise self._fatal[0]
         for job in self._jobs:
@@ -165,11 +165,11 @@ class SchedulerSession:
         self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
 
     def _on_job_missed(self, event: JobExecutionEvent) -> None:
-        """APScheduler was too late for its grace: look all the same, to record what is skipped."""
+        """APScheduler was later than the grace: check all the same, to record the skipped run."""
         self._fire(event.job_id)
 
     def _on_job_error(self, event: JobExecutionEvent) -> None:
-        """End the stage where a person must act; whatever else it was is looked at again: other jobs may be running."""
+        """End the stage where a person must act; after other errors the job is checked again: others may be running."""
         if isinstance(event.exception, FatalError):
             self._fatal.append(event.exception)
             return

@@ -1,4 +1,4 @@
-"""From a command's context to the budgets of its settings: where they stand, and their alerts on llm.alerts."""
+"""From a command's context to the budgets of its settings: their spending, and their alerts on llm.alerts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def configured(here: Context) -> tuple[Budget, ...]:
 
 
 def judge(here: Context, *, stop: Callable[[], bool] = lambda: False) -> BudgetsReport:
-    """Judge all budgets now, and publish what there is to tell."""
+    """Judge all budgets now, and publish their alerts."""
     report = budgets(wiring.lake(here.settings), configured(here), _now(), stop=stop)
     if not stop():
         publish(here, report.alerts)
@@ -31,7 +31,7 @@ def judge(here: Context, *, stop: Callable[[], bool] = lambda: False) -> Budgets
 
 
 def current(here: Context) -> list[Position]:
-    """Return where every budget stands in its period of today; without a budget no lake is opened.
+    """Return the spending of every budget in its current period; without a budget no lake is opened.
 
     Raises:
         LakeMissingError: no lake there.

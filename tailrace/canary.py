@@ -27,7 +27,7 @@ class Outside:
     now: Callable[[], int]
     """µs UTC."""
     wait: Callable[[float], bool]
-    """Waits so many seconds; True where the watch is to stop."""
+    """Waits for the given seconds; True where the watch should stop."""
     show: Callable[[Decision, Sequence[Comparison]], None]
 
 
@@ -42,7 +42,7 @@ class Pace:
 def watch(canary: Canary, share: int, began: int, outside: Outside, pace: Pace) -> Decision:
     """Look until B has all traffic, is withdrawn, or a stage finds nothing in its time.
 
-    A decision that no channel got is no advance: whoever moves the traffic does not know of it. It is sent again at the
+    A decision that no channel accepted is no advance: the traffic was not moved. It is sent again at the
     next look. ``hold`` is sent once, at the end.
 
     Args:

@@ -92,7 +92,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Bytes that somebody wants back on llm.events."""
+    """Bytes to publish on llm.events again."""
 
     name: str
     value: bytes | None = field(repr=False)
@@ -161,14 +161,14 @@ def replay(
     history: bool = False,
     most: int = 500,
 ) -> Replayed:
-    """Publish again what the verdict accepts by now, bytes and key as they stand; skip the rest and say why.
+    """Publish again what the verdict accepts by now, with unchanged bytes and key; skip the rest with a reason.
 
-    An id that stands in the lake is skipped. One that lands in between is no harm either: land marks the second of
+    An id that is in the lake is skipped. One that lands in between is harmless: land marks the second of
     an id as a duplicate, and views show one. Before each page is sent, who sends what is recorded on llm.log.
     ``history`` marks them as history, as the importer of such events did when they died.
 
     Raises:
-        KafkaUnavailableError: the brokers did not say in time; running it again sends what is missing.
+        KafkaUnavailableError: the brokers did not answer in time; running it again sends what is missing.
     """
     done, known, page = Replayed(), set[str](), list[tuple[str, Candidate]]()
 
@@ -211,7 +211,7 @@ def from_letters(found: Iterable[DeadLetter]) -> Iterator[Candidate]:
 
 
 def from_lines(lines: Iterable[bytes]) -> Iterator[Candidate]:
-    """Yield the events of a file of JSON lines, such as ``dead repair`` writes; their keys are made anew."""
+    """Yield the events of a file of JSON lines, such as ``dead repair`` writes; their keys are computed again."""
     for number, line in enumerate(lines, start=1):
         yield Candidate(f"line {number}", line, key_of_line(line))
 

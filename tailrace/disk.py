@@ -16,7 +16,7 @@ EVERY_S = 600.0
 KEPT = 145
 """Samples: a day."""
 LEAST_S = 3600.0
-"""A shorter history tells nothing."""
+"""A shorter history is not used for the forecast."""
 _FILE = "disk"
 Sample = tuple[int, int]
 """Time in µs UTC, bytes used."""

@@ -1,4 +1,4 @@
-"""Send one call through everything and say where it is, or which hop failed and what to do about it."""
+"""Send one call through everything and report where it is, or which hop failed and what to do about it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Echo:
                 self._copy(file)
             if file is None or self._moved(path, file):
                 self._open[path] = self._opened(path)
-        with suppress(OSError):  # nobody reads stdout any more: the files have it all
+        with suppress(OSError):  # stdout is not read any more: the files have every line
             self._out.flush()
 
     def close(self) -> None:

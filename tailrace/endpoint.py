@@ -1,6 +1,6 @@
 """``/``, ``/metrics``, ``/healthz`` and ``/livez`` of ``tailrace up``: on loopback, or behind a token.
 
-A page in somebody's browser may name this machine by a DNS answer of its own (rebinding), so on loopback the Host
+A page in a browser may resolve its own name to this machine (DNS rebinding), so on loopback the Host
 header must be a loopback name; anywhere else nothing is served without a token.
 """
 
@@ -47,7 +47,7 @@ _HTML = (
 
 
 class AddressTakenError(FatalError):
-    """Metrics cannot be served where the settings say."""
+    """Metrics cannot be served at the address in the settings."""
 
     def __init__(self, host: str, ports: range, cause: str) -> None:
         port = f"{ports[0]}" if len(ports) == 1 else f"{ports[0]} to {ports[-1]}"
@@ -125,7 +125,7 @@ def serving(endpoint: Endpoint, web: WebSettings) -> Iterator[str]:
     """Serve for as long as the block lasts; yields the URL.
 
     Raises:
-        AddressTakenError: nobody can listen there.
+        AddressTakenError: the address cannot be listened on.
     """
     server = _listening(endpoint, web)
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True)

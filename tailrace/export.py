@@ -168,7 +168,7 @@ class StatsdSender:
         self._last: dict[tuple[str, tuple[str, ...]], float] | None = None
 
     def send(self, metrics: Iterable[Metric], usage: Mapping[str, Any]) -> bool:
-        """Send one datagram after the other; UDP tells nothing of who receives them."""
+        """Send one datagram after the other; UDP has no acknowledgement."""
         totals: dict[tuple[str, tuple[str, ...]], float] = {}
         for name, tags, value, counts in _statsd(metrics):
             if not counts:

@@ -1,4 +1,4 @@
-"""What the gate asks of the lake: the cases of a version, what is stale about it, and open alerts of quality."""
+"""What the gate reads from the lake: the cases of a version, why it is stale, and open quality alerts."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def golden(settings: Settings, name: str | None, version: int, *, stale_days: in
 def waiting(lake: ReadOnlyLake, *, at: int) -> list[str]:
     """Return a sentence a golden set of which cases wait for a review: how many, how long, whose.
 
-    The owner is that of the app with most of them. After three weeks it says that the set is stale.
+    The owner is that of the app with most of them. After three weeks it reports that the set is stale.
 
     Args:
         lake: to read.

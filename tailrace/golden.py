@@ -1,4 +1,4 @@
-"""What people say of golden cases: a record on llm.log, which land carries into the lake and a refresh reads there."""
+"""Reviews of golden cases: a record on llm.log, which land writes into the lake and a refresh reads there."""
 
 from __future__ import annotations
 
@@ -86,19 +86,19 @@ def review(
     note: str | None,
     rubric: str | None = None,
 ) -> str:
-    """Write down what ``actor`` says of a case at ``now`` (µs UTC).
+    """Record the review of a case by ``actor`` at ``now`` (µs UTC).
 
-    Texts are redacted first, and whoever is new in them is numbered on from those in the case.
+    Texts are redacted first; new placeholders continue the numbers of those in the case.
 
     Args:
         kafka: where to.
         case: columns of golden_cases.
         verdict: on it.
-        actor: who says so.
+        actor: the reviewer.
         now: when.
-        expected: what the answer should be; empty: what was said of it before is withdrawn.
+        expected: what the answer should be; empty withdraws the earlier value.
         note: why.
-        rubric: what a good answer does; empty: what was said of it before is withdrawn.
+        rubric: what a good answer does; empty withdraws the earlier value.
 
     Returns:
         The id of the record; ``until_landed`` waits for it.

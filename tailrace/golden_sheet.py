@@ -50,7 +50,7 @@ class Filled:
 
 
 def is_sheet(name: str) -> bool:
-    """Return whether the name of a file says in which form it is."""
+    """Return whether the extension of a file is that of a sheet."""
     return name.casefold().endswith((".csv", ".jsonl"))
 
 
@@ -71,7 +71,7 @@ def filled(text: str, name: str, cases: Mapping[str, Mapping[str, Any]]) -> list
 
     Args:
         text: of the file.
-        name: of the file, which says its form.
+        name: of the file; its extension is its format.
         cases: id -> case, of those that may be judged.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One folder holds everything: the broker's log, the lake, what runs and what it said."""
+"""One folder holds everything: the broker's log, the lake, run files and logs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from warehouse.storage.locks import born_at, pid_namespace
 
 log = structlog.get_logger()
 _unwritten: set[str] = set()
-"""Names whose run file could not be written the last time: said once."""
+"""Names whose run file could not be written the last time: logged once."""
 CARRIED = ("usage",)
-"""Facts that go on after a restart: counters that metrics have shown, which must not go back."""
+"""Facts kept after a restart: counters in metrics, which must not decrease."""
 Beat = Callable[[dict[str, Any]], None]
 BEAT_EVERY_S = 0.5
 STARTING_S = 180.0
@@ -68,14 +68,14 @@ class Home:
         return self.folder("logs") / f"{name}.log"
 
     def run_file(self, name: str) -> Path:
-        """What ``name`` says of itself."""
+        """The run file of ``name``: its state and facts."""
         return self.path / "run" / f"{name}.json"
 
     def write_run(self, name: str, facts: dict[str, Any]) -> None:
         """Replace the run file of ``name`` whole, so that a reader never sees half of it.
 
-        On a full disk the last one stands, touched: whoever beats is not taken for hung, alerts go out, and only
-        ``status``, which reads the old time, says "silent".
+        On a full disk the last file stays and is touched: the process does not count as hung, alerts are sent, and only
+        ``status``, which reads the old time, shows "silent".
         """
         target = self.run_file(name)
         draft = target.with_suffix(f".{os.getpid()}.tmp")
@@ -93,7 +93,7 @@ class Home:
                 os.utime(target)
 
     def read_run(self, name: str) -> dict[str, Any] | None:
-        """Return what ``name`` last said, None where it never spoke."""
+        """Return the last run file of ``name``; None where there is none."""
         try:
             facts: dict[str, Any] = json.loads(self.run_file(name).read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):

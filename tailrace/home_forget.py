@@ -1,7 +1,7 @@
-"""What files of a home beside the lake hold of somebody: reports go, caches are emptied, logs lose the id.
+"""Removes a person from the files of a home beside the lake: reports and caches are deleted, logs lose the id.
 
-Caches do not say whose texts they quote, so what was asked since the first of the calls goes: it is asked again, and
-paid again, where it is needed. Run before the calls go: they name the reports.
+Caches do not have the user of a text, so all entries since the first of the calls are deleted: they are asked again,
+and paid again, where it is needed. Run before the calls go: they name the reports.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def reach(home: Home, ids: Sequence[str], among: Among, *, remove: bool) -> Reac
     Args:
         home: folder.
         ids: of the person or tenant, in all forms.
-        among: asks the lake.
+        among: queries the lake.
         remove: whether anything is changed.
 
     Raises:

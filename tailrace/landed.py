@@ -1,4 +1,4 @@
-"""What became of events: rows of the lake as they land, asked for by position or followed."""
+"""The rows of events in the lake: read by position, or followed as they land."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs of stages as files in the home: appended to, and cut while the stage goes on writing."""
+"""Logs of stages as files in the home: appended to, and truncated while the stage continues to write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def appended(path: Path) -> Iterator[IO[bytes]]:
 def cut(path: Path, *, keep_bytes: int = KEEP_BYTES) -> bool:
     """Cut a log that a process has open: copy it to ``NAME.log.1``, then empty it; return whether it was cut.
 
-    The process has opened it to append, so it goes on at the new end. Lines that it writes between the two steps are
+    The process has opened it to append, so it continues at the new end. Lines that it writes between the two steps are
     lost. On a full disk the copy fails: then the log is emptied all the same, because it may be what fills the disk.
     """
     try:

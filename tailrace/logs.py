@@ -101,7 +101,7 @@ class _RepeatFilter(logging.Filter):
 
 
 def hidden(value: Any, known: list[str]) -> Any:
-    """Return ``value`` with *** wherever one of the ``known`` secrets stands in it, however deep."""
+    """Return ``value`` with *** in place of the ``known`` secrets, at any depth."""
     if isinstance(value, str):
         for secret in known:
             value = value.replace(secret, _HIDDEN)

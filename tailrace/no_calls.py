@@ -21,7 +21,7 @@ DELAY = timedelta(minutes=2)
 
 
 def judge(here: Context, *, stop: Callable[[], bool] = lambda: False, patience_s: float = PATIENCE_S) -> NoCallsReport:
-    """Judge all apps up to now, and publish what there is to tell. Judges nothing where land is behind.
+    """Judge all apps up to now, and publish their alerts. Judges nothing where land is behind.
 
     An app whose events wait in Kafka is not silent, so the run waits until they have landed.
     """

@@ -12,9 +12,9 @@ SAMPLES = 13
 CURRENT_S = 10.0
 """Behind by no more than this, a stage is up to date: time buckets and batches take as long to close."""
 READY_S = 300.0
-"""Behind by more than this, what a stage says is about the past: alerts come too late to act on."""
+"""A stage that is behind by more than this reports the past: its alerts come too late to act on."""
 READ_ALL_S = 15.0
-"""A stage that had read everything within the last so many seconds keeps up, whatever the time of its last record."""
+"""A stage that had read everything within this number of seconds keeps up, whatever the time of its last record."""
 
 
 @dataclass(frozen=True)

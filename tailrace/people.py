@@ -37,7 +37,7 @@ def people(settings: Settings, *, make: bool = True) -> People | None:
 def forms(settings: Settings, user: str) -> tuple[str, ...]:
     """Return the ids under which the lake may hold ``user``: as the app sends it, and its pseudonym.
 
-    A pseudonym stays alone: nobody can say whose it is.
+    A pseudonym stays as it is: it cannot be traced to an id.
     """
     key = user_key(settings) or _read(key_file(settings))
     stored = People(key, every=True).user(user) if key else user
@@ -52,7 +52,7 @@ def tenant_forms(settings: Settings, tenant: str) -> tuple[str, ...]:
 
 
 def keyed_hash(settings: Settings, kind: str, ids: tuple[str, ...]) -> str:
-    """Return what stands for somebody in a record that outlives them: the same for every form of the id.
+    """Return the hash that replaces a person in a permanent record: the same for every form of the id.
 
     It differs from the pseudonym: what was stored under that cannot be joined with it without the key.
 

@@ -1,4 +1,4 @@
-"""Events out of files onto ``llm.events``, at a pace, as bytes that nobody has touched."""
+"""Events out of files onto ``llm.events``, at a pace, as unchanged bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Published:
     positions: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Number of the event in its file -> (partition, offset)."""
     errors: dict[int, str] = field(default_factory=dict)
-    """Number of the event -> why it was not; whoever calls says so, and may send it again."""
+    """Number of the event -> why it was not acknowledged; the caller reports it, and may send it again."""
 
 
 def publish(
@@ -43,7 +43,7 @@ def publish(
         progress: called with the number that was sent so far.
 
     Raises:
-        KafkaUnavailableError: the brokers did not say in time.
+        KafkaUnavailableError: the brokers did not answer in time.
         KafkaRefusedError: an event is too large, or this user may not write.
     """
     producer = Producer(config, linger_ms=20)

@@ -1,4 +1,4 @@
-"""Write what a batch job has to tell onto llm.log and llm.alerts; land and notify carry it on."""
+"""Write the records and alerts of a batch job to llm.log and llm.alerts, for land and notify."""
 
 from __future__ import annotations
 

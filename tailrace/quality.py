@@ -46,7 +46,7 @@ class WeeklyResult:
     """The worst calls by id, with their texts."""
     operations: tuple[Operations, ...]
     success: str
-    """Scorer that says which answers are good; empty: none was run."""
+    """Scorer that decides which answers are good; empty: none was run."""
     trend: tuple[Week, ...] = ()
     """Means of earlier runs and of this one."""
 

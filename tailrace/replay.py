@@ -1,6 +1,6 @@
 """Events out of files: JSON lines as they are, or Parquet traffic (times and token counts) joined with texts.
 
-Traffic files are told apart by their columns: Azure (``service, t_s``), Mooncake (``workload, t_s``)
+Traffic files are distinguished by their columns: Azure (``service, t_s``), Mooncake (``workload, t_s``)
 and ServeGen (``t_ms, model, client_id``). Everything is a function of the file, the texts and the seed.
 """
 
@@ -25,7 +25,7 @@ SECOND = 1_000_000
 
 
 class NotEventsError(FatalError):
-    """A file holds neither events nor traffic that we know."""
+    """A file has neither events nor traffic of a known format."""
 
     def __init__(self, path: Path, found: Sequence[str]) -> None:
         super().__init__(
@@ -83,10 +83,10 @@ def read_traffic(
 
     Args:
         path: the file.
-        texts: what they say; None = no content.
+        texts: their texts; None = no content.
         seed: draws texts, users and ids.
         start: event time of the first moment, µs UTC.
-        limit: at most so many.
+        limit: the most events.
     """
     frame = _parquet(path)
     calls = _calls(path, frame).sort("t_us", maintain_order=True)
@@ -152,7 +152,7 @@ def _rfc3339(time: int) -> str:
 
 
 def read_json_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file of events as they stand, empty ones left out; Parquet: its column ``event``."""
+    """Yield the unchanged lines of a file of events, without empty ones; Parquet: its column ``event``."""
     if path.suffix == ".parquet":
         frame = _parquet(path)
         if "event" not in frame.columns:

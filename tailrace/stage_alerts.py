@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 RULE = "up.stage_failing"
 RECOVERED_AFTER_S = 60.0
-"""A stage that runs for as long again is well; one that fails at the next record goes on with the same incident."""
+"""A stage that runs for as long again is healthy; one that fails at the next record continues the same incident."""
 _FILE = "stage_alerts"
 _BASE_S, _CAP_S, _GIVE_UP_S = 2.0, 60.0, 86_400.0
 
@@ -64,7 +64,7 @@ class StageAlerts:
 
         Args:
             failing: stage -> position, ends, since and cause, as the supervisor's run file has them; or a part of a
-                stage, with a title and a runbook of its own.
+                stage, with its own title and runbook.
             well: stages that run.
         """
         before = msgspec.json.encode(self._journal)

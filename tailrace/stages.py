@@ -36,7 +36,8 @@ class Stage:
     run: Run
     doc: str
     stall_after_s: float = 60.0
-    """Silent for so long means hung: the supervisor restarts it. Loading a model or a changelog beats, too."""
+    """Without a heartbeat for this time it counts as hung and is restarted. Loading a model or a changelog sends
+    heartbeats."""
     single: str = ""
     """What a second copy on the same home would do; it is refused. Empty: the stage itself decides."""
 
@@ -69,7 +70,7 @@ def _drift(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from schemas.topics import SAMPLES
     from tailrace import wiring
 
-    Admin(wiring.kafka(settings)).partitions(SAMPLES)  # with the brokers away no model is loaded in vain
+    Admin(wiring.kafka(settings)).partitions(SAMPLES)  # without brokers no model is loaded
     with contextlib.closing(ModelProcess(wiring.embed(settings))) as model:
         from pipelines.drift import app  # Faust: seconds in which the model, the slowest of all to start, loads already
 

@@ -1,4 +1,4 @@
-"""What a supervisor decides about one child: pure, so that every case can be told as a test."""
+"""What a supervisor decides about one child. Pure, so that every case can be tested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FATAL_EXIT = 2
 BACK_OFF_FIRST_S, BACK_OFF_LONGEST_S = 0.5, 20.0
 HEALTHY_AFTER_S = 60.0
 START_WITHIN_S = 60.0
-"""Until its first word: importing alone takes 4 s of processor time, more where all start at once."""
+"""Until its first heartbeat: importing alone takes 4 s of processor time, more where all start at once."""
 OVERSLEPT_S = 5.0
 """A supervisor that looks five times a second and missed this long was not running itself."""
 
@@ -33,7 +33,7 @@ class Child:
     last_exit: int | None = None
     stalled: bool = False
     stalls: int = 0
-    """How often it was killed because it stood still."""
+    """How often it was killed because it stalled."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Observation:
     alive: bool
     exit_code: int | None
     silent_s: float
-    """Since its last heartbeat, or since its start where it never spoke."""
+    """Since its last heartbeat, or since its start where it has sent none."""
     has_reported: bool = True
     failing: bool = False
     """It ended several times at one position: a long life proves nothing then."""
@@ -80,7 +80,7 @@ class Wakefulness:
     def look(self, now: float) -> Wakefulness:
         """Return what holds after a look at ``now``.
 
-        Where the supervisor itself stood still (SIGSTOP to all, a paused machine), silence says nothing about the
+        Where the supervisor itself was suspended (SIGSTOP to all, a paused machine), silence is no evidence about the
         children: they get a fresh stall period. A laptop's sleep stops the monotonic clock and is not seen at all.
         """
         return Wakefulness(now if now - self.looked > OVERSLEPT_S else self.since, now)
@@ -88,18 +88,18 @@ class Wakefulness:
 
 @dataclass(frozen=True)
 class LastHeartbeat:
-    """The last beat of one process, and when the supervisor first saw it: on its own clock, never by the wall."""
+    """The last heartbeat of one process, and when the supervisor first saw it: on its monotonic clock."""
 
     pid: int
     beat: int | None
-    """None: it never spoke."""
+    """None: it has sent none."""
     at: float
 
 
 def last_heartbeat(heartbeat: LastHeartbeat | None, pid: int, beat: int | None, now: float) -> LastHeartbeat:
-    """Return what was heard last, given that the run file of ``pid`` holds ``beat`` (None: nothing of this process).
+    """Return the last heartbeat, given that the run file of ``pid`` has ``beat`` (None: nothing of this process).
 
-    A wall clock that jumps, either way, changes the beat once and nothing else.
+    A jump of the wall clock, either way, changes ``beat`` once and nothing else.
     """
     if heartbeat is not None and heartbeat.pid == pid and (beat is None or beat == heartbeat.beat):
         return heartbeat
@@ -107,7 +107,7 @@ def last_heartbeat(heartbeat: LastHeartbeat | None, pid: int, beat: int | None, 
 
 
 def silent_for_s(heartbeat: LastHeartbeat, awake: Wakefulness, now: float) -> float:
-    """Return for how many seconds a process has been silent while somebody listened."""
+    """Return for how many seconds a process has sent no heartbeat while the supervisor was watching."""
     return min(now - heartbeat.at, now - awake.since)
 
 

@@ -12,14 +12,14 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class NotATimeError(FatalError):
-    """A word that should say when does not."""
+    """A text is not a time, a span or a day."""
 
     def __init__(self, text: str, expected: str) -> None:
         super().__init__(f"cannot read {text[:80]!r}: expected {expected}")
 
 
 def moment(text: str, now: int) -> int:
-    """Read ``2h``, ``7d`` (ago) or an RFC 3339 time (UTC where it says nothing else) as µs UTC.
+    """Read ``2h``, ``7d`` (ago) or an RFC 3339 time (UTC where it has no zone) as µs UTC.
 
     Raises:
         NotATimeError: it is neither.

@@ -95,7 +95,7 @@ def up(
 
     Raises:
         HomeInUseError: another process supervises this home.
-        SettingsError: metrics would stand open on an address that is not loopback, the dead-man's URL is refused, or
+        SettingsError: metrics would be served on an address that is not loopback, the dead-man's URL is refused, or
             a part of the stages is started without a Kafka that the others reach.
     """
     from tailrace.watch import Watch
@@ -132,7 +132,7 @@ def up(
 
 
 def _start_again(broker: Broker, stop: threading.Event) -> None:
-    """Bring the broker back; where it does not come (a full disk, a slow machine) the next look tries anew."""
+    """Restart the broker; where it does not start (a full disk, a slow machine) the next look tries again."""
     try:
         broker.stop()
         broker.start()

@@ -1,4 +1,4 @@
-"""From settings to the plain arguments of each stage. The only place that knows both.
+"""From settings to the plain arguments of each stage. The only module that uses both.
 
 A stage's modules are imported where it is wired: Faust and its kin cost seconds that no other process should pay.
 """
@@ -63,7 +63,7 @@ def lake(settings: Settings) -> LakeConfig:
 
 
 def _bucket(section: LakeSettings) -> dict[str, str]:
-    """Return DuckDB's settings for a bucket; what is not said is left to AWS_* in the environment."""
+    """Return DuckDB's settings for a bucket; what is not set is left to AWS_* in the environment."""
     key, secret = section.s3_access_key_id, section.s3_secret_access_key
     found = {
         "s3_endpoint": section.s3_endpoint,
@@ -142,7 +142,7 @@ def land(settings: Settings) -> LandConfig:
 
 
 def meter(settings: Settings) -> MeterConfig:
-    """Return meter's arguments; the epoch is read from the lake, so ask anew for every start.
+    """Return meter's arguments; the epoch is read from the lake, so call it for every start.
 
     Raises:
         LakeUnavailableError: the caller may try again.
@@ -250,7 +250,7 @@ def with_retention(settings: Settings, tables: Sequence[str], apps: Sequence[str
     """Return ``settings`` with other retentions, each ``TABLE=DAYS`` or ``APP=DAYS``.
 
     Raises:
-        SettingsError: one of them says something else.
+        SettingsError: one of them is invalid.
     """
     section = settings.maintain
     days = {**section.retention_days, **_days("--keep", tables, "TABLE=DAYS, such as raw_calls=400")}
@@ -270,7 +270,7 @@ def _days(option: str, words: Sequence[str], form: str) -> dict[str, int]:
 
 
 def golden(settings: Settings, *, days: int | None = None, size: int | None = None) -> GoldenSettings:
-    """Return how a golden set is made; ``days`` and ``size`` where a person says them."""
+    """Return how a golden set is made; ``days`` and ``size`` where a person gives them."""
     from jobs.golden import LOWER_IS_BETTER, GoldenSettings
 
     section = settings.golden

@@ -1,7 +1,7 @@
-"""Budgets: what a scope may cost a day, week or month, and who is told when a share of it is spent.
+"""Budgets: what a scope may cost per day, week or month, and alerts when a share of it is spent.
 
-Path: ``budget`` reads the settings → ``spend`` sums the landed calls → ``forecast`` says where the period will end →
-``alerts`` decides what is told. ``job`` runs them.
+Path: ``budget`` reads the settings → ``spend`` sums the landed calls → ``forecast`` estimates the end of the period →
+``alerts`` decides which alerts are emitted. ``job`` runs them.
 """
 
 from jobs.budgets.budget import LEVELS, Budget, Period, read_budgets

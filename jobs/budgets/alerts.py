@@ -1,7 +1,7 @@
 """Alerts of budgets: one incident a budget and period, which moves up the levels and is over with the period. Pure.
 
 The alert fires at the first level that is reached, is updated at each further one, and is resolved when the period has
-ended. What is found late is told too, marked ``late``; of levels that were passed meanwhile only the highest.
+ended. Levels that are found late are emitted too, marked ``late``; of several levels only the highest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TOLD = {severity: level for level, severity in _SEVERITY.items()}
 
 @dataclass(frozen=True)
 class Level:
-    """A level that a budget has reached in a period and that nobody was told of."""
+    """A level that a budget has reached in a period and for which no alert was emitted."""
 
     budget: Budget
     period: Period
@@ -48,7 +48,7 @@ def id_of(budget: Budget, period: Period) -> str:
 
 
 def reached(budget: Budget, period: Period, spent: Spent, before: Alert | None) -> Level | None:
-    """Return the highest level that is reached, where it is above what was told: in USD, or as a share.
+    """Return the highest level that is reached, where it is above the emitted one: in USD, or as a share.
 
     The two differ after the amount of a budget was changed in mid-period.
     """
@@ -64,10 +64,10 @@ def reached(budget: Budget, period: Period, spent: Spent, before: Alert | None) 
 def firing(
     level: Level, spent: Spent, expected: Forecast | None, *, sql: str, crossed: datetime, now: datetime
 ) -> Alert:
-    """Return the alert that tells of a level.
+    """Return the alert of a level that was reached.
 
     Args:
-        level: what is told.
+        level: the level that was reached.
         spent: in the period so far.
         expected: the period's end; None where too little is known.
         sql: returns what was spent, as it is known now.

@@ -13,7 +13,7 @@ from schemas.errors import SettingsError
 Kind = Literal["day", "week", "month"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LEVELS = (0.5, 0.8, 1.0)
-"""Shares of the amount that are told, once a period each."""
+"""Shares of the amount that raise an alert, each once per period."""
 SCOPES: Mapping[str, str] = {
     "app": "app",
     "feature": "feature",

@@ -1,4 +1,4 @@
-"""One run over all budgets: what is spent, what is told. The same lake at the same time gives the same alerts."""
+"""One run over all budgets: spending and alerts. The same lake at the same time gives the same alerts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ log = structlog.get_logger(__name__)
 KNOWN_FOR = timedelta(days=70)
 """How long alerts are looked back for: longer than two months, the longest period and the one before it."""
 FOUND_LATE = timedelta(days=3)
-"""After the end of a period: what was reached in it is told for so long, where no run saw it before."""
+"""Time after the end of a period in which levels reached in it still raise an alert, where no run saw them before."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a budget stands in its period of today."""
+    """The spending of a budget in its current period."""
 
     budget: Budget
     period: Period
@@ -107,7 +107,7 @@ def budgets(
 
 
 def positions(lake: ReadOnlyLake, wanted: Sequence[Budget], now: datetime) -> list[Position]:
-    """Return where every budget stands, with its forecast."""
+    """Return the spending of every budget, with its forecast."""
     judged = [(budget, Period.at(budget.kind, now)) for budget in wanted]
     sums = spent(lake, judged, now)
     forecasts = _forecasts(lake, judged, sums, now)
@@ -140,7 +140,7 @@ def _changes(lake: ReadOnlyLake, wanted: Sequence[Budget], now: datetime, stop: 
 
 
 def _periods(budget: Budget, now: datetime, known: dict[str, Alert]) -> list[Period]:
-    """The period of now, and those before it that may still have something to tell."""
+    """The current period, and earlier ones that may still raise an alert."""
     period = Period.at(budget.kind, now)
     found, earlier = [period], period.before(budget.kind)
     while now - earlier.end < FOUND_LATE or _is_open(known.get(alerts.id_of(budget, earlier))):
@@ -169,5 +169,5 @@ def _forecasts(
 
 
 def _rng(budget: Budget, period: Period) -> np.random.Generator:
-    """The same for the same budget and period, so that a run that is repeated says the same."""
+    """The same for the same budget and period, so that a repeated run gives the same forecast."""
     return np.random.default_rng(zlib.crc32(f"{budget.name} {period.start.isoformat()}".encode()))

@@ -79,7 +79,7 @@ def _suite(file: Path) -> Suite:
 
 
 def _source(meta: dict[str, Any]) -> tuple[str, str]:
-    """Return the table, and which of its rows: those of the hour where the table says when a row landed."""
+    """Return the table, and which of its rows: those of the hour, where the table has the time of landing."""
     asked = str(meta.get("table") or "")
     table = _TABLES.get(_VIEWS.get(asked, asked))
     if table is None:

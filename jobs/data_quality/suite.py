@@ -72,7 +72,7 @@ class Suite:
     """What is expected of one table: of its rows one by one, and of measures over all of them."""
 
     name: str
-    """As people know the table: calls, feedback, ..."""
+    """Name of the table for people: calls, feedback, ..."""
     table: str
     """Table of the lake whose rows are judged."""
     rows: tuple[Check, ...] = ()

@@ -15,7 +15,7 @@ from jobs.gate.targets import digest
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """One case, as the gate asks it."""
+    """One case, as the gate uses it."""
 
     case_id: str
     input_text: str

@@ -1,4 +1,4 @@
-"""A failed call as a test case: its reasons, its texts without personal data, the answer that was wanted. Pure."""
+"""A failed call as a test case: its reasons, its texts without personal data, the expected answer. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = (
     *("thumbs_down", "low_rating", "edited", "guardrail", "blocked"),
     *("error", "refused", "truncated", "comment", "low_score", "drift"),
 )
-"""Of reasons, the gravest first: what people said, what was stopped, what broke, what a machine noticed. A comment may
+"""Reasons, the most severe first: feedback of people, blocked calls, errors, scores. A comment may
 be praise, so it is graver than what a machine noticed only."""
 HEALTHY = "healthy"
 """Reason of a call that was drawn from those without any other reason, so that a set also holds what works today."""
@@ -43,17 +43,17 @@ def case_id(set_name: str, call_id: str) -> str:
 
 
 def draw(seed: int, call_id: str) -> str:
-    """Return what decides between calls that are equally grave; ``warehouse.golden.failed_calls`` draws by the same."""
+    """Return the tie-breaker of calls of equal severity; ``warehouse.golden.failed_calls`` uses the same."""
     return hashlib.sha256(f"{seed}/{call_id}".encode()).hexdigest()
 
 
 def weight(reason: str) -> int:
-    """Return how grave ``reason`` is, by its kind; 0 for ``HEALTHY``."""
+    """Return the severity of ``reason``, by its kind; 0 for ``HEALTHY``."""
     return 0 if reason == HEALTHY else len(KINDS) - KINDS.index(reason.partition(":")[0])
 
 
 def severity(case: Row) -> int:
-    """Return how grave the reasons of ``case`` are together."""
+    """Return the severity of all reasons of ``case``."""
     return sum(map(weight, case["reasons"]))
 
 
@@ -87,7 +87,7 @@ def new_case(set_name: str, call: Mapping[str, Any], *, version: int) -> Row | N
 
 
 def seen_again(case: Row, new: Row) -> Row:
-    """Return a case of the version before with what is said of its call by now; what a review expects stays."""
+    """Return a case of the previous version with the feedback on its call by now; the expectations of a review stay."""
     reasons = _sorted({*case["reasons"], *new["reasons"]})
     if new["expected"] is None or case["expected_from"] == "review":
         return {**case, "reasons": reasons}
@@ -111,13 +111,13 @@ def reviewed(case: Row, review: Mapping[str, Any] | None) -> Row:
 
 
 def redactor(row: Mapping[str, Any], *more: str | None) -> Text:
-    """Return what redacts the texts of one case: whoever is ``<EMAIL_1>`` in one of them is so in all.
+    """Return the redactor of the texts of one case: an address is the same ``<EMAIL_1>`` in all of them.
 
-    Placeholders that stand there already are somebody; whoever is found now gets the next number.
+    Placeholders that are there already keep their numbers; a newly found address gets the next number.
 
     Args:
         row: of golden_cases, or of ``warehouse.golden.failed_calls``.
-        more: texts that are said of it.
+        more: texts about it.
     """
     taken: dict[str, int] = {}
 
@@ -134,13 +134,13 @@ def redactor(row: Mapping[str, Any], *more: str | None) -> Text:
 
 
 def spoken(case: Row) -> str:
-    """Return what was asked, for comparison: the conversation; templates' instructions are alike in all of them."""
+    """Return the conversation, for comparison, without the instructions of templates, which are equal in all cases."""
     turns = [message["text"] for message in case["messages"] or () if message["role"] != "system" and message["text"]]
     return "\n".join(turns) or case["input_text"] or ""
 
 
 def content_hash(cases: Iterable[Mapping[str, Any]]) -> str:
-    """Return the SHA-256 of the canonical JSON of ``cases``, in whatever order they come; times as µs UTC."""
+    """Return the SHA-256 of the canonical JSON of ``cases``, independent of their order; times as µs UTC."""
     rows = sorted(map(_hashed, cases), key=lambda row: row["case_id"])
     return hashlib.sha256(_json(rows).encode()).hexdigest()
 
@@ -152,13 +152,13 @@ def _hashed(case: Mapping[str, Any]) -> Row:
 
 
 def _sorted(reasons: Iterable[str]) -> list[str]:
-    """Return ``reasons``, the gravest first; what failed since it was drawn is not healthy any more."""
+    """Return ``reasons``, the most severe first; a case that failed since it was drawn is not healthy any more."""
     found = set(reasons)
     return sorted(found - {HEALTHY} or found, key=lambda reason: (-weight(reason), reason))
 
 
 def _texts(row: Mapping[str, Any], text: Text) -> Row:
-    """Return what strangers wrote in a case, through ``text``; an id of a document may name somebody as well."""
+    """Return the texts of users in a case, redacted by ``text``; ids of documents too, as they may name a person."""
     return {
         "system_text": text(row["system_text"]),
         "messages": _each(row["messages"], ("text",), text),

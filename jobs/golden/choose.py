@@ -1,6 +1,6 @@
 """What the next version of a set holds: which cases it keeps, which leave, which come in. Pure.
 
-Where the topics of the traffic are known, cases come in by ``cover``, and those of topics that nobody asks about any
+Where the topics of the traffic are known, cases come in by ``cover``, and those of topics that are not asked about any
 more leave; else failed calls come in by their strata (app, feature, kind of reason).
 
 To choose again from the same failures changes nothing: a case that came in lately, or that failed again, gives no
@@ -35,9 +35,9 @@ class Before:
     reviews: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Case -> verdict and expected answer."""
     returning: Sequence[Row] = ()
-    """Cases that left, and that somebody accepted since, as they stood last: they come back."""
+    """Removed cases that were accepted since, in their last form: they come back."""
     rejected: Mapping[str, str] = field(default_factory=dict)
-    """Cases that reviews rejected -> what ``sketch`` left of them: neither they nor what says nearly the same come
+    """Cases that reviews rejected -> what ``sketch`` left of them: neither they nor near duplicates of them come
     in. Never their texts: what is chosen may not change when these go."""
 
 
@@ -52,7 +52,7 @@ class Chosen:
     dropped: int
     near_duplicates: int
     vanished: int = 0
-    """Of the dropped: cases of topics that nobody asks about any more."""
+    """Of the dropped: cases of topics that are not asked about any more."""
     coverage: float | None = None
     """Share of the traffic whose topic has a case; None: the topics are not known."""
 
@@ -69,7 +69,7 @@ def choose(
     """Return what version ``version`` of the set holds.
 
     Args:
-        before: the version before, and what people said of it.
+        before: the previous version, and its reviews.
         calls: rows of ``warehouse.golden.failed_calls``, in any order.
         settings: size, turnover, similarity, seed.
         set_name: of the golden set.
@@ -108,7 +108,7 @@ def choose(
 
 
 def _live(before: Before, sifted: _Sifted, topics: Topics | None) -> tuple[list[Row], int]:
-    """Return the cases that may stay, and how many do not: nobody asks such a thing, nor was it accepted."""
+    """Return the cases that may stay, and the number of those whose topic has ended and that were not accepted."""
     if topics is None or not sifted.kept:
         return sifted.kept, 0
     live = topics.live(topics.vectors([spoken(case) for case in sifted.kept]))
@@ -146,7 +146,7 @@ def _ids(cases: Iterable[Row]) -> list[str]:
 def _added(
     sifted: _Sifted, kept: Sequence[Row], settings: GoldenSettings, total: int, topics: Topics | None
 ) -> tuple[list[Row], int]:
-    """Return what comes in, and how many were left out as they ask in other words what a case asks."""
+    """Return the cases to add, and how many were left out as paraphrases of a case."""
     share = int(settings.healthy * settings.size + 1e-9) - sum(case["reasons"] == [HEALTHY] for case in kept)
     healthy = [case for case in sifted.fresh if case["reasons"] == [HEALTHY]]
     failed = [case for case in sifted.fresh if case["reasons"] != [HEALTHY]]
@@ -185,7 +185,7 @@ def slots(counts: Mapping[str, int], total: int) -> dict[str, int]:
 
 
 def _cases(calls: Iterable[Mapping[str, Any]], seed: int, set_name: str, version: int) -> list[Row]:
-    """Return each call once as a case, the gravest first."""
+    """Return each call once as a case, the most severe first."""
     firsts: dict[str, Mapping[str, Any]] = {}
     for call in calls:
         place = (call["call_epoch"], call["call_partition"], call["call_offset"])
@@ -203,9 +203,9 @@ class _Sifted:
     kept: list[Row]
     """May stay."""
     fresh: list[Row]
-    """May come in, the gravest first."""
+    """Cases that may be added, the most severe first."""
     near: int
-    """Candidates that say nearly what a case says."""
+    """Candidates that are near duplicates of a case."""
     again: set[str]
     """Cases that failed again."""
 

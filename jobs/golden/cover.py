@@ -1,11 +1,11 @@
 """Which candidates come into a set, so that the topics of the traffic are covered in proportion. Pure.
 
 Slot by slot: first every topic without a case gets one, the largest topic first. Then most slots go where the cases are
-farthest from what is asked: a greedy maximum of the facility location function over the distinct texts of the sample
-(H. Lin, J. Bilmes, "A class of submodular functions for document summarization", 2011), which finds rare questions
-that no cluster shows. Then every stratum (app, feature, kind of reason) without a case gets one, then calls that did
-not fail get their share; the rest goes to the topic that has the fewest cases for its traffic (Sainte-Laguë's
-quotients). Failed calls come before others. A candidate that asks in other words what a case asks is left out.
+farthest from the questions of the traffic: a greedy maximum of the facility location function over the distinct texts
+of the sample (H. Lin, J. Bilmes, "A class of submodular functions for document summarization", 2011), which finds rare
+questions that no cluster shows. Then every stratum (app, feature, kind of reason) without a case gets one, then calls
+that did not fail get their share; the rest goes to the topic that has the fewest cases for its traffic (Sainte-Laguë's
+quotients). Failed calls come before others. A candidate that paraphrases a case is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jobs.golden.topics import SAME, Topics
 from pipelines.drift.vectors import Floats
 
 SPREAD = 0.75
-"""Share of the slots that go where the cases are farthest from what is asked (bench/golden)."""
+"""Share of the new cases chosen where the set is farthest from the traffic (bench/golden)."""
 FAILED = 1.5
 """A failed call counts as much more there than one that did not fail."""
 
@@ -35,7 +35,7 @@ class Cover:
         candidates: tuple[Sequence[Row], Floats],
         total: int,
     ) -> None:
-        """Take the cases that stay and those that may come in, the gravest first, with their vectors (n, d).
+        """Take the cases that stay and those that may be added, the most severe first, with their vectors (n, d).
 
         Args:
             topics: of the traffic.
@@ -44,7 +44,7 @@ class Cover:
             total: slots.
         """
         self.same = 0
-        """Candidates that were left out because a case asks the same in other words."""
+        """Candidates that were left out because they paraphrase a case."""
         self._cases, self._vectors = candidates
         self._healthy = [bool(case["reasons"] == [HEALTHY]) for case in self._cases]
         self._strata = [str(case["stratum"]) for case in self._cases]
@@ -129,7 +129,7 @@ class Cover:
         return rows
 
     def _first(self, rows: Iterable[int]) -> int | None:
-        """Take the first of ``rows`` that asks nothing that a case asks; those before it are left out for good."""
+        """Take the first of ``rows`` that does not paraphrase a case; those before it are left out for good."""
         for i in rows:
             if len(self._taken) == self._total:
                 return None

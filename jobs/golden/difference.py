@@ -45,7 +45,7 @@ def difference(old: Sequence[Row], new: Sequence[Row]) -> Difference:
 
 
 def facts(found: Difference) -> dict[str, Any]:
-    """Return ``found`` for JSON: ids, and what was asked in cases that came or went."""
+    """Return ``found`` for JSON: ids, and the inputs of cases that were added or removed."""
     return {
         "added": [
             {"case_id": c["case_id"], "reasons": list(c["reasons"]), "asked": spoken(dict(c))} for c in found.added

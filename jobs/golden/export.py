@@ -1,6 +1,6 @@
 """Cases in the shapes that other tools read. Pure; every text in them is a stranger's.
 
-promptfoo renders what stands in its test cases as Nunjucks templates, and reads (or runs) what a variable or an
+promptfoo renders its test cases as Nunjucks templates, and reads (or runs) what a variable or an
 assertion names with ``file://`` or ``package:``. So a word joiner is put where such a thing would begin: a reader sees
 the same text, a template engine does not. https://www.promptfoo.dev/docs/configuration/reference/
 """
@@ -80,7 +80,7 @@ def _differs(case: Mapping[str, Any]) -> Row:
 
 
 def openai(case: Mapping[str, Any]) -> Row:
-    """Return a sample of OpenAI's evals; ``ideal`` is null where nobody said what the answer should be.
+    """Return a sample of OpenAI's evals; ``ideal`` is null where there is no expected answer.
 
     A graded eval may name ``rubric`` in its prompt, as it may any key of a sample.
     """

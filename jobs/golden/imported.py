@@ -28,7 +28,7 @@ _ID = ("case_id", "id", "name")
 _ANSWERS = frozenset({"equals", "similar"})
 """Assertions of promptfoo whose value is an answer."""
 _JUDGED = frozenset({"llm-rubric", "g-eval", "model-graded-closedqa"})
-"""Those whose value says what a good answer does."""
+"""Assertions whose value describes a good answer."""
 
 
 class ImportFailedError(FatalError):
@@ -49,7 +49,7 @@ class Imported:
 
 
 def read(text: str, name: str, *, set_name: str) -> Imported:
-    """Return the cases of a file; its ending says which form it has: .jsonl, .csv, .yaml, .yml.
+    """Return the cases of a file; its extension is its format: .jsonl, .csv, .yaml, .yml.
 
     Args:
         text: of the file.

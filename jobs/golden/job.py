@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 PRODUCTION = "production"
 """The set that the job refreshes."""
 _MOST_PER_CASE = 20
-"""Failed calls that are looked at, for each case of a full set: enough where most say nearly the same."""
+"""Failed calls that are read per case of a full set: enough where most are near duplicates."""
 _MOST = 10_000
 _TRIES = 3
 _DAY_US = 86_400_000_000
@@ -71,7 +71,7 @@ class GoldenReport:
     expired: int
     """Versions that went for their age."""
     vanished: int = 0
-    """Of the dropped: cases of topics that nobody asks about any more."""
+    """Of the dropped: cases of topics that are not asked about any more."""
     topics: int | None = None
     """Topics of the traffic; None: they are not known."""
     coverage: float | None = None
@@ -126,8 +126,8 @@ def refresh(
         settings: window, size, turnover, similarity, seed, what counts as failed, how many versions stay.
         set_name: of the golden set.
         owner: who makes it, for golden_versions.
-        dry_run: only say what would be done.
-        stop: asked before the lake is read, and before it is written.
+        dry_run: only report what would be done.
+        stop: called before the lake is read, and before it is written.
         memory_limit: of DuckDB.
         vectors: embeds texts, so that the topics of the traffic are covered; without it, or where the model does not
             answer, failures are chosen by app, feature and kind of reason alone.
@@ -163,7 +163,7 @@ def refresh(
 
 
 class _Refresh:
-    """One run: what it was told, and the steps between the lake and the pure core."""
+    """One run: its options, and the steps between the lake and the pure core."""
 
     def __init__(
         self, set_name: str, settings: GoldenSettings, at: int, owner: str, began: float, vectors: Vectors | None
@@ -228,7 +228,7 @@ class _Refresh:
     def change(self, state: GoldenState, chosen: Chosen) -> Change:
         """Return what is to be written."""
         differs = _differs(state, chosen)
-        # one that is young counts against the turnover, and is known by its row
+        # a recent version counts against the turnover, and is found by its row
         oldest = min([_newest(state) + differs - self._settings.keep_versions + 1, *self._recent_versions(state)])
         if not differs:
             return Change(state.window, rejected=_sketches(state), oldest=oldest)

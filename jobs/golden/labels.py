@@ -1,8 +1,8 @@
-"""What people said of production calls, as data to train a model on. Pure.
+"""Feedback on production calls, as data to train a model on. Pure.
 
 Three forms, those of TRL's dataset formats (https://huggingface.co/docs/trl/dataset_formats): pairs of a chosen and a
-rejected answer, single answers with a label, and conversations that end with an answer a person wanted. Cases that a
-golden set holds out are in none of them, nor what asks nearly the same: a model may not learn what it is tested with.
+rejected answer, single answers with a label, and conversations that end with an answer a person wrote. Cases that a
+golden set holds out are in none of them, nor near duplicates of them: a model must not be trained on its test cases.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jobs.golden.splits import held_out
 
 Row = dict[str, Any]
 SIMILARITY = 0.8
-"""Jaccard index from which on a call asks nearly what a held-out case asks."""
+"""Jaccard index from which a call is a near duplicate of a held-out case."""
 
 
 class Form(StrEnum):
@@ -66,7 +66,7 @@ def labels(calls: Sequence[Mapping[str, Any]], cases: Iterable[Mapping[str, Any]
 
 
 def _redacted(call: Mapping[str, Any]) -> Row:
-    """Return the call with texts that name nobody, whatever the app's own mode."""
+    """Return the call with redacted texts, whatever the app's own mode."""
     text = redactor(call, call["edited"])
     turns = [{**turn, "text": text(turn["text"])} for turn in call["messages"] or ()]
     texts = {name: text(call[name]) for name in ("system_text", "input_text", "output_text", "edited")}

@@ -1,4 +1,4 @@
-"""How a golden set is made: what a person may say of it, and what follows for where a refresh looks. Pure."""
+"""How a golden set is made: its options, and the window in which a refresh looks for failures. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_PRODUCTION = (
     *("test", "tests", "testing", "dev", "devel", "develop", "development", "local", "localhost"),
     *("staging", "stage", "stg", "qa", "uat", "ci", "sandbox", "preview"),
 )
-"""Names of environments that say so: what fails there failed in no production."""
+"""Names of environments that are not production."""
 LOWER_IS_BETTER = (
     *("toxic", "hallucinat", "bias", "harm", "hate", "insult", "threat", "profan", "violen", "unsafe", "risk"),
     *("sexual", "illicit", "obscen"),
@@ -25,9 +25,9 @@ LOWER_IS_BETTER = (
 HIGHER_IS_BETTER = ("harmless", "unbias", "robust", "recover", "resist")
 """Words that turn them round: harmlessness, robustness to injections, recovery from errors give much."""
 FARTHEST_DAYS = 35
-"""A refresh that makes up for missed ones looks back so far: a month, and the days until somebody saw it."""
+"""The farthest that a refresh looks back after missed ones: a month, and the days until it was noticed."""
 TRAFFIC_DAYS = 28
-"""A topic that nobody asked about for so long has vanished."""
+"""A topic without a call for this time has ended."""
 _DAY_US = 86_400_000_000
 
 
@@ -48,7 +48,7 @@ class GoldenSettings:
     traffic: int = 0
     """Calls of ``TRAFFIC_DAYS`` that are drawn and embedded, to cover the topics of the traffic; 0: no topics."""
     seed: int = 1
-    """Draws among failures that are equally grave."""
+    """Draws among failures of equal severity."""
     keep_versions: int = 12
     """The newest versions; what is older is dropped when a set is refreshed."""
     envs: tuple[str, ...] = ()
@@ -83,12 +83,13 @@ def _healthy(settings: GoldenSettings) -> int:
 
 
 def traffic_window(at: int) -> Window:
-    """Return where a refresh at ``at`` (µs UTC) looks for what is asked these days; it begins with a day."""
+    """Return the window of the traffic for a refresh at ``at`` (µs UTC); it begins with a day."""
     return Window(at - at % _DAY_US - TRAFFIC_DAYS * _DAY_US, at)
 
 
 def window(settings: GoldenSettings, at: int, looked: Window | None) -> Window:
-    """Return where a refresh at ``at`` (µs UTC) looks: ``days``, and all that nobody has looked at yet.
+    """Return the window of failures for a refresh at ``at`` (µs UTC): ``days``, and all that no refresh has covered
+    yet.
 
     It begins with a day, so that runs that are seconds late leave no gap, and calls that landed late are seen. One on
     the day of the last looks at the same again: to run it twice changes nothing.

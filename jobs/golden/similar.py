@@ -1,4 +1,4 @@
-"""Texts that say nearly the same: MinHash finds who might, the Jaccard index of their shingles decides. Pure.
+"""Near duplicates: MinHash finds candidates, the Jaccard index of their shingles decides. Pure.
 
 A. Broder, "On the resemblance and containment of documents" (1997); U. Manber's shingles.
 """
@@ -16,7 +16,7 @@ Shingles = npt.NDArray[np.uint64]
 """Hashes of the shingles of a text, sorted, each once."""
 PERMUTATIONS = 64
 SKETCHED = 256
-"""Permutations of a sketch: as each tells little, there are more of them."""
+"""Permutations of a sketch: two bits carry little information, so there are more of them."""
 _WORDS = re.compile(r"\w+")
 _LENGTH = 3
 _FEWEST_WORDS = 10
@@ -24,7 +24,7 @@ _FEWEST_WORDS = 10
 _LONGEST_WORDS = 12
 """Mean length of a word above which the text has none: scripts without blanks."""
 _MARGIN = 0.2
-"""Four standard deviations of an estimate at 0.8 (0.05 with 64 permutations): nobody is missed."""
+"""Four standard deviations of an estimate at 0.8 (0.05 with 64 permutations): no near duplicate is missed."""
 _PRIME = np.uint64(4_294_967_291)
 """The greatest below 2^32: products stay below 2^64."""
 _LOW = np.uint64(0xFFFFFFFF)
@@ -85,7 +85,7 @@ def signature(of: Shingles, permutations: int = PERMUTATIONS) -> npt.NDArray[np.
 
 
 def sketch(text: str) -> str:
-    """Return two bits of each least hash, as hex: they tell what says nearly the same; of a short text, what says it.
+    """Return two bits of each minimum hash, as hex: enough to recognise near duplicates, or equal short texts.
 
     Whole least hashes could be looked up in a dictionary of shingles. P. Li, A. König, "b-Bit Minwise Hashing" (2010).
     """
@@ -110,10 +110,10 @@ def jaccard(a: Shingles, b: Shingles) -> float:
 
 
 class SimilarityIndex:
-    """Texts by name, to be asked for those that say nearly the same as another one."""
+    """Texts by name; finds the near duplicates of another text."""
 
     def __init__(self, similarity: float) -> None:
-        """Take the Jaccard index from which on two texts say nearly the same."""
+        """``similarity``: the Jaccard index from which two texts are near duplicates."""
         self._similarity = similarity
         self._names: list[str] = []
         self._shingles: list[Shingles] = []
@@ -121,7 +121,7 @@ class SimilarityIndex:
         self._sketches: dict[str, npt.NDArray[np.uint8]] = {}
 
     def like(self, text: TextSketch) -> list[str]:
-        """Return the names of all texts that say nearly the same."""
+        """Return the names of all near duplicates."""
         stored = self._signatures[: len(self._names)]
         estimates = (stored == signature(text.shingles)).mean(axis=1)
         close = np.flatnonzero(estimates >= self._similarity - _MARGIN)
@@ -133,11 +133,11 @@ class SimilarityIndex:
             return []
         equal = (np.stack(list(self._sketches.values())) == _two_bits(text)).mean(axis=1)
         estimates = (equal - _CHANCE) / (1 - _CHANCE)
-        # rather one too many: somebody did not want it
+        # rather one too many: it was rejected
         return [name for name, near in zip(self._sketches, estimates, strict=True) if near >= self._similarity - _CLOSE]
 
     def add(self, name: str, text: TextSketch) -> None:
-        """Remember a text."""
+        """Add a text."""
         if len(self._names) == len(self._signatures):
             self._signatures = np.concatenate([self._signatures, np.empty_like(self._signatures)])
         self._signatures[len(self._names)] = signature(text.shingles)
@@ -145,6 +145,6 @@ class SimilarityIndex:
         self._shingles.append(text.shingles)
 
     def add_sketch(self, name: str, of: str) -> None:
-        """Remember a text of which there is only what ``sketch`` returned: then the estimate decides."""
-        if len(of) == SKETCHED // 2:  # two bits each as hex; another form says nothing here
+        """Add a text of which only the result of ``sketch`` is left: then the estimate decides."""
+        if len(of) == SKETCHED // 2:  # two bits each as hex; another form is not comparable
             self._sketches[name] = _unpacked(of)

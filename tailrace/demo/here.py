@@ -28,7 +28,7 @@ CATCH_UP_WITHIN_S = 240.0
 ALERT_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.5
 EMPTY = 1_000
-"""Records of llm.events below which the history is sent; a second demo goes on from the first one's."""
+"""Records of llm.events below which the history is sent; a second demo continues from the first one's."""
 READERS = ((EVENTS, "meter"), (ROLLUPS, "detect"))
 """Topics and the groups that must have read them before the incidents begin."""
 

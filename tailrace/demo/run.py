@@ -65,7 +65,7 @@ def play(settings: Settings, *, seed: int, say: Say, on_alert: Callable[[Alert],
     """Run the whole demo; everything it started has ended when it returns.
 
     Args:
-        settings: with a home of its own.
+        settings: with a separate home.
         seed: draws traffic and incidents.
         say: prints one line of progress.
         on_alert: called for each alert as it arrives at the webhook.
@@ -80,7 +80,7 @@ def play(settings: Settings, *, seed: int, say: Say, on_alert: Callable[[Alert],
             "TAILRACE_WEBHOOK_SECRET": receiver.secret,
             "TAILRACE_WEBHOOK_ALLOW_HOSTS": receiver.url.split("/")[2],
             "TAILRACE_ALERT_TEXTS": "true",  # the texts are the demo's own, and its receiver is this process
-            "TAILRACE_METER__SAMPLES_PER_S": "1000",  # the history's few texts come all at once, and all are wanted
+            "TAILRACE_METER__SAMPLES_PER_S": "1000",  # the few texts of the history come at once; all are sampled
         }
         with running(settings, environment=environment) as (supervisor, _), _kept_alive(supervisor):
             say(f"Kafka runs, the stages start; writing {HISTORY_S // 60} minutes of history")

@@ -1,6 +1,6 @@
 """The weekly loop over the demo's own hour: scores and report, a golden set, a gate on two canned candidates.
 
-Every step is the command that a person would run, as a process of its own beside the stages.
+Every step is the command that a person would run, as a separate process beside the stages.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def gate(home: Path, outcome: Outcome, *, planted: str) -> None:
             target = _target(folder, name, url, name)
             sides = ("--candidate", str(target), "--baseline", str(base), "--golden", version)
             how = ["--gate", str(limits), "--samples", "1", "--scorer", "answered", "--no-cache"]
-            how.append("--unreviewed")  # nobody reviews a demo
+            how.append("--unreviewed")  # the cases of a demo are not reviewed
             done = _run(home, words := ("gate", *sides, *how, "--out", str(folder / f"{name}-report")))
             if done.returncode not in _EXITS:
                 raise StepFailedError(words, done.returncode, done.stderr)

@@ -80,7 +80,7 @@ def test_a_row_lost_and_another_doubled_do_not_cancel_out(landed, config):
     assert ("doubles", "llm.events[0]@1 epoch 0") in problems(config)
 
 
-@pytest.mark.parametrize("stands", [8, 12])
+@pytest.mark.parametrize("positions", [8, 12])
 def test_a_ledger_that_is_not_what_the_rows_say_is_found(landed, config, positions):
     execute(config, f"UPDATE ledger SET next_offset = {positions} WHERE topic = '{EVENTS}' AND partition = 0")
     assert ("positions", "llm.events[0] epoch 0") in problems(config)
