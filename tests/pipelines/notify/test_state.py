@@ -228,7 +228,7 @@ def test_memory_is_given_back_after_the_alerts_retention(make_alert: Make, total
     b = book(known)
     b.due(T0 + 32 * DAY)
     assert b._known == {}
-    assert b._told == set()
+    assert b._delivered_states == set()
 
 
 def test_a_reopened_alert_is_delivered_once_more_under_its_id(make_alert: Make) -> None:
@@ -256,7 +256,7 @@ def test_people_get_a_note_and_not_its_end_and_machines_get_both(make_alert: Mak
     for severity in ("info", "warning"):
         admit(b, make_alert(rule=severity, severity=severity))
     for item in b.due(T0)[0]:
-        b.settle(item, OK, T0)
+        b.record_outcome(item, OK, T0)
     for severity in ("info", "warning"):
         admit(b, make_alert(rule=severity, severity=severity, seq=1, state="resolved"))
     ends = {(i.alert.rule, i.delivery.channel) for i in b.due(T0)[0]}
