@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from _incidents_baselines import NAMES, RULES, Alarm, Windows, alarms
@@ -16,6 +16,7 @@ from _incidents_worlds import World
 from _report import QUICK
 
 from pipelines.backtest import EventsConfig, Replay
+from pipelines.detect.judge import Judge
 from pipelines.pricing import PriceBooks, default_book
 from schemas.alerts import Alert
 
@@ -43,6 +44,9 @@ class Played:
 class Stream:
     """A replay, what it has emitted, and the windows of the baselines."""
 
+    judge: ClassVar[Judge] = Judge()
+    """Of every stream: the detectors and their rules."""
+
     stages: Replay
     windows: Windows
     alerts: list[Alert]
@@ -51,8 +55,8 @@ class Stream:
     def begin(cls, start: int, until: int, **config: Any) -> Stream:
         """Return an empty one that reaches from ``start`` to ``until``, µs UTC."""
         windows = Windows(start, -(-(until - start) // (5 * MINUTE)))
-        settings: dict[str, Any] = {"books": books(), "samples_per_s": 0.0, "tick_us": TICK, **config}
-        return cls(Replay(EventsConfig(**settings, on_rollup=windows.add)), windows, [])
+        settings: dict[str, Any] = {"books": books(), "judge": cls.judge, "samples_per_s": 0.0, "tick_us": TICK}
+        return cls(Replay(EventsConfig(**settings | config, on_rollup=windows.add)), windows, [])
 
     def fork(self) -> Stream:
         """Return a copy that goes on by itself."""

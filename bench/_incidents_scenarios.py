@@ -43,6 +43,8 @@ class Scenario:
     world: str = "m-large"
     """Which quiet stream it is played in."""
     lasts_min: float = 40.0
+    shares: tuple[float, float] | None = None
+    """Of the calls in the slice, before and after the start, where a share is what changes."""
 
     @property
     def lasts(self) -> int:
@@ -54,7 +56,7 @@ def bloat(share: float) -> Make:
     """S6: three times the input tokens for one client with about ``share`` of the calls."""
 
     def make(world: World, calls: Calls, draws: np.random.Generator) -> Incident:
-        client = world.client_near(share, draws)
+        client = world.client_near(share, calls, draws)
         mine = calls.client == client
         return Incident(calls.changed(mine, input=3 * calls.input[mine]), mine, _client(world, client))
 
@@ -74,7 +76,7 @@ def loop(prompts: str) -> Make:
             tokens_in, tokens_out = (np.resize(column, size) for column in turns)
         else:
             tokens_in, tokens_out = np.full(size, int(draws.integers(500, 4000))), np.full(size, 120)
-        client = int(draws.choice(list(world.shares)))
+        client = int(draws.choice(np.unique(calls.client)))
         more = calls.take(np.resize(np.arange(len(calls)), size)).changed(
             np.arange(size),
             t=t,
@@ -99,7 +101,7 @@ def cache_misses(part: bool) -> Make:
     """S9: nothing is served from the cache any more; with ``part`` only for the prefixes of one client."""
 
     def make(world: World, calls: Calls, draws: np.random.Generator) -> Incident:
-        client = int(draws.choice(list(world.shares)))
+        client = int(draws.choice(np.unique(calls.client)))
         mine = calls.client == client if part else np.ones(len(calls), bool)
         where = _client(world, client) if part else frozenset()
         return Incident(calls.changed(mine, cached=0), mine, where)
@@ -111,7 +113,7 @@ def misroute(moved: float) -> Make:
     """S10: this share of one client's calls goes to a model with 10 to 30 times the price."""
 
     def make(world: World, calls: Calls, draws: np.random.Generator) -> Incident:
-        client = world.client_near(float(draws.choice([0.1, 0.04])), draws)
+        client = world.client_near(float(draws.choice([0.1, 0.04])), calls, draws)
         mine = (calls.client == client) & (draws.random(len(calls)) < moved)
         where = {*_client(world, client), *(("model", name) for name in ("gpt-4.5-preview", "gpt-4"))}
         return Incident(calls.changed(mine, model=calls.model[mine] + len(MODELS)), mine, frozenset(where))
@@ -151,7 +153,7 @@ def attacks(share: float, narrow: bool) -> Make:
     """S3: attacks go from 0.5 % of the calls to ``share``, or of one client's; a guardrail flags 70 % of them."""
 
     def make(world: World, calls: Calls, draws: np.random.Generator) -> Incident:
-        client = world.client_near(0.02, draws)
+        client = world.client_near(0.02, calls, draws)
         of = calls.client == client if narrow else np.ones(len(calls), bool)
         more = of & (draws.random(len(calls)) < share * 0.7)
         where = _client(world, client) if narrow else frozenset()
@@ -178,9 +180,9 @@ def verbose(world: World, calls: Calls, draws: np.random.Generator) -> Incident:
 
 
 SCENARIOS = (
-    Scenario("S3 attacks 8 %", ("surge_guardrail",), 10, attacks(0.08, False)),
-    Scenario("S3 attacks 2 %", ("surge_guardrail",), 30, attacks(0.02, False)),
-    Scenario("S3 attacks, one client", ("surge_guardrail",), 10, attacks(0.5, True)),
+    Scenario("S3 attacks 8 %", ("surge_guardrail",), 10, attacks(0.08, False), shares=(0.005, 0.061)),
+    Scenario("S3 attacks 2 %", ("surge_guardrail",), 30, attacks(0.02, False), shares=(0.005, 0.019)),
+    Scenario("S3 attacks, one client", ("surge_guardrail",), 10, attacks(0.5, True), shares=(0.005, 0.355)),
     Scenario("S6 bloat, 10 % client", (*SPEND, *TOKENS), 10, bloat(0.1)),
     Scenario("S6 bloat, 4 % client", (*SPEND, *TOKENS), 10, bloat(0.04)),
     Scenario("S6 bloat, 2 % client", (*SPEND, *TOKENS), 10, bloat(0.02)),
@@ -192,11 +194,11 @@ SCENARIOS = (
     Scenario("S10 misroute 5 %", SPEND, 15, misroute(0.05)),
     Scenario("S10 misroute 20 %", SPEND, 15, misroute(0.2)),
     Scenario("S10 misroute 100 %", SPEND, 15, misroute(1.0)),
-    Scenario("S11 cut off", ("surge_truncated",), 10, cut_off(None)),
-    Scenario("S11 cut off, one model", ("surge_truncated",), 10, cut_off(2)),
-    Scenario("S14 outage 30 %", ("surge_errors",), 3, outage(None, 0.3, 2)),
-    Scenario("S14 one model 3 %", ("surge_errors",), 15, outage(1, 0.03, 0)),
-    Scenario("S17 usage gone", ("surge_usage_missing",), 5, usage_gone(0)),
+    Scenario("S11 cut off", ("surge_truncated",), 10, cut_off(None), shares=(0.01, 0.06)),
+    Scenario("S11 cut off, one model", ("surge_truncated",), 10, cut_off(2), shares=(0.01, 0.06)),
+    Scenario("S14 outage 30 %", ("surge_errors",), 3, outage(None, 0.3, 2), shares=(0.005, 0.3)),
+    Scenario("S14 one model 3 %", ("surge_errors",), 15, outage(1, 0.03, 0), shares=(0.005, 0.035)),
+    Scenario("S17 usage gone", ("surge_usage_missing",), 5, usage_gone(0), shares=(0.005, 1.0)),
 )
 NOT_WATCHED = {
     "S1 silent model swap": "answers are not embedded by default, and no detector watches response_model",

@@ -39,10 +39,11 @@ class World:
         """Length of the stream."""
         return float((self.calls.t[-1] - self.calls.t[0]) / DAY)
 
-    def client_near(self, share: float, draws: np.random.Generator) -> int:
-        """Draw one of the three clients whose share of the calls is nearest to ``share``."""
-        nearest = sorted(self.shares, key=lambda c: abs(np.log(self.shares[c] / share)))[:3]
-        return int(draws.choice(nearest))
+    def client_near(self, share: float, calls: Calls, draws: np.random.Generator) -> int:
+        """Draw one of the three clients whose share of ``calls`` is nearest to ``share``."""
+        clients, counts = np.unique(calls.client, return_counts=True)
+        nearest = np.argsort(np.abs(np.log(counts / len(calls) / share)), kind="stable")[:3]
+        return int(draws.choice(clients[nearest]))
 
 
 def world(trace: str, since_day: float, days: float, seed: int) -> World:

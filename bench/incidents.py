@@ -7,7 +7,7 @@ stages. A quiet stream of up to two days is judged once, and every incident goes
 moment. Beside it, on the same rollups: three standard deviations (N1) and twice the mean (N2), per series and over
 the app alone. How to read the tables: docs/concepts/scoreboard.md.
 
-    python bench/incidents.py [--seed N] [--only S6,Q1] [--results FILE] [--report]
+    python bench/incidents.py [--seed N] [--only S6,Q1] [--results FILE] [--report] [--set surge.evidence=9]
 
 Results are kept as JSON lines; a run that was interrupted goes on where it ended. QUICK=1 draws less. The last line is
 one JSON object.
@@ -36,6 +36,9 @@ from _incidents_run import Stream, moments, quiet, run_world
 from _incidents_scenarios import NOT_WATCHED, SCENARIOS
 from _incidents_score import figures, show, total
 from _incidents_texts import Kept, Texts, other_half, scenarios, with_prompts
+
+from pipelines.detect.detectors import configure
+from pipelines.detect.judge import Judge
 
 Result = dict[str, Any]
 Unit = tuple[str, Callable[[], Iterable[Result]]]
@@ -142,6 +145,10 @@ def main() -> None:
     options = _options()
     if not worlds.DATA.is_dir():
         raise SystemExit(f"no data in {worlds.DATA}: set TAILRACE_TEST_DATA")
+    rules: dict[str, dict[str, float]] = {}
+    for detector, field, value in (text.replace("=", ".", 1).split(".", 2) for text in options.set):
+        rules.setdefault(detector, {})[field] = float(value)
+    Stream.judge = Judge(configure(rules))
     kept = _kept(options.results)
     began, spent = time.monotonic(), sum(r.get("took_s", 0.0) for r in kept)
     for name, compute in () if options.report else units(options.seed, options.only):
@@ -188,6 +195,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=lambda text: tuple(text.split(",")), default=())
+    parser.add_argument(
+        "--set", action="append", default=[], help="DETECTOR.FIELD=NUMBER: other rules than the defaults"
+    )
     parser.add_argument("--report", action="store_true", help="show what is kept, and measure nothing")
     parser.add_argument("--results", type=Path, help="default: in .cache/incidents of the repository")
     options = parser.parse_args()
