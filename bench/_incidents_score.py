@@ -98,8 +98,8 @@ def total(results: Sequence[Result], name: str) -> Result:
 def show(results: Sequence[Result], names: Sequence[str], say: Callable[[str], None]) -> None:
     """Print the table of scenarios, with the baselines beside it, and that of the quiet stretches."""
     draws = [r for r in results if r["kind"] == "draw"]
-    head = f"{'scenario':26}{'draws':>6}{'found':>7}{'interval':>13}{'luck':>6}{'min p50/p90':>13}{'calls p50/p90':>15}{'least':>7}"
-    say(f"{head}{'alerts':>8}{'named':>7}{'aim':>7}" + "".join(f"{name:>19}" for name in names))
+    head = f"{'scenario':26}{'draws':>6}{'found':>7}{'interval':>13}{'luck':>6}{'min p50/p90':>13}{'calls p50/p90':>15}"
+    say(f"{head}{'least':>7}{'alerts':>8}{'named':>7}{'aim':>7}" + "".join(f"{name:>19}" for name in names))
     for scenario in dict.fromkeys(r["scenario"] for r in draws):
         mine = [r for r in draws if r["scenario"] == scenario]
         say(_line(scenario, mine) + "".join(f"{_short(mine, name):>19}" for name in names))
