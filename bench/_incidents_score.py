@@ -124,7 +124,7 @@ def _line(scenario: str, draws: Sequence[Result]) -> str:
     calls = "/".join(f"{v:.0f}" for v in f["delay_calls"]) or "-"
     alerts = "-" if f["alerts"] is None else f"{f['alerts']:.1f}"
     named = "-" if f["slice_named_share"] is None else f"{f['slice_named_share']:.0%}"
-    held = "met" if f["found_share"] >= aim else f"{aim:.0%}"
+    held = f"{aim:.0%}" if f["found_share"] < aim else "met" if f["above_luck"] >= aim else "luck"
     return (
         f"{scenario:26}{f['draws']:6}{f['found_share']:7.0%}{interval:>13}{f['luck']:6.0%}{minutes:>13}{calls:>15}{least:>7}"
         f"{alerts:>8}{named:>7}{held:>7}"
