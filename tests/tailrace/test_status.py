@@ -158,9 +158,8 @@ def test_the_share_of_reported_costs_that_differ_is_shown_once_there_are_some(wr
     assert "costs   7.5% of 400 reported costs are more than 1 % off the computed ones" in list(lines(found, width=80))
 
 
-def test_the_share_of_series_that_are_still_learning_is_shown(write, tmp_path):
+def test_the_share_of_series_that_are_still_learning_is_shown(write):
     assert write()["learning"] == {"series": 0, "learning": 0, "learning_share": None}
-    Home(tmp_path).write_run("detect", {"pid": 1, "born": 1, "facts": {"learning": {"series": 1200, "learning": 150}}})
-    found = write()
+    found = write(facts={"learning": {"series": 1200, "learning": 150}})
     assert found["learning"] == {"series": 1200, "learning": 150, "learning_share": 0.125}
     assert "series  12.5% of 1,200 are still learning what is usual" in list(lines(found, width=80))
