@@ -42,6 +42,8 @@ SLICE = 50_000
 """Work of one slice: about 25 ms where nothing else runs. A bucket that closes by itself counts ALONE, in a stretch
 TOGETHER; and every series of it counts one."""
 ALONE, TOGETHER, DEFERRED = 5_000, 100, 100
+NAMING = 3
+"""Buckets after which the causes of open incidents are looked for again."""
 SILENT = 3_600_000_000
 """µs of event time after which an app gives its place to a new one, where all are taken."""
 
@@ -331,7 +333,7 @@ class Judge:
         view.open |= _open(app.life)
         findings = self._step(app, view)
         recovered = self._recovered(app, view, view.closed) if view.closed is not None else {}
-        if view.closed is not None:
+        if view.closed is not None and view.closed // SLOT % NAMING == 0:
             self._name_causes(app, view)
         if not ring and not recovered:
             return []

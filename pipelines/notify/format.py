@@ -138,6 +138,17 @@ def causes(alert: Alert) -> list[str]:
     ]
 
 
+def parts(alert: Alert) -> str:
+    """``volume $11.20, price $0.30``: what the change of the first cause consists of, without what is under 1 %."""
+    first = alert.cause[0] if alert.cause else None
+    if first is None or first.parts is None:
+        return ""
+    unit = "USD" if "usd" in alert.unit.lower() else alert.unit.split("/")[0]
+    found = [(name.replace("_", " "), getattr(first.parts, name)) for name in first.parts.__struct_fields__]
+    least = 0.01 * max((abs(value) for _, value in found), default=0.0)
+    return ", ".join(f"{name} {amount(value, unit)}" for name, value in found if abs(value) >= least and value)
+
+
 def cause_title(alert: Alert) -> str:
     """Over the causes."""
     return "By app and detector" if is_digest(alert) else "Cause"

@@ -207,6 +207,7 @@ def _print(lake: ReadOnlyLake, states: list[Alert]) -> None:
             ("measure", words.comparison(alert)),
             ("impact", words.impact(alert)),
             ("cause", words.causes(alert)),
+            ("parts", words.parts(alert)),
             ("changes", words.changes(replace(alert, changes=(*_own(alert), *changes_of(lake, alert))))),
             ("part of it", [words.clean(" ".join(f"{k}={v}" for k, v in c.items())) for c in alert.children]),
             ("what to do", [f"{n}. {step}" for n, step in enumerate(words.steps(alert), 1)]),

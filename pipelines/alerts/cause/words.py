@@ -66,7 +66,7 @@ def number(value: float) -> str:
 
 
 def _calls(before: float, now: float) -> str:
-    if before < 0.02 * now:
+    if before < 0.01 * now:
         return f"{number(now)} calls a minute, next to nothing before"
     return _moved("calls", before, now, unit=" a minute", whose="its ")
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from pipelines.notify import format as words
 from pipelines.notify.channels import Message, build
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.channels.slack import payload
 from pipelines.notify.guard import Guard
 from pipelines.notify.outcome import Outcome
 from pipelines.notify.spec import parse_channels
-from schemas.alerts import Alert, Cause, Change, Evidence, Impact, Window
+from schemas.alerts import Alert, Cause, Change, Evidence, Impact, Parts, Window
 
 HOSTILE = [
     "<!channel>",
@@ -176,3 +177,13 @@ def test_slacks_error_codes_are_told_and_nothing_else_it_says(receiver: Any, mak
     assert channel.send(message) == Outcome("retry", "HTTP 429", 7.0)
     assert channel.send(message) == Outcome("delivered", "HTTP 200")
     assert json.loads(receiver.got[0].body)["text"].startswith("🔴")
+
+
+def test_a_cause_with_parts_is_one_line_of_the_message(make_alert: Make) -> None:
+    text = "user u_812 is 91% of the rise; its calls went from 12 to 640 a minute, tokens per call unchanged"
+    parts = Parts(volume=11.2, tokens_per_call=0.3)
+    cause = Cause("user", "u_812", 0.91, text, named=True, normal=0.02, parts=parts)
+    blocks = payload(make_alert(cause=(cause,), unit="USD"))["attachments"][0]["blocks"]  # type: ignore[index]
+    assert [b["text"]["text"] for b in blocks if "*Cause*" in str(b)] == [f"*Cause*\n• {text}"]
+    assert words.parts(make_alert(cause=(cause,), unit="USD")) == "volume $11.20, tokens per call $0.3"
+    assert words.parts(make_alert(cause=(Cause("user", "u", 0.9, "of the version before"),))) == ""
