@@ -254,11 +254,9 @@ def _steps(value: NewValue) -> tuple[str, ...]:
     first = {
         "response_model": "Ask the provider what changed: the app asked for the same model as before.",
         "fingerprint": "The provider changed what runs behind the same model: compare refusals and scores.",
-    }.get(
-        value.kind, "Ask the owner of the app whether this was released; `tailrace release list` has what was marked."
-    )
+    }.get(value.kind, "Ask the owner of the app whether this was released; `tailrace release list --app APP` has it.")
     return (
         first,
         "Compare before and after in this note; it is closed after a day with the numbers of the whole day.",
-        "Where it was not meant: go back to the last known-good manifest (`tailrace release list`).",
+        "Where it was not meant: go back to the last known-good manifest (`tailrace release good --app APP`).",
     )

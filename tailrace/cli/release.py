@@ -55,19 +55,20 @@ def _mark(
 ) -> None:
     """Record what an app runs from now on: alerts name it among what changed. Marking it again changes nothing."""
     here, now = get(context), now_us()
+    settings = here.settings  # a home that cannot be used is named before the manifest
     if not app.strip():
         raise SettingsError("--app", "it is empty", "name the app as its calls do")
     read = read_manifest(manifest)
     when = moment(at, now) if at else now
     if when > now:
         raise SettingsError("--at", "it is after now", "mark a release when it is made")
-    known = _past(here, app).releases
+    known = _known(here, app)
     made = mark_of(app, read, known, actor=by or audit.actor(), at=when)
     is_new = all(made.id != each.id for each in known)
     there = True
     if is_new:
-        send(wiring.kafka(here.settings, here.bootstrap_servers), made)
-        there = landed(lambda: any(each.id == made.id for each in _past(here, app).releases))
+        send(wiring.kafka(settings, here.bootstrap_servers), made)
+        there = landed(lambda: any(each.id == made.id for each in _known(here, app)))
     if as_json:
         print_json({**msgspec.to_builtins(made), "new": is_new, "landed": there})
         return
@@ -132,13 +133,17 @@ def _entries(mark: Release, before: Release | None) -> list[tuple[str, Any]]:
     return [("changed", [*changed[:_ENTRIES], *more]), ("holds", holds), ("by", mark.actor), ("note", mark.note)]
 
 
-def _past(here: Context, app: str) -> Past:
-    """What is known of the app; nothing where there is no lake yet."""
+def _known(here: Context, app: str) -> list[Release]:
+    """Return the releases of the app; none where there is no lake yet: the first release may be marked before it."""
     try:
-        with open_lake(here) as lake:
-            return past(lake, app)
+        return _past(here, app).releases
     except LakeMissingError:
-        return Past()
+        return []
+
+
+def _past(here: Context, app: str) -> Past:
+    with open_lake(here) as lake:
+        return past(lake, app)
 
 
 def _time(at: int) -> str:

@@ -31,7 +31,7 @@ NEEDS_NO_LAKE = {
     *("land", "meter", "detect", "drift", "notify", "schedule", "topics create", "topics adopt", "doctor"),
     *("gate", "gate approve", "eval run", "golden import", "budgets"),
     *("prices list", "prices show", "prices explain", "prices publish", "prices reprice"),
-    "lake restore",
+    *("lake restore", "release mark"),
 }
 """Commands that end well without a lake; or ask Kafka first, and try again for as long as it does not answer."""
 VALUES = {"target": "jsonl", "since": "2026-11-01", "until": "2026-11-02", "position": "0@1", "name": "maintain"}
