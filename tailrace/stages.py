@@ -87,8 +87,10 @@ def _notify(settings: Settings, stop: threading.Event, beat: Beat) -> None:
 def _schedule(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from jobs import scheduler
     from tailrace import wiring
+    from tailrace.batch_jobs import JOBS
 
-    scheduler.run(wiring.schedule(settings), stop=stop, now=now_us, beat=beat)
+    jobs = (job.line for job in JOBS if job.wanted(settings))
+    scheduler.run(wiring.schedule(settings, jobs), stop=stop, now=now_us, beat=beat)
 
 
 STAGES = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jobs.evals.job import EvalSettings
     from jobs.golden import GoldenSettings
     from jobs.maintain import MaintainSettings
+    from jobs.schedule import Job
     from pipelines.detect.app import DetectConfig
     from pipelines.drift.app import DriftConfig
     from pipelines.drift.embed import EmbedConfig
@@ -335,10 +336,9 @@ def notify(settings: Settings) -> NotifyConfig:
     )
 
 
-def schedule(settings: Settings) -> ScheduleConfig:
-    """Return the scheduler's arguments: every job is this command line again, and ends with this process."""
+def schedule(settings: Settings, jobs: Iterable[Job]) -> ScheduleConfig:
+    """Return the scheduler's arguments: each of ``jobs`` is this command line again, and ends with this process."""
     from jobs.desk import ScheduleConfig
-    from tailrace.batch_jobs import JOBS
 
     parent = str(os.getpid())
     return ScheduleConfig(
@@ -346,5 +346,5 @@ def schedule(settings: Settings) -> ScheduleConfig:
         lake(settings),
         Home(settings.home).folder("state"),
         lambda name: [sys.executable, "-m", "tailrace", "job", "run", name, "--json", "--parent", parent],
-        jobs=tuple(job.line for job in JOBS if job.wanted(settings)),
+        jobs=tuple(jobs),
     )

@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow as pa
 import typer
 
 from jobs.golden import PRODUCTION, imported, refresh
@@ -16,22 +15,16 @@ from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from tailrace import audit, wiring
 from tailrace import golden as sets
-from tailrace.cli.context import Context, get, print_json
+from tailrace.cli.context import get, print_json
+from tailrace.cli.golden_cases import SetName, Version, read_cases
 from tailrace.cli.lake import open_lake
 from tailrace.cli.rows import json_lines, shown
 from tailrace.files import check_new_file, new_file, refused
 from tailrace.golden_files import Part, Target, exported
-from warehouse.query.readonly import ReadOnlyLake
 
 golden = typer.Typer(no_args_is_help=True, help="Test cases out of what failed in production.")
-SetName = Annotated[str, typer.Option("--set", help="Name of the golden set.")]
-Version = Annotated[int | None, typer.Option(min=1, help="Which version; without it the newest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
-_NEWEST = """
-SELECT version FROM golden_versions WHERE set_name = $1 AND ($2::INTEGER IS NULL OR version = $2)
-ORDER BY version DESC LIMIT 1
-"""
 _VERSIONS = """
 SELECT set_name, version, parent, cases, added, kept, dropped, candidates, near_duplicates, window_from, window_to,
     created_at, owner, content_hash, settings, coalesce(blanked, 0) AS blanked
@@ -221,15 +214,3 @@ def _export(
     with new_file(out) as file:
         file.write(content)
     typer.echo(shown(f"{count} cases of golden set {name}, version {found}, written to {out}"))
-
-
-def read_cases(here: Context, lake: ReadOnlyLake, sql: str, name: str, version: int | None) -> pa.Table:
-    """Ask for the cases of a version; the newest where ``version`` is None.
-
-    Raises:
-        NoGoldenSetError: there is no such version.
-    """
-    newest = lake.query(_NEWEST, [sets.set_name(name), version]).to_pylist()
-    if not newest:
-        raise sets.NoGoldenSetError(name, version, wiring.lake(here.settings).name)
-    return lake.query(sql, [name, newest[0]["version"]])

@@ -18,7 +18,7 @@ from schemas.errors import SettingsError
 from tailrace import audit, wiring
 from tailrace import golden as sets
 from tailrace.cli.context import Context, get
-from tailrace.cli.golden import SetName, Version, read_cases
+from tailrace.cli.golden_cases import SetName, Version, read_cases
 from tailrace.cli.lake import open_lake
 from tailrace.cli.shown import shown
 from tailrace.files import check_new_file, new_file, refused
