@@ -51,6 +51,10 @@ class Why(msgspec.Struct, frozen=True):
     """End of the last bucket that had closed: earlier than ``at`` where no record came after it."""
     known: bool
     """Whether the series had any call in what was judged."""
+    monthly_usd: float | None
+    """What the app spends in 30 days; None: spike does not judge."""
+    worth_usd: float | None
+    """USD beyond what is expected from which a rise of cost is reported: a share of that, or a floor."""
     states: tuple[str, ...]
     """In words: learning until ..., firing, grouped under ..., cooldown until ..."""
     bands: tuple[Band, ...]
@@ -136,7 +140,20 @@ def explain(judge: Judge, app: AppState, series: dict[str, str], at: int) -> Why
         if c.until > windows.closed
     )
     states = tuple([*_learning(judge, app), *_alerting(app, series, opened), *_cooling(app)])
-    return Why(series, rfc3339(at), rfc3339(windows.closed), place is not None, states, tuple(bands), opened, closed)
+    spike = next((d for d in judge.detectors if isinstance(d, Spike)), None)
+    known = place is not None
+    return Why(
+        series=series,
+        at=rfc3339(at),
+        judged_until=rfc3339(windows.closed),
+        known=known,
+        monthly_usd=spike.monthly_usd(app.spike, 0) if spike else None,
+        worth_usd=spike.worth_usd(app.spike, 0) if spike else None,
+        states=states,
+        bands=tuple(bands),
+        open=opened,
+        closed=closed,
+    )
 
 
 def _open(incident: Incident, *, until: int = 0, reopens: int = 0) -> Open:

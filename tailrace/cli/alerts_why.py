@@ -144,6 +144,9 @@ def _print(answer: Why, silenced: Sequence[dict[str, Any]]) -> None:
     ]
     states = [*(words.clean(state) for state in answer.states), *silences]
     page.fields((("at", answer.at), ("judged", f"up to {answer.judged_until}"), ("state", states or ["watched"])))
+    if answer.worth_usd is not None and answer.monthly_usd is not None:
+        worth, month = (words.amount(each, "USD") for each in (answer.worth_usd, answer.monthly_usd))
+        page.field("worth", f"a rise of cost is reported from {worth} on; the app spends {month} in 30 days")
     for each in answer.closed:
         series = " ".join(f"{k}={v}" for k, v in each.series.items())
         ended = f"{each.rule} of {series} ended {each.until}; a breach until {each.reopens_until} reopens {each.id}"

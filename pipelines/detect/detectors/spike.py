@@ -30,6 +30,9 @@ MEASURES = ("cost", "tokens", "calls", "cost_per_call", "tokens_per_call")
 UNITS = ("USD", "tokens", "calls", "USD/call", "tokens/call")
 _BASE = (0, 1, 2, 0, 1)
 """Which total stands behind a measure."""
+_MONEY = ("cost", "cost_per_call")
+HOURS = 720
+"""In 30 days."""
 _SUMS: tuple[Measure, ...] = ("cost", "tokens", "calls")
 _PRIOR_DISPERSION = 4.0
 """Variance over mean, in calls, assumed of an incident that has just begun."""
@@ -82,6 +85,9 @@ class Spike:
     floor_calls_per_hour: float = 600.0
     least: tuple[float, float, float] = (0.1, 100_000.0, 100.0)
     """USD, tokens, calls: what a window must hold beyond its expectation: a few cents are no incident."""
+    share_of_month: float = 0.00002
+    """Share of what the app spends in 30 days that a rise of cost must exceed, if it is more than ``least``: 0.002 %
+    is what the app spends in 52 s. A rise of ten times exceeds it after 6 s, one of three times after 26 s."""
     min_calls: int = 5
     min_calls_wide: int = 20
     """The same for one user: people seldom make so many in five minutes, loops always do."""
@@ -117,11 +123,12 @@ class Spike:
             return state, []
         now = self._look(state, view)
         warm = view.until - view.windows.first >= self.warm_up_s * 1e6
-        quiet = not (now.ringing.any() and warm)
+        found = [self._finding(state, view, now)] if now.ringing.any() and warm else []
+        found = [f for f in found if f.measure not in _MONEY or f.excess >= self.worth_usd(state, view.app)]
         mature = state.level.den >= self.mature_slots
-        if view.closed is not None and quiet and mature:
+        if view.closed is not None and not found and mature:
             self._remember(state, view, now)
-        return state, ([] if quiet else [self._finding(state, view, now)])
+        return state, found
 
     def scan(self, state: SpikeState, stretch: Stretch) -> SpikeScan:
         """The same over many buckets, while nothing is open."""
@@ -184,6 +191,17 @@ class Spike:
         """USD, tokens and calls per slot that count as nothing."""
         hourly = [self.floor_usd_per_hour, self.floor_tokens_per_hour, self.floor_calls_per_hour]
         return np.array(hourly) / SLOTS_AN_HOUR
+
+    def monthly_usd(self, state: SpikeState, app: int) -> float:
+        """What the app spends in 30 days: by the half hours of the day that are known, else by its last half hour."""
+        known = state.level.season_days > 0
+        recent = float(state.level.num[app, 0]) / max(state.level.den, 1.0) if app < len(state.level.num) else 0.0
+        per_slot = float(state.level.season[known, 0].mean()) if known.any() else recent
+        return per_slot * SLOTS_AN_HOUR * HOURS
+
+    def worth_usd(self, state: SpikeState, app: int) -> float:
+        """USD beyond what is expected from which a rise of cost is reported."""
+        return max(self.least[0], self.share_of_month * self.monthly_usd(state, app))
 
     def limits_of(self, state: SpikeState, view: View, place: int) -> tuple[Floats, Floats | None]:
         """(5, 2) least ratios of a series; (3, 2) least shares of the app, where series are judged by each other."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import msgspec
 
+from pipelines.detect.detectors import DETECTORS
 from pipelines.detect.judge import Judge, judge
 from schemas.alerts import Alert, Cause
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, App, Incident, Stream
@@ -71,3 +73,15 @@ def test_an_alert_of_the_version_before_is_still_read() -> None:
     old = b'{"dimension":"user","value":"u1","share":0.9,"text":"user u1: 90% of the rise"}'
     cause = msgspec.json.decode(old, type=Cause)
     assert (cause.named, cause.parts, cause.normal) == (False, None, None)
+
+
+def test_what_is_worth_an_alert_depends_on_what_the_app_spends() -> None:
+    loop = Incident(ONSET, ONSET + 60 * SECOND, user="u-77", rate=8.0, context=1.0)
+    spike = next(d for d in DETECTORS if d.name == "spike")
+    stream = Stream(53, apps=(QUIET,), partitions=1, incidents=(loop,))
+    records = list(stream.records(T0 - HOUR, T0, live=False, batch_s=600))
+    records += stream.records(T0, T0 + 60 * SECOND, live=True, batch_s=5)
+    cost = [a for a in judge(records, detectors=(spike,)) if a.rule == "spike_cost"]
+    assert cost, "about 2.5 USD, and 0.3 USD are worth it"
+    strict = replace(spike, share_of_month=0.001)
+    assert [a for a in judge(records, detectors=(strict,)) if a.rule in ("spike_cost", "spike_cost_per_call")] == []
