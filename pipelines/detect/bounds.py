@@ -2,68 +2,91 @@
 
 A look judges all series of an app, and almost always finds nothing. So a detector computes once, for some minutes, how
 much each series must hold before it may breach (``Detector.bound``). Between two looks only the rows that moved are
-added up and compared. A bound is one-sided: where it is passed the detector judges as always, so the alerts are the
-same to the last digit. Bounds are not part of the state; they are made again when they are missing.
+added up and compared, those of all apps at once (``BoundTable``, ``pipelines.detect.guards``). A bound is one-sided:
+where it is passed the detector judges as always, so the alerts are the same to the last digit. Bounds are not part of
+the state; they are made again when they are missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipelines.detect.windows import RING, SLOT, Floats, Matrix, Slot, Windows
+from pipelines.detect.windows import RING, SLOT, Matrix, Windows
+
+if TYPE_CHECKING:
+    from pipelines.detect.guards import Guard
 
 MOST = 30
 """Buckets for which bounds hold: those that leave the ring meanwhile have closed already, so what will be learned is
 known beforehand."""
 OPEN = 4
 """Open buckets after the first, at most, for which bounds hold."""
-SPARED = 3
-"""Buckets by which windows may move on without a comparison, at most: what leaves them must still be there then."""
+
+Flags = NDArray[np.bool_]
+Part = tuple[int, int, Matrix, Matrix]
+"""(app, start, series, sums): rows of one bucket of one app, each series once."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of several apps; no series comes twice."""
+
+    parts: Sequence[Part]
+    sizes: Sequence[int]
+    """(parts,) rows of each."""
+    rows: Matrix
+    """(n,) series of each row, in the arrays of all apps."""
+    sums: Matrix
+    """(n, columns); a guardrail that an app does not have is 0."""
+
+
+class BoundTable(Protocol):
+    """The bounds of one detector for many apps, as arrays over all of their series."""
+
+    name: ClassVar[str]
+    """Of the detector."""
+
+    def resize(self, apps: int, rows: int) -> None:
+        """Make room for ``apps`` apps and ``rows`` series."""
+
+    def put(self, guard: Guard, bound: Any) -> None:
+        """Take in the bound of an app; its series are the rows from ``guard.base`` on."""
+
+    def clear(self, guard: Guard) -> None:
+        """Let nothing be found in an app any more, and give its rows back."""
+
+    def grow(self, guard: Guard, before: int) -> None:
+        """Take in series that are new since there were ``before``: users, of which nothing is learned."""
+
+    def add(self, rows: Rows) -> None:
+        """Add rows of open buckets."""
+
+    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
+        """Let the windows of apps end at another time, after all rows were added: (guard, new end)."""
+
+    def close(self, rows: Rows) -> None:
+        """Note the rows of buckets that have closed; all of them were added before."""
+
+    def may_find(self, guards: Sequence[Guard]) -> set[int]:
+        """Return the numbers of those among the apps that changed in which there may be a finding."""
 
 
 class Bound(Protocol):
-    """What one detector needs to see before it may find anything."""
+    """What one detector needs to see of one app before it may find anything."""
 
-    def add(self, start: int, places: Matrix, sums: Matrix) -> None:
-        """Add rows (series ``places``, each once) of the open bucket that begins at ``start``."""
-
-    def close(self, start: int) -> None:
-        """Note that the bucket that begins at ``start`` has closed."""
-
-    def may_find(self, until: int) -> bool:
-        """Whether there may be a finding in the windows that end at ``until``."""
-
-    def spare(self, slack: Floats) -> bool:
-        """Lower ``slack`` to what a series may gain before there may be a finding, after ``may_find`` was False.
-
-        Args:
-            slack: (columns,), changed in place.
-
-        Returns:
-            Whether it still holds when windows end later, or buckets close.
-        """
+    table: ClassVar[type[BoundTable] | None]
+    """Keeps such bounds; None where there is nothing to keep."""
 
 
 class Never:
     """The bound of a detector that finds nothing whatever comes."""
 
-    def add(self, start: int, places: Matrix, sums: Matrix) -> None:
-        """Nothing."""
-
-    def close(self, start: int) -> None:
-        """Nothing."""
-
-    def may_find(self, until: int) -> bool:
-        """No."""
-        return False
-
-    def spare(self, slack: Floats) -> bool:
-        """Anything may come."""
-        return True
+    table: ClassVar[type[BoundTable] | None] = None
 
 
 @dataclass(frozen=True)
@@ -91,74 +114,37 @@ class Ahead:
         return self.first + (self.count + 1 + OPEN) * SLOT
 
 
-class Guard:
-    """The bounds of all detectors for one app."""
-
-    def __init__(self, bounds: Sequence[Bound], ahead: Ahead) -> None:
-        self.bounds, self.windows, self.closed = bounds, ahead.windows, ahead.first
-        self.last_closed, self.last = ahead.first + ahead.count * SLOT, ahead.last
-        self.kinds, self.groups = len(ahead.windows.kinds), len(ahead.windows.groups)
-        self.windows.moved = []
-        self.until, self.found = 0, False
-        self.pending: list[tuple[int, Matrix, Matrix]] = []
-        """Rows that are in no bound yet."""
-        self.used: Matrix = np.zeros(ahead.windows.width, np.int64)
-        """(columns,) what any series has gained by them, at most."""
-        self.slack: Floats = np.zeros(ahead.windows.width)
-        self.is_steady = False
-
-    def holds(self, until: int) -> bool:
-        """Whether the bounds are still those of the windows that end at ``until``."""
-        windows = self.windows
-        return (
-            windows.moved is not None
-            and not windows.reused
-            and windows.closed <= self.last_closed
-            and until <= self.last
-            and (len(windows.kinds), len(windows.groups)) == (self.kinds, self.groups)
-        )
-
-    def may_find(self, until: int) -> bool:
-        """Whether a look at the windows that end at ``until`` may find anything; rows that moved are taken in."""
-        windows, moved = self.windows, self.windows.moved or []
-        if not moved and self.closed == windows.closed and self.until == until:
-            return self.found
-        windows.moved = []
-        for _, _, sums in moved:
-            self.used[: sums.shape[1]] += np.maximum.reduce(sums, axis=0, initial=0)
-        self.pending += moved
-        return not self._is_spared(until) and self._compare(until)
-
-    def _is_spared(self, until: int) -> bool:
-        moves_on = until - self.until
-        if self.found or moves_on > SPARED * SLOT or (moves_on and not self.is_steady):
-            return False
-        return bool((self.used < self.slack).all())
-
-    def _compare(self, until: int) -> bool:
-        for start, places, sums in _merged(self.pending):
-            for bound in self.bounds:
-                bound.add(start, places, sums)
-        while self.closed < self.windows.closed:
-            for bound in self.bounds:
-                bound.close(self.closed)
-            self.closed += SLOT
-        self.until, self.found = until, any([bound.may_find(until) for bound in self.bounds])
-        self.pending = []
-        self.used[:] = 0
-        if not self.found:
-            self.slack[:] = np.inf
-            self.is_steady = all([bound.spare(self.slack) for bound in self.bounds])
-        return self.found
+def grown(array: NDArray[Any], rows: int, fill: float = 0) -> NDArray[Any]:
+    """Return ``array`` with ``rows`` rows; those that are new hold ``fill``."""
+    if len(array) >= rows:
+        return array
+    more = np.full((rows - len(array), *array.shape[1:]), fill, array.dtype)
+    return np.concatenate([array, more])
 
 
-def _merged(pending: list[tuple[int, Matrix, Matrix]]) -> Iterator[tuple[int, Matrix, Matrix]]:
-    """Rows by bucket, in the order of time, each series once."""
-    by_start: dict[int, Slot] = {}
-    for start, places, sums in pending:
-        by_start.setdefault(start, Slot()).add(places, sums)
-    for start in sorted(by_start):
-        yield start, *by_start[start].dense()
+class Ranges:
+    """Ranges of rows that are given out and taken back; they are of few sizes, so that they fit again."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._free: dict[int, list[int]] = {}
+
+    @staticmethod
+    def size(rows: int) -> int:
+        """Rows of the range that ``rows`` rows get: at most a quarter more, and never fewer than eight."""
+        step = 1 << max(1, rows.bit_length() - 3)
+        return max(8, -(-rows // step) * step)
+
+    def take(self, size: int) -> int:
+        """Return the first row of a range of ``size`` rows, which is one of ``size()``."""
+        if free := self._free.get(size):
+            return free.pop()
+        self.rows += size
+        return self.rows - size
+
+    def give_back(self, first: int, size: int) -> None:
+        """Let the range be taken again."""
+        self._free.setdefault(size, []).append(first)
 
 
 def is_in_ring(windows: Windows) -> bool:

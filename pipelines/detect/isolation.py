@@ -3,8 +3,8 @@
 The state of a detector is changed in place, so after an error it is not the state before the record. The stage
 therefore ends and goes on from its last checkpoint: everything up to the record is judged again, with the same alerts
 under the same ids, and from the record on the detector is left out for that app. A detector that raised for ``APPS``
-apps is left out for all. What is left out is kept in a file of the stage, for the code that it was found with: when
-the code of detect changes, all detectors judge again.
+apps, or where many apps are compared at once, is left out for all. What is left out is kept in a file of the stage,
+for the code that it was found with: when the code of detect changes, all detectors judge again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from schemas.errors import UNREADABLE
 log = structlog.get_logger("detect")
 APPS = 3
 ALL = "*"
-_METHODS = frozenset({"step", "scan", "bound", "idle", "observe", "about_app", "on_resolved", "clearer"})
+_METHODS = frozenset(
+    {"step", "scan", "bound", "idle", "observe", "has_steady_terms", "about_app", "on_resolved", "clearer"}
+)
 
 
 class DetectorError(Exception):
@@ -130,6 +132,24 @@ def learned(detector: Detector, scan: Scan, count: int) -> Any:
         DetectorError: it raised.
     """
     return _checked(detector.name, scan.learn)(count)
+
+
+class raising:  # noqa: N801  (it reads as a statement; a generator would cost as much as what it guards)
+    """Say of what is raised within that it is of ``detector`` and ``app``; ``*``: of many apps, it is not known which.
+
+    Raises:
+        DetectorError: it raised.
+    """
+
+    def __init__(self, detector: str, app: str) -> None:
+        self.detector, self.app = detector, app
+
+    def __enter__(self) -> None:
+        """Nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, DetectorError):
+            raise DetectorError(self.detector, error, self.app) from error
 
 
 def _checked(name: str, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -57,9 +57,8 @@ class Exemplars:
         return Exemplars(rows, self.codes[which], self.measures, self.values[which], self.ids, self.at[which])
 
     def call_ids(self) -> list[str]:
-        """(n,) call ids."""
-        found: list[str] = self.ids.take(pa.array(self.at)).to_pylist()
-        return found
+        """(n,) call ids. ``pa.array`` of a numpy array would import pandas first, which takes more than a second."""
+        return [self.ids[i].as_py() for i in self.at.tolist()]
 
 
 @dataclass(frozen=True)

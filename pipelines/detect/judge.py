@@ -19,13 +19,14 @@ from pipelines.alerts.finding import Finding
 from pipelines.alerts.lifecycle import Incident, Lifecycle, Timing, Transition, advance
 from pipelines.alerts.recovery import absorb, step
 from pipelines.detect import totals
-from pipelines.detect.bounds import MOST, Ahead, Guard, is_in_ring
+from pipelines.detect.bounds import MOST, Ahead, is_in_ring
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import DETECTORS, Detector, View
 from pipelines.detect.detectors.ceiling import CeilingState
 from pipelines.detect.detectors.cold_start import ColdStartState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
+from pipelines.detect.guards import Guard, Guards
 from pipelines.detect.isolation import DetectorError, Isolations, learned
 from pipelines.detect.items import GUARDRAIL, Batch, TickAt, parse
 from pipelines.detect.stretch import ALIGNED, stretch
@@ -104,6 +105,10 @@ class PartitionState:
     """The record at ``position``, where a part of it is in this state."""
     highest_usd: float = 0.0
     """Highest spend of any app so far, USD per slot in five minutes."""
+
+    def __post_init__(self) -> None:
+        self.guards = Guards()
+        """Bounds of all apps, by which looks are spared. Nothing depends on them but time."""
 
     def event_time(self) -> int | None:
         """Event time up to which every app is judged, µs UTC; None before anything was closed."""
@@ -203,7 +208,8 @@ class Judge:
             state.clock.hear(item)
             state.pending = Pending(offset, look=state.clock.wall - state.judged >= 900_000)
         pending, alerts, work = state.pending, [], 0
-        for name in sorted(state.apps):
+        settled = self._settle(state, partition, offset) if self.together and pending.look else frozenset[str]()
+        for name in sorted(state.apps.keys() - settled):
             if pending.done is not None and name <= pending.done:
                 continue
             with self._judging(state, name, partition, offset) as app:
@@ -217,20 +223,55 @@ class Judge:
                         yield alerts
                         alerts, work = [], 0
                 if pending.look:
-                    alerts += [self._compose(app, t, item.kafka_time) for t in self._look(app, state.clock)]
+                    alerts += [self._compose(app, t, item.kafka_time) for t in self._look(app, state)]
                     work += ALONE + len(app.windows.series)
             state.highest_usd = max(state.highest_usd, app.cold_start.highest[-1])
             pending.done = name
+            if work >= SLICE:
+                yield alerts
+                alerts, work = [], 0
         if pending.look:
             state.judged = state.clock.wall
         state.pass_over(offset, item.kafka_time)
         yield alerts
 
+    def _settle(self, state: PartitionState, partition: int, offset: int) -> frozenset[str]:
+        """Close the buckets of all apps that have bounds, and compare those at once.
+
+        Returns:
+            the apps in which nothing is found, and of which nothing else is due in this tick.
+        """
+        watermark, wall = state.clock.watermark - LATENESS - SLOT, state.clock.wall
+        leaves_out = self.isolations is not None and self.isolations.all
+        guarded, closing = [], []
+        for name, app in state.apps.items():
+            if leaves_out:
+                self._leave_out(state, name, partition, offset)
+            if (guard := app.guard) is None:
+                continue
+            windows = app.windows
+            if windows.moved is None:
+                guard.void = True
+            elif windows.closed > watermark:
+                guarded.append((name, app.life, guard))
+            elif not app.life.open:
+                while windows.closed <= watermark and self._may_defer(app, wall):
+                    self._defer(app, wall)
+                closing.append(guard)
+                if windows.closed > watermark:
+                    guarded.append((name, app.life, guard))
+        state.guards.look(closing)
+        return frozenset(
+            name
+            for name, life, guard in guarded
+            if not guard.void and (wall - guard.until > LIVE or not (guard.found or _has_alerts(life)))
+        )
+
     def _close(self, app: AppState, clock: Clock) -> tuple[list[Transition], int]:
         """Close the next slot, or as many as can be judged together; return the work it was, too."""
         windows = app.windows
-        if self.together and self._defer(app, clock.wall):
-            return [], DEFERRED
+        if self.together and self._may_defer(app, clock.wall):
+            return self._defer(app, clock.wall), DEFERRED
         self._learn(app)
         if not app.life.open and (gap := windows.gap(clock.watermark)):
             windows.closed, app.guard = windows.closed + gap * SLOT, None
@@ -266,48 +307,66 @@ class Judge:
         transitions = self._judge(app, clock.wall, view, ring=_is_past(slot, clock.wall))
         return transitions, ALONE + len(windows.series)
 
-    def _look(self, app: AppState, clock: Clock) -> list[Transition]:
+    def _look(self, app: AppState, state: PartitionState) -> list[Transition]:
         """Judge the open slots of an app that is not in the past."""
-        until = app.windows.latest()
-        if clock.wall - until > LIVE:
+        until, wall = app.windows.latest(), state.clock.wall
+        if wall - until > LIVE:
             return []
-        if self.together and self._is_quiet(app, until):
-            return self._advance(app, [], clock.wall, until, {}) if _has_alerts(app.life) else []
+        if self.together and self._is_quiet(app, until, state.guards):
+            return self._advance(app, [], wall, until, {}) if _has_alerts(app.life) else []
         self._learn(app)
-        return self._judge(app, clock.wall, View(app.windows, 0, until))
+        return self._judge(app, wall, View(app.windows, 0, until))
 
-    def _is_quiet(self, app: AppState, until: int) -> bool:
+    def _is_quiet(self, app: AppState, until: int, guards: Guards) -> bool:
         """Whether a look cannot find anything, by the bounds of all detectors."""
         if app.windows.reused:
             return False
-        if app.guard is None or not app.guard.holds(until):
+        guard = app.guard
+        if guard is not None:
+            guards.look([guard])
+        if guard is None or guard.void:
             self._learn(app)
             count = min(MOST, -(app.windows.closed // SLOT) % ALIGNED)  # then surge may learn
             ahead = Ahead(app.windows, 0, until, count, _open(app.life))
-            app.guard = Guard([d.bound(self._get(app, d), ahead) for d in self._of(app)], ahead)
-        return not app.guard.may_find(until)
+            app.guard = guard = guards.put(ahead, [d.bound(self._get(app, d), ahead) for d in self._of(app)])
+        return not guard.found
 
-    def _defer(self, app: AppState, wall: int) -> bool:
-        """Close the next bucket of the present without learning: nothing that is found in it would be emitted."""
-        windows = app.windows
-        slot = windows.closed
-        if app.life.open or app.deferred >= MOST or _is_past(slot, wall) or windows.reused or not is_in_ring(windows):
+    def _may_defer(self, app: AppState, wall: int) -> bool:
+        """Whether the next bucket may close without being learned: nothing that is found in it would be emitted."""
+        windows, slot = app.windows, app.windows.closed
+        if app.deferred >= MOST or _is_past(slot, wall) or windows.reused or not is_in_ring(windows):
             return False
+        for incident in app.life.open.values():
+            detector = self._by_name(app, incident.finding.detector)
+            if detector and not detector.has_steady_terms(self._get(app, detector), incident.finding, slot):
+                return False
+        return True
+
+    def _defer(self, app: AppState, wall: int) -> list[Transition]:
+        """Close the next bucket of the present without learning; test whether open incidents are over."""
+        windows, slot = app.windows, app.windows.closed
         totals.count(windows, app.life, slot, slot + SLOT)
         windows.closed += SLOT
         app.deferred += 1
-        return True
+        if not app.life.open:
+            return []
+        view = View(windows, 0, slot + SLOT, closed=slot)
+        recovered = self._recovered(app, view, slot)
+        return self._only_recovered(app, wall, view.until, recovered) if recovered else []
 
     def learn(self, state: PartitionState) -> None:
         """Learn the buckets of all apps that have closed and are not learned yet."""
         for app in state.apps.values():
             self._learn(app)
 
-    def _learn(self, app: AppState) -> None:
+    def _learn(self, app: AppState, open_: Mapping[str, int] | None = None) -> None:
+        """Learn the buckets that have closed last, while incidents of the families ``open_`` were open."""
         windows, until = app.windows, app.windows.closed
+        if app.deferred and open_ is None:
+            open_ = _open(app.life)
         while app.deferred:
             windows.closed = until - app.deferred * SLOT
-            buckets = stretch(windows, 0, until + LATENESS, app.deferred)
+            buckets = stretch(windows, 0, until + LATENESS, app.deferred, open_ or {})
             scans = [detector.scan(self._get(app, detector), buckets) for detector in self._of(app)]
             count = min((scan.quiet for scan in scans), default=buckets.count)
             if count:
@@ -316,7 +375,8 @@ class Judge:
                 windows.close_all(count)
             else:  # it is known to be without consequence: only what is learned differs
                 slot = windows.closed
-                self._step(app, View(windows, 0, slot + SLOT, closed=slot, leaving=windows.close()))
+                leaving = windows.close()
+                self._step(app, View(windows, 0, slot + SLOT, closed=slot, leaving=leaving, open=dict(open_ or {})))
             app.deferred -= max(count, 1)
             windows.closed = until
 
@@ -335,18 +395,24 @@ class Judge:
         recovered = self._recovered(app, view, view.closed) if view.closed is not None else {}
         if view.closed is not None and view.closed // SLOT % NAMING == 0:
             self._name_causes(app, view)
-        if not ring and not recovered:
-            return []
+        if ring:
+            return self._advance(app, findings, wall, view.until, recovered)
+        return self._only_recovered(app, wall, view.until, recovered) if recovered else []
+
+    def _only_recovered(self, app: AppState, wall: int, at: int, recovered: dict[str, int]) -> list[Transition]:
+        """End incidents; whatever else is found in a bucket that closes in the present was looked at before."""
         held = dict(app.life.held)
-        emitted = self._advance(app, findings if ring else [], wall, view.until, recovered)
-        if not ring:
-            app.life.held = held
+        emitted = self._advance(app, [], wall, at, recovered)
+        app.life.held = held
         return emitted
 
     def _advance(
         self, app: AppState, findings: list[Finding], wall: int, at: int, recovered: dict[str, int]
     ) -> list[Transition]:
+        open_ = _open(app.life) if app.deferred else {}
         emitted = advance(app.life, findings, wall=wall, at=at, recovered=recovered, timing=self.timing)
+        if any(transition.state == "resolved" for transition in emitted):
+            self._learn(app, open_)  # while it was open; then its detector forgets it
         for transition in emitted:
             self._moved(app, transition, at)
             app.guard = None
@@ -428,15 +494,19 @@ class Judge:
     def _judging(self, state: PartitionState, name: str, partition: int, offset: int) -> Iterator[AppState]:
         """The app ``name`` without the detectors that are left out; what a detector raises names the app."""
         app = state.apps[name]
-        if self.isolations is not None and self.isolations.all:
-            without = self.isolations.without(state.topic, partition, offset, name)
-            if without != app.without:
-                app.without, app.guard = without, None
+        self._leave_out(state, name, partition, offset)
         try:
             yield app
         except DetectorError as error:
             error.app = error.app or name
             raise
+
+    def _leave_out(self, state: PartitionState, name: str, partition: int, offset: int) -> None:
+        """Set which detectors do not judge the app ``name`` at this record."""
+        if self.isolations is not None and self.isolations.all:
+            app, without = state.apps[name], self.isolations.without(state.topic, partition, offset, name)
+            if without != app.without:
+                app.without, app.guard = without, None
 
     def _get(self, app: AppState, detector: Detector) -> object:
         return getattr(app, detector.name)
@@ -483,6 +553,7 @@ def _make_room(state: PartitionState) -> bool:
     if last > state.clock.watermark - SILENT:
         return False
     del state.apps[name]
+    state.guards.forget([name])
     return True
 
 

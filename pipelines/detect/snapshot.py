@@ -22,7 +22,8 @@ class Snapshot(msgspec.Struct, array_like=True):
     state: bytes
 
 
-VERSION, READ = 4, (2, 3, 4)
+VERSION, READ = 5, (2, 3, 4, 5)
+"""Since 5 buckets that are not learned yet may have closed while incidents were open."""
 _SUMS_WIDENED = 4
 
 

@@ -1,15 +1,17 @@
 """Many buckets of one app that close one after the other, as arrays: what history and backlogs are judged by.
 
-While no incident is open and nothing is found, a bucket changes a state by arithmetic alone. So a detector may go
-through up to ten minutes at once (``Detector.scan``), return how many buckets hold nothing, and learn those; the next
-one is judged by itself. Every number comes out as it does bucket by bucket, to the last digit: sums are integers, and
-products and powers are taken in the same order.
+While the same incidents are open and nothing is found, a bucket changes a state by arithmetic alone. So a detector may
+go through up to ten minutes at once (``Detector.scan``), return how many buckets hold nothing, and learn those; the
+next one is judged by itself. Every number comes out as it does bucket by bucket, to the last digit: sums are integers,
+and products and powers are taken in the same order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +52,8 @@ class Stretch:
     """(rows,) series of each row."""
     sums: Matrix
     """(rows, columns)."""
+    open: Mapping[str, int] = field(default_factory=dict)
+    """Family of every open incident -> its start."""
 
     @property
     def starts(self) -> list[int]:
@@ -83,7 +87,9 @@ class Stretch:
         return out
 
 
-def stretch(windows: Windows, app: int, watermark: int, most: int) -> Stretch:
+def stretch(
+    windows: Windows, app: int, watermark: int, most: int, open_: Mapping[str, int] = MappingProxyType({})
+) -> Stretch:
     """The next buckets to close: up to ``watermark``, the end of these ten minutes, or where the ring is empty."""
     first = windows.closed
     count = min(most, windows.behind(watermark), ALIGNED - (first // SLOT - 1) % ALIGNED)
@@ -113,6 +119,7 @@ def stretch(windows: Windows, app: int, watermark: int, most: int) -> Stretch:
         np.concatenate([empty, *steps]),
         np.concatenate([empty, *(places for places, _ in parts)]),
         sums,
+        open_,
     )
 
 

@@ -29,8 +29,8 @@ MAX_SERIES = 4096
 """Per app; series beyond take the places of those silent for longest."""
 MAX_KINDS = 24
 """Guardrails counted apart; the rest share ``guardrail:other``."""
-MAX_MOVED = 1000
-"""Batches of rows noted between two looks: where more come at once they are history."""
+MAX_MOVED = 20_000
+"""Batches of rows of all apps noted between two looks: where more come at once they are history."""
 WIDE = ("user",)
 """Dimensions with many values: their series are judged against each other, not each by itself."""
 __all__ = ["LATENESS", "RING", "SLOT", "Matrix", "Slot", "Windows", "column"]
@@ -78,8 +78,13 @@ class Windows:
         self._starts = sorted(self.slots)
         self._top = self._starts[-1] if self._starts else 0
         self._wide: NDArray[np.bool_] | None = None
-        self.moved: list[tuple[int, Matrix, Matrix]] | None = None
-        """(start, series, sums) of rows that came in open buckets; None where not all of them are noted."""
+        self.moved: list[tuple[int, int, Matrix, Matrix]] | None = None
+        """(number, start, series, sums) of rows that came in open buckets, of this app and others; None where not all
+        of them are noted."""
+        self.number = -1
+        """Of this app in there."""
+        self.learned = 0
+        """``closed`` when buckets left the ring last: earlier ones than RING before it are not kept."""
 
     @property
     def width(self) -> int:
@@ -148,7 +153,7 @@ class Windows:
                 if start < self.closed or len(self.moved) >= MAX_MOVED:
                     self.moved = None
                 else:
-                    self.moved.append((start, *rows))
+                    self.moved.append((self.number, start, *rows))
 
     def slot(self, start: int) -> Slot:
         """The slot that begins at ``start``, made where there is none."""
@@ -266,6 +271,7 @@ class Windows:
         for start in self.held(self.closed - RING * SLOT, self.closed + (count - RING) * SLOT):
             del self.slots[start]
         self.closed += count * SLOT
+        self.learned = self.closed
 
     def begin_again(self) -> None:
         """Forget the sums of the slots; what is closed stays closed."""
@@ -276,6 +282,7 @@ class Windows:
         """Close the oldest open slot; return the sums of the slot that thereby leaves the ring."""
         leaving = self.slots.pop(self.closed - RING * SLOT, Slot())
         self.closed += SLOT
+        self.learned = self.closed
         out = np.zeros((len(self.series), self.width), np.int64)
         places, sums = leaving.dense()
         out[places, : sums.shape[1]] = sums

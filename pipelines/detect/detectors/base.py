@@ -70,6 +70,9 @@ class Detector(Protocol):
     def observe(self, state: State, view: View, finding: Finding, since: int, until: int) -> tuple[Terms, list[Bucket]]:
         """Terms of now and closed slots in [since, until), by which recovery of the incident is tested."""
 
+    def has_steady_terms(self, state: State, finding: Finding, slot: int) -> bool:
+        """Whether the terms of an open incident are the same before and after the bucket at ``slot`` was learned."""
+
     def about_app(self, state: State, view: View, finding: Finding) -> Finding:
         """``finding`` as one of the app's own series, with what is expected of that."""
 

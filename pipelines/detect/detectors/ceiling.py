@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead
+from pipelines.detect.bounds import Ahead, Bound, Never, Rows
 from pipelines.detect.detectors.base import View
 from pipelines.detect.items import COLUMN
 from pipelines.detect.stretch import Stretch
-from pipelines.detect.windows import RING, SLOT, Floats, Matrix
+from pipelines.detect.windows import RING, SLOT
 from schemas.rollups import series_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.detect.bounds import BoundTable
+    from pipelines.detect.guards import Guard
 
 _COST = COLUMN["cost_nanousd"]
 
@@ -38,36 +46,73 @@ class CeilingScan:
         return self.state
 
 
-class CeilingBound:
-    """The last bucket with a call over the limit."""
+class CeilingTable:
+    """The last bucket of each app with a call over the limit."""
 
-    def __init__(self, limit_usd: float, cut: int, ahead: Ahead) -> None:
-        self.limit_usd, self.cut, self.windows, self.app = limit_usd, cut, ahead.windows, ahead.app
-        self.last, self.never = 0, "single_call" in ahead.open
-        self.moved = set(ahead.windows.held(max(ahead.until - RING * SLOT, cut), ahead.until))
+    name: ClassVar[str] = "ceiling"
 
-    def add(self, start: int, places: Matrix, sums: Matrix) -> None:
-        """Look at that bucket again, if a row in it costs as much as a call over the limit."""
-        if len(sums) and int(sums[:, _COST].max()) * 1e-9 >= self.limit_usd * (1 - 1e-9):
-            self.moved.add(start)
+    def __init__(self) -> None:
+        self.last: dict[int, int] = {}
+        """App -> its start."""
+        self.bounds: dict[int, tuple[Guard, CeilingBound]] = {}
+        self.least = np.inf
+        """The lowest limit of all apps, USD."""
+        self.moved: set[tuple[int, int]] = set()
+        """(app, start) of buckets to look at again."""
 
-    def close(self, start: int) -> None:
+    def resize(self, apps: int, rows: int) -> None:
+        """There are no arrays."""
+
+    def put(self, guard: Guard, bound: CeilingBound) -> None:
+        """See ``BoundTable``."""
+        self.bounds[guard.number], self.least = (guard, bound), min(self.least, bound.limit_usd)
+        begin = max(guard.until - RING * SLOT, bound.cut)
+        self.moved |= {(guard.number, start) for start in guard.windows.held(begin, guard.until)}
+
+    def clear(self, guard: Guard) -> None:
+        """See ``BoundTable``."""
+        self.bounds.pop(guard.number, None)
+        self.last.pop(guard.number, None)
+
+    def grow(self, guard: Guard, before: int) -> None:
+        """Only the app's own series is looked at."""
+
+    def add(self, rows: Rows) -> None:
+        """Look at a bucket again, if a row in it costs as much as a call over the limit."""
+        costs, least = rows.sums[:, _COST], self.least * (1 - 1e-9)
+        if len(costs) and int(costs.max()) * 1e-9 >= least:
+            which = np.repeat(np.arange(len(rows.parts)), rows.sizes)
+            self.moved |= {rows.parts[i][:2] for i in which[costs * 1e-9 >= least].tolist()}
+
+    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
+        """A call over the limit leaves the ring: ``may_find`` looks at that."""
+
+    def close(self, rows: Rows) -> None:
         """Nothing changes."""
 
-    def may_find(self, until: int) -> bool:
-        """Whether the last one is in the ring."""
-        slots = self.windows.slots
-        for start in self.moved:
-            if start in slots and slots[start].most_expensive(self.app) * 1e-9 >= self.limit_usd:
-                self.last = max(self.last, start)
+    def may_find(self, guards: Sequence[Guard]) -> set[int]:
+        """Whether the last bucket with a call over the limit is in the ring."""
+        for number, start in self.moved:
+            guard, bound = self.bounds.get(number, (None, None))
+            slot = guard.windows.slots.get(start) if guard else None
+            if bound and slot and slot.most_expensive(bound.app) * 1e-9 >= bound.limit_usd:
+                self.last[number] = max(self.last.get(number, 0), start)
         self.moved.clear()
-        return bool(self.last) and not self.never and self.last >= max(until - RING * SLOT, self.cut)
+        return {number for number, last in self.last.items() if self._is_in_ring(last, *self.bounds[number])}
 
-    def spare(self, slack: Floats) -> bool:
-        """A row with a call over the limit costs as much."""
-        if not self.never:
-            slack[_COST] = min(slack[_COST], self.limit_usd * 1e9 * (1 - 1e-9))
-        return True
+    def _is_in_ring(self, start: int, guard: Guard, bound: CeilingBound) -> bool:
+        return start >= max(guard.windows.latest() - RING * SLOT, bound.cut)
+
+
+@dataclass(frozen=True)
+class CeilingBound:
+    """Of one app."""
+
+    table: ClassVar[type[BoundTable] | None] = CeilingTable
+    limit_usd: float
+    cut: int
+    app: int
+    """Place of the app's own series."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +158,22 @@ class Ceiling:
 
     def scan(self, state: CeilingState, stretch: Stretch) -> CeilingScan:
         """The same over many buckets, while nothing is open."""
-        windows, first, quiet = stretch.windows, stretch.first, stretch.count
-        for start in windows.held(max(first - RING * SLOT, state.cut), first + stretch.count * SLOT):
-            seen = max(0, (start - first) // SLOT)
-            top = windows.slots[start].most_expensive(stretch.app)
-            if start >= first + (seen + 1 - RING) * SLOT and top * 1e-9 >= self.limit_usd:
+        quiet = stretch.count
+        if "single_call" in stretch.open:
+            return CeilingScan(state, quiet)
+        # a bucket that costs less than the limit has no call over it
+        own = (stretch.places == stretch.app) & (stretch.sums[:, _COST] * 1e-9 >= self.limit_usd * (1 - 1e-9))
+        for step in np.unique(stretch.steps[own]).tolist():
+            start = stretch.first + (step - RING) * SLOT
+            seen = max(0, step - RING)
+            top = stretch.windows.slots[start].most_expensive(stretch.app)
+            if start >= max(stretch.first + (seen + 1 - RING) * SLOT, state.cut) and top * 1e-9 >= self.limit_usd:
                 quiet = min(quiet, seen)
         return CeilingScan(state, quiet)
 
-    def bound(self, state: CeilingState, ahead: Ahead) -> CeilingBound:
+    def bound(self, state: CeilingState, ahead: Ahead) -> Bound:
         """Whether a call over the limit is in the ring."""
-        return CeilingBound(self.limit_usd, state.cut, ahead)
+        return Never() if "single_call" in ahead.open else CeilingBound(self.limit_usd, state.cut, ahead.app)
 
     def idle(self, state: CeilingState, slots: int) -> CeilingState:
         """Nothing to see."""
@@ -136,6 +186,10 @@ class Ceiling:
         over = Counter(slot for slot, _, _ in self._dear(view, since, until))
         buckets = [Bucket(float(over[slot]), 1.0, float(over[slot])) for slot in range(since, until, SLOT)]
         return Terms(normal=0.0, limit=0.0), buckets
+
+    def has_steady_terms(self, state: CeilingState, finding: Finding, slot: int) -> bool:
+        """The limit is what it is."""
+        return True
 
     def about_app(self, state: CeilingState, view: View, finding: Finding) -> Finding:
         """It always is."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-@dataclass
-class _At:
+_SLOW = 0.5 ** (SLOT / DAY)
+
+
+class _App(NamedTuple):
     """The numbers of ``Level`` that belong to the app as a whole, after one bucket. Plain floats: they are few."""
 
     den: float
     silent: int
-    active: tuple[float, ...]
+    active: tuple[float, float, float]
     active_den: float
     bin: int
-    bin_sum: tuple[float, ...]
+    bin_sum: tuple[float, float, float]
     bin_slots: int
     season: Floats
     season_days: Floats
@@ -52,33 +53,18 @@ class LevelScan:
         self.one = 0.5 ** (SLOT / 1e6 / half_life_s)
         self.most = round(2 * half_life_s * 1e6 / SLOT)
         self.size = int(rows.max()) + 1
-        now = _At(
-            level.den,
-            level.silent,
-            tuple(level.active.tolist()),
-            level.active_den,
-            level.bin,
-            tuple(level.bin_sum.tolist()),
-            level.bin_slots,
-            level.season,
-            level.season_days,
-            0,
-        )
+        own = values[:, 0].tolist()
+        self.states = self._apps(own, slots)
         self.num = np.empty(values.shape)
-        self.states: list[_At] = []
-        num, own = fit(level.num, self.size)[rows], values[:, 0].tolist()
-        for i, slot in enumerate(slots):
-            faded = now.fades
-            if slot is not None:
-                now = self._learn(now, own[i], slot)
-            if now.fades > faded:
-                np.multiply(num, self.one, out=self.num[i])
-                if own[i][2] > 0:
-                    self.num[i] += values[i]
+        num, fades = fit(level.num, self.size)[rows], 0
+        for state, now, value, mine in zip(self.states, self.num, values, own, strict=True):
+            if state.fades > fades:
+                np.multiply(num, self.one, out=now)
+                if mine[2] > 0:
+                    np.add(now, value, out=now)
             else:
-                self.num[i] = num
-            num = self.num[i]
-            self.states.append(now)
+                now[:] = num
+            num, fades = now, state.fades
         self.den = np.array([state.den for state in self.states])
 
     def expected(self, slots: Sequence[int]) -> Floats:
@@ -107,23 +93,28 @@ class LevelScan:
         level.season, level.season_days = state.season, state.season_days
         return level
 
-    def _learn(self, now: _At, own: list[float], slot: int) -> _At:
-        """As ``Level.learn``."""
-        den, silent, active, active_den, fades = now.den, now.silent, now.active, now.active_den, now.fades
-        if own[2] > 0:
-            silent, den, fades = 0, den * self.one + 1.0, fades + 1
-            slow = 0.5 ** (SLOT / DAY)
-            active = tuple(a * slow + v for a, v in zip(active, own, strict=True))
-            active_den = active_den * slow + 1.0
-        elif silent < self.most:
-            silent, den, fades = silent + 1, den * self.one + 1.0, fades + 1
-        at = slot % DAY // (DAY // BINS)
-        season, days, sums, slots = now.season, now.season_days, now.bin_sum, now.bin_slots
-        if at != now.bin:
-            season, days = _end_bin(now)
-            sums, slots = (0.0, 0.0, 0.0), 0
-        sums = tuple(s + v for s, v in zip(sums, own, strict=True))
-        return _At(den, silent, active, active_den, at, sums, slots + 1, season, days, fades)
+    def _apps(self, own: list[list[float]], slots: Sequence[int | None]) -> list[_App]:
+        """As ``Level.learn``, of the app's own series."""
+        level, one = self.level, self.one
+        den, silent, active_den, fades = level.den, level.silent, level.active_den, 0
+        usd, tokens, calls = level.active.tolist()
+        sums, bin_slots, at = tuple(level.bin_sum.tolist()), level.bin_slots, level.bin
+        season, days, found = level.season, level.season_days, []
+        for mine, slot in zip(own, slots, strict=True):
+            if slot is not None:
+                if mine[2] > 0:
+                    silent, den, fades = 0, den * one + 1.0, fades + 1
+                    usd, tokens, calls = usd * _SLOW + mine[0], tokens * _SLOW + mine[1], calls * _SLOW + mine[2]
+                    active_den = active_den * _SLOW + 1.0
+                elif silent < self.most:
+                    silent, den, fades = silent + 1, den * one + 1.0, fades + 1
+                if slot % DAY // (DAY // BINS) != at:
+                    season, days = _end_bin(at, sums, bin_slots, season, days)
+                    sums, bin_slots, at = (0.0, 0.0, 0.0), 0, slot % DAY // (DAY // BINS)
+                sums = (sums[0] + mine[0], sums[1] + mine[1], sums[2] + mine[2])
+                bin_slots += 1
+            found.append(_App(den, silent, (usd, tokens, calls), active_den, at, sums, bin_slots, season, days, fades))
+        return found
 
     def _season(self, slots: Sequence[int]) -> Floats:
         """(count, 3): the highest of this half hour and its neighbours on earlier days."""
@@ -138,11 +129,11 @@ class LevelScan:
         return out
 
 
-def _end_bin(now: _At) -> tuple[Floats, Floats]:
+def _end_bin(at: int, sums: tuple[float, ...], slots: int, season: Floats, days: Floats) -> tuple[Floats, Floats]:
     """As ``Level._end_bin``, in copies."""
-    if now.bin < 0 or now.bin_slots < SLOTS_AN_HOUR // 4:
-        return now.season, now.season_days
-    season, days, mean = now.season.copy(), now.season_days.copy(), np.array(now.bin_sum) / now.bin_slots
-    season[now.bin] = 0.5 * (season[now.bin] + mean) if days[now.bin] > 0 else mean
-    days[now.bin] += 1
+    if at < 0 or slots < SLOTS_AN_HOUR // 4:
+        return season, days
+    season, days, mean = season.copy(), days.copy(), np.array(sums) / slots
+    season[at] = 0.5 * (season[at] + mean) if days[at] > 0 else mean
+    days[at] += 1
     return season, days

@@ -20,6 +20,7 @@ from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR, Level, Records
 from pipelines.detect.detectors.spike_bound import SpikeBound
 from pipelines.detect.detectors.spike_cause import Change
 from pipelines.detect.detectors.spike_cause import causes as causes_of
+from pipelines.detect.detectors.spike_limits import limits
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS, SpikeScan
 from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats
@@ -137,7 +138,10 @@ class Spike:
     def bound(self, state: SpikeState, ahead: Ahead) -> Bound:
         """What windows must hold before one may breach; nothing while the family is open."""
         cold = ahead.last - ahead.windows.first < self.warm_up_s * 1e6
-        return Never() if cold or "spend" in ahead.open else SpikeBound(self, state, ahead)
+        if cold or "spend" in ahead.open:
+            return Never()
+        calls = (self.min_calls_wide, self.min_calls_per_call)
+        return SpikeBound(ahead.windows, limits(self, state, ahead), state.cut, *calls)
 
     def idle(self, state: SpikeState, slots: int) -> SpikeState:
         """Nobody called."""
@@ -166,6 +170,10 @@ class Spike:
         size = finding.observed / max(finding.calls, 1) if base < 2 else 1.0
         normal = float(expected[known, base])
         return Terms(normal, self._rate_limit(expected, view, known, base, state), size, _PRIOR_DISPERSION), buckets
+
+    def has_steady_terms(self, state: SpikeState, finding: Finding, slot: int) -> bool:
+        """Nothing is learned of buckets since the incident began; those before it leave the ring in five minutes."""
+        return slot - RING * SLOT >= finding.start
 
     def about_app(self, state: SpikeState, view: View, finding: Finding) -> Finding:
         """The same measure, as expected of the whole app."""

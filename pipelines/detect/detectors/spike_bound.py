@@ -2,121 +2,159 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipelines.detect.bounds import Ahead
-from pipelines.detect.detectors.spike_limits import Limits, limits
+from pipelines.detect.bounds import Flags, Rows, grown
+from pipelines.detect.detectors.spike_limits import Limits
 from pipelines.detect.detectors.spike_scan import COLUMNS, WINDOWS
-from pipelines.detect.windows import SLOT, Floats, Matrix
+from pipelines.detect.windows import SLOT, Floats, Matrix, Windows
 
 if TYPE_CHECKING:
-    from pipelines.detect.detectors.spike import Spike, SpikeState
+    from collections.abc import Sequence
+
+    from pipelines.detect.bounds import BoundTable
+    from pipelines.detect.guards import Guard
+
+_MEASURES, _PER_CALL = len(COLUMNS), 2
 
 
-class SpikeBound:
-    """Sums of the two windows of every series: (series, measures, windows), the cost in nano-USD."""
+class SpikeTable:
+    """Sums of the two windows of every series: (series, measures, windows), the cost in nano-USD; and their limits."""
 
-    def __init__(self, spike: Spike, state: SpikeState, ahead: Ahead) -> None:
-        self.spike, self.windows, self.cut = spike, ahead.windows, state.cut
-        self.limits: Limits = limits(spike, state, ahead)
-        self.until, self.open, self.stale = ahead.until, ahead.first, True
-        self.sums: Matrix = np.zeros((len(ahead.windows.series), len(COLUMNS), len(WINDOWS)), np.int64)
+    name: ClassVar[str] = "spike"
+
+    def __init__(self) -> None:
+        self.owner: Matrix = np.zeros(0, np.int64)
+        """(series,) number of the app; -1 where there is none, or nothing is found in it."""
+        self.sums: Matrix = np.zeros((0, _MEASURES, len(WINDOWS)), np.int64)
+        self.limits: Floats = np.zeros(self.sums.shape)
+        self.calls: Floats = np.zeros((0, 1))
+        self.per_call: Floats = np.zeros((0, _PER_CALL, len(WINDOWS)))
+        self.dear_sums: Floats = np.zeros(self.per_call.shape)
+        self.near: Floats = np.zeros(self.sums.shape)
+        """The lower one of ``limits`` and ``dear_sums``: most series are below it."""
+        self.min_calls_per_call: Matrix = np.zeros(0, np.int64)
+        """(apps,)."""
+        self.whole = set[int]()
+        """Apps of which all series are to be compared, not only those that moved."""
+        self.bounds: dict[int, SpikeBound] = {}
         self.moved: list[Matrix] = []
-        self.everything = True
-        """Whether all series are to be compared, not only those that moved."""
 
-    def add(self, start: int, places: Matrix, sums: Matrix) -> None:
-        """Add rows of an open bucket to the windows it is in."""
-        if start >= self.until:
-            self._move(start + SLOT)
-        if self.stale:
-            return
-        if len(places) and int(places.max()) >= len(self.sums):
-            self._grow()
-        added = sums[:, COLUMNS]
-        for i, slots in enumerate(WINDOWS):
-            if start >= max(self.until - slots * SLOT, self.cut):
-                self.sums[places, :, i] += added
-        self.moved.append(places)
+    def resize(self, apps: int, rows: int) -> None:
+        """See ``BoundTable``."""
+        self.owner = grown(self.owner, rows, -1)
+        self.sums, self.calls = grown(self.sums, rows), grown(self.calls, rows)
+        self.limits, self.per_call = grown(self.limits, rows, np.inf), grown(self.per_call, rows)
+        self.dear_sums, self.near = grown(self.dear_sums, rows, np.inf), grown(self.near, rows, np.inf)
+        self.min_calls_per_call = grown(self.min_calls_per_call, apps)
 
-    def close(self, start: int) -> None:
-        """Note it; what is learned from it is in the limits."""
-        self.open = start + SLOT
+    def put(self, guard: Guard, bound: SpikeBound) -> None:
+        """See ``BoundTable``."""
+        limits = bound.limits
+        self.owner[guard.base : guard.base + guard.size] = guard.number
+        self._fill(guard.base, limits.sums, limits.calls)
+        first, upto = guard.base, guard.base + len(limits.sums)
+        self.per_call[first:upto], self.dear_sums[first:upto] = limits.per_call, limits.dear_sums
+        self.near[first:upto, :_PER_CALL] = np.minimum(limits.sums[:, :_PER_CALL], limits.dear_sums)
+        self.sums[first:upto] = bound.sums(guard.until)
+        if bound.cut > guard.closed:  # rows of open buckets may be before it: these sums hold more than the windows
+            self.limits[first] = self.near[first] = -np.inf
+            self.calls[first] = 0
+        self.min_calls_per_call[guard.number] = bound.min_calls_per_call
+        self.bounds[guard.number] = bound
+        self.whole.add(guard.number)
 
-    def may_find(self, until: int) -> bool:
-        """Whether a window of a series that moved may breach."""
-        if until > self.until:
-            self._move(until)
-        if self.stale:
-            self._sum_up(until)
-        if not (self.everything or self.moved):
-            return False
-        one = len(self.moved) == 1
-        rows = slice(None) if self.everything else self.moved[0] if one else np.concatenate(self.moved)
-        self.everything, self.moved = self._may_breach(rows), []
-        return self.everything
+    def clear(self, guard: Guard) -> None:
+        """See ``BoundTable``."""
+        self.whole.discard(guard.number)
+        if self.bounds.pop(guard.number, None) is not None:
+            rows = slice(guard.base, guard.base + guard.size)
+            self.owner[rows] = -1
+            self.limits[rows] = self.dear_sums[rows] = self.near[rows] = np.inf
+            self.sums[rows] = 0
 
-    def _may_breach(self, rows: Matrix | slice) -> bool:
-        limits, sums = self.limits, self.sums[rows]
-        calls, costs = sums[:, 2], sums[:, :2]
-        over = sums >= limits.sums[rows]
-        if over.any() and (over.any(axis=1) & (calls >= limits.calls[rows])).any():
-            return True
-        dear = costs >= limits.dear_sums[rows]
-        if not dear.any():
-            return False
-        dear &= costs > limits.per_call[rows] * calls[:, None]
-        return bool((dear.any(axis=1) & (calls >= self.spike.min_calls_per_call)).any())
+    def grow(self, guard: Guard, before: int) -> None:
+        """See ``BoundTable``."""
+        if bound := self.bounds.get(guard.number):
+            windows = guard.windows
+            named, group = windows.named[before:, None, None], windows.group[before:]
+            self._fill(guard.base + before, np.where(named, bound.limits.new[group], np.inf), bound.min_calls_wide)
 
-    def spare(self, slack: Floats) -> bool:
-        """Look for the series that is nearest to a limit, in each measure. Windows that move on lose what they held.
+    def add(self, rows: Rows) -> None:
+        """See ``BoundTable``."""
+        self.sums[rows.rows] += rows.sums[:, COLUMNS, None]
+        self.moved.append(rows.rows)
 
-        A cost per call needs calls enough, too. Of a series that has half of them it is compared once a bucket: where
-        calls that cost little leave the window, it rises by itself.
-        """
-        limits, sums = self.limits, self.sums
-        calls, costs = sums[:, 2], sums[:, :2]
-        left = limits.sums - sums
-        over: NDArray[np.bool_] = np.logical_or.reduce(left <= 0, axis=1)  # then calls are missing
-        least = np.where(over[:, None], np.inf, left).min(axis=(0, 2))
-        least = np.minimum(least, limits.new.min(axis=(0, 2)))
-        least[2] = min(least[2], np.where(over, limits.calls - calls, np.inf).min())
-        half = 0.5 * self.spike.min_calls_per_call
-        many = calls >= half
-        if is_steady := not many.any():
-            least[2] = min(least[2], half)
-        else:
-            dear = np.maximum(limits.dear_sums, limits.per_call * calls[:, None]) - costs
-            least[:2] = np.minimum(least[:2], np.where(many[:, None], dear, np.inf).min(axis=(0, 2)))
-            least[2] = min(least[2], half)
-        slack[COLUMNS] = np.minimum(slack[COLUMNS], least)
-        return is_steady
+    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
+        """See ``BoundTable``."""
+        leaving: list[list[tuple[Matrix, Matrix]]] = [[] for _ in WINDOWS]
+        for guard, until in guards:
+            if (bound := self.bounds.get(guard.number)) is None:
+                continue
+            self.whole.add(guard.number)
+            if until - guard.until == SLOT and guard.until >= guard.windows.learned:
+                for i, length in enumerate(WINDOWS):
+                    start = guard.until - length * SLOT
+                    if start >= bound.cut and (slot := guard.windows.slots.get(start)):
+                        places, one = slot.dense()
+                        leaving[i].append((places + guard.base, one))
+            else:  # several buckets at once, or what leaves is not kept any more
+                self.sums[guard.base : guard.base + len(guard.windows.series)] = bound.sums(until)
+        for i, parts in enumerate(leaving):
+            if parts:
+                rows = np.concatenate([places for places, _ in parts])
+                self.sums[rows, :, i] -= np.concatenate([one[:, COLUMNS] for _, one in parts])
 
-    def _move(self, until: int) -> None:
-        """Let the windows end at ``until``. Rows that are not added yet are in buckets from ``open`` on."""
-        self.stale = self.stale or until - min(WINDOWS) * SLOT > self.open
-        for end in range(self.until, until, SLOT) if not self.stale else ():
-            for i, slots in enumerate(WINDOWS):
-                start = end - slots * SLOT
-                if start >= self.cut and (slot := self.windows.slots.get(start)):
-                    places, sums = slot.dense()
-                    self.sums[places, :, i] -= sums[:, COLUMNS]
-        self.until, self.everything = until, True
+    def close(self, rows: Rows) -> None:
+        """Nothing changes: what is learned from them is in the limits."""
 
-    def _sum_up(self, until: int) -> None:
-        """Make the sums anew."""
-        if len(self.windows.series) > len(self.sums):
-            self._grow()
-        for i, slots in enumerate(WINDOWS):
-            self.sums[:, :, i] = self.windows.total(max(until - slots * SLOT, self.cut), until)[:, COLUMNS]
-        self.everything, self.moved, self.stale = True, [], False
+    def may_find(self, guards: Sequence[Guard]) -> set[int]:
+        """See ``BoundTable``."""
+        whole = [guard for guard in guards if guard.number in self.whole]
+        parts, self.moved = [*self.moved, *(guard.rows for guard in whole)], []
+        found = set[int]()
+        if parts:
+            rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
+            near = np.logical_or.reduce(self.sums[rows] >= self.near[rows], axis=(1, 2))
+            if near.any():
+                rows = rows[near]
+                found.update(self.owner[rows[self._breaches(rows)]].tolist())
+        self.whole.difference_update([guard.number for guard in whole])
+        self.whole |= found
+        return found
 
-    def _grow(self) -> None:
-        """Take in series that are new: users, of which nothing is learned."""
-        windows, before = self.windows, len(self.sums)
-        named, group = windows.named[before:, None, None], windows.group[before:]
-        self.limits.grow(np.where(named, self.limits.new[group], np.inf), self.spike.min_calls_wide)
-        self.sums = np.concatenate([self.sums, np.zeros((len(group), *self.sums.shape[1:]), np.int64)])
+    def _breaches(self, rows: Matrix) -> Flags:
+        sums = self.sums[rows]
+        calls, costs = sums[:, 2], sums[:, :_PER_CALL]
+        over = (sums >= self.limits[rows]).any(axis=1) & (calls >= self.calls[rows])
+        dear = (costs >= self.dear_sums[rows]) & (costs > self.per_call[rows] * calls[:, None])
+        enough = calls >= self.min_calls_per_call[self.owner[rows]][:, None]
+        breaches: Flags = np.logical_or.reduce(over | (dear.any(axis=1) & enough), axis=1)
+        return breaches
+
+    def _fill(self, first: int, sums: Floats, calls: Floats | float) -> None:
+        """Set the limits of series from row ``first`` on; no cost per call is too high."""
+        rows = slice(first, first + len(sums))
+        self.limits[rows] = self.near[rows] = sums
+        self.calls[rows], self.per_call[rows], self.dear_sums[rows], self.sums[rows] = calls, 0.0, np.inf, 0
+
+
+@dataclass(frozen=True)
+class SpikeBound:
+    """Of one app."""
+
+    table: ClassVar[type[BoundTable] | None] = SpikeTable
+    windows: Windows
+    limits: Limits
+    cut: int
+    """No window begins before it, µs UTC."""
+    min_calls_wide: int
+    min_calls_per_call: int
+
+    def sums(self, until: int) -> Matrix:
+        """(series, measures, windows) of the windows that end at ``until``."""
+        totals = [self.windows.total(max(until - slots * SLOT, self.cut), until) for slots in WINDOWS]
+        return np.stack([total[:, COLUMNS] for total in totals], axis=2)

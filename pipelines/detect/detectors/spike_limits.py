@@ -122,8 +122,10 @@ def _level(spike: Spike, state: SpikeState, ahead: Ahead) -> _Level:
     active /= np.maximum(np.array([level.active_den, *(s.active_den for s in scan.states)]), 1.0)[:, None]
     seasons = [level.season, *(s.season for s in scan.states)]
     mean, found = num / den, []
-    for now in {slot % DAY // (DAY // BINS) for slot in range(ahead.first, ahead.last, SLOT)}:
-        season = np.array([s[[now - 1, now, (now + 1) % BINS]].max(axis=0) for s in seasons])
+    first, last = (at // (DAY // BINS) for at in (ahead.first, ahead.last - SLOT))
+    for now in {at % BINS for at in range(first, last + 1)}:
+        highest = {id(s): s[[now - 1, now, (now + 1) % BINS]].max(axis=0) for s in seasons}
+        season = np.array([highest[id(s)] for s in seasons])
         own = np.maximum(np.maximum(mean, 0.5 * active), season)
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = np.clip(np.where(mean > 0, own / mean, 1.0), 1.0, 10.0)

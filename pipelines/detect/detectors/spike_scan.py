@@ -36,9 +36,14 @@ class SpikeScan:
         self.group = windows.group[self.rows]
         dense = stretch.dense(self.rows, COLUMNS)
         leaving = [slot - RING * SLOT for slot in stretch.starts]
-        learned = [None if any(a <= slot < b for a, b in state.muted) else slot for slot in leaving]
+        since, end = stretch.open.get("spend", 0), stretch.first + stretch.count * SLOT
+        muted = [*state.muted, (since, end)] if since else state.muted
+        learned = [None if any(a <= slot < b for a, b in muted) else slot for slot in leaving]
         self.level = LevelScan(state.level, dense[: stretch.count] / DIVISOR, self.rows, learned, spike.half_life_s)
-        self._windows(dense)
+        if since:  # a family that is open has no other incident, and sets no records
+            self.quiet, self.remembered = stretch.count, np.zeros(stretch.count, bool)
+        else:
+            self._windows(dense)
 
     def _windows(self, dense: NDArray[np.int64]) -> None:
         spike, stretch, count = self.spike, self.stretch, self.stretch.count

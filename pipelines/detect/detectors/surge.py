@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipelines.alerts.cause import explain
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead
+from pipelines.detect.bounds import Ahead, Bound, Never
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.likelihood import log_ratios, mean_evidence
 from pipelines.detect.detectors.surge_bound import SurgeBound
@@ -97,9 +97,11 @@ class Surge:
         self._fit(state, stretch.windows, stretch.app)
         return SurgeScan(self, state, stretch, [*KINDS, *stretch.windows.kinds])
 
-    def bound(self, state: SurgeState, ahead: Ahead) -> SurgeBound:
+    def bound(self, state: SurgeState, ahead: Ahead) -> Bound:
         """How many hits open buckets must hold before there may be evidence enough."""
         self._fit(state, ahead.windows, ahead.app)
+        if ahead.last - ahead.windows.first < self.warm_up_s * 1e6:
+            return Never()
         return SurgeBound(self, state, ahead, [*KINDS, *ahead.windows.kinds])
 
     def idle(self, state: SurgeState, slots: int) -> SurgeState:
@@ -126,6 +128,10 @@ class Surge:
         calls = view.windows.of(place, base, since, until).astype(float)
         hits = np.minimum(view.windows.of(place, top, since, until), calls)
         return terms, [Bucket(h, n, n) for h, n in zip(hits.tolist(), calls.tolist(), strict=True)]
+
+    def has_steady_terms(self, state: SurgeState, finding: Finding, slot: int) -> bool:
+        """Baselines are updated when ten minutes end."""
+        return slot // SLOT % ALIGNED != 0
 
     def about_app(self, state: SurgeState, view: View, finding: Finding) -> Finding:
         """The same share, as learned of the whole app."""
@@ -238,6 +244,15 @@ class Surge:
         if kind in open_ and slot >= open_[kind]:
             return True
         return any(name == kind and start <= slot < end for name, start, end in state.muted)
+
+    def live(self, state: SurgeState, open_: Mapping[str, int], kinds: list[str], slots: Matrix) -> NDArray[np.bool_]:
+        """(slots, kinds): the opposite of ``is_muted``."""
+        live = np.ones((len(slots), len(kinds)), bool)
+        spans = [*state.muted, *((kind, start, int(slots[-1]) + SLOT) for kind, start in open_.items())]
+        for kind, start, end in spans:
+            if kind in kinds:
+                live[(slots >= start) & (slots < end), kinds.index(kind)] = False
+        return live
 
     def bars(self, hits: Floats, calls: Floats) -> tuple[Floats, Floats]:
         """Learned share, and the highest share that is not worth an alert."""

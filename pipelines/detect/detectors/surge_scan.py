@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.detect.stretch import ALIGNED, Stretch
-from pipelines.detect.windows import RING, SLOT, Floats
+from pipelines.detect.windows import RING, SLOT, Floats, Matrix
 
 if TYPE_CHECKING:
     from pipelines.detect.detectors.surge import Surge
@@ -20,6 +21,8 @@ class SurgeScan:
 
     def __init__(self, surge: Surge, state: SurgeState, stretch: Stretch, kinds: list[str]) -> None:
         self.surge, self.state, self.stretch, self.kinds = surge, state, stretch, kinds
+        self.open = np.array([kind in stretch.open for kind in kinds])
+        """(kinds,) of which an incident is open: there is no evidence beside it."""
         dense = stretch.dense(np.array(state.places))
         self.leaving = dense[: stretch.count]
         self._weigh(*surge.counts(dense[RING:], kinds))
@@ -31,32 +34,40 @@ class SurgeScan:
         surge, state = self.surge, self.state
         hits, calls = surge.counts(self.leaving[:count], self.kinds)
         slots = [start - RING * SLOT for start in self.stretch.starts[:count]]
-        live = np.array([[not surge.is_muted(state, {}, k, slot) for k in self.kinds] for slot in slots])
+        live = surge.live(state, self.stretch.open, self.kinds, np.array(slots))
         added = surge.held_back(state, hits, calls, live[:, None, :])
         held: Floats = np.cumsum(np.concatenate([state.held[None], added]), axis=0)[-1]
+        held[:, self.open] = added[-1][:, self.open]  # what was held of an incident is discarded
         return held
 
     def _weigh(self, hits: Floats, calls: Floats) -> None:
         """Evidence after every bucket. Where there is none, a bucket without a hit leaves none."""
         surge, state, count = self.surge, self.state, self.stretch.count
         self.closed_calls = calls
-        self.used = np.nonzero((state.log > 0).any(axis=2) | (hits > 0).any(axis=0))
+        self.used = np.nonzero(((state.log > 0).any(axis=2) | (hits > 0).any(axis=0)) & ~self.open)
         row, kind = self.used
         self.share, bar = surge.bars(state.hits[row, kind], state.calls[row, kind])
         hits, calls = hits[:, row, kind], calls[:, row, kind]
         gain = surge.gain(hits, calls, bar, state.spread[row, kind], state.spread_slots[row, kind])
-        shape = (count, len(row), gain.shape[2])
-        self.log, self.run_hits, self.run_calls = (np.empty(shape) for _ in range(3))
-        self.onset = np.empty(shape, np.int64)
-        log, onset = state.log[row, kind], state.onset[row, kind]
-        run_hits, run_calls = state.run_hits[row, kind], state.run_calls[row, kind]
-        for i, slot in enumerate(self.stretch.starts):
-            restarted = log <= 0
-            onset = np.where(restarted, slot, onset)
-            run_hits = np.where(restarted, 0.0, run_hits) + hits[i][:, None]
-            run_calls = np.where(restarted, 0.0, run_calls) + calls[i][:, None]
-            log = np.maximum(np.maximum(log, 0) + gain[i], 0)
-            self.log[i], self.onset[i], self.run_hits[i], self.run_calls[i] = log, onset, run_hits, run_calls
+        self.log = np.empty((count, len(row), gain.shape[2]))
+        log = np.maximum(state.log[row, kind], 0)
+        for more, out in zip(gain, self.log, strict=True):
+            np.add(log, more, out=out)
+            log = np.maximum(out, 0, out=out)
+        self.hits, self.calls = hits, calls
+
+    @cached_property
+    def runs(self) -> tuple[Matrix, Floats, Floats]:
+        """(buckets, pairs, lifts) onset, hits and calls of the evidence: it begins anew where there was none."""
+        state, (row, kind) = self.state, self.used
+        anew = np.concatenate([state.log[row, kind][None] <= 0, self.log[:-1] <= 0])
+        steps = np.where(anew, np.arange(len(anew))[:, None, None], -1)
+        begin = np.maximum.accumulate(steps, axis=0)
+        goes_on, begin = begin < 0, np.maximum(begin, 0)
+        onset = np.where(goes_on, state.onset[row, kind], self.stretch.first + SLOT * begin)
+        hits = _since(self.hits, begin) + np.where(goes_on, state.run_hits[row, kind], 0.0)
+        calls = _since(self.calls, begin) + np.where(goes_on, state.run_calls[row, kind], 0.0)
+        return onset, hits, calls
 
     def _found(self) -> NDArray[np.bool_]:
         """(buckets,) whether there is a finding."""
@@ -68,7 +79,8 @@ class SurgeScan:
         row, kind = self.used
         learned = state.calls[state.places.index(stretch.app), kind] >= surge.min_calls
         tested = surge.tested(stretch.windows, stretch.app)[state.places][row]
-        mean, hits, calls, _ = surge.best(self.log, self.run_hits, self.run_calls, self.onset)
+        onset, run_hits, run_calls = self.runs
+        mean, hits, calls, _ = surge.best(self.log, run_hits, run_calls, onset)
         clear = surge.clear(hits, calls, self.share) & learned & tested
         found: NDArray[np.bool_] = (clear & (mean >= surge.weak_evidence)).any(axis=1) & warm
         return found
@@ -77,12 +89,24 @@ class SurgeScan:
         """State after the first ``count`` buckets."""
         surge, state, last = self.surge, self.state, count - 1
         state.held = self._held(count)
-        # a series without evidence is reset with every bucket
+        onset, run_hits, run_calls = self.runs
+        # a series without evidence is reset with every bucket, and evidence for what is open after it
+        known = state.onset[:, self.open]
+        anew = (state.log[:, self.open] <= 0) if count == 1 else np.ones(known.shape, bool)
         state.onset[:], state.run_hits[:] = self.stretch.starts[last], 0.0
+        state.onset[:, self.open] = np.where(anew, self.stretch.starts[last], known)
         state.run_calls[:] = self.closed_calls[last][:, :, None]
+        state.run_calls[:, self.open] = 0.0
         state.log[:] = 0.0
-        state.log[self.used], state.onset[self.used] = self.log[last], self.onset[last]
-        state.run_hits[self.used], state.run_calls[self.used] = self.run_hits[last], self.run_calls[last]
+        state.log[self.used], state.onset[self.used] = self.log[last], onset[last]
+        state.run_hits[self.used], state.run_calls[self.used] = run_hits[last], run_calls[last]
         if self.stretch.starts[last] // SLOT % ALIGNED == 0:
             surge.learn(state)
         return state
+
+
+def _since(counts: Floats, begin: Matrix) -> Floats:
+    """(buckets, pairs, lifts) sums of ``counts`` (buckets, pairs), which are whole numbers, since bucket ``begin``."""
+    total = np.concatenate([np.zeros((1, counts.shape[1])), np.cumsum(counts, axis=0)])
+    since: Floats = total[1:, :, None] - total[begin, np.arange(counts.shape[1])[:, None]]
+    return since

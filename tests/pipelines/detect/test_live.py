@@ -7,14 +7,13 @@ from collections import Counter
 import pytest
 
 from pipelines.detect import windows as windows_module
-from pipelines.detect.bounds import Guard
 from pipelines.detect.detectors import configure
-from pipelines.detect.detectors.base import fit
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
 from schemas.alerts import Alert
 from schemas.records import Record
 from schemas.rollups import H_KIND
+from tests.pipelines.detect.states import normal
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, App, Incident, Stream
 
 
@@ -31,19 +30,6 @@ def _records(stream: Stream, live_s: int, *, history: int = HOUR) -> list[Record
     return past + list(stream.records(T0, T0 + live_s * SECOND, live=True))
 
 
-def _normal(judge: Judge, state: PartitionState) -> bytes:
-    """A state with every bucket learned, and with zeros for series that are new."""
-    judge.learn(state)
-    for app in state.apps.values():
-        rows, groups = len(app.windows.series), len(app.windows.groups)
-        app.spike.level.num = fit(app.spike.level.num, rows)
-        for records, size in ((app.spike.records, rows), (app.spike.pool, groups)):
-            records.old, records.previous, records.new = (
-                fit(array, size) for array in (records.old, records.previous, records.new)
-            )
-    return dump(state)
-
-
 def _both(records: list[Record], judge: Judge | None = None) -> list[Alert]:
     """Judge by bounds, and by looks at every series; return what both must give."""
     judge = judge or Judge()
@@ -51,7 +37,7 @@ def _both(records: list[Record], judge: Judge | None = None) -> list[Alert]:
     for each in (judge, Judge(judge.detectors, together=False)):
         state = PartitionState()
         alerts = list(each.run(records, state))
-        found.append((alerts, _normal(each, state)))
+        found.append((alerts, normal(each, state)))
     (bounded, bounded_state), (full, full_state) = found
     assert bounded == full
     assert bounded_state == full_state
@@ -136,25 +122,24 @@ def test_stopping_a_live_judge_anywhere_changes_nothing() -> None:
         state, found = judge.step(state, record)
         alerts += found
     assert alerts == expected
-    assert _normal(judge, state) == _normal(judge, whole)
+    assert normal(judge, state) == normal(judge, whole)
     assert deferred > 1, "buckets that are not learned yet, in a snapshot"
 
 
-def test_a_quiet_app_is_hardly_ever_looked_at_as_a_whole_and_seldom_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quiet_app_is_hardly_ever_looked_at_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: Counter[str] = Counter()
-    may_find, compare = Guard.may_find, Guard._compare
+    settle, look = Judge._settle, Judge._look
 
-    def look(guard: Guard, until: int) -> bool:
-        found = may_find(guard, until)
-        counted["needs every series" if found else "quiet"] += 1
+    def settled(judge: Judge, *arguments: object) -> frozenset[str]:
+        found = settle(judge, *arguments)  # type: ignore[arg-type]
+        counted["quiet"] += len(found)
         return found
 
-    def compared(guard: Guard, until: int) -> bool:
-        counted["compared"] += 1
-        return compare(guard, until)
+    def looked(judge: Judge, *arguments: object) -> list[object]:
+        counted["looked at"] += 1
+        return look(judge, *arguments)  # type: ignore[arg-type,return-value]
 
-    monkeypatch.setattr(Guard, "may_find", look)
-    monkeypatch.setattr(Guard, "_compare", compared)
+    monkeypatch.setattr(Judge, "_settle", settled)
+    monkeypatch.setattr(Judge, "_look", looked)
     assert list(Judge().run(_records(_stream(49, burst=0.3), 300))) == []
-    assert counted["quiet"] > 20 * counted["needs every series"]
-    assert counted["quiet"] > 3 * counted["compared"], counted
+    assert counted["quiet"] > 20 * counted["looked at"], counted

@@ -1,0 +1,242 @@
+"""Which apps a look at open buckets must judge: the bounds of all apps of a partition, compared at once.
+
+A tick of a second moves a few rows of each app. Compared app by app that is a dozen calls of numpy on tiny arrays for
+each; here the rows of all apps are put one behind the other and compared in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from pipelines.detect.bounds import OPEN, Ahead, Bound, BoundTable, Part, Ranges, Rows
+from pipelines.detect.isolation import ALL, raising
+from pipelines.detect.windows import SLOT, Matrix, Windows
+
+_MORE = 1.5
+"""By how much arrays grow at least."""
+
+
+@dataclass(eq=False)
+class Guard:
+    """The bounds of one app, and how far they are up to date."""
+
+    windows: Windows
+    number: int
+    """Of the app in the arrays of all apps."""
+    base: int
+    """Row of its first series in them."""
+    size: int
+    """Rows that are set aside for its series."""
+    closed: int
+    """Start of the first bucket whose close is not noted yet."""
+    last_closed: int
+    last: int
+    until: int
+    """End of the windows."""
+    kinds: int
+    groups: int
+    series: int
+    found: bool = True
+    """Whether a look may find anything."""
+    void: bool = False
+    """Whether the bounds are not those of the windows any more."""
+
+    @property
+    def rows(self) -> Matrix:
+        """Rows of its series in the arrays of all apps."""
+        return np.arange(self.base, self.base + self.series)
+
+    def holds(self, until: int) -> bool:
+        """Whether the bounds are still those of the windows, which end at ``until``."""
+        windows, closed = self.windows, self.windows.closed
+        return (
+            windows.moved is not None
+            and closed <= self.last_closed
+            and self.until <= until <= self.last
+            and until <= closed + (1 + OPEN) * SLOT
+            and len(windows.kinds) == self.kinds
+            and len(windows.groups) == self.groups
+            and len(windows.series) <= self.size
+            and not windows.reused
+        )
+
+
+class Guards:
+    """The bounds of all detectors for all apps of a partition."""
+
+    def __init__(self) -> None:
+        self.tables: dict[type[BoundTable], BoundTable] = {}
+        self._ranges = Ranges()
+        self._known: dict[str, Guard] = {}
+        """App -> its guard, the latest."""
+        self._guards: dict[int, Guard] = {}
+        """The same by number."""
+        self.moved: list[Part] = []
+        """Rows that came in open buckets since the last look: the windows of all apps put them here."""
+        self._free: list[int] = []
+        self._apps = self._rows = 0
+
+    def put(self, ahead: Ahead, bounds: Sequence[Bound]) -> Guard:
+        """Take in the bounds of an app in place of those it had."""
+        windows = ahead.windows
+        if known := self._known.pop(windows.app, None):
+            self._let_go(known)
+        size = Ranges.size(len(windows.series) + len(windows.series) // 4 + 8)
+        guard = Guard(
+            windows,
+            number=self._free.pop() if self._free else len(self._known),
+            base=self._ranges.take(size),
+            size=size,
+            closed=ahead.first,
+            last_closed=ahead.first + ahead.count * SLOT,
+            last=ahead.last,
+            until=ahead.until,
+            kinds=len(windows.kinds),
+            groups=len(windows.groups),
+            series=len(windows.series),
+        )
+        self._known[windows.app] = self._guards[guard.number] = guard
+        self._make_room(guard.number + 1)
+        for bound in bounds:
+            if bound.table is not None:
+                with raising(bound.table.name, windows.app):
+                    self._table(bound.table).put(guard, bound)
+        if self.moved:  # what it was before is in the sums now
+            self.moved[:] = [part for part in self.moved if part[0] != guard.number]
+        windows.moved, windows.number = self.moved, guard.number
+        self._compare([guard])
+        return guard
+
+    def forget(self, apps: Iterable[str]) -> None:
+        """Give back what apps have that are gone."""
+        for name in self._known.keys() & set(apps):
+            self._let_go(self._known.pop(name))
+
+    def look(self, closing: Iterable[Guard]) -> None:
+        """Bring ``found`` up to date; guards that do not hold any more are void.
+
+        Args:
+            closing: apps of which buckets have closed since. Rows that moved are known of all apps.
+        """
+        parts = self.moved[:]
+        self.moved.clear()
+        changed = {number: self._guards[number] for number in {part[0] for part in parts}}
+        changed |= {guard.number: guard for guard in closing if guard.closed != guard.windows.closed}
+        closes, moves, void = list[Part](), list[tuple[Guard, int]](), set[int]()
+        for number, guard in changed.items():
+            windows = guard.windows
+            until = windows.latest()
+            if guard.void or not guard.holds(until):
+                guard.void = guard.found = True
+                void.add(number)
+                continue
+            if len(windows.series) > guard.series:
+                self._grow(guard)
+            if until != guard.until:
+                moves.append((guard, until))
+            for start in range(guard.closed, windows.closed, SLOT):
+                if slot := windows.slots.get(start):
+                    closes.append((number, start, *slot.dense()))
+        if void:
+            parts = [part for part in parts if part[0] not in void]
+        held = [guard for guard in changed.values() if not guard.void]
+        if held:
+            self._move(held, parts, closes, moves)
+            self._compare(held)
+
+    def _move(
+        self, changed: list[Guard], parts: list[Part], closes: list[Part], moves: list[tuple[Guard, int]]
+    ) -> None:
+        added, closed = self._layers(parts), self._layers(closes)
+        for table in self.tables.values():
+            with raising(table.name, _of(changed)):
+                for rows in added:
+                    table.add(rows)
+                if moves:
+                    table.move(moves)
+                for rows in closed:
+                    table.close(rows)
+        for guard, until in moves:
+            guard.until = until
+        for guard in changed:
+            guard.closed = guard.windows.closed
+
+    def _compare(self, guards: Sequence[Guard]) -> None:
+        found = set[int]()
+        for table in self.tables.values():
+            with raising(table.name, _of(guards)):
+                found |= table.may_find(guards)
+        for guard in guards:
+            guard.found = guard.number in found
+
+    def _layers(self, parts: list[Part]) -> list[Rows]:
+        """Put parts together so that no series comes twice: the first of each app, the second of each, and so on."""
+        count: dict[int, int] = {}
+        by_layer: list[list[Part]] = []
+        for part in parts:
+            layer = count.get(part[0], 0)
+            count[part[0]] = layer + 1
+            if layer == len(by_layer):
+                by_layer.append([])
+            by_layer[layer].append(part)
+        return [self._together(layer) for layer in by_layer]
+
+    def _together(self, parts: list[Part]) -> Rows:
+        if len(parts) == 1:
+            number, _, places, sums = parts[0]
+            return Rows(parts, [len(places)], places + self._guards[number].base, sums)
+        parts.sort(key=lambda part: part[3].shape[1])
+        sizes = [len(part[2]) for part in parts]
+        rows = np.concatenate([part[2] for part in parts])
+        rows += np.repeat([self._guards[part[0]].base for part in parts], sizes)
+        return Rows(parts, sizes, rows, _sums(parts))
+
+    def _grow(self, guard: Guard) -> None:
+        for table in self.tables.values():
+            table.grow(guard, guard.series)
+        guard.series = len(guard.windows.series)
+
+    def _let_go(self, guard: Guard) -> None:
+        for table in self.tables.values():
+            table.clear(guard)
+        guard.void, guard.windows.moved = True, None
+        self._free.append(guard.number)
+        self._ranges.give_back(guard.base, guard.size)
+
+    def _table(self, kind: type[BoundTable]) -> BoundTable:
+        if kind not in self.tables:
+            self.tables[kind] = kind()
+            self.tables[kind].resize(self._apps, self._rows)
+        return self.tables[kind]
+
+    def _make_room(self, apps: int) -> None:
+        rows = self._ranges.rows
+        if apps <= self._apps and rows <= self._rows:
+            return
+        self._apps = self._apps if apps <= self._apps else int(apps * _MORE)
+        self._rows = self._rows if rows <= self._rows else int(rows * _MORE)
+        for table in self.tables.values():
+            table.resize(self._apps, self._rows)
+
+
+def _of(guards: Sequence[Guard]) -> str:
+    """Whose error it is."""
+    return guards[0].windows.app if len(guards) == 1 else ALL
+
+
+def _sums(parts: list[Part]) -> Matrix:
+    """The sums of ``parts``, in the order of their width."""
+    groups = [[part[3] for part in group] for _, group in groupby(parts, key=lambda part: part[3].shape[1])]
+    if len(groups) == 1:
+        return np.concatenate(groups[0])
+    out = np.zeros((sum(len(part[2]) for part in parts), groups[-1][0].shape[1]), np.int64)
+    first = 0
+    for group in groups:
+        one = np.concatenate(group)
+        out[first : first + len(one), : one.shape[1]] = one
+        first += len(one)
+    return out
