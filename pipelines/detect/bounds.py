@@ -81,12 +81,22 @@ class Bound(Protocol):
 
     table: ClassVar[type[BoundTable] | None]
     """Keeps such bounds; None where there is nothing to keep."""
+    always: ClassVar[bool]
+    """Whether there may be a finding whatever the buckets hold."""
 
 
 class Never:
     """The bound of a detector that finds nothing whatever comes."""
 
     table: ClassVar[type[BoundTable] | None] = None
+    always: ClassVar[bool] = False
+
+
+class Always:
+    """The bound of a detector that must look each time."""
+
+    table: ClassVar[type[BoundTable] | None] = None
+    always: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class Guard:
     kinds: int
     groups: int
     series: int
+    always: bool
+    """Whether a look may find something whatever the windows hold."""
     found: bool = True
     """Whether a look may find anything."""
     void: bool = False
@@ -98,6 +100,7 @@ class Guards:
             kinds=len(windows.kinds),
             groups=len(windows.groups),
             series=len(windows.series),
+            always=any(bound.always for bound in bounds),
         )
         self._known[windows.app] = self._guards[guard.number] = guard
         self._make_room(guard.number + 1)
@@ -171,7 +174,7 @@ class Guards:
             with raising(table.name, _of(guards)):
                 found |= table.may_find(guards)
         for guard in guards:
-            guard.found = guard.number in found
+            guard.found = guard.always or guard.number in found
 
     def _layers(self, parts: list[Part]) -> list[Rows]:
         """Put parts together so that no series comes twice: the first of each app, the second of each, and so on."""

@@ -109,6 +109,7 @@ class CeilingBound:
     """Of one app."""
 
     table: ClassVar[type[BoundTable] | None] = CeilingTable
+    always: ClassVar[bool] = False
     limit_usd: float
     cut: int
     app: int

@@ -14,7 +14,7 @@ from pipelines.alerts.cause.ranking import is_clearer
 from pipelines.alerts.cause.split import Measure
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead, Bound, Never
+from pipelines.detect.bounds import Ahead, Always, Bound, Never
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR, Level, Records
 from pipelines.detect.detectors.spike_bound import SpikeBound
@@ -140,6 +140,8 @@ class Spike:
         cold = ahead.last - ahead.windows.first < self.warm_up_s * 1e6
         if cold or "spend" in ahead.open:
             return Never()
+        if state.cut > ahead.first:  # rows of open buckets may come before it: they are in no window
+            return Always()
         calls = (self.min_calls_wide, self.min_calls_per_call)
         return SpikeBound(ahead.windows, limits(self, state, ahead), state.cut, *calls)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from pipelines.detect.bounds import Flags, Rows, grown
 from pipelines.detect.detectors.spike_limits import Limits
-from pipelines.detect.detectors.spike_scan import COLUMNS, WINDOWS
+from pipelines.detect.detectors.spike_scan import COLUMNS as _COLUMNS
+from pipelines.detect.detectors.spike_scan import WINDOWS
 from pipelines.detect.windows import SLOT, Floats, Matrix, Windows
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipelines.detect.bounds import BoundTable
     from pipelines.detect.guards import Guard
 
+COLUMNS = np.array(_COLUMNS)
 _MEASURES, _PER_CALL = len(COLUMNS), 2
 
 
@@ -60,9 +62,6 @@ class SpikeTable:
         self.per_call[first:upto], self.dear_sums[first:upto] = limits.per_call, limits.dear_sums
         self.near[first:upto, :_PER_CALL] = np.minimum(limits.sums[:, :_PER_CALL], limits.dear_sums)
         self.sums[first:upto] = bound.sums(guard.until)
-        if bound.cut > guard.closed:  # rows of open buckets may be before it: these sums hold more than the windows
-            self.limits[first] = self.near[first] = -np.inf
-            self.calls[first] = 0
         self.min_calls_per_call[guard.number] = bound.min_calls_per_call
         self.bounds[guard.number] = bound
         self.whole.add(guard.number)
@@ -147,6 +146,7 @@ class SpikeBound:
     """Of one app."""
 
     table: ClassVar[type[BoundTable] | None] = SpikeTable
+    always: ClassVar[bool] = False
     windows: Windows
     limits: Limits
     cut: int

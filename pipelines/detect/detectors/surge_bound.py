@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipelines.detect.guards import Guard
 
 _SLACK = 1e-6
-_HITS = [COLUMN[kind] for kind in KINDS]
+_HITS = np.array([COLUMN[kind] for kind in KINDS])
 
 
 class SurgeTable:
@@ -204,6 +204,7 @@ class SurgeBound:
     """Of one app; arrays are (tested series, kinds[, lifts])."""
 
     table: ClassVar[type[BoundTable] | None] = SurgeTable
+    always: ClassVar[bool] = False
 
     def __init__(self, surge: Surge, state: SurgeState, ahead: Ahead, kinds: list[str]) -> None:
         self.evidence, self.min_hits = surge.evidence, surge.min_hits
