@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.detect.bounds import OPEN, Ahead, Bound, BoundTable, Part, Ranges, Rows
 from pipelines.detect.isolation import ALL, raising
+from pipelines.detect.slots import Slot, merge_all
 from pipelines.detect.windows import SLOT, Matrix, Windows
 
 _MORE = 1.5
@@ -129,7 +130,7 @@ class Guards:
         self.moved.clear()
         changed = {number: self._guards[number] for number in {part[0] for part in parts}}
         changed |= {guard.number: guard for guard in closing if guard.closed != guard.windows.closed}
-        closes, moves, void = list[Part](), list[tuple[Guard, int]](), set[int]()
+        closes, moves, void = list[tuple[int, int, Slot]](), list[tuple[Guard, int]](), set[int]()
         for number, guard in changed.items():
             windows = guard.windows
             until = windows.latest()
@@ -143,12 +144,14 @@ class Guards:
                 moves.append((guard, until))
             for start in range(guard.closed, windows.closed, SLOT):
                 if slot := windows.slots.get(start):
-                    closes.append((number, start, *slot.dense()))
+                    closes.append((number, start, slot))
         if void:
             parts = [part for part in parts if part[0] not in void]
         held = [guard for guard in changed.values() if not guard.void]
         if held:
-            self._move(held, parts, closes, moves)
+            if len(closes) > 1:
+                merge_all([slot for _, _, slot in closes if not slot.is_dense])
+            self._move(held, parts, [(number, start, *slot.dense()) for number, start, slot in closes], moves)
             self._compare(held)
 
     def _move(

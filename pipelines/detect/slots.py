@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,6 +46,20 @@ class Slot:
             self.places, self.sums = _merged([(self.places, self.sums), *self._more])
             self._more = []
         return self.places, self.sums
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether its rows are merged."""
+        return not self._more
+
+    def parts(self) -> list[tuple[Matrix, Matrix]]:
+        """Rows as they came."""
+        return [(self.places, self.sums), *self._more]
+
+    def put(self, places: Matrix, sums: Matrix) -> None:
+        """Set what all rows sum up to; the columns that no row has are left out."""
+        width = max(part.shape[1] for _, part in self.parts())
+        self.places, self.sums, self._more = places, sums[:, :width], []
 
     def show(self, exemplars: Exemplars) -> None:
         """Add calls that show what the series ``exemplars.rows`` did."""
@@ -107,6 +122,28 @@ class Slot:
         kept = ~places[held]
         self.places, self.sums = held[kept], sums[kept]
         self.exemplars = {key: calls for key, calls in self.shown().items() if not places[key[0]]}
+
+
+def merge_all(slots: Sequence[Slot]) -> None:
+    """Make ``dense`` cheap for many slots, of several apps: their rows are merged in one go."""
+    parts = [(i, *part) for i, slot in enumerate(slots) for part in slot.parts() if len(part[0])]
+    if not parts:
+        return
+    parts.sort(key=lambda part: part[2].shape[1])
+    sizes = [len(places) for _, places, _ in parts]
+    widest = parts[-1][2].shape[1]
+    which = np.repeat([i for i, _, _ in parts], sizes)
+    places = np.concatenate([places for _, places, _ in parts])
+    sums = np.concatenate([s if s.shape[1] == widest else _widened(s, widest) for _, _, s in parts])
+    order = np.lexsort((places, which))
+    which, places = which[order], places[order]
+    new = np.ones(len(places), bool)
+    new[1:] = (which[1:] != which[:-1]) | (places[1:] != places[:-1])
+    first = np.flatnonzero(new)
+    sums, places = np.add.reduceat(sums[order], first, axis=0), places[first]
+    ends = np.searchsorted(which[first], np.arange(len(slots) + 1)).tolist()
+    for i, slot in enumerate(slots):
+        slot.put(places[ends[i] : ends[i + 1]], sums[ends[i] : ends[i + 1]])
 
 
 def _merged(parts: list[tuple[Matrix, Matrix]]) -> tuple[Matrix, Matrix]:

@@ -228,6 +228,14 @@ class Windows:
             out[places, : sums.shape[1]] += sums
         return out
 
+    def total_of(self, columns: NDArray[np.int64], since: int, until: int) -> Matrix:
+        """The same of some columns, which every row has: (series, len(columns))."""
+        out = np.zeros((len(self.series), len(columns)), np.int64)
+        for start in self.held(since, until):
+            places, sums = self.slots[start].dense()
+            out[places] += sums[:, columns]
+        return out
+
     def held(self, since: int, until: int) -> list[int]:
         """Starts in [since, until) of the slots that hold anything, ascending: as cheap for a year as for an hour."""
         if (until - since) // SLOT > len(self.slots):

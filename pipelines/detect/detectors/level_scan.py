@@ -55,9 +55,13 @@ class LevelScan:
         self.size = int(rows.max()) + 1
         own = values[:, 0].tolist()
         self.states = self._apps(own, slots)
-        self.num = np.empty(values.shape)
-        num, fades = fit(level.num, self.size)[rows], 0
-        for state, now, value, mine in zip(self.states, self.num, values, own, strict=True):
+        num = fit(level.num, self.size)[rows]
+        self.num = self._own(num, own) if len(rows) == 1 else self._all(num, values, own)
+        self.den = np.array([state.den for state in self.states])
+
+    def _all(self, num: Floats, values: Floats, own: list[list[float]]) -> Floats:
+        out, fades = np.empty(values.shape), 0
+        for state, now, value, mine in zip(self.states, out, values, own, strict=True):
             if state.fades > fades:
                 np.multiply(num, self.one, out=now)
                 if mine[2] > 0:
@@ -65,7 +69,19 @@ class LevelScan:
             else:
                 now[:] = num
             num, fades = now, state.fades
-        self.den = np.array([state.den for state in self.states])
+        return out
+
+    def _own(self, num: Floats, own: list[list[float]]) -> Floats:
+        """The same of one series, without a call of numpy for each bucket."""
+        (now,), fades, out = num.tolist(), 0, []
+        for state, mine in zip(self.states, own, strict=True):
+            if state.fades > fades:
+                now = [n * self.one for n in now]
+                if mine[2] > 0:
+                    now = [n + value for n, value in zip(now, mine, strict=True)]
+            fades = state.fades
+            out.append([now])
+        return np.array(out).reshape(len(own), 1, num.shape[1])
 
     def expected(self, slots: Sequence[int]) -> Floats:
         """(count, rows, 3), as ``Level.expected`` at ``slots``."""

@@ -156,5 +156,11 @@ class SpikeBound:
 
     def sums(self, until: int) -> Matrix:
         """(series, measures, windows) of the windows that end at ``until``."""
-        totals = [self.windows.total(max(until - slots * SLOT, self.cut), until) for slots in WINDOWS]
-        return np.stack([total[:, COLUMNS] for total in totals], axis=2)
+        totals: list[Matrix] = []
+        end = until
+        for slots in WINDOWS:  # a window holds the shorter ones
+            begin = max(until - slots * SLOT, self.cut)
+            more = self.windows.total_of(COLUMNS, begin, end)
+            totals.append(totals[-1] + more if totals else more)
+            end = min(end, begin)
+        return np.stack(totals, axis=2)

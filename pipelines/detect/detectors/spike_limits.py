@@ -24,6 +24,7 @@ from pipelines.detect.windows import RING, SLOT, Floats
 if TYPE_CHECKING:
     from pipelines.detect.detectors.spike import Spike, SpikeState
 
+_CALLS = np.array(COLUMNS[2:])
 _LENGTHS = np.array(WINDOWS, float)
 _SCALE = (1 - 1e-9) * DIVISOR[:, None]
 """To nano-USD; a little less, because sums are compared with rounded products."""
@@ -77,7 +78,7 @@ def limits(spike: Spike, state: SpikeState, ahead: Ahead) -> Limits:
     expected = num * level.low
     expected[app] = level.own
     begin = ahead.first - RING * SLOT
-    calls = num[:, 2] + windows.total(begin, begin + ahead.count * SLOT)[:, COLUMNS[2]]
+    calls = num[:, 2] + windows.total_of(_CALLS, begin, begin + ahead.count * SLOT)[:, 0]
     wide = windows.wide() | (expected[:, 2] * WINDOWS[1] < spike.sparse_calls)
     narrow = ~windows.wide() & (calls * level.high * WINDOWS[1] >= spike.sparse_calls)
     named = windows.named.copy()
