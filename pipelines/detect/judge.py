@@ -247,6 +247,7 @@ class Judge:
         for name, app in state.apps.items():
             if leaves_out:
                 self._leave_out(state, name, partition, offset)
+            state.highest_usd = max(state.highest_usd, app.cold_start.highest[-1])
             if (guard := app.guard) is None:
                 continue
             windows = app.windows
@@ -352,6 +353,7 @@ class Judge:
             return []
         view = View(windows, 0, slot + SLOT, closed=slot)
         recovered = self._recovered(app, view, slot)
+        self._name_causes(app, view)
         return self._only_recovered(app, wall, view.until, recovered) if recovered else []
 
     def learn(self, state: PartitionState) -> None:

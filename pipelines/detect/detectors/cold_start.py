@@ -7,6 +7,7 @@ with an absolute limit; and errors with half of the calls.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -101,8 +102,7 @@ class ColdStart:
         """Learn what left the ring; judge while the app is new."""
         if view.leaving is not None and view.closed is not None:
             slot = view.closed - RING * SLOT
-            since = min((view.open[f] for f in self.shares if f in view.open), default=slot + 1)
-            if slot < since and not state.is_muted(slot) and slot >= view.windows.first:
+            if self.learns(state, view.windows, view.open, slot):
                 row = view.leaving[view.app]
                 state.learn(int(row[_COST]), int(row[_CALLS]))
         found = []
@@ -142,6 +142,10 @@ class ColdStart:
         limit = max(self.ratio * normal, self.limit_usd_per_hour / SLOTS_AN_HOUR)
         return Terms(normal, limit, size, _PRIOR_DISPERSION), [Bucket(v / 1e9, 1.0, n) for v, n in sums.T.tolist()]
 
+    def has_steady_terms(self, state: ColdStartState, finding: Finding, slot: int) -> bool:
+        """Nothing is learned of buckets since the incident began; those before it leave the ring in five minutes."""
+        return slot - RING * SLOT >= finding.start
+
     def about_app(self, state: ColdStartState, view: View, finding: Finding) -> Finding:
         """The same of the whole app."""
         target = view.windows.own
@@ -155,6 +159,11 @@ class ColdStart:
             kept = [m for m in state.muted if m[1] > finding.start - 2 * RING * SLOT]
             state.muted = [*kept, (finding.start, proven)]
         return state
+
+    def learns(self, state: ColdStartState, windows: Windows, open_: Mapping[str, int], slot: int) -> bool:
+        """Whether a slot that leaves the ring is learned: it is of no incident."""
+        since = min((open_[family] for family in self.shares if family in open_), default=slot + 1)
+        return windows.first <= slot < since and not state.is_muted(slot)
 
     def is_new(self, windows: Windows, until: int) -> bool:
         """Whether spike does not judge the app yet."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from pipelines.detect.bounds import Ahead
+import numpy as np
+
+from pipelines.detect.bounds import Ahead, Rows, grown
 from pipelines.detect.items import COLUMN
 from pipelines.detect.stretch import Stretch
-from pipelines.detect.windows import RING, SLOT, Floats, Matrix
+from pipelines.detect.windows import RING, SLOT, Matrix
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.detect.bounds import BoundTable
     from pipelines.detect.detectors.cold_start import ColdStart, ColdStartState
+    from pipelines.detect.guards import Guard
 
 _COST, _CALLS, _ERRORS = COLUMN["cost_nanousd"], COLUMN["calls"], COLUMN["errors"]
 _LESS = 1 - 1e-9
@@ -29,7 +35,7 @@ class ColdStartScan:
     """One stretch: quiet as a whole, or judged bucket by bucket."""
 
     def __init__(self, detector: ColdStart, state: ColdStartState, stretch: Stretch) -> None:
-        self.state, self.stretch = state, stretch
+        self.detector, self.state, self.stretch = detector, state, stretch
         rows = stretch.sums[stretch.places == stretch.app]
         cost, errors = _least(detector)
         mature = not detector.learns_errors(state, stretch.windows, stretch.first + SLOT)
@@ -41,33 +47,72 @@ class ColdStartScan:
         dense = self.stretch.dense(self.stretch.active()[:1], [_COST, _CALLS])[:count, 0]
         for slot, (cost, calls) in zip(self.stretch.starts, dense.tolist(), strict=False):
             slot -= RING * SLOT
-            if slot >= self.stretch.windows.first and not self.state.is_muted(slot):
+            if self.detector.learns(self.state, self.stretch.windows, self.stretch.open, slot):
                 self.state.learn(cost, calls)
         return self.state
 
 
+class ColdStartTable:
+    """Spend and errors of each app since the ring began, at most: what leaves the ring is not taken out."""
+
+    name: ClassVar[str] = "cold_start"
+
+    def __init__(self) -> None:
+        self.owner: Matrix = np.zeros(0, np.int64)
+        """(series,) number of the app of which it is the own series; else -1."""
+        self.bounds: dict[int, ColdStartBound] = {}
+        self.held: dict[int, tuple[int, int]] = {}
+        """App -> nano-USD, errors."""
+
+    def resize(self, apps: int, rows: int) -> None:
+        """See ``BoundTable``."""
+        self.owner = grown(self.owner, rows, -1)
+
+    def put(self, guard: Guard, bound: ColdStartBound) -> None:
+        """See ``BoundTable``."""
+        self.bounds[guard.number], self.held[guard.number] = bound, bound.held
+        self.owner[guard.base + bound.app] = guard.number
+
+    def clear(self, guard: Guard) -> None:
+        """See ``BoundTable``."""
+        if bound := self.bounds.pop(guard.number, None):
+            self.owner[guard.base + bound.app] = -1
+
+    def grow(self, guard: Guard, before: int) -> None:
+        """Only the app's own series is looked at."""
+
+    def add(self, rows: Rows) -> None:
+        """See ``BoundTable``."""
+        if self.bounds:
+            owner = self.owner[rows.rows]
+            own = owner >= 0
+            for number, row in zip(owner[own].tolist(), rows.sums[own].tolist(), strict=True):
+                cost, errors = self.held[number]
+                self.held[number] = cost + row[_COST], errors + row[_ERRORS]
+
+    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
+        """What leaves the windows is not taken out."""
+
+    def close(self, rows: Rows) -> None:
+        """Nothing changes."""
+
+    def may_find(self, guards: Sequence[Guard]) -> set[int]:
+        """See ``BoundTable``."""
+        bounded = [guard.number for guard in guards if guard.number in self.bounds] if self.bounds else []
+        return {number for number in bounded if self._is_enough(number)}
+
+    def _is_enough(self, number: int) -> bool:
+        (cost, errors), bound = self.held[number], self.bounds[number]
+        return cost >= bound.cost or errors >= bound.errors
+
+
 class ColdStartBound:
-    """Spend and errors of the app since the ring began, at most: what leaves the ring is not taken out."""
+    """Of one app."""
+
+    table: ClassVar[type[BoundTable] | None] = ColdStartTable
+    always: ClassVar[bool] = False
 
     def __init__(self, detector: ColdStart, ahead: Ahead) -> None:
         self.app, (self.cost, self.errors) = ahead.app, _least(detector)
         row = ahead.windows.row(ahead.app, ahead.until - RING * SLOT, ahead.last)
         self.held = int(row[_COST]), int(row[_ERRORS])
-
-    def add(self, start: int, places: Matrix, sums: Matrix) -> None:
-        """Add rows of the app."""
-        own = sums[places == self.app]
-        self.held = self.held[0] + int(own[:, _COST].sum()), self.held[1] + int(own[:, _ERRORS].sum())
-
-    def close(self, start: int) -> None:
-        """Nothing changes."""
-
-    def may_find(self, until: int) -> bool:
-        """Whether there is enough of either."""
-        return self.held[0] >= self.cost or self.held[1] >= self.errors
-
-    def spare(self, slack: Floats) -> bool:
-        """What is missing of either."""
-        slack[_COST] = min(slack[_COST], self.cost - self.held[0])
-        slack[_ERRORS] = min(slack[_ERRORS], self.errors - self.held[1])
-        return True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pipelines.detect.bounds import Ahead, Flags, Ranges, Rows, grown
+from pipelines.detect.detectors.likelihood import mean_evidence
 from pipelines.detect.detectors.surge_state import BASES, KINDS, LIFTS
 from pipelines.detect.items import COLUMN, COLUMNS
 from pipelines.detect.windows import Floats, Matrix, Windows
@@ -162,9 +163,7 @@ class SurgeTable:
             if looked_at.any():
                 found, sums = found[looked_at], sums[looked_at]
                 log[place_of[found]], _ = self._weighed(log[place_of[found]], found, sums)
-        top = log.max(axis=2)
-        mean = top + np.log(np.exp(log - top[:, :, None]).mean(axis=2))
-        return bool((over & (mean >= bound.evidence - _SLACK)).any())
+        return bool((over & (mean_evidence(log) >= bound.evidence - _SLACK)).any())
 
     def _weighed(self, log: Floats, rows: Matrix, sums: Matrix) -> tuple[Floats, Floats]:
         """Evidence of ``rows`` after a bucket with ``sums``, and the hits of that bucket."""

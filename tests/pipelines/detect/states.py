@@ -11,6 +11,7 @@ def normal(judge: Judge, state: PartitionState) -> bytes:
     """A state with every bucket learned, and with zeros for series that are new."""
     judge.learn(state)
     for app in state.apps.values():
+        state.highest_usd = max(state.highest_usd, app.cold_start.highest[-1])
         rows, groups = len(app.windows.series), len(app.windows.groups)
         app.spike.level.num = fit(app.spike.level.num, rows)
         for records, size in ((app.spike.records, rows), (app.spike.pool, groups)):
