@@ -39,7 +39,8 @@ class ColdStartScan:
         rows = stretch.sums[stretch.places == stretch.app]
         cost, errors = _least(detector)
         mature = not detector.learns_errors(state, stretch.windows, stretch.first + SLOT)
-        few = int(rows[:, _COST].sum()) < cost and int(rows[:, _ERRORS].sum()) < errors
+        new = detector.is_new(stretch.windows, stretch.first + SLOT)
+        few = (not new or int(rows[:, _COST].sum()) < cost) and int(rows[:, _ERRORS].sum()) < errors
         self.quiet = stretch.count if mature or few else 0
 
     def learn(self, count: int) -> ColdStartState:
@@ -112,7 +113,9 @@ class ColdStartBound:
     table: ClassVar[type[BoundTable] | None] = ColdStartTable
     always: ClassVar[bool] = False
 
-    def __init__(self, detector: ColdStart, ahead: Ahead) -> None:
-        self.app, (self.cost, self.errors) = ahead.app, _least(detector)
+    def __init__(self, detector: ColdStart, ahead: Ahead, *, spend: bool, errors: bool) -> None:
+        """``spend``, ``errors``: whether the app is judged by it."""
+        cost, hits = _least(detector)
+        self.app, self.cost, self.errors = ahead.app, cost if spend else np.inf, hits if errors else np.inf
         row = ahead.windows.row(ahead.app, ahead.until - RING * SLOT, ahead.last)
         self.held = int(row[_COST]), int(row[_ERRORS])

@@ -25,9 +25,14 @@ def _stream(seed: int, *incidents: Incident, rate: float = 1.0, **app: object) -
     return Stream(seed, apps=apps, partitions=1, incidents=incidents)
 
 
-def _records(stream: Stream, live_s: int, *, history: int = HOUR) -> list[Record]:
+def _parts(stream: Stream, live_s: int, *, history: int = HOUR) -> tuple[list[Record], list[Record]]:
     past = list(stream.records(T0 - history, T0, live=False, batch_s=600))
-    return past + list(stream.records(T0, T0 + live_s * SECOND, live=True))
+    return past, list(stream.records(T0, T0 + live_s * SECOND, live=True))
+
+
+def _records(stream: Stream, live_s: int, *, history: int = HOUR) -> list[Record]:
+    past, live = _parts(stream, live_s, history=history)
+    return past + live
 
 
 def _both(records: list[Record], judge: Judge | None = None) -> list[Alert]:
@@ -128,18 +133,23 @@ def test_stopping_a_live_judge_anywhere_changes_nothing() -> None:
 
 def test_a_quiet_app_is_hardly_ever_looked_at_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: Counter[str] = Counter()
-    settle, look = Judge._settle, Judge._look
+    settle, step = Judge._settle, Judge._judge
 
     def settled(judge: Judge, *arguments: object) -> frozenset[str]:
         found = settle(judge, *arguments)  # type: ignore[arg-type]
         counted["quiet"] += len(found)
         return found
 
-    def looked(judge: Judge, *arguments: object) -> list[object]:
+    def looked(judge: Judge, *arguments: object, **options: object) -> list[object]:
         counted["looked at"] += 1
-        return look(judge, *arguments)  # type: ignore[arg-type,return-value]
+        return step(judge, *arguments, **options)  # type: ignore[arg-type,return-value]
 
     monkeypatch.setattr(Judge, "_settle", settled)
-    monkeypatch.setattr(Judge, "_look", looked)
-    assert list(Judge().run(_records(_stream(49, burst=0.3), 300))) == []
+    monkeypatch.setattr(Judge, "_judge", looked)
+    stream = _stream(49, burst=0.3)
+    past, live = _parts(stream, 300)
+    state = PartitionState()
+    assert list(Judge().run(past, state)) == []
+    counted.clear()
+    assert list(Judge().run(live, state)) == []
     assert counted["quiet"] > 20 * counted["looked at"], counted
