@@ -120,7 +120,9 @@ class ColdStart:
         """The spend and the errors that open buckets must hold; nothing of an app that is not new."""
         new = self.is_new(ahead.windows, ahead.until) and SPEND not in ahead.open
         learns = self.learns_errors(state, ahead.windows, ahead.until) and ERRORS not in ahead.open
-        return ColdStartBound(self, ahead, spend=new, errors=learns) if new or learns else Never()
+        if not (new or learns):
+            return Never()
+        return ColdStartBound(self, ahead, spend=new, errors=learns, cut=state.cuts.get(ERRORS, 0))
 
     def idle(self, state: ColdStartState, slots: int) -> ColdStartState:
         """Nobody called."""

@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.detect.bounds import Ahead, Rows, grown
 from pipelines.detect.items import COLUMN
 from pipelines.detect.stretch import Stretch
-from pipelines.detect.windows import RING, SLOT, Matrix
+from pipelines.detect.windows import RING, SLOT, Matrix, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,12 +99,12 @@ class ColdStartTable:
 
     def may_find(self, guards: Sequence[Guard]) -> set[int]:
         """See ``BoundTable``."""
-        bounded = [guard.number for guard in guards if guard.number in self.bounds] if self.bounds else []
-        return {number for number in bounded if self._is_enough(number)}
+        bounded = [guard for guard in guards if guard.number in self.bounds] if self.bounds else []
+        return {guard.number for guard in bounded if self._is_enough(guard)}
 
-    def _is_enough(self, number: int) -> bool:
-        (cost, errors), bound = self.held[number], self.bounds[number]
-        return cost >= bound.cost or errors >= bound.errors
+    def _is_enough(self, guard: Guard) -> bool:
+        (cost, errors), bound = self.held[guard.number], self.bounds[guard.number]
+        return cost >= bound.cost or (errors >= bound.errors and bound.has_errors(guard.windows))
 
 
 class ColdStartBound:
@@ -113,9 +113,16 @@ class ColdStartBound:
     table: ClassVar[type[BoundTable] | None] = ColdStartTable
     always: ClassVar[bool] = False
 
-    def __init__(self, detector: ColdStart, ahead: Ahead, *, spend: bool, errors: bool) -> None:
-        """``spend``, ``errors``: whether the app is judged by it."""
+    def __init__(self, detector: ColdStart, ahead: Ahead, *, spend: bool, errors: bool, cut: int) -> None:
+        """``spend``, ``errors``: whether the app is judged by it; ``cut``: no window of errors begins before it."""
+        self.share, self.cut = detector.share, cut
         cost, hits = _least(detector)
         self.app, self.cost, self.errors = ahead.app, cost if spend else np.inf, hits if errors else np.inf
         row = ahead.windows.row(ahead.app, ahead.until - RING * SLOT, ahead.last)
         self.held = int(row[_COST]), int(row[_ERRORS])
+
+    def has_errors(self, windows: Windows) -> bool:
+        """Whether the share of errors in the last minutes is above the limit."""
+        until = windows.latest()
+        row = windows.row(self.app, max(until - RING * SLOT, self.cut), until)
+        return bool(row[_ERRORS] > self.share * row[_CALLS])
