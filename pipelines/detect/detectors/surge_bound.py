@@ -187,8 +187,8 @@ class SurgeTable:
         if rows > len(self.owner):
             rows = int(rows * 1.5)
             self.owner = grown(self.owner, rows, -1)
-            for name in ("hits", "run_hits", "log", "loss"):
-                setattr(self, name, grown(getattr(self, name), rows))
+            self.hits, self.run_hits = grown(self.hits, rows), grown(self.run_hits, rows)
+            self.log, self.loss = grown(self.log, rows), grown(self.loss, rows)
             self.least, self.gain = grown(self.least, rows, np.inf), grown(self.gain, rows, 1.0)
         if kinds > self.kinds:
             more = [(0, 0), (0, kinds - self.kinds)]
