@@ -316,9 +316,8 @@ class Surge:
             weak = clear[:, i] & (mean[:, i] >= self.weak_evidence)
             if weak.any() and kind not in view.open:
                 row = app if weak[app] and mean[app, i] >= 0.5 * mean[:, i].max() else int(mean[:, i].argmax())
-                found.append(
-                    self._finding(trial, view, kind, share[:, i], row, int(onset[row, i]), float(mean[row, i]))
-                )
+                run = (row, int(onset[row, i]), float(mean[row, i]))
+                found.append(self._finding(trial, view, kind, share[:, i], run, hits[:, i]))
         return found
 
     def best(
@@ -336,9 +335,9 @@ class Surge:
         return (hits >= self.min_hits) & (seen >= self.lift * share) & (seen >= share + self.rise)
 
     def _finding(
-        self, trial: SurgeState, view: View, kind: str, share: Floats, row: int, onset: int, score: float
+        self, trial: SurgeState, view: View, kind: str, share: Floats, run: tuple[int, int, float], run_hits: Floats
     ) -> Finding:
-        windows = view.windows
+        (row, onset, score), windows = run, view.windows
         start = max(onset, view.until - RING * SLOT)
         top, base = self._columns(view, kind)
         sums = windows.total(start, view.until)
@@ -346,13 +345,16 @@ class Surge:
         expected = np.full(len(hits), share[trial.places.index(view.app)])
         expected[trial.places] = share
         normal = calls / max(calls[view.app], 1.0)
+        # where few call, five minutes hold few hits: those since the onset count, too
+        enough = hits >= self.min_hits
+        enough[trial.places] |= run_hits >= self.min_hits
         told = explain(
             windows.series,
             hits - calls * expected,
             normal,
             app=view.app,
             trigger=trial.places[row],
-            enough=hits >= self.min_hits,
+            enough=enough,
         )
         target = windows.series[told.place]
         seen = float(hits[told.place] / max(calls[told.place], 1.0))
