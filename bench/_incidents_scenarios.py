@@ -201,17 +201,17 @@ SCENARIOS = (
     Scenario("S17 usage gone", ("surge_usage_missing",), 5, usage_gone(0), shares=(0.005, 1.0)),
 )
 NOT_WATCHED = {
-    "S1 silent model swap": "answers are not embedded by default, and no detector watches response_model",
+    "S1 silent model swap": "answers are not embedded by default; the job novelty reads the lake, not this stream",
     "S4 attacks that succeed": "no detector watches a falling share of refusals",
     "S5 injection in retrieved text": "no detector reads retrieved texts",
-    "S12 hallucination rise": "evals are no part of the stream that --events judges",
-    "S13 answers get worse": "feedback and evals are no part of the stream that --events judges",
+    "S12 hallucination rise": "the job live_quality reads the lake, not this stream",
+    "S13 answers get worse": "the job live_quality reads the lake, not this stream",
     "S15 slow first token": "there is no detector of latency",
-    "S16 judge being gamed": "evals are no part of the stream that --events judges",
+    "S16 judge being gamed": "the job live_quality reads the lake, not this stream",
     "S18 gibberish": "answers are not embedded by default, and no detector reads them otherwise",
-    "S19 index rebuild": "only empty retrievals are watched, not the documents that are found",
+    "S19 index rebuild": "the job live_quality reads the lake, not this stream",
 }
-"""Scenario -> why nothing here can find it: it counts as not found."""
+"""Scenario -> why nothing that --events runs can find it: it counts as not found."""
 
 
 def _client(world: World, client: int) -> Slice:

@@ -104,7 +104,7 @@ def show(results: Sequence[Result], names: Sequence[str], say: Callable[[str], N
         mine = [r for r in draws if r["scenario"] == scenario]
         say(_line(scenario, mine) + "".join(f"{_short(mine, name):>19}" for name in names))
     for scenario, why in NOT_WATCHED.items():
-        say(f"{scenario:26}{'':6}{0:7.0%}   not watched: {why}")
+        say(f"{scenario:32}{0:7.0%}   not watched: {why}")
     say("")
     say(
         f"{'nothing injected':26}{'days':>6}{'series':>8}{'alarms':>8}{'a day':>8}{'aim':>7}"
