@@ -104,7 +104,7 @@ class ColdStartTable:
 
     def _is_enough(self, guard: Guard) -> bool:
         (cost, errors), bound = self.held[guard.number], self.bounds[guard.number]
-        return cost >= bound.cost or (errors >= bound.errors and bound.has_errors(guard.windows))
+        return cost >= bound.cost or (errors >= bound.errors and bound.has_errors(guard.windows, errors))
 
 
 class ColdStartBound:
@@ -116,13 +116,23 @@ class ColdStartBound:
     def __init__(self, detector: ColdStart, ahead: Ahead, *, spend: bool, errors: bool, cut: int) -> None:
         """``spend``, ``errors``: whether the app is judged by it; ``cut``: no window of errors begins before it."""
         self.share, self.cut = detector.share, cut
+        self.checked, self.enough = 0, 0.0
         cost, hits = _least(detector)
         self.app, self.cost, self.errors = ahead.app, cost if spend else np.inf, hits if errors else np.inf
         row = ahead.windows.row(ahead.app, ahead.until - RING * SLOT, ahead.last)
         self.held = int(row[_COST]), int(row[_ERRORS])
 
-    def has_errors(self, windows: Windows) -> bool:
-        """Whether the share of errors in the last minutes is above the limit."""
+    def has_errors(self, windows: Windows, held: int) -> bool:
+        """Whether the share of errors in the last minutes is above the limit.
+
+        Args:
+            windows: of the app.
+            held: errors so far. An error is a call too, so it is known how many are missing until a bucket begins.
+        """
         until = windows.latest()
+        if self.checked == until and held < self.enough:
+            return False
         row = windows.row(self.app, max(until - RING * SLOT, self.cut), until)
-        return bool(row[_ERRORS] > self.share * row[_CALLS])
+        errors, calls = int(row[_ERRORS]), int(row[_CALLS])
+        self.checked, self.enough = until, held + (self.share * calls - errors) / max(1 - self.share, 1e-9) * _LESS
+        return errors > self.share * calls
