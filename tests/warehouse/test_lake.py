@@ -153,13 +153,12 @@ def test_a_lock_held_for_seconds_by_another_writer_is_waited_for(lake, config, r
 
 @pytest.mark.parametrize("ask", [count, lambda lake: lake.ledger(), lambda lake: lake.topic_ids()])
 def test_a_question_asked_while_another_program_keeps_the_catalog_is_asked_again(lake, config, ask):
-    waits = []
-    lake.session.on_wait = lambda: waits.append(time.monotonic())
     before = ask(lake)
-    with sqlite(config, ["PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"], pause_s=3.0) as other:
-        other.stdout.readline()
+    with sqlite(config, ["PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE"], pause_s=60.0) as other:
+        lake.session.on_wait = other.kill
+        assert [json.loads(other.stdout.readline()) for _ in range(2)] == [[["exclusive"]], []]
         assert ask(lake) == before
-    assert waits
+        assert other.wait() == -signal.SIGKILL
 
 
 def test_a_question_inside_a_transaction_is_not_asked_again(lake):
