@@ -91,15 +91,21 @@ def compose(
         runbook=runbook.filled(runbook.steps(finding.rule, runbooks), alert_id=incident.id, call_ids=finding.call_ids),
         late=late,
         detected_at=rfc3339(detected_at),
-        title=title(finding, "reopened" if transition.state == "firing" and incident.seq else transition.state),
+        title=title(finding, _title_state(transition)),
         children=finding.children,
     )
+
+
+def _title_state(transition: Transition) -> str:
+    if transition.accepted:
+        return "accepted"
+    return "reopened" if transition.state == "firing" and transition.incident.seq else transition.state
 
 
 def title(finding: Finding, state: str) -> str:
     """One plain line: who, what, how much, against what."""
     who = " ".join(f"{name} {value}" for name, value in finding.series.items() if name != "guardrail")
-    over = {"resolved": "over: ", "reopened": "again: "}.get(state, "")
+    over = {"resolved": "over: ", "reopened": "again: ", "accepted": "taken for the new normal: "}.get(state, "")
     if finding.rule == "single_call_cost":
         return f"{over}{who}: a single call cost {finding.observed:.2f} USD"
     if finding.learning:

@@ -52,6 +52,9 @@ class Timing:
     """But no sooner than this: what fired after ten seconds is ten times as large after a hundred."""
     accept_s: float = 86_400.0
     """An alert open for so long is the new normal: it is resolved, and learning goes on."""
+    accept_learning_s: float = 7200.0
+    """The same for the spend of an app of which nothing was learned: an expensive app that is new is no incident of a
+    day, and nothing is learned of it meanwhile."""
     accept_quiet_s: float = 21_600.0
     """How long its series may not fire afterwards: until the new normal is learned."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
@@ -163,6 +166,8 @@ class Transition(msgspec.Struct, frozen=True):
     state: State
     incident: Incident
     finding: Finding
+    accepted: bool = False
+    """Resolved because it lasted so long that it is the new normal; its values did not fall."""
 
 
 def advance(
@@ -186,7 +191,7 @@ def advance(
     """
     life.closed = {key: closed for key, closed in life.closed.items() if at < closed.until}
     emitted = [_resolve(life, family, end, at, timing) for family, end in recovered.items()]
-    accepted = [f for f, i in life.open.items() if at - i.finding.start > timing.accept_s * SECOND]
+    accepted = [f for f, i in life.open.items() if at - i.finding.start > _accept_after(i.finding, timing) * SECOND]
     emitted += [_accept(life, family, at, timing) for family in accepted]
     leaders, following, attached = group(findings, {family: i.finding for family, i in life.open.items()})
     for family, followers in attached.items():
@@ -301,9 +306,13 @@ def _resolve(life: Lifecycle, family: str, end: int, at: int, timing: Timing) ->
     return transition
 
 
+def _accept_after(finding: Finding, timing: Timing) -> float:
+    return timing.accept_learning_s if finding.learning and finding.unit == "USD" else timing.accept_s
+
+
 def _accept(life: Lifecycle, family: str, at: int, timing: Timing) -> Transition:
     life.open[family].after = {}
-    transition = _close(life, family, at, timing)
+    transition = replace(_close(life, family, at, timing), accepted=True)
     life.cooling[_key(transition.finding)] = at + int(timing.accept_quiet_s * SECOND)
     return transition
 

@@ -474,6 +474,8 @@ class Judge:
         if transition.state == "firing" and not incident.seq:
             totals.begin(app.windows, app.life.open[finding.family])
         elif transition.state == "resolved":
+            if transition.accepted and finding.learning:
+                app.windows.first = at  # nothing was learned of it so far: spike waits until it has seen what is normal
             for detector in self._of(app):
                 if detector.name != finding.detector and finding.family not in getattr(detector, "shares", ()):
                     continue

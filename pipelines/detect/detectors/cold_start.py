@@ -155,7 +155,10 @@ class ColdStart:
         return replace(finding, target=target, series=series_pairs(target), expected_rate=rate, causes=(), users=None)
 
     def on_resolved(self, state: ColdStartState, finding: Finding, end: int, proven: int) -> ColdStartState:
-        """Start windows at ``end``; nothing of the incident is learned."""
+        """Start windows at ``end``; nothing of the incident is learned, unless it was accepted as the new normal."""
+        if finding.family == SPEND and finding.detector == self.name and end == proven:  # accepted: nothing fell
+            rate = (finding.expected_rate or 0.0) + (finding.usd_per_hour or 0.0) / SLOTS_AN_HOUR
+            state.highest = [max(highest, rate) for highest in state.highest]
         if finding.family in self.shares:
             state.cuts[finding.family] = end
             kept = [m for m in state.muted if m[1] > finding.start - 2 * RING * SLOT]

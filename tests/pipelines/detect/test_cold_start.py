@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.detect.detectors import DETECTORS
 from pipelines.detect.detectors.cold_start import ColdStart
+from pipelines.detect.detectors.spike import Spike
 from pipelines.detect.judge import Judge, PartitionState, judge
 from pipelines.detect.snapshot import dump, load
 from schemas.alerts import Alert
@@ -115,3 +116,18 @@ def _failing(share: float) -> Iterator[Record]:
 
     stream = Failing(42, apps=(App(rate=1.0),), partitions=1)
     yield from stream.records(T0 - 10 * MINUTE, T0 + 300 * SECOND, live=True, batch_s=10)
+
+
+def test_an_expensive_app_that_goes_on_is_accepted_after_two_hours_and_learned_before_it_is_judged() -> None:
+    small, app = App(name="small", rate=0.3), App(rate=0.5, cost=0.3)
+    history, state, runner = Stream(44, apps=(small,), partitions=1), PartitionState(), Judge((ColdStart(), Spike()))
+    list(runner.run(history.records(T0 - HOUR, T0, live=False, batch_s=300), state))
+    both = replace(history, apps=(small, app), now=T0)
+    both.rollup_offset, both.offsets, both.sources = history.rollup_offset, history.offsets, history.sources
+    found = list(runner.run(both.records(T0, T0 + 4 * HOUR, live=False, batch_s=60), state))
+    assert [(a.rule, a.state) for a in found if a.state != "update"] == [
+        ("cold_start_cost", "firing"),
+        ("cold_start_cost", "resolved"),
+    ]
+    assert found[-1].title.startswith("taken for the new normal: app bot")
+    assert state.apps["bot"].spike.level.den > 200, "buckets learned since"
