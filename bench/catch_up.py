@@ -87,7 +87,7 @@ def year() -> list[Record]:
 def live(number: int) -> tuple[list[Record], list[Record]]:
     """History of some hours, and then records of ``number`` apps as they arrive, with incidents in three of them."""
     apps = tuple(
-        App(f"app-{n:02}", rate=LIVE_RATES[n % 4], users=40 * (1 + n % 3), cost=0.01, burst=0.3) for n in range(number)
+        App(f"app-{n:02}", rate=LIVE_RATES[n % 4], users=40 * (1 + n % 3), cost=0.002, burst=0.3) for n in range(number)
     )
     end = T0 + (LIVE_S - 60) * SECOND
     spells = (
