@@ -138,7 +138,7 @@ def evals(
     owner: str = "",
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    memory_limit: str = "256MiB",
+    memory_limit: str = "192MiB",
 ) -> EvalReport:
     """Score a sample of the calls of ``days``.
 
