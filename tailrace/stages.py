@@ -87,10 +87,9 @@ def _notify(settings: Settings, stop: threading.Event, beat: Beat) -> None:
 def _schedule(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     from jobs import scheduler
     from tailrace import wiring
-    from tailrace.batch_jobs import JOBS
+    from tailrace.batch_jobs import on_timetable
 
-    jobs = (job.line for job in JOBS if job.wanted(settings))
-    scheduler.run(wiring.schedule(settings, jobs), stop=stop, now=now_us, beat=beat)
+    scheduler.run(wiring.schedule(settings, on_timetable(settings)), stop=stop, now=now_us, beat=beat)
 
 
 STAGES = (

@@ -284,8 +284,11 @@ def overall(checks: Sequence[Check]) -> tuple[Verdict, list[str]]:
 
 
 def informing(checks: Sequence[Check]) -> list[str]:
-    """Return what became worse and blocks nothing, so that a pass is not read without it."""
-    worse = [check for check in checks if check.verdict is Verdict.REGRESS and check.counted is None]
+    """Return what became worse and blocks nothing, so that a pass is not read without it.
+
+    Cases that nobody reviewed have a warning of their own.
+    """
+    worse = [c for c in checks if c.verdict is Verdict.REGRESS and c.counted is None and c.scope != SHADOW]
     return [f"worse, but informs only: {reason(check)}" for check in worse]
 
 

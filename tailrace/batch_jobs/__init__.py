@@ -1,5 +1,10 @@
 """The batch jobs: a file each. To add one: the file, its test, a line in ``JOBS``."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.schedule import Job
 from tailrace.batch_jobs import (
     budgets,
     data_quality,
@@ -13,6 +18,9 @@ from tailrace.batch_jobs import (
     prices,
 )
 from tailrace.batch_jobs.base import BatchJob, Report, Run, Stop
+
+if TYPE_CHECKING:
+    from tailrace.settings import Settings
 
 JOBS: tuple[BatchJob, ...] = (
     maintain.MAINTAIN,
@@ -28,4 +36,10 @@ JOBS: tuple[BatchJob, ...] = (
     live_quality.LIVE_QUALITY,
 )
 
-__all__ = ["JOBS", "BatchJob", "Report", "Run", "Stop"]
+
+def on_timetable(settings: Settings) -> tuple[Job, ...]:
+    """Return the lines of the timetable: of every job that these settings want."""
+    return tuple(job.line for job in JOBS if job.wanted(settings))
+
+
+__all__ = ["JOBS", "BatchJob", "Report", "Run", "Stop", "on_timetable"]

@@ -14,6 +14,7 @@ from schemas.errors import SettingsError
 from schemas.topics import ALERTS
 from tailrace import budgets as shell
 from tailrace import wiring
+from tailrace.batch_jobs import on_timetable
 from tailrace.cli import budgets as command
 from tailrace.home import Home
 from tailrace.settings import KafkaSettings, Settings
@@ -81,7 +82,5 @@ def test_a_wrong_budget_is_refused_by_the_settings(home):
 
 
 def test_the_job_is_on_the_timetable_only_where_there_are_budgets(home):
-    names = [
-        {job.name for job in wiring.schedule(Settings(home=home, budgets=budgets)).jobs} for budgets in ([], BUDGETS)
-    ]
+    names = [{job.name for job in on_timetable(Settings(home=home, budgets=budgets))} for budgets in ([], BUDGETS)]
     assert names[1] - names[0] == {"budgets"}
