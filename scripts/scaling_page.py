@@ -89,6 +89,9 @@ A backlog of {backlog:,} events on {partitions} partitions, broker and PostgreSQ
 
 {copies}
 
+Do not trust the measured figures of 2 and 4 copies in this table: all copies of a stage wrote to one log, and the
+benchmark could count a batch once per copy. It is corrected and has not been run again on an idle machine.
+
 Copies of meter share nothing but the cores. Copies of land share the decoding. Their transactions exclude each other:
 DuckLake refuses one that moved the ledger while another that did so committed, and its files are written again. Beyond
 as many copies as cores, both stages gain nothing, and land pays for repeated writes. A negative error is a prediction
