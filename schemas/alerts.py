@@ -146,6 +146,11 @@ def rfc3339(microseconds: int) -> str:
     return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
+def time_text(moment: datetime) -> str:
+    """Return ``moment``, whatever its time zone, as alerts write it."""
+    return rfc3339(round(moment.timestamp() * 1e6))
+
+
 _NAMESPACE = uuid.UUID("6f0f3d6e-2f0b-5a37-9c61-7b1f6f6f5a11")
 
 

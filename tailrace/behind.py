@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from pipelines.kafka import Admin
 from tailrace import wiring
 from tailrace.cli.context import Context
 from warehouse.query.readonly import ReadOnlyLake
 
+PATIENCE_S = 60.0
+"""For land to land what had reached Kafka when the run began."""
+KNOWN_BEFORE = timedelta(minutes=1)
+"""Rows carry the time at which their batch was decoded, and are seen when it commits: younger ones may be missing."""
 _LEDGER = "SELECT partition, max(next_offset) AS next FROM ledger WHERE topic = $1 GROUP BY partition"
 
 

@@ -10,9 +10,8 @@ from pipelines.clock import now_us
 from schemas import faults
 from schemas.topics import ALERTS
 from tailrace import wiring
-from tailrace.behind import behind
+from tailrace.behind import KNOWN_BEFORE, PATIENCE_S, behind
 from tailrace.cli.context import Context
-from tailrace.novelty import KNOWN_BEFORE, PATIENCE_S
 from tailrace.publish_alerts import publish
 from warehouse.query.readonly import ReadOnlyLake
 

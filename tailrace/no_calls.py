@@ -9,13 +9,11 @@ from jobs.no_calls import NoCallsReport, Settings, no_calls
 from pipelines.clock import now_us
 from schemas.topics import EVENTS
 from tailrace import wiring
-from tailrace.behind import behind
+from tailrace.behind import PATIENCE_S, behind
 from tailrace.cli.context import Context
 from tailrace.publish_alerts import publish
 from warehouse.query.readonly import ReadOnlyLake
 
-PATIENCE_S = 60.0
-"""For land to land what had reached Kafka when the run began."""
 DELAY = timedelta(minutes=2)
 """An emitter holds events for a moment, and tries again while Kafka is away."""
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from jobs.novelty import NoveltyReport, Settings, novelty, read_pairs
 from pipelines.clock import now_us
 from schemas import faults
 from schemas.topics import ALERTS
 from tailrace import wiring
-from tailrace.behind import behind
+from tailrace.behind import KNOWN_BEFORE, PATIENCE_S, behind
 from tailrace.cli.context import Context
 from tailrace.publish_alerts import publish
 from warehouse.query.readonly import ReadOnlyLake
-
-PATIENCE_S = 60.0
-"""For land to land the alerts of earlier runs."""
-KNOWN_BEFORE = timedelta(minutes=1)
-"""Rows carry the time at which their batch was decoded, and are seen when it commits: younger ones may be missing."""
 
 
 def judge(here: Context, *, stop: Callable[[], bool] = lambda: False, patience_s: float = PATIENCE_S) -> NoveltyReport:

@@ -15,8 +15,7 @@ from msgspec.structs import replace
 from jobs.budgets.budget import LEVELS, Budget, Period
 from jobs.budgets.forecast import Forecast
 from jobs.budgets.spend import Spent
-from pipelines.alerts.compose import rfc3339
-from schemas.alerts import Alert, Evidence, Impact, Severity, Window, alert_id, fingerprint
+from schemas.alerts import Alert, Evidence, Impact, Severity, Window, alert_id, fingerprint, time_text
 
 DETECTOR, RULE = "budget", "budget"
 NO_FORECAST = "no forecast yet: fewer than four days of calls are known"
@@ -86,7 +85,7 @@ def firing(
         severity=_SEVERITY[level.share],
         state="firing" if before is None else "update",
         series=series,
-        window=Window(_text(period.start), _text(period.end)),
+        window=Window(time_text(period.start), time_text(period.end)),
         observed=float(spent.usd),
         expected=_usd(budget, level.share),
         score=float(spent.usd / budget.usd),
@@ -95,7 +94,7 @@ def firing(
         evidence=Evidence(sql),
         runbook=_steps(budget, expected),
         late=now - crossed > LATE or now >= period.end,
-        detected_at=_text(now),
+        detected_at=time_text(now),
         title=(
             f"budget {budget.name}: {float(spent.usd / budget.usd):.0%} spent, {money(spent.usd)} of "
             f"{money(budget.usd)}{unpriced}; {_ending(expected, period, now)}"
@@ -115,7 +114,7 @@ def resolved(budget: Budget, period: Period, spent: Spent, before: Alert, now: d
         evidence=Evidence(),
         runbook=(),
         late=False,
-        detected_at=_text(now),
+        detected_at=time_text(now),
         title=(
             f"over: budget {budget.name}: the {budget.kind} from {period.start:%Y-%m-%d} ended with "
             f"{money(spent.usd)} of {money(budget.usd)}"
@@ -168,7 +167,3 @@ def money(usd: Decimal | float) -> str:
     """Return an amount in words: cents from 1 USD on, two digits below."""
     value = float(usd)
     return f"{value:,.2f} USD" if value >= 1 or value == 0 else f"{value:.2g} USD"
-
-
-def _text(moment: datetime) -> str:
-    return rfc3339(round(moment.timestamp() * 1e6))

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import structlog
 
+from jobs.alert_report import AlertReport
 from jobs.budgets import alerts
 from jobs.budgets.alerts import DETECTOR
 from jobs.budgets.budget import Budget, Period
@@ -63,7 +64,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class BudgetsReport:
+class BudgetsReport(AlertReport):
     """What one run found."""
 
     budgets: int
@@ -72,18 +73,13 @@ class BudgetsReport:
     took_s: float
 
     @property
-    def ok(self) -> bool:
-        """A budget that is spent is an alert, and no failure of the job."""
-        return True
-
-    def to_json(self) -> str:
-        """Encode for ``--json``."""
-        firing = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
-        return msgspec.json.encode({"budgets": self.budgets, "alerts": firing, "took_s": self.took_s}).decode()
+    def counts(self) -> str:
+        """What was judged, in words."""
+        return f"{self.budgets} budgets"
 
     def text(self) -> str:
         """Return the run in words."""
-        head = f"ok in {self.took_s:.1f} s: {self.budgets} budgets, {len(self.alerts)} alerts"
+        head = f"ok in {self.took_s:.1f} s: {self.counts}, {len(self.alerts)} alerts"
         return "\n".join([head, *(f"  {alert.severity} {alert.title}" for alert in self.alerts)])
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from jobs.data_quality.suite import Outcome, Window
-from pipelines.alerts.compose import rfc3339
-from schemas.alerts import Alert, Cause, Evidence, alert_id, fingerprint
+from schemas.alerts import Alert, Cause, Evidence, alert_id, fingerprint, rfc3339
 from schemas.alerts import Window as Span
 
 DETECTOR, RULE = "data_quality", "data_quality"

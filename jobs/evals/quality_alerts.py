@@ -13,9 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 from msgspec.structs import replace
 
 from jobs.evals.summary import Line, Period, Summary
-from pipelines.alerts.compose import rfc3339
 from pipelines.alerts.evidence import literal
-from schemas.alerts import Alert, Evidence, Impact, Window, alert_id, fingerprint
+from schemas.alerts import Alert, Evidence, Impact, Window, alert_id, fingerprint, rfc3339
 
 DETECTOR, RULE = "quality", "quality_drop"
 LEAST_DROP = 0.05

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
@@ -11,7 +11,7 @@ from jobs.live_quality import documents
 from jobs.live_quality.documents import Vanished
 from jobs.live_quality.judge import Masks, Settings, Verdict, worst
 from jobs.live_quality.labels import BASELINE, RECENT, SLOT_S, Labels, Series, evidence
-from schemas.alerts import Alert, Evidence, Impact, Window, alert_id, fingerprint, rfc3339
+from schemas.alerts import Alert, Evidence, Impact, Window, alert_id, fingerprint, rfc3339, time_text
 
 DETECTOR = "live_quality"
 _PREFIX = "live_"
@@ -89,7 +89,7 @@ def _firing(verdict: Verdict, others: Sequence[Verdict], labels: Labels) -> Aler
         severity=verdict.severity,
         state="firing",
         series=series,
-        window=Window(rfc3339(start), _text(labels.until)),
+        window=Window(rfc3339(start), time_text(labels.until)),
         observed=_shown(verdict.series, verdict.share),
         expected=_shown(verdict.series, verdict.expected),
         score=verdict.evidence,
@@ -97,7 +97,7 @@ def _firing(verdict: Verdict, others: Sequence[Verdict], labels: Labels) -> Aler
         impact=Impact(calls=verdict.labels),
         evidence=Evidence(evidence(verdict.series, labels, verdict.onset, known_at=labels.until)),
         runbook=_steps(verdict.series),
-        detected_at=_text(labels.until),
+        detected_at=time_text(labels.until),
         title=title(verdict),
         children=tuple(each.series.pairs for each in others[:_CHILDREN]),
     )
@@ -147,7 +147,7 @@ def _vanished(each: Vanished, until: datetime) -> Alert:
         severity="warning",
         state="firing",
         series=series,
-        window=Window(_text(start), _text(until)),
+        window=Window(time_text(start), time_text(until)),
         observed=each.share,
         expected=each.usual,
         score=each.share / each.needed,
@@ -158,7 +158,7 @@ def _vanished(each: Vanished, until: datetime) -> Alert:
             "See which are missing: group the view `retrieved_docs` by doc_id and day.",
             "Where they were meant to go: the alert ends by itself when the two weeks before no longer hold them.",
         ),
-        detected_at=_text(until),
+        detected_at=time_text(until),
         title=(
             f"app {each.app}: {each.share:.0%} of {each.documents:,} documents{where} that come up all the time were "
             f"not retrieved for {each.hours} h, at most {each.usual:.0%} in any {each.hours} h of the two weeks before"
@@ -182,9 +182,9 @@ def _ended(alert: Alert, until: datetime, why: str) -> Alert:
         alert,
         seq=alert.seq + 1,
         state="resolved",
-        window=Window(alert.window.start, max(_text(until), alert.window.start)),
+        window=Window(alert.window.start, max(time_text(until), alert.window.start)),
         runbook=(),
-        detected_at=_text(until),
+        detected_at=time_text(until),
         title=f"over: {head}: {alert.rule.removeprefix(_PREFIX).replace('_', ' ')} {why}",
     )
 
@@ -208,10 +208,6 @@ def _shown(series: Series, bad: float) -> float:
 
 def _bad(alert: Alert, value: float) -> float:
     return 1 - value if alert.unit == "score" else value
-
-
-def _text(moment: datetime) -> str:
-    return rfc3339(round(moment.astimezone(UTC).timestamp() * 1e6))
 
 
 def _second(text: str) -> int:

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
 import structlog
 
+from jobs.alert_report import AlertReport
 from jobs.landed_alerts import newest_alerts
 from jobs.live_quality.alerts import DETECTOR, KNOWN_FOR, document_states, masks, states
 from jobs.live_quality.documents import vanished
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class LiveQualityReport:
+class LiveQualityReport(AlertReport):
     """What one run found."""
 
     series: int
@@ -35,22 +35,9 @@ class LiveQualityReport:
     """Why nothing was judged."""
 
     @property
-    def ok(self) -> bool:
-        """Labels that are worse are an alert, and no failure of the job."""
-        return not self.problem
-
-    def to_json(self) -> str:
-        """Encode for ``--json``."""
-        found = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
-        facts = {"series": self.series, "alerts": found, "took_s": self.took_s, "problem": self.problem}
-        return msgspec.json.encode(facts).decode()
-
-    def text(self) -> str:
-        """Return the run in words."""
-        if self.problem:
-            return f"not judged: {self.problem}"
-        head = f"ok in {self.took_s:.1f} s: {self.series} series judged, {len(self.alerts)} alerts"
-        return "\n".join([head, *(f"  {alert.state} {alert.title}" for alert in self.alerts)])
+    def counts(self) -> str:
+        """What was judged, in words."""
+        return f"{self.series} series judged"
 
 
 def live_quality(

@@ -7,19 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import structlog
 from msgspec.structs import replace
 
+from jobs.alert_report import AlertReport
 from jobs.landed_alerts import open_alerts
 from jobs.no_calls.decide import Settings, Silent, judge_app
 from jobs.no_calls.profile import Minutes
-from pipelines.alerts.compose import rfc3339
 from pipelines.alerts.evidence import literal
-from schemas.alerts import Alert, Evidence, Window, alert_id, fingerprint
+from schemas.alerts import Alert, Evidence, Window, alert_id, fingerprint, rfc3339
 from warehouse.query.readonly import ReadOnlyLake
 
 log = structlog.get_logger(__name__)
@@ -39,7 +38,7 @@ ORDER BY app, minute
 
 
 @dataclass(frozen=True)
-class NoCallsReport:
+class NoCallsReport(AlertReport):
     """What one run found."""
 
     apps: int
@@ -51,23 +50,9 @@ class NoCallsReport:
     """Why nothing was judged."""
 
     @property
-    def ok(self) -> bool:
-        """An app that is silent is an alert, and no failure of the job."""
-        return not self.problem
-
-    def to_json(self) -> str:
-        """Encode for ``--json``."""
-        alerts = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
-        return msgspec.json.encode(
-            {"apps": self.apps, "silent": self.silent, "alerts": alerts, "took_s": self.took_s, "problem": self.problem}
-        ).decode()
-
-    def text(self) -> str:
-        """Return the run in words."""
-        if self.problem:
-            return f"not judged: {self.problem}"
-        head = f"ok in {self.took_s:.1f} s: {self.apps} apps, {len(self.silent)} silent, {len(self.alerts)} alerts"
-        return "\n".join([head, *(f"  {alert.state} {alert.title}" for alert in self.alerts)])
+    def counts(self) -> str:
+        """What was judged, in words."""
+        return f"{self.apps} apps, {len(self.silent)} silent"
 
 
 def no_calls(lake: ReadOnlyLake, until: datetime, settings: Settings) -> NoCallsReport:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace as changed
@@ -18,8 +18,7 @@ from jobs.novelty.compare import Comparison, differences, evidence
 from jobs.novelty.decide import Change, NewValue, Settings
 from jobs.novelty.pairs import Skew
 from jobs.novelty.values import HISTORY_DAYS, KINDS
-from pipelines.alerts.compose import rfc3339
-from schemas.alerts import Alert, Evidence, Impact, Window, alert_id, fingerprint
+from schemas.alerts import Alert, Evidence, Impact, Window, alert_id, fingerprint, time_text
 
 DETECTOR = "novelty"
 MANY, SKEW = "novelty_many", "prompt_model_skew"
@@ -44,7 +43,7 @@ class Told:
     @staticmethod
     def of(alerts: Iterable[Alert], now: datetime) -> Told:
         """Return what is remembered at ``now``."""
-        return Told({alert.id: alert for alert in alerts}, text(now - timedelta(days=HISTORY_DAYS)))
+        return Told({alert.id: alert for alert in alerts}, time_text(now - timedelta(days=HISTORY_DAYS)))
 
     def is_told(self, value: NewValue) -> bool:
         """Whether an alert names the value, or said that nothing more would be told of its app for a day."""
@@ -100,7 +99,7 @@ def found(change: Change, compared: Comparison, before: Alert | None, now: datet
         severity=settings.severity,
         state="firing",
         series=series,
-        window=Window(text(change.first), text(now)),
+        window=Window(time_text(change.first), time_text(now)),
         observed=calls,
         expected=0.0,
         score=calls,
@@ -110,7 +109,7 @@ def found(change: Change, compared: Comparison, before: Alert | None, now: datet
         evidence=Evidence(evidence(value, now)),
         runbook=_steps(value),
         late=now - change.first > _LATE,
-        detected_at=text(now),
+        detected_at=time_text(now),
         title=_title(change, compared),
         children=children,
     )
@@ -123,7 +122,7 @@ def joined(alert: Alert, values: Sequence[NewValue], now: datetime) -> Alert:
         alert,
         seq=alert.seq + 1,
         state="update",
-        detected_at=text(now),
+        detected_at=time_text(now),
         children=(*alert.children, *(value.series for value in values)),
         title=f"{alert.title}; also new: {names}",
     )
@@ -144,7 +143,7 @@ def many(app: str, left_out: Sequence[Change], now: datetime, settings: Settings
         severity=settings.severity,
         state="firing",
         series=series,
-        window=Window(text(now), text(now)),
+        window=Window(time_text(now), time_text(now)),
         observed=float(len(values)),
         expected=0.0,
         score=float(len(values)),
@@ -153,7 +152,7 @@ def many(app: str, left_out: Sequence[Change], now: datetime, settings: Settings
             "See all of them: `tailrace job run novelty`.",
             "Where an app is meant to change so often: name it in novelty.ignore.",
         ),
-        detected_at=text(now),
+        detected_at=time_text(now),
         title=(
             f"app {app}: more changes than the {settings.most_a_day} that are told a day: "
             f"{', '.join(map(_name, values[:_NAMED]))}{more}; nothing more is told of new values until tomorrow"
@@ -174,7 +173,7 @@ def skewed(skew: Skew, before: Alert | None, now: datetime, settings: Settings) 
         severity=settings.severity,
         state="firing",
         series=skew.series,
-        window=Window(text(skew.first), text(now)),
+        window=Window(time_text(skew.first), time_text(now)),
         observed=float(skew.calls),
         expected=0.0,
         score=float(skew.calls),
@@ -185,7 +184,7 @@ def skewed(skew: Skew, before: Alert | None, now: datetime, settings: Settings) 
             "Find what chose the model: a router, a fallback, or a release that changed one of the two alone.",
             "Where the pair is meant to be: add it to the file of novelty.allowed_pairs.",
         ),
-        detected_at=text(now),
+        detected_at=time_text(now),
         title=f"app {skew.app}: prompt {skew.prompt} ran on models it may not: {', '.join(pairs[:_NAMED])}{more}",
     )
 
@@ -199,10 +198,10 @@ def closed(alert: Alert, now: datetime, compared: Comparison | None = None, sql:
         alert,
         seq=alert.seq + 1,
         state="resolved",
-        window=Window(alert.window.start, max(text(now), alert.window.start)),
+        window=Window(alert.window.start, max(time_text(now), alert.window.start)),
         evidence=Evidence(sql or alert.evidence.sql),
         runbook=(),
-        detected_at=text(now),
+        detected_at=time_text(now),
         title=f"over: {alert.title.removeprefix('over: ')}",
         **known,
     )
@@ -217,11 +216,6 @@ def value_of(alert: Alert) -> NewValue | None:
     first = datetime.fromisoformat(alert.window.start)
     within = series.get(kind.within_name) if kind.within_name else None
     return NewValue(series["app"], kind.name, within, series[kind.name], first, round(alert.observed))
-
-
-def text(moment: datetime) -> str:
-    """Return a time as alerts write it: milliseconds, UTC."""
-    return rfc3339(round(moment.astimezone(UTC).timestamp() * 1e6))
 
 
 def _key(series: Mapping[str, str]) -> _Series:

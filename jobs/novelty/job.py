@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 
-import msgspec
 import structlog
 
+from jobs.alert_report import AlertReport
 from jobs.landed_alerts import newest_alerts
 from jobs.novelty import alerts
 from jobs.novelty.alerts import DETECTOR, SKEW, Told
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class NoveltyReport:
+class NoveltyReport(AlertReport):
     """What one run found."""
 
     new: tuple[str, ...]
@@ -39,24 +39,14 @@ class NoveltyReport:
     """Why nothing was judged."""
 
     @property
-    def ok(self) -> bool:
-        """Something new is a note, and no failure of the job."""
-        return not self.problem
-
-    def to_json(self) -> str:
-        """Encode for ``--json``."""
-        states = [{"id": a.id, "seq": a.seq, "state": a.state, "title": a.title} for a in self.alerts]
-        return msgspec.json.encode(
-            {"new": self.new, "alerts": states, "took_s": self.took_s, "problem": self.problem}
-        ).decode()
+    def counts(self) -> str:
+        """What was judged, in words."""
+        return f"{len(self.new)} new values in two days"
 
     def text(self) -> str:
-        """Return the run in words."""
-        if self.problem:
-            return f"not judged: {self.problem}"
-        head = f"ok in {self.took_s:.1f} s: {len(self.new)} new values in two days, {len(self.alerts)} alerts"
-        lines = [f"  {alert.state} {alert.title}" for alert in self.alerts]
-        return "\n".join([head, *lines, *(f"  new: {each}" for each in self.new)])
+        """Return the run in words, with every new value."""
+        new = () if self.problem else self.new
+        return "\n".join([super().text(), *(f"  new: {each}" for each in new)])
 
 
 def novelty(

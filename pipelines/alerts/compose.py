@@ -10,8 +10,7 @@ from msgspec.structs import replace
 from pipelines.alerts import evidence, runbook
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.lifecycle import Transition
-from schemas.alerts import Alert, Evidence, Impact, Window
-from schemas.alerts import rfc3339 as rfc3339
+from schemas.alerts import Alert, Evidence, Impact, Window, rfc3339
 
 if TYPE_CHECKING:
     from pipelines.detect.windows import Windows

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pipelines.alerts.compose import rfc3339
 from pipelines.alerts.lifecycle import Incident
 from pipelines.detect import backtest
 from pipelines.detect.clock import Clock
@@ -23,6 +22,7 @@ from pipelines.detect.detectors.surge import Surge
 from pipelines.detect.items import TickAt
 from pipelines.detect.judge import AppState, Judge, PartitionState
 from pipelines.detect.windows import LATENESS, SLOT
+from schemas.alerts import rfc3339
 from schemas.rollups import series_key
 
 __all__ = ["Open", "Why", "explain", "replay"]

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.alerts.changes import GOOD_AFTER, RECENT, Past, changes, enriched, known_good
-from pipelines.alerts.compose import rfc3339
-from schemas.alerts import Change, Window
+from schemas.alerts import Change, Window, rfc3339
 from schemas.releases import Release, manifest_sha256
 from tests.tailrace.alerts import alert
 
