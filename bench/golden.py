@@ -48,7 +48,7 @@ from jobs.golden.topics import topics as topics_of
 from pipelines.drift.vectors import Floats
 from schemas.records import Move
 from schemas.tables import RAW_CALLS
-from tailrace.settings import GoldenSettings as Defaults
+from tailrace.settings.model import GoldenSettings as Defaults
 from warehouse.lake import Lake
 from warehouse.query.readonly import ReadOnlyLake
 from warehouse.storage.connect import LakeConfig

@@ -33,7 +33,7 @@ from _up import Up
 
 from schemas.topics import EVENTS
 from tailrace.demo.receiver import Receiver, listening
-from tailrace.home import Home
+from tailrace.home.layout import Home
 from warehouse.storage.connect import LakeConfig, connect
 
 DISTRIBUTIONS = ("confluent-kafka", "duckdb", "faust-streaming", "sentence-transformers")

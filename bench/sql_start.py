@@ -19,7 +19,7 @@ from pathlib import Path
 from _report import QUICK, report, spread
 
 from tailrace import wiring
-from tailrace.settings import Settings
+from tailrace.settings.model import Settings
 from warehouse.lake import Lake
 
 ROUNDS = 3 if QUICK else 15

@@ -21,7 +21,7 @@ from importlib import import_module
 from tailrace.cli.commands import COMMANDS
 for entry in COMMANDS.values():
     import_module(f"tailrace.cli.{entry.module}")
-import rich.table, tailrace.cli.rows
+import rich.table, tailrace.cli.render.rows
 """
 
 

@@ -17,11 +17,11 @@ import msgspec
 from pipelines.clock import now_us
 from tailrace import wiring
 from tailrace.demo.traffic import SECOND, events
-from tailrace.publish import publish
-from tailrace.replay import key_of
-from tailrace.settings import load
-from tailrace.status import status
-from tailrace.up import running
+from tailrace.events.publish import publish
+from tailrace.events.replay import key_of
+from tailrace.monitor.status import status
+from tailrace.settings.model import load
+from tailrace.supervisor.up import running
 from warehouse.query.readonly import ReadOnlyLake
 
 CALLS_S = 60

@@ -15,7 +15,7 @@ from pipelines.notify import format as words
 from pipelines.notify import times
 from schemas.alerts import Alert
 from schemas.topics import TOPICS
-from tailrace.stages import STAGES
+from tailrace.supervisor.stages import STAGES
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
 WIDTH, MARGIN, LINE = 760, 28, 19

@@ -14,8 +14,8 @@ from typer.core import TyperGroup
 from schemas.topics import DAY_MS, TOPICS, Topic
 from tailrace.batch_jobs import JOBS, BatchJob
 from tailrace.cli import app
-from tailrace.metrics import SUPERVISOR, StageCollector
-from tailrace.settings import Settings
+from tailrace.monitor.metrics import SUPERVISOR, StageCollector
+from tailrace.settings.model import Settings
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 _COMMON = {"home", "log_level"}

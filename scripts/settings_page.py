@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tailrace.settings import Settings
-from tailrace.settings_reference import page
+from tailrace.settings.model import Settings
+from tailrace.settings.reference import page
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
 

@@ -16,7 +16,7 @@ cp -r docs "$away/docs"  # the data dictionary is compared with the lake
 cd "$away"
 "$root/$there/bin/tailrace" --help >/dev/null
 chosen=""
-for each in ${DIST_TESTS:-tests/schemas tests/warehouse tests/tailrace/test_settings.py}; do
+for each in ${DIST_TESTS:-tests/schemas tests/warehouse tests/tailrace/settings/test_model.py}; do
     [ ! -e "$each" ] || chosen="$chosen $each"
 done
 # -P and no pythonpath: the sources must not stand in front of the wheels

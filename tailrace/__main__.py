@@ -66,7 +66,7 @@ def _refuse(error: ClickException) -> None:
 
 
 def _end(error: Exception, text: str, code: int) -> None:
-    from tailrace.cli.shown import shown_lines
+    from tailrace.cli.render.shown import shown_lines
 
     shown = shown_lines(text)  # DuckDB quotes cells in its messages, and a cell is a stranger's text
     print(f"tailrace: {shown}", file=sys.stderr)

@@ -16,8 +16,8 @@ import structlog
 from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from schemas.topics import TOPICS
-from tailrace.home import Home
-from tailrace.settings import LakeSettings, Settings
+from tailrace.home.layout import Home
+from tailrace.settings.model import LakeSettings, Settings
 from warehouse.storage.connect import LakeConfig
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def land(settings: Settings) -> LandConfig:
     """
     from pipelines.decode import Redaction
     from pipelines.land import LandConfig
-    from tailrace.people import people
+    from tailrace.home.people import people
 
     if settings.copy_name and settings.lake.catalog and not settings.lake.data_path:
         problem = "copies of land share a catalog, and each would write its files into its own home"
@@ -151,7 +151,7 @@ def meter(settings: Settings) -> MeterConfig:
     from pipelines.decode import Redaction
     from pipelines.meter.epoch import landed_epoch
     from pipelines.meter.stage import MeterConfig
-    from tailrace.people import people
+    from tailrace.home.people import people
 
     section = settings.meter
     landed = landed_epoch(lake(settings))

@@ -37,7 +37,7 @@ BUILDS_SQL = {
     "pipelines/drift/incident.py": "what an alert shows: numbers, and values through `literal`",
     "pipelines/decode/columns.py": "columns of the declared structs, over rows in memory",
     "pipelines/land/alerts.py": "words for people: the name of a topic of ours",
-    "tailrace/doctor.py": "words for people: the id that doctor made",
+    "tailrace/monitor/doctor.py": "words for people: the id that doctor made",
     "pipelines/detect/backtest.py": "columns of the rollups",
     "warehouse/adjust.py": "columns of raw_calls",
     "warehouse/golden/failed_calls.py": "names of its own steps",

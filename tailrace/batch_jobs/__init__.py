@@ -20,7 +20,7 @@ from tailrace.batch_jobs import (
 from tailrace.batch_jobs.base import BatchJob, Report, Run, Stop
 
 if TYPE_CHECKING:
-    from tailrace.settings import Settings
+    from tailrace.settings.model import Settings
 
 JOBS: tuple[BatchJob, ...] = (
     maintain.MAINTAIN,

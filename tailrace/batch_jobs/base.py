@@ -10,7 +10,7 @@ from jobs.schedule import Job
 
 if TYPE_CHECKING:
     from tailrace.cli.context import Context
-    from tailrace.settings import Settings
+    from tailrace.settings.model import Settings
 
 Stop = Callable[[], bool]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _run(here: Context, stop: Stop) -> tuple[Report, str]:
-    from tailrace.budgets import judge
+    from tailrace.job_runs.budgets import judge
 
     report = judge(here, stop=stop)
     return report, report.text()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def _run(here: Context, stop: Stop) -> tuple[Report, str]:
     from jobs.evals.job import week_before
     from pipelines.clock import now_us
-    from tailrace.quality import weekly
+    from tailrace.job_runs.weekly_report import weekly
 
     report = weekly(here, week_before(now_us()), stop=stop)
     return report, report.text()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _run(here: Context, stop: Stop) -> tuple[Report, str]:
-    from tailrace.live_quality import judge
+    from tailrace.job_runs.live_quality import judge
 
     report = judge(here, stop=stop)
     return report, report.text()

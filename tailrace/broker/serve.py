@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tailrace.broker import home as folders
 from tailrace.broker.errors import BrokerStopError
 from tailrace.broker.process import Broker
-from tailrace.signals import SignalEvent
+from tailrace.supervisor.signals import SignalEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable

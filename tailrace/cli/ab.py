@@ -18,13 +18,13 @@ from pipelines.notify.channels import Report
 from pipelines.notify.reports import Delivered
 from schemas.errors import FatalError, SettingsError
 from tailrace import wiring
-from tailrace.canary import Outside, Pace, watch
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.gate import EXITS, GateGroup
 from tailrace.cli.lake import open_lake
-from tailrace.cli.shown import json_line, shown
-from tailrace.report_channels import to_channels
-from tailrace.signals import on_stop_signals
+from tailrace.cli.render.shown import json_line, shown
+from tailrace.job_runs.canary import Outside, Pace, watch
+from tailrace.job_runs.report_channels import to_channels
+from tailrace.supervisor.signals import on_stop_signals
 from tailrace.times import moment, span
 
 ACTION_EXITS = {"advance": 0, "rollback": 1, "hold": 2}

@@ -19,14 +19,14 @@ from schemas.alerts import Alert, Change, Window, fingerprint
 from schemas.alerts import alert_id as alert_identity
 from schemas.errors import SettingsError
 from tailrace import wiring
-from tailrace.changed import changes_of
 from tailrace.cli import decisions
 from tailrace.cli.alerts_why import why
 from tailrace.cli.context import get, print_json
 from tailrace.cli.ids import NotLandedError, alert_id, digest_ids
 from tailrace.cli.lake import open_lake
-from tailrace.cli.page import Page
-from tailrace.cli.shown import shown, shown_lines
+from tailrace.cli.render.page import Page
+from tailrace.cli.render.shown import shown, shown_lines
+from tailrace.records.changed import changes_of
 from tailrace.times import moment
 from warehouse.errors import QueryFailedError
 from warehouse.golden.incident_cases import incident_cases

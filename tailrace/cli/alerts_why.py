@@ -19,8 +19,8 @@ from schemas.rollups import DIMENSIONS
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.page import Page
-from tailrace.cli.shown import shown
+from tailrace.cli.render.page import Page
+from tailrace.cli.render.shown import shown
 from tailrace.times import moment, span
 from warehouse.query.readonly import ReadOnlyLake
 

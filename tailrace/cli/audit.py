@@ -9,7 +9,7 @@ import typer
 
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
-from tailrace.cli.shown import shown
+from tailrace.cli.render.shown import shown
 from tailrace.cli.whose import who_of
 from tailrace.imports import hide_pandas
 from warehouse.forget import NOT_REACHED, held

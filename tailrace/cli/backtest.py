@@ -22,7 +22,7 @@ from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.shown import shown
+from tailrace.cli.render.shown import shown
 from tailrace.times import moment, span
 from warehouse.query.readonly import ReadOnlyLake
 
@@ -107,7 +107,7 @@ def _backtest(
         rules.setdefault(detector, {})[field] = value
     judge = Judge(configure(rules))
     if events:
-        from tailrace.backtest_events import judge_events
+        from tailrace.events.backtest import judge_events
 
         alerts = judge_events(here.settings, events, judge, tick_us=span(tick))
         _print(_chosen(alerts, first, last, app), None, as_json=as_json)

@@ -9,7 +9,7 @@ import typer
 from jobs.budgets import Position
 from jobs.budgets.alerts import NO_FORECAST, low_cache, money, outlook
 from tailrace.cli.context import get, print_json
-from tailrace.cli.page import Page
+from tailrace.cli.render.page import Page
 
 _BAR = 20
 
@@ -24,7 +24,7 @@ def _budgets(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a budget, one a line.")] = False,
 ) -> None:
     """Show what every budget of the settings has spent in its period, and the forecast of the period's end."""
-    from tailrace.budgets import current
+    from tailrace.job_runs.budgets import current
 
     found = current(get(context))
     if as_json:

@@ -13,8 +13,8 @@ import typer
 from tailrace.cli.context import get, print_json
 from tailrace.cli.ids import call_id
 from tailrace.cli.lake import open_lake
-from tailrace.cli.page import Page
-from tailrace.cli.shown import shown
+from tailrace.cli.render.page import Page
+from tailrace.cli.render.shown import shown
 from warehouse.query.readonly import ReadOnlyLake
 
 _CALL = "SELECT * FROM calls WHERE id = $1::UUID LIMIT 1"

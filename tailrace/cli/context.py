@@ -14,9 +14,9 @@ from pydantic import SecretStr
 from pipelines.notify.spec import parse_channels, secret_values
 from schemas.errors import FatalError, SettingsError
 from tailrace import logs
-from tailrace.cli.shown import json_line
-from tailrace.home import Home
-from tailrace.settings import Settings, load
+from tailrace.cli.render.shown import json_line
+from tailrace.home.layout import Home
+from tailrace.settings.model import Settings, load
 from warehouse.errors import passwords, without_password
 
 

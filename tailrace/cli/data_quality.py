@@ -10,9 +10,9 @@ import typer
 
 from pipelines.clock import now_us
 from tailrace.cli.context import get, print_json
-from tailrace.cli.page import Page
-from tailrace.cli.shown import shown_lines
-from tailrace.signals import on_stop_signals
+from tailrace.cli.render.page import Page
+from tailrace.cli.render.shown import shown_lines
+from tailrace.supervisor.signals import on_stop_signals
 from tailrace.times import moment
 
 data_quality = typer.Typer(no_args_is_help=True, help="What was expected of the rows of an hour, and what failed.")
@@ -39,7 +39,7 @@ def _run(
     as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON document.")] = False,
 ) -> None:
     """Judge the rows that landed in one hour, and write Data Docs into the home. Exit 1 where something failed."""
-    from tailrace.data_quality import judge
+    from tailrace.job_runs.data_quality import judge
 
     stop = on_stop_signals()
     report = judge(get(context), moment(hour, now_us()) if hour else None, stop=stop.is_set, publish=publish)
@@ -59,7 +59,7 @@ def _show(
 ) -> None:
     """Show what the newest recorded run found: expectation, state, and the SQL of what failed."""
     from tailrace.cli.lake import open_lake
-    from tailrace.data_quality import SITE
+    from tailrace.job_runs.data_quality import SITE
 
     here = get(context)
     with open_lake(here) as lake:

@@ -19,13 +19,14 @@ from pipelines.decode.reasons import MAX_BYTES, MAX_DEPTH, Reject
 from pipelines.decode.repair import Edit, repair
 from schemas.errors import SettingsError
 from schemas.topics import EVENTS
-from tailrace import audit, wiring
-from tailrace import dead as letters
+from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.rows import json_lines, shown, table
+from tailrace.cli.render.rows import json_lines, shown, table
+from tailrace.events import dead as letters
+from tailrace.events.replay import read_json_lines
 from tailrace.files import check_new_file, new_file
-from tailrace.replay import read_json_lines
+from tailrace.records import audit
 from tailrace.times import moment
 from warehouse.lake import Lake
 from warehouse.storage.connect import connect

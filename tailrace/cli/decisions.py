@@ -12,13 +12,14 @@ import typer
 from pipelines.clock import now_us
 from schemas.alerts import ACK, SILENCE, UNSILENCE, Silence
 from schemas.errors import SettingsError
-from tailrace import audit, wiring
+from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.ids import alert_id, silence_id
 from tailrace.cli.lake import open_lake
-from tailrace.cli.page import Page
-from tailrace.cli.shown import shown
-from tailrace.decide import canonical, landed, matchers, until
+from tailrace.cli.render.page import Page
+from tailrace.cli.render.shown import shown
+from tailrace.records import audit
+from tailrace.records.decide import canonical, landed, matchers, until
 from warehouse.query.readonly import ReadOnlyLake
 
 Why = Annotated[str, typer.Option(help="Why, in words; it is recorded and shown.")]

@@ -21,8 +21,8 @@ from tailrace import logs, wiring
 from tailrace.cli.context import get, print_json
 from tailrace.demo import here as here_demo
 from tailrace.demo.run import Outcome, play
-from tailrace.settings import Settings, load
-from tailrace.settings_file import FILE_NAME
+from tailrace.settings.model import Settings, load
+from tailrace.settings.toml_file import FILE_NAME
 from warehouse.query.readonly import ReadOnlyLake
 from warehouse.verify.verify import verify
 

@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from tailrace.cli.context import get, print_json
-from tailrace.cli.shown import shown
-from tailrace.doctor import Hop, examine
+from tailrace.cli.render.shown import shown
+from tailrace.monitor.doctor import Hop, examine
 
 _INDENT = " " * 19
 

@@ -21,13 +21,13 @@ from jobs.evals.scorers import SCORERS
 from pipelines.clock import now_us
 from pipelines.notify.reports import Delivered
 from schemas.errors import SettingsError
-from tailrace import evals as runs
-from tailrace import quality
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.shown import shown, shown_lines
+from tailrace.cli.render.shown import shown, shown_lines
 from tailrace.files import check_new_file, new_file
-from tailrace.signals import on_stop_signals
+from tailrace.job_runs import evals as runs
+from tailrace.job_runs import weekly_report as quality
+from tailrace.supervisor.signals import on_stop_signals
 from tailrace.times import day
 
 evals = typer.Typer(no_args_is_help=True, help="Scores of production calls, and the weekly report.")

@@ -13,9 +13,10 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipelines.clock import now_us
-from tailrace import landed, replay, wiring
+from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.publish import Old, Published, in_real_time, keyed, publish
+from tailrace.events import landed, replay
+from tailrace.events.publish import Old, Published, in_real_time, keyed, publish
 
 STDIN = Path("-")
 

@@ -13,16 +13,17 @@ import typer
 from jobs import forget as job
 from pipelines.clock import now_us
 from schemas.errors import SettingsError
-from tailrace import audit, wiring
+from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.cli.shown import shown
+from tailrace.cli.render.shown import shown
 from tailrace.cli.whose import who_of
-from tailrace.home import Home
-from tailrace.home_forget import Reached, canonical, reach
-from tailrace.home_search import files_with
+from tailrace.home.forget import Reached, canonical, reach
+from tailrace.home.layout import Home
+from tailrace.home.people import keyed_hash
+from tailrace.home.search import files_with
 from tailrace.imports import hide_pandas
-from tailrace.people import keyed_hash
-from tailrace.settings import Settings
+from tailrace.records import audit
+from tailrace.settings.model import Settings
 from warehouse.forget import NOT_REACHED, Forgotten, Scanned, Who, among, count, scan
 
 

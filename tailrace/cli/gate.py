@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from pipelines.clock import now_us
 from schemas.errors import TailraceError
 from tailrace.cli.context import get, print_json
-from tailrace.cli.shown import shown, shown_lines
+from tailrace.cli.render.shown import shown, shown_lines
 
 EXITS = {"pass": 0, "regress": 1, "undecided": 2}
 EXIT_REFUSED = 3
@@ -102,8 +102,8 @@ def _gate(
     if context.invoked_subcommand:
         return
     from jobs.evals.scorers import SCORERS, choose
-    from tailrace import gate as shell
-    from tailrace.judge import NOT_EVENTS, judge_scorers
+    from tailrace.gate import run as shell
+    from tailrace.job_runs.judge import NOT_EVENTS, judge_scorers
 
     here = get(context)
     asked = shell.Asked(candidate, baseline, golden, thresholds, out, samples, unreviewed)
@@ -140,7 +140,7 @@ def _approve(
     note: Annotated[str, typer.Option(help="Why, in words.")] = "",
 ) -> None:
     """Record who signed a report: a line with its SHA-256 in approvals.jsonl beside it. A changed report is refused."""
-    from tailrace import gate as shell
+    from tailrace.gate import run as shell
 
     row = shell.approve(report, by=by, note=note, now=now_us())
     if get(context).as_json:

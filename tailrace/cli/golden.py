@@ -13,14 +13,15 @@ from jobs.golden.bring_in import bring_in
 from jobs.golden.difference import difference, facts
 from pipelines.clock import now_us
 from schemas.errors import SettingsError
-from tailrace import audit, wiring
-from tailrace import golden as sets
+from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.golden_cases import SetName, Version, read_cases
 from tailrace.cli.lake import open_lake
-from tailrace.cli.rows import json_lines, shown
+from tailrace.cli.render.rows import json_lines, shown
 from tailrace.files import check_new_file, new_file, refused
-from tailrace.golden_files import Part, Target, exported
+from tailrace.golden import reviews as sets
+from tailrace.golden.files import Part, Target, exported
+from tailrace.records import audit
 
 golden = typer.Typer(no_args_is_help=True, help="Test cases out of what failed in production.")
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]

@@ -7,9 +7,9 @@ from typing import Annotated
 import pyarrow as pa
 import typer
 
-from tailrace import golden as sets
 from tailrace import wiring
 from tailrace.cli.context import Context
+from tailrace.golden import reviews as sets
 from warehouse.query.readonly import ReadOnlyLake
 
 SetName = Annotated[str, typer.Option("--set", help="Name of the golden set.")]

@@ -13,7 +13,7 @@ from jobs.golden.settings import NOT_PRODUCTION
 from pipelines.clock import now_us
 from tailrace.cli.context import get
 from tailrace.cli.lake import open_lake
-from tailrace.cli.shown import json_line, shown
+from tailrace.cli.render.shown import json_line, shown
 from tailrace.files import check_new_file, new_file
 from tailrace.times import moment
 from warehouse.golden.labels import golden_cases, labelled

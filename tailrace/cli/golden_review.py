@@ -15,16 +15,17 @@ import typer
 from jobs.golden import PRODUCTION
 from pipelines.clock import now_us
 from schemas.errors import SettingsError
-from tailrace import audit, wiring
-from tailrace import golden as sets
+from tailrace import wiring
 from tailrace.cli.context import Context, get
 from tailrace.cli.golden_cases import SetName, Version, read_cases
 from tailrace.cli.lake import open_lake
-from tailrace.cli.shown import shown
+from tailrace.cli.render.shown import shown
 from tailrace.files import check_new_file, new_file, refused
-from tailrace.golden_open import OPEN, with_comments
-from tailrace.golden_review import Terminal, work_through
-from tailrace.golden_sheet import Filled, filled, is_sheet, sheet
+from tailrace.golden import reviews as sets
+from tailrace.golden.open_cases import OPEN, with_comments
+from tailrace.golden.review import Terminal, work_through
+from tailrace.golden.sheet import Filled, filled, is_sheet, sheet
+from tailrace.records import audit
 
 _KNOWN = "SELECT * FROM golden_cases WHERE case_id = $1 ORDER BY input_text IS NULL, version DESC LIMIT 1"
 _REJECTED = "SELECT case_id FROM golden_rejected WHERE case_id = $1"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.errors import FatalError, RetryableError
-from tailrace.cli.shown import shown
+from tailrace.cli.render.shown import shown
 from warehouse.query.readonly import ReadOnlyLake
 
 _MOST = 10

@@ -11,8 +11,8 @@ import typer
 from schemas import faults
 from tailrace.batch_jobs import JOBS
 from tailrace.cli.context import get, print_json
-from tailrace.processes import end_with
-from tailrace.signals import on_stop_signals
+from tailrace.supervisor.processes import end_with
+from tailrace.supervisor.signals import on_stop_signals
 
 job = typer.Typer(no_args_is_help=True, help="Batch jobs.")
 

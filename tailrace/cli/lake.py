@@ -11,7 +11,7 @@ import typer
 
 from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.cli.shown import shown
+from tailrace.cli.render.shown import shown
 from tailrace.imports import hide_pandas
 from warehouse.query.readonly import ReadOnlyLake
 from warehouse.verify.verify import verify

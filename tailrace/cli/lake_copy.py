@@ -16,10 +16,10 @@ from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli.context import get
 from tailrace.files import refused
-from tailrace.home import Home
+from tailrace.home.layout import Home
 from tailrace.imports import hide_pandas
-from tailrace.ownership import owned_home
-from tailrace.settings import Settings
+from tailrace.settings.model import Settings
+from tailrace.supervisor.ownership import owned_home
 from warehouse.copy_lake import Copied, copy_lake
 from warehouse.errors import without_password
 from warehouse.storage.connect import LakeConfig, connect

@@ -13,12 +13,12 @@ from typing import Annotated
 
 import typer
 
-from tailrace import up as supervisor
 from tailrace.cli.context import get, print_json
-from tailrace.cli.status import lines
-from tailrace.processes import end_with
-from tailrace.stages import STAGES, Stage, run_stage
-from tailrace.status import status
+from tailrace.cli.render.status import lines
+from tailrace.monitor.status import status
+from tailrace.supervisor import up as supervisor
+from tailrace.supervisor.processes import end_with
+from tailrace.supervisor.stages import STAGES, Stage, run_stage
 
 
 class StageName(StrEnum):

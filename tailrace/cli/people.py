@@ -8,7 +8,7 @@ import typer
 
 from schemas.errors import SettingsError
 from tailrace.cli.context import get
-from tailrace.people import people
+from tailrace.home.people import people
 
 user = typer.Typer(no_args_is_help=True, help="Pseudonyms of users.")
 

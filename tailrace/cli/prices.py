@@ -21,9 +21,10 @@ from pipelines.pricing.book import COMPONENTS, UNITS, Rates
 from pipelines.pricing.published import announce, published
 from schemas.errors import SettingsError
 from schemas.topics import PRICES
-from tailrace import audit, wiring
+from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.cli.shown import shown
+from tailrace.cli.render.shown import shown
+from tailrace.records import audit
 from tailrace.times import day, moment
 from warehouse.adjust import Choice
 

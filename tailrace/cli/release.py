@@ -14,14 +14,15 @@ from pipelines.alerts.changes import Past, known_good
 from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from schemas.releases import Release, contents, differences
-from tailrace import audit, wiring
-from tailrace.changed import past
+from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.page import Page
-from tailrace.cli.shown import shown
-from tailrace.decide import landed
-from tailrace.release import mark_of, read_manifest, send
+from tailrace.cli.render.page import Page
+from tailrace.cli.render.shown import shown
+from tailrace.records import audit
+from tailrace.records.changed import past
+from tailrace.records.decide import landed
+from tailrace.records.release import mark_of, read_manifest, send
 from tailrace.times import moment
 from warehouse.errors import LakeMissingError
 

@@ -12,7 +12,7 @@ import typer
 from pipelines.clock import now_us
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
-from tailrace.cli.shown import shown
+from tailrace.cli.render.shown import shown
 from warehouse.forget import OTHERS, OldApp, old_apps
 from warehouse.upkeep import OldDays, old_days
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tailrace.cli.context import get, masked, print_json
-from tailrace.settings import Settings
+from tailrace.settings.model import Settings
 
 settings = typer.Typer(invoke_without_command=True)
 
@@ -38,7 +38,7 @@ def _check(found: Settings) -> None:
     from jobs.budgets import read_budgets
     from jobs.evals.expect import Rules
     from pipelines.pricing import default_book
-    from tailrace.judge import options
+    from tailrace.job_runs.judge import options
 
     default_book(found.price_rules)
     Rules.read(found.evals.expect)
@@ -49,6 +49,6 @@ def _check(found: Settings) -> None:
 @settings.command("reference")
 def _reference() -> None:
     """Print every setting: key, variable, type, default, range, meaning; as Markdown."""
-    from tailrace.settings_reference import page
+    from tailrace.settings.reference import page
 
     typer.echo(page(Settings), nl=False)

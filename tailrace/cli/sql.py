@@ -13,10 +13,10 @@ import typer
 from schemas.errors import SettingsError, TailraceError
 from tailrace import wiring
 from tailrace.cli.context import get
-from tailrace.cli.grid import print_answer
 from tailrace.cli.lake import open_lake
-from tailrace.cli.output import Format, new_file, opened
-from tailrace.cli.shown import shown_lines
+from tailrace.cli.render.grid import print_answer
+from tailrace.cli.render.output import Format, new_file, opened
+from tailrace.cli.render.shown import shown_lines
 from warehouse.errors import QueryFailedError
 from warehouse.query.answer import Answer
 from warehouse.query.attach import attach_lines
@@ -133,7 +133,7 @@ def _print(answer: Answer, as_format: Format, write: Callable[[bytes], object]) 
     if as_format is Format.TABLE:
         print_answer(answer, write)
         return
-    from tailrace.cli.rows import csv_bytes, json_bytes  # Arrow's functions, which a table does without
+    from tailrace.cli.render.rows import csv_bytes, json_bytes  # Arrow's functions, which a table does without
 
     not_finite = [0]
 

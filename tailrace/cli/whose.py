@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from schemas.errors import SettingsError
-from tailrace.people import forms, tenant_forms
-from tailrace.settings import Settings
+from tailrace.home.people import forms, tenant_forms
+from tailrace.settings.model import Settings
 from warehouse.forget import Who
 
 

@@ -21,8 +21,8 @@ from schemas.topics import ALERTS, EVENTS, ROLLUPS
 from tailrace.demo.judge import matches
 from tailrace.demo.run import HISTORY_S, RATE, TEXTS_IN_HISTORY, TICKS, DemoFailedError, Say
 from tailrace.demo.traffic import APPS, SECOND, Incident, day_shape, events, plan
-from tailrace.publish import in_real_time, publish
-from tailrace.replay import key_of
+from tailrace.events.publish import in_real_time, publish
+from tailrace.events.replay import key_of
 
 CATCH_UP_WITHIN_S = 240.0
 ALERT_WITHIN_S = 120.0

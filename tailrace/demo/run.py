@@ -19,12 +19,12 @@ from tailrace.demo import weekly
 from tailrace.demo.judge import complete, judge
 from tailrace.demo.receiver import Receiver, listening
 from tailrace.demo.traffic import SECOND, Incident, day_shape, events, plan
-from tailrace.publish import in_real_time, publish
-from tailrace.replay import key_of
-from tailrace.settings import Settings
-from tailrace.status import status
-from tailrace.supervisor import Supervisor
-from tailrace.up import running
+from tailrace.events.publish import in_real_time, publish
+from tailrace.events.replay import key_of
+from tailrace.monitor.status import status
+from tailrace.settings.model import Settings
+from tailrace.supervisor.supervisor import Supervisor
+from tailrace.supervisor.up import running
 
 HISTORY_S = 65 * 60
 RATE = 10.0

@@ -22,7 +22,7 @@ from typing import Any
 from pipelines.clock import now_us
 from schemas.errors import RetryableError
 from tailrace.demo.traffic import SECOND, Incident
-from tailrace.settings import Settings
+from tailrace.settings.model import Settings
 
 SCORERS = ("answered", "complete", "original", "privacy")
 SIZE = 300

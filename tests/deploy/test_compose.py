@@ -18,10 +18,10 @@ from compose_harness.document import (
 )
 from jsonschema import Draft7Validator
 
-from tailrace.setting_names import check_environment
-from tailrace.settings import Settings
-from tailrace.settings_files import value_files
-from tailrace.stages import STAGES
+from tailrace.settings.model import Settings
+from tailrace.settings.names import check_environment
+from tailrace.settings.secret_files import value_files
+from tailrace.supervisor.stages import STAGES
 
 SCHEMA = Path(__file__).parent / "schemas" / "compose-spec.json"
 """Of github.com/compose-spec/compose-spec at 170098b, Apache-2.0."""

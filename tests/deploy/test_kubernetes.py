@@ -11,9 +11,9 @@ from compose_harness.document import REPO
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from schemas.topics import EVENTS, ROLLUPS, SAMPLES
-from tailrace.setting_names import check_environment
-from tailrace.settings import Settings
-from tailrace.stages import STAGES
+from tailrace.settings.model import Settings
+from tailrace.settings.names import check_environment
+from tailrace.supervisor.stages import STAGES
 
 FOLDER = REPO / "deploy" / "kubernetes"
 SCHEMAS = json.loads((Path(__file__).parent / "schemas" / "kubernetes.json").read_text())

@@ -12,7 +12,7 @@ import yaml
 from jobs.evals.expect import Rules
 from jobs.evals.judge.rubric import parse
 from jobs.evals.scorers import INFORM_ONLY, SCORERS
-from tailrace.settings import JudgeSettings
+from tailrace.settings.model import JudgeSettings
 from tailrace_emitter.encode import Policy, encode
 from tailrace_emitter.ids import new_id
 

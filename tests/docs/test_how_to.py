@@ -17,7 +17,7 @@ from pipelines.detect.items import Batch, parse
 from pipelines.detect.windows import Windows
 from pipelines.notify.spec import parse_channels
 from pipelines.pricing import default_book
-from tailrace.settings import KafkaSettings, LakeSettings
+from tailrace.settings.model import KafkaSettings, LakeSettings
 from tests.pipelines.detect.traffic import SECOND, T0, App, Incident, Stream
 
 FOLDER = Path(__file__).parents[2] / "docs" / "how-to"

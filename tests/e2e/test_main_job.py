@@ -14,7 +14,7 @@ from main_job.life import Life, killing
 
 from schemas.alerts import Alert
 from schemas.topics import EVENTS, ROLLUPS
-from tailrace.stages import STAGES
+from tailrace.supervisor.stages import STAGES
 from warehouse.storage.dead_bytes import unpad
 
 SPEED = 140.0

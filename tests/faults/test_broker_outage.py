@@ -12,7 +12,7 @@ from pipelines.kafka import Admin, KafkaConfig, Source
 from pipelines.kafka.config import TIMEOUT_S
 from schemas.topics import EVENTS, TOPICS
 from tailrace.broker import Broker
-from tailrace.stages import STAGES
+from tailrace.supervisor.stages import STAGES
 
 PAUSE_S = 70
 """Longer than librdkafka's socket time-out of 60 s, so that requests die and not only wait."""

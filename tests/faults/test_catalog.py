@@ -19,9 +19,9 @@ from fault_harness.traffic import call
 from pipelines.clock import now_us
 from schemas.records import Move
 from schemas.topics import EVENTS
-from tailrace.settings import Settings
-from tailrace.stages import STAGES
-from tailrace.up import Supervisor
+from tailrace.settings.model import Settings
+from tailrace.supervisor.stages import STAGES
+from tailrace.supervisor.up import Supervisor
 from tests.warehouse.conftest import Rows
 from warehouse import ledger
 from warehouse.errors import LakeUnavailableError, LedgerMovedError

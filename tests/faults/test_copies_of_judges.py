@@ -23,7 +23,7 @@ from schemas.records import Record
 from schemas.rollups import Sample
 from schemas.topics import EMBEDDINGS, ROLLUPS, SAMPLES
 from tailrace.broker import Broker
-from tailrace.home import Home
+from tailrace.home.layout import Home
 from tests.pipelines.detect.test_app import START
 from tests.pipelines.detect.traffic import HOUR, SECOND, App, Incident, Stream
 

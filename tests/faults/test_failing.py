@@ -13,16 +13,16 @@ from fault_harness.process import wait_until
 from pipelines.kafka import KafkaConfig, Producer
 from schemas.alerts import Alert, Window, alert_id, fingerprint
 from schemas.topics import ALERTS
-from tailrace import stage_alerts
 from tailrace.broker import Broker
 from tailrace.demo.receiver import Receiver, listening
-from tailrace.home import Home
-from tailrace.settings import KafkaSettings, Settings
-from tailrace.stages import STAGES
-from tailrace.status import status
-from tailrace.supervisor import Supervisor
-from tailrace.up import running
-from tailrace.watch import Watch
+from tailrace.home.layout import Home
+from tailrace.monitor.status import status
+from tailrace.monitor.watch import Watch
+from tailrace.settings.model import KafkaSettings, Settings
+from tailrace.supervisor import stage_alerts
+from tailrace.supervisor.stages import STAGES
+from tailrace.supervisor.supervisor import Supervisor
+from tailrace.supervisor.up import running
 
 pytestmark = pytest.mark.faults
 NOTIFY = tuple(stage for stage in STAGES if stage.name == "notify")

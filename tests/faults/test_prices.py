@@ -20,7 +20,7 @@ from schemas.errors import KafkaUnavailableError
 from schemas.topics import TOPICS
 from tailrace import wiring
 from tailrace.broker import Broker
-from tailrace.settings import Settings
+from tailrace.settings.model import Settings
 
 NEW = {"model": "inhouse-7b", "input_usd_per_mtok": "1", "output_usd_per_mtok": "2"}
 SECOND = 1_000_000

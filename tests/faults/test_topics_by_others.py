@@ -121,8 +121,8 @@ def test_compacted_events_stop_land_and_meter_by_name_until_the_setting_is_chang
 
 def test_doctor_compares_the_settings_and_names_what_was_repaired(others: Broker, tmp_path: Path) -> None:
     from tailrace import wiring
-    from tailrace.doctor import compared
-    from tailrace.settings import KafkaSettings, Settings
+    from tailrace.monitor.doctor import compared
+    from tailrace.settings.model import KafkaSettings, Settings
 
     prefix = f"o-{uuid.uuid4().hex[:8]}."
     App(others.bootstrap, prefix + EVENTS).call("early")

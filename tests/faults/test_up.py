@@ -17,7 +17,7 @@ from fault_harness.scene import Scene, spread
 from fault_harness.whole import Up, gone
 
 from tailrace.broker import Broker
-from tailrace.home import Home
+from tailrace.home.layout import Home
 
 pytestmark = pytest.mark.faults
 ENDED_S = 10.0

@@ -15,10 +15,10 @@ from pipelines.land.usage import Usage
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from schemas.topics import EVENTS
-from tailrace.home import Heartbeat, Home
-from tailrace.metrics import StageCollector, exposition
-from tailrace.settings import MonitoringSettings, Settings
-from tailrace.stages import STAGES
+from tailrace.home.layout import Heartbeat, Home
+from tailrace.monitor.metrics import StageCollector, exposition
+from tailrace.settings.model import MonitoringSettings, Settings
+from tailrace.supervisor.stages import STAGES
 from warehouse.storage.locks import born_at
 
 BOOKS = PriceBooks([default_book()])

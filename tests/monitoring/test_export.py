@@ -11,9 +11,9 @@ from decimal import Decimal
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from tailrace.export import Exporter
-from tailrace.home import Home
-from tailrace.settings import MonitoringSettings
+from tailrace.home.layout import Home
+from tailrace.monitor.export import Exporter
+from tailrace.settings.model import MonitoringSettings
 from tests.monitoring.home import Living
 from tests.monitoring.prometheus import page
 
@@ -83,7 +83,7 @@ def test_totals_count_since_the_same_moment_after_a_restart(living):
 
 
 def test_a_receiver_that_is_away_is_no_end(living, monkeypatch):
-    monkeypatch.setattr("tailrace.export.TIMEOUT_S", 0.3)
+    monkeypatch.setattr("tailrace.monitor.export.TIMEOUT_S", 0.3)
     with exporter(living, otlp_url="http://127.0.0.1:9") as sender:
         sender.send()
         assert sender.sent == {"otlp": 0}
@@ -122,8 +122,9 @@ def lines(server):
 
 def test_nothing_is_imported_where_nothing_is_open(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from tailrace.export import Exporter; from tailrace.home import Home; "
-        "from tailrace.settings import MonitoringSettings; "
+        "import sys; from pathlib import Path; from tailrace.monitor.export import Exporter; "
+        "from tailrace.home.layout import Home; "
+        "from tailrace.settings.model import MonitoringSettings; "
         f"assert not Exporter(MonitoringSettings(), Home(Path({str(tmp_path)!r})), list).wanted; "
         "print([n for n in ('opentelemetry', 'datadog', 'great_expectations') if n in sys.modules])"
     )

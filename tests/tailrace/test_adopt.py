@@ -21,7 +21,7 @@ from pipelines.kafka import Admin, KafkaConfig, Producer, Source, TopicReplacedE
 from pipelines.meter.epoch import landed_epoch
 from schemas.topics import EVENTS, ROLLUPS, TOPICS
 from tailrace import wiring
-from tailrace.settings import KafkaSettings, Settings
+from tailrace.settings.model import KafkaSettings, Settings
 from warehouse.errors import LakeRefusedError
 from warehouse.lake import Lake
 from warehouse.ledger import Epoch

@@ -22,7 +22,7 @@ from pipelines.land import LandConfig, run
 from pipelines.notify.decisions import Decisions
 from schemas.alerts import Alert, Cause, Delivery, Evidence, Impact
 from schemas.topics import ALERTS, DELIVERIES, EVENTS, LOG, TOPICS
-from tailrace.home import Home
+from tailrace.home.layout import Home
 from tests.tailrace.alerts import alert
 from warehouse.query.readonly import ReadOnlyLake
 from warehouse.storage.connect import LakeConfig

@@ -22,7 +22,7 @@ import pytest
 from pipelines.kafka import KafkaConfig, Producer
 from schemas.alerts import Cause, Evidence
 from schemas.topics import ALERTS, EVENTS
-from tailrace.home import Home
+from tailrace.home.layout import Home
 from tests.tailrace.alerts import alert
 from warehouse.lake import Lake
 from warehouse.query.readonly import ReadOnlyLake

@@ -13,7 +13,7 @@ import typer
 import tailrace.cli
 from tailrace import wiring
 from tailrace.cli.commands import COMMANDS
-from tailrace.settings import Settings
+from tailrace.settings.model import Settings
 from warehouse.lake import Lake
 
 HEAVY = (

@@ -11,10 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tailrace import audit
 from tailrace.cli import forget
-from tailrace.home_search import files_with
-from tailrace.people import key_file
+from tailrace.home.people import key_file
+from tailrace.home.search import files_with
+from tailrace.records import audit
 from tailrace_emitter.redact import pseudonym
 from tests.jobs.data_quality.lake import WELL, call, land, micros, uid
 from tests.jobs.golden.lake import Here

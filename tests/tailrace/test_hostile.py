@@ -28,9 +28,9 @@ from pipelines.notify import format as words
 from pipelines.notify.channels.slack import payload
 from schemas.alerts import Alert, Cause, Change, Evidence
 from schemas.topics import ALERTS, EVENTS, TOPICS
-from tailrace import landed
-from tailrace.cli.rows import json_lines, table, to_csv
-from tailrace.settings import KafkaSettings, Settings
+from tailrace.cli.render.rows import json_lines, table, to_csv
+from tailrace.events import landed
+from tailrace.settings.model import KafkaSettings, Settings
 from tailrace_emitter.event import Call, Eval, Feedback
 from tests.tailrace.alerts import alert
 from warehouse.query.readonly import ReadOnlyLake

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from jobs.evals.scorers import choose
 from jobs.golden import GoldenSettings
 from schemas.alerts import Alert, Evidence, Window
-from tailrace import gate
 from tailrace.cli import alerts as commands
+from tailrace.gate import run as gate
 from tests.jobs.golden.lake import NOW, Here, Home, call, copied, now, review, uid, word
 from tests.tailrace.alerts import alert
 from warehouse.golden.incident_cases import incident_cases

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.records import Move
 from schemas.topics import EVENTS
-from tailrace.home import Home
+from tailrace.home.layout import Home
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig
 

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tailrace.endpoint import Endpoint, serving
+from tailrace.monitor.endpoint import Endpoint, serving
 from tailrace.probe import url
-from tailrace.settings import WebSettings
+from tailrace.settings.model import WebSettings
 
 
 def probe(address, *arguments):

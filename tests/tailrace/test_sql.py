@@ -19,8 +19,8 @@ from pipelines.pricing.book import DAY_US, EARLY_US, LATE_US
 from schemas.topics import HISTORY_HEADER
 from tailrace import wiring
 from tailrace.cli.lake import open_lake
-from tailrace.cli.output import Format
-from tailrace.settings import Settings
+from tailrace.cli.render.output import Format
+from tailrace.settings.model import Settings
 from warehouse.lake import Lake
 from warehouse.query.sandbox import split
 from warehouse.query.shipped_views import VIEWS

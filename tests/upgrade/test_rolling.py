@@ -30,7 +30,7 @@ from pipelines.detect.checkpoint import CHANGELOG
 from pipelines.kafka import read_all
 from schemas.topics import ROLLUPS
 from tailrace.broker import Broker
-from tailrace.home import Home
+from tailrace.home.layout import Home
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 RELEASE = "73e158d"

@@ -20,7 +20,7 @@ import polars as pl
 
 from tailrace.demo import texts as demo_texts
 from tailrace.demo import traffic as demo
-from tailrace.replay import Texts, key_of, read_traffic
+from tailrace.events.replay import Texts, key_of, read_traffic
 
 SECOND = 1_000_000
 HOUR_S = 3500

@@ -20,8 +20,8 @@ from fault_harness.rawlake import RawLake
 from main_job.hour import SECOND, Bad, Hour
 from schemas.topics import EVENTS
 from tailrace.demo.receiver import Receiver, listening
-from tailrace.home import Home
-from tailrace.stages import STAGES
+from tailrace.home.layout import Home
+from tailrace.supervisor.stages import STAGES
 
 REPO = Path(__file__).parents[3]
 PARTITIONS = 4

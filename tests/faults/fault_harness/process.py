@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fault_harness.zygote import Forked
-from tailrace.home import Home
+from tailrace.home.layout import Home
 
 REPO = Path(__file__).parents[3]
 

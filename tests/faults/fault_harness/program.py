@@ -27,7 +27,7 @@ from pipelines.clock import now_us
 from schemas.errors import TailraceError
 from schemas.topics import EVENTS
 from tailrace.broker import Broker
-from tailrace.home import Home
+from tailrace.home.layout import Home
 from warehouse.lake import Lake
 from warehouse.upkeep import Pace, clean_old_files, expire_snapshots, merge
 

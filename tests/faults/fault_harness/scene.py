@@ -15,7 +15,7 @@ from fault_harness.rawlake import RawLake
 from fault_harness.traffic import PRICES, Traffic
 from pipelines.kafka import Admin, KafkaConfig
 from schemas.topics import EVENTS, TOPICS
-from tailrace.home import Home
+from tailrace.home.layout import Home
 from warehouse.storage.connect import LakeConfig
 from warehouse.verify.verify import verify
 

@@ -112,7 +112,7 @@ def _zygote() -> _Zygote:
 def serve(parent: int) -> None:
     """Fork on every line of stdin; say on stdout who started and who ended. One line at a time: no buffering."""
     import tailrace.cli  # noqa: F401
-    from tailrace.processes import end_with
+    from tailrace.supervisor.processes import end_with
 
     end_with(parent)
     wake, waker = os.pipe()

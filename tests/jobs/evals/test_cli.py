@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from jobs.evals.scorers import SCORERS
 from schemas.errors import SettingsError
 from tailrace.cli import evals as commands
-from tailrace.evals import NoScoresError
 from tailrace.files import FileRefusedError
-from tailrace.home import Home
-from tailrace.settings import LakeSettings, Settings
+from tailrace.home.layout import Home
+from tailrace.job_runs.evals import NoScoresError
+from tailrace.settings.model import LakeSettings, Settings
 from tests.jobs.evals.lake import LakeOutlet, call, land_calls, run
 from warehouse.storage.connect import LakeConfig
 

@@ -18,7 +18,7 @@ from schemas.records import Move
 from schemas.tables import TABLES
 from tailrace.cli import golden as golden_commands
 from tailrace.cli.context import NotRunningError
-from tailrace.settings import LakeSettings, Settings
+from tailrace.settings.model import LakeSettings, Settings
 from warehouse.lake import Lake
 from warehouse.query.readonly import ReadOnlyLake
 from warehouse.storage.connect import LakeConfig

@@ -10,8 +10,8 @@ import pyarrow as pa
 from jobs.gate.golden_file import from_lines
 from jobs.golden.cases import content_hash
 from schemas.tables import LOG_RECORDS
-from tailrace.gate_lake import golden as golden_of_lake
-from tailrace.golden_open import OPEN, with_comments
+from tailrace.gate.lake import golden as golden_of_lake
+from tailrace.golden.open_cases import OPEN, with_comments
 from tests.jobs.golden.lake import Here, Home, call, failed, golden_of, now, review, uid, word
 from warehouse.lake import Lake
 

@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from schemas.tables import GOLDEN_CASES
-from tailrace.golden_files import Part, Target, exported
+from tailrace.golden.files import Part, Target, exported
 from tests.jobs.golden.test_choose import call, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

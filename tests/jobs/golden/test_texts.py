@@ -15,7 +15,7 @@ from jobs.golden import GoldenSettings
 from jobs.golden import job as golden_job
 from schemas.errors import FatalError
 from schemas.tables import GOLDEN_CASES
-from tailrace.golden import GoldenCaseGoneError, NoGoldenCaseError
+from tailrace.golden.reviews import GoldenCaseGoneError, NoGoldenCaseError
 from tests.jobs.golden.lake import DAY, NOW, SMALL, Home, failed, golden_of, now, review, said, uid, word
 from warehouse.errors import LakeUnavailableError
 from warehouse.golden import versions

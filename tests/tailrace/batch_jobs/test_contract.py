@@ -13,8 +13,8 @@ import pytest
 from jobs.due import latest
 from tailrace import wiring
 from tailrace.batch_jobs import JOBS
-from tailrace.home import Home
-from tailrace.settings import KafkaSettings, Settings
+from tailrace.home.layout import Home
+from tailrace.settings.model import KafkaSettings, Settings
 from tests.jobs.data_quality import lake as made
 from warehouse.errors import LakeMissingError
 from warehouse.storage.connect import LakeConfig

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from schemas.errors import SettingsError
 from tailrace.cli import settings as commands
-from tailrace.settings import Settings
+from tailrace.settings.model import Settings
 
 
 class Here:

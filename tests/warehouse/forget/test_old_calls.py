@@ -18,8 +18,8 @@ from jobs.maintain import MaintainSettings, maintain
 from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli import retention
-from tailrace.settings import MaintainSettings as Section
-from tailrace.settings import Settings
+from tailrace.settings.model import MaintainSettings as Section
+from tailrace.settings.model import Settings
 from tests.jobs.data_quality.lake import WELL, micros
 from tests.jobs.golden.lake import Here
 from tests.warehouse.forget.old_lake import GOES, GONE_OFFSETS, KEPT, TABLES_WITH_ROWS, TODAY, filled

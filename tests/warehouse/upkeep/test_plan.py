@@ -11,7 +11,7 @@ from jobs.maintain import MaintainSettings, maintain
 from schemas.errors import SettingsError
 from schemas.tables import TABLES
 from tailrace import wiring
-from tailrace.settings import Settings
+from tailrace.settings.model import Settings
 from tests.jobs.data_quality.lake import WELL, call, land, micros, tick
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig

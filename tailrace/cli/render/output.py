@@ -1,0 +1,77 @@
+"""Where rows go: standard output, or a file that is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+import typer
+
+from schemas.errors import SettingsError
+from tailrace.cli.render.shown import shown_lines
+
+Write = Callable[[bytes], object]
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+@contextmanager
+def opened(out: Path | None, *, force: bool = False) -> Iterator[Write]:
+    """Yield what writes to ``out``, or to standard output.
+
+    Bytes go unchanged into a file or a pipe; a terminal gets them without what a terminal would act on.
+
+    Raises:
+        SettingsError: ``out`` exists and ``force`` is off, or cannot be written.
+    """
+    if out is not None:
+        with new_file(out, force=force) as file:
+            yield file.write
+    elif sys.stdout.isatty():
+        yield lambda text: typer.echo(shown_lines(text.decode()), nl=False)
+    else:
+        sys.stdout.flush()
+        yield sys.stdout.buffer.write  # typer.echo would take colours out of a pipe
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def new_file(out: Path, *, force: bool = False) -> Iterator[BinaryIO]:
+    """Yield a file that takes the name ``out`` when all is written; until then, and after an error, there is none.
+
+    Raises:
+        SettingsError: it exists and ``force`` is off, or the system refuses it.
+    """
+    try:
+        if out.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        if out.exists() and not out.is_file():  # a pipe or a device, such as /dev/stdout
+            with out.open("wb") as file:
+                yield file
+            return
+        if out.exists() and not force:
+            raise SettingsError("--out", f"{out} exists", "name a new file, or overwrite it with --force")
+        draft = out.with_name(f".{out.name}.{os.getpid()}")
+        try:
+            with open(draft, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                yield file
+            draft.replace(out)
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+    except OSError as error:
+        remedy = "name a file in a folder of yours, with space on its disk"
+        raise SettingsError("--out", f"cannot write {out}: {error.strerror or error}", remedy) from None

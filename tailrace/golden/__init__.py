@@ -1,0 +1,1 @@
+"""Golden sets from the command line: reviews of cases, sheets, exports."""

@@ -1,0 +1,1 @@
+"""The home: the one folder that holds everything, and what is done with its files."""

@@ -1,0 +1,1 @@
+"""What is known of a running Tailrace: status, metrics, health, the doctor."""

@@ -1,0 +1,209 @@
+"""What Prometheus reads: the numbers of the supervisor, the stages, the kernel, and of the calls that landed.
+
+Built for every scrape from the run files of the home, so nothing is counted twice and no stage serves anything. Texts
+(errors, addresses) stay out: labels are names from our own code, partition numbers, and apps and models, whose number
+is bounded (`pipelines.land.usage`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from pipelines.clock import now_us
+from tailrace.home.layout import Home
+from tailrace.monitor import call_metrics
+from tailrace.monitor.status import status
+from tailrace.settings.model import Settings
+from tailrace.supervisor.stages import STAGES, Stage
+
+Facts = Callable[[], dict[str, Any]]
+SUPERVISOR = {
+    "kafka_up": "1 where the brokers answer",
+    "deadman_called": "calls to `deadman_url`; only with that setting",
+    "deadman_withheld": "calls that were not made because a stage was not well; only with `deadman_url`",
+    "deadman_failed": "calls to `deadman_url` that had no good answer; only with that setting",
+}
+"""Numbers that the supervisor adds -> their meaning."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_COUNTED = {"commits": "landing commits since the stage began", "retries": "transactions rolled back and tried again"}
+_OWN = frozenset(
+    {"committed_at", "state", "error", "lag", "position", "positions", "event_time", "arrival_time", *_COUNTED}
+)
+
+
+class StageCollector:
+    """A Prometheus collector over the run files of one home."""
+
+    def __init__(self, settings: Settings, *, stages: Sequence[Stage] = STAGES, more: Facts = dict) -> None:
+        self._settings = settings
+        self._stages = stages
+        self._more = more
+        """Further numbers, name -> value: of the supervisor's own probes."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family once."""
+        home = Home(self._settings.home)
+        known = status(self._settings, stages=self._stages)
+        supervised = (home.read_run("up") or {}).get("stages", {})
+        yield _plain("tailrace_healthy", "1 where every stage runs and nothing is held", float(known["healthy"]))
+        for name, value in sorted(self._more().items()):
+            yield _plain(f"tailrace_{name}", SUPERVISOR.get(name, name.replace("_", " ")), float(value))
+        reports = {stage.name: home.read_run(stage.name) or {} for stage in self._stages}
+        yield from _states(known["stages"], supervised)
+        yield from _beats(reports)
+        yield from _facts({name: s.get("facts", {}) for name, s in reports.items()})
+        land, schedule, drift = (reports.get(name, {}).get("facts", {}) for name in ("land", "schedule", "drift"))
+        yield from _usage(land.get("usage") or {})
+        yield from call_metrics.observed(land.get("usage") or {})
+        yield from call_metrics.lake(land)
+        yield from call_metrics.jobs(schedule)
+        yield from call_metrics.drift(drift)
+        yield from call_metrics.disks(known["disk"])
+        yield from call_metrics.budgets(self._settings.monitoring.budgets_usd)
+        yield from _processes({name: s["pid"] for name, s in known["stages"].items() if s["pid"]})
+
+
+def exposition(collector: StageCollector) -> bytes:
+    """Return the page in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    return generate_latest(registry)
+
+
+def _plain(name: str, doc: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, doc, value=value)
+
+
+def _gauge(name: str, doc: str, rows: Iterable[tuple[Sequence[str], float]], labels: Sequence[str]) -> Metric:
+    family = GaugeMetricFamily(name, doc, labels=labels)
+    for values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def _counter(name: str, doc: str, rows: Iterable[tuple[str, float]]) -> Metric:
+    family = CounterMetricFamily(name, doc, labels=["stage"])
+    for stage, number in rows:
+        family.add_metric([stage], number)
+    return family
+
+
+def _states(stages: dict[str, Any], supervised: dict[str, Any]) -> Iterator[Metric]:
+    up = [([name], float(s["state"] == "running")) for name, s in stages.items()]
+    yield _gauge("tailrace_stage_up", "1 where the stage runs and reports", up, ["stage"])
+    now = [([name, s["state"]], 1.0) for name, s in stages.items()]
+    yield _gauge("tailrace_stage_state", "what the stage is doing", now, ["stage", "state"])
+    lags = [([name], float(s["lag"])) for name, s in stages.items() if s["lag"] is not None]
+    yield _gauge("tailrace_stage_lag_records", "records not read yet", lags, ["stage"])
+    behind = [([name], s["behind_s"]) for name, s in stages.items() if s["behind_s"] is not None]
+    yield _gauge("tailrace_stage_behind_seconds", "how far it is behind in event time", behind, ["stage"])
+    for key, doc in (("restarts", "starts after the first"), ("stalls", "kills because it made no progress")):
+        rows = [(name, float(supervised.get(name, {}).get(key, 0))) for name in stages]
+        yield _counter(f"tailrace_stage_{key}", doc, rows)
+
+
+def _beats(reports: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+    ages = [([name], max(0.0, (now_us() - s["at"]) / 1e6)) for name, s in reports.items() if s]
+    yield _gauge("tailrace_stage_heartbeat_age_seconds", "since the last report of the stage", ages, ["stage"])
+    places = [
+        ([name, str(partition)], float(offset))
+        for name, s in reports.items()
+        for partition, offset in _positions(s.get("facts", {}))
+    ]
+    yield _gauge("tailrace_stage_position", "next offset of what the stage reads", places, ["stage", "partition"])
+
+
+def _positions(facts: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for key in ("position", "positions"):
+        found = facts.get(key)
+        if isinstance(found, dict):
+            yield from ((p, o) for p, o in found.items() if isinstance(o, int | float))
+
+
+def _facts(facts: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+    for key, doc in _COUNTED.items():
+        yield _counter(f"tailrace_{key}", doc, [(n, float(f[key])) for n, f in facts.items() if key in f])
+    rows = [
+        ([stage, name], float(value))
+        for stage, reports in facts.items()
+        for name, value in reports.items()
+        if name not in _OWN and isinstance(value, int | float)
+    ]
+    yield _gauge("tailrace_stage_fact", "other numbers of a stage", rows, ["stage", "fact"])
+
+
+def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
+    """Calls, cost, tokens and alerts as landed; a value that was never reported has no sample."""
+    calls = CounterMetricFamily("tailrace_calls", "calls landed, without duplicates", labels=["app", "model"])
+    unpriced = CounterMetricFamily("tailrace_calls_unpriced", "landed without a known cost", labels=["app", "model"])
+    partly = CounterMetricFamily(
+        "tailrace_calls_partly_priced", "landed with the cost of a part of the usage", labels=["app", "model"]
+    )
+    differs = CounterMetricFamily(
+        "tailrace_calls_cost_differs",
+        "reported cost is more than 1 % off the computed one; the view cost_checks has the share",
+        labels=["app", "model"],
+    )
+    reported = CounterMetricFamily(
+        "tailrace_calls_cost_reported", "landed with a reported cost above 0", labels=["app", "model"]
+    )
+    both = CounterMetricFamily(
+        "tailrace_calls_cost_compared",
+        "landed with a reported cost and a whole computed one; surge_cost_differs alerts on the share that differs",
+        labels=["app", "model"],
+    )
+    shadow = CounterMetricFamily(
+        "tailrace_calls_shadow", "of tailrace_calls, those of shadow and canary variants", labels=["app", "model"]
+    )
+    cost = CounterMetricFamily("tailrace_cost_usd", "cost at landing, USD", labels=["app", "model"])
+    tokens = CounterMetricFamily(
+        "tailrace_tokens", "tokens as reported; direction is input or output", labels=["app", "model", "direction"]
+    )
+    for app, model, count, without, usd, read, written, *marks in usage.get("calls", ()):
+        for family, labels, value in (
+            (calls, [app, model], count),
+            (unpriced, [app, model], without),
+            (cost, [app, model], usd),
+            (tokens, [app, model, "input"], read),
+            (tokens, [app, model, "output"], written),
+            *(
+                (family, [app, model], value)
+                for family, value in zip((partly, differs, reported, both, shadow), marks, strict=False)
+            ),
+        ):
+            if value is not None:
+                family.add_metric(labels, float(value))
+    alerts = CounterMetricFamily(
+        "tailrace_alerts",
+        "state changes of alerts landed: firing, update, resolved",
+        labels=["detector", "severity", "state"],
+    )
+    for *labels, count in usage.get("alerts", ()):
+        alerts.add_metric(labels, float(count))
+    yield from (calls, unpriced, partly, differs, reported, both, shadow, cost, tokens, alerts)
+
+
+def _processes(pids: dict[str, int]) -> Iterator[Metric]:
+    """Memory, processor time and open files of each stage, as the kernel has them; none where there is no /proc."""
+    memory, files, cpu = [], [], []
+    for name, pid in pids.items():
+        folder = Path("/proc") / str(pid)
+        try:
+            pages = int((folder / "statm").read_text().split()[1])
+            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
+            opened = len(os.listdir(folder / "fd"))
+        except (OSError, IndexError, ValueError):
+            continue
+        memory.append(([name], float(pages * _PAGE)))
+        files.append(([name], float(opened)))
+        cpu.append((name, (int(fields[11]) + int(fields[12])) / _TICKS))
+    yield _gauge("tailrace_stage_resident_memory_bytes", "memory in RAM", memory, ["stage"])
+    yield _gauge("tailrace_stage_open_files", "open file descriptors", files, ["stage"])
+    yield _counter("tailrace_stage_cpu_seconds", "processor time", cpu)

@@ -1,0 +1,134 @@
+"""What is the case now, from what the supervisor and the stages wrote into the home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.clock import now_us
+from schemas.usage import compared
+from tailrace.home import disk
+from tailrace.home.layout import Home
+from tailrace.settings.model import Settings
+from tailrace.supervisor import pace
+from tailrace.supervisor.failing import Mark
+from tailrace.supervisor.pace import Sample
+from tailrace.supervisor.stages import STAGES, Stage
+from warehouse.errors import without_password
+from warehouse.storage.locks import alive, pid_namespace
+
+FRESH_S = 30.0
+_TROUBLE = frozenset({"held", "waiting", "retrying", "unknown", "opening", "reading"})
+"""States that a living stage reports when nothing moves: its breaker is open, the lake or Kafka is away, drift has no
+model, it has not begun yet."""
+_ENDED = frozenset({"stopped", "failed"})
+"""States that a stage writes itself when it ends."""
+
+
+def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str, Any]:
+    """Return the document of ``tailrace status --json`` (its keys are in the design)."""
+    home = Home(settings.home)
+    supervisor = home.read_run("up")
+    killed = None
+    if supervisor and not _lives(supervisor):
+        killed = supervisor["pid"]
+        supervisor = None
+    if supervisor:  # of `up --only` the stages that it runs
+        stages = [stage for stage in stages if stage.name in supervisor["stages"]]
+    found = {stage.name: _stage(home, stage, supervisor, killed) for stage in stages}
+    bootstrap = settings.kafka.bootstrap_servers or (supervisor["bootstrap_servers"] if supervisor else None)
+    healthy = supervisor is not None and all(s["state"] == "running" for s in found.values())
+    return {
+        "ready": healthy and all(s["current"] for s in found.values()),
+        "healthy": healthy,
+        "kafka": {"bootstrap_servers": bootstrap},
+        "lake": {
+            "catalog": without_password(settings.lake.catalog or str(home.catalog)),
+            "data_path": settings.lake.data_path or str(home.data_path),
+        },
+        "costs": _costs(home),
+        "learning": _learning(home),
+        "disk": disk.facts(home, settings.lake.data_path or str(home.data_path)),
+        "web": {"url": supervisor.get("web") if supervisor else None},
+        "stages": found,
+    }
+
+
+def _costs(home: Home) -> dict[str, Any]:
+    """Calls with a reported and a computed cost since the counters of land began, and the share that differs."""
+    facts = (home.read_run("land") or {}).get("facts", {})
+    both, differing = compared(facts.get("usage") or {})
+    return {"compared": both, "differing": differing, "differing_share": differing / both if both else None}
+
+
+def _learning(home: Home) -> dict[str, Any]:
+    """Series that detect judges, and how many of them are too new to be compared with what is usual."""
+    facts = (home.read_run("detect") or {}).get("facts", {}).get("learning") or {}
+    series, learning = facts.get("series", 0), facts.get("learning", 0)
+    return {"series": series, "learning": learning, "learning_share": learning / series if series else None}
+
+
+def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: int | None) -> dict[str, Any]:
+    report = home.read_run(stage.name)
+    known = (supervisor or {}).get("stages", {}).get(stage.name, {})
+    lives = report is not None and _lives(report)
+    state, error = _living(report, stage) if report and lives else _dead(report, known, supervisor is None, killed)
+    if failing := known.get("failing"):
+        last_error = (known.get("last_exit") or {}).get("error")
+        text = f"ended {failing['ends']} times at {failing['position']}: {failing['cause']}"
+        state, error = "failing", f"{text}: {last_error}" if last_error else text
+    facts = report["facts"] if report and lives else {}
+    lag, mark = facts.get("lag"), Mark.of(facts)
+    samples = [Sample(**sample) for sample in known.get("samples", [])]
+    until = pace.worked_until(facts) or known.get("worked_until")
+    if lag is None and not (samples and samples[-1].lag):
+        until = None  # nothing waited when it was last alive: what came since is not known
+    behind_s = pace.behind(lag, until, now_us())
+    return {
+        "state": state,
+        "pid": report["pid"] if report and lives else None,
+        "lag": lag,
+        "behind_s": behind_s,
+        "current": pace.is_ready(behind_s, samples),
+        "done_in_s": pace.done_in(samples),
+        "position": mark.position or known.get("position") or {},
+        "restarts": known.get("restarts", 0),
+        "last_exit": known.get("last_exit"),
+        "error": error,
+        "isolated": facts.get("isolated") or [],
+    }
+
+
+def _lives(report: dict[str, Any]) -> bool:
+    """Whether the process that wrote ``report`` lives.
+
+    Of a process in another container the number means nothing here: it lives while its reports are fresh.
+    """
+    namespace = report.get("pid_namespace")
+    if namespace is not None and namespace != pid_namespace():
+        return bool((now_us() - report["at"]) / 1e6 <= FRESH_S)
+    return alive(report["pid"], report.get("born"))
+
+
+def _living(report: dict[str, Any], stage: Stage) -> tuple[str, str | None]:
+    """State and error of a stage whose process lives."""
+    facts = report["facts"]
+    trouble = facts.get("state") if facts.get("state") in _TROUBLE else None
+    error = report["error"] or (facts.get("error") if trouble else None)
+    if (now_us() - report["at"]) / 1e6 > min(FRESH_S, stage.stall_after_s / 2):
+        return "silent", error
+    return str(trouble if trouble and report["state"] == "running" else report["state"]), error
+
+
+def _dead(
+    report: dict[str, Any] | None, known: dict[str, Any], stopped: bool, killed: int | None
+) -> tuple[str, str | None]:
+    """State and error of a stage without a process: why it ended, from its run file or its supervisor's."""
+    if not stopped:
+        last = known.get("last_exit")
+        text = f"{last['reason']}: {last['error']}" if last and last["error"] else last and last["reason"]
+        return "restarting", text
+    if report and report["state"] not in _ENDED:
+        owner = f"its supervisor, process {killed}" if killed else "the process that started it"
+        return "stopped", report["error"] or f"it was killed: by hand, or with {owner}"
+    return "stopped", (report or {}).get("error")
