@@ -10,12 +10,12 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from tests.tailrace.job_runs.test_novelty import NOW, ledger, published
 
 from tailrace.job_runs import live_quality as shell
 from tests.jobs.data_quality import lake as made
 from tests.jobs.live_quality.test_job import thumbs
-from tests.tailrace import test_novelty
+from tests.tailrace.job_runs import test_novelty
+from tests.tailrace.job_runs.test_novelty import NOW, ledger, published
 
 here = test_novelty.here
 """A home with Kafka and a lake."""
