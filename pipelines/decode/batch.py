@@ -113,6 +113,8 @@ class Metered:
     dups: int = 0
     feedback: int = 0
     evals: int = 0
+    history: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    """(n,) rows of ``table`` that were sent as history."""
     _values: list[bytes | None] = field(default_factory=list, repr=False)
     _rules: Redaction = field(default_factory=Redaction, repr=False)
 
@@ -227,7 +229,8 @@ def decode_metered(
         else:
             evals += 1
     table = _count(rows, records, prices, epoch)
-    return Metered(table, dead, dups, feedback, evals, [records.values[i] for i in rows.at], rules or Redaction())
+    values = [records.values[i] for i in rows.at]
+    return Metered(table, dead, dups, feedback, evals, _history(rows, records), values, rules or Redaction())
 
 
 def _land(
@@ -305,10 +308,13 @@ def _dated(table: pa.Table, rows: _Rows, records: Records) -> tuple[pa.Table, np
         table.column(name).combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
         for name in ("ts", "_kafka_time")
     )
-    history = np.asarray(marked(records.headers, HISTORY_HEADER), np.bool_)[np.asarray(rows.at, np.int64)]
-    near = believed(ts, kafka_time, history)
+    near = believed(ts, kafka_time, _history(rows, records))
     days = pa.array((near // DAY_US).astype(np.int32)).cast(pa.date32())
     return put(table, {"day": days}), near != ts
+
+
+def _history(rows: _Rows, records: Records) -> npt.NDArray[np.bool_]:
+    return np.asarray(marked(records.headers, HISTORY_HEADER), np.bool_)[np.asarray(rows.at, np.int64)]
 
 
 def _flags(rows: _Rows) -> pa.Array:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.decode import Redaction, Seen, decode_metered
+from pipelines.decode import Metered, Redaction, Seen, decode_metered
 from pipelines.meter import measures, sample, wire
 from pipelines.meter.heavy import BLOCK, HeavyHitters, hash_values
 from pipelines.meter.plan import Plan
@@ -73,7 +73,8 @@ class Counting:
         self.plan, self.epoch, self.slot = plan, epoch, slot
         self.seen = Seen()
         self._heavy = HeavyHitters()
-        self._sampler = sample.Sampler(samples_per_s)
+        self._samplers = {history: sample.Sampler(samples_per_s) for history in (False, True)}
+        """Of live calls, by the brokers' time, and of history, by event time: it is sampled as it would have been."""
         self._rules = rules
         self.sources: dict[int, SourceTick] = {}
         self.dead = self.dups = 0
@@ -91,9 +92,9 @@ class Counting:
 
     def learn(self, records: Records, books: PriceBooks, *, wall: int) -> None:
         """Apply records that were counted before this process began: they move the state and nothing else."""
-        table = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules).table
-        self._judge(table)
-        self._advance(records, _Times.of(table), wall=wall, busy=False)
+        metered = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules)
+        self._judge(metered)
+        self._advance(records, _Times.of(metered.table), wall=wall, busy=False)
 
     def count(self, records: Records, books: PriceBooks, *, wall: int) -> Counted:
         """Count one batch. The messages are a function of the log and of ``records.positions`` alone.
@@ -104,7 +105,7 @@ class Counting:
             wall: µs UTC, for ticks only.
         """
         metered = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules)
-        tracked, rates = self._judge(metered.table)
+        tracked, rates = self._judge(metered)
         self._advance(records, _Times.of(metered.table), wall=wall, busy=True)
         spans, of = self._spans(records, metered.table, books)
         tables = roll_up(metered.table, self.plan, spans=of, tracked=tracked)
@@ -114,7 +115,7 @@ class Counting:
             for key, table in ({SPAN_KEY: wire.empty()} | keyed).items():
                 rollups += wire.messages(span, key, table, epoch=self.epoch)
         chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
-        samples = sample.samples(metered.table, metered.texts(chosen), rates)
+        samples = sample.samples(metered.table, metered.texts(chosen), rates, times=_sample_times(metered))
         return Counted(rollups, samples, metered.table.num_rows, metered.dead, metered.dups)
 
     def pieces(self, records: Records, ends: Sequence[tuple[int, int]], books: PriceBooks) -> Iterator[Piece]:
@@ -131,7 +132,7 @@ class Counting:
         ((partition, (first, _)),) = records.positions.items()
         metered = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules)
         self.dead, self.dups = self.dead + metered.dead, self.dups + metered.dups
-        tracked, rates = self._judge(metered.table)
+        tracked, rates = self._judge(metered)
         bounds = np.array([end for end, _ in ends])
         of = np.searchsorted(bounds, measures.integers(metered.table["_offset"]), side="right")
         rollups: list[dict[str, pa.Table]] = [{} for _ in ends]
@@ -140,7 +141,7 @@ class Counting:
                 rollups[span][app] = table
         samples: list[list[Sample]] = [[] for _ in ends]
         chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
-        for each in sample.samples(metered.table, metered.texts(chosen), rates):
+        for each in sample.samples(metered.table, metered.texts(chosen), rates, times=_sample_times(metered)):
             samples[int(np.searchsorted(bounds, each.offset, side="right"))].append(each)
         rows, times = np.searchsorted(of, np.arange(len(ends) + 1)), _Times.of(metered.table)
         for i, (end, wall) in enumerate(ends):
@@ -157,14 +158,17 @@ class Counting:
                 self.sources[partition] = _with_wall(self.sources[partition], wall)
         return Tick(wall=wall, sources=dict(self.sources), slot=self.slot)
 
-    def _judge(self, table: pa.Table) -> tuple[dict[str, Array], Array]:
+    def _judge(self, metered: Metered) -> tuple[dict[str, Array], Array]:
         """Return dimension -> (n,) bool "has its own series", and (n,) sampling rates; both change the state."""
+        table = metered.table
         partitions, offsets = measures.integers(table["_partition"]), measures.integers(table["_offset"])
-        times = measures.integers(table["_kafka_time"])
+        times = _sample_times(metered)
         rows_of = [(int(p), np.flatnonzero(partitions == p)) for p in np.unique(partitions)]
         rates = np.ones(table.num_rows)
         for p, rows in rows_of:
-            rates[rows] = self._sampler.rates(p, offsets[rows], times[rows])
+            for history, sampler in self._samplers.items():
+                of = rows[metered.history[rows] == history]
+                rates[of] = sampler.rates(p, offsets[of], times[of])
         tracked = {}
         for name in self.plan.dimensions:
             codes, values = encoded(table[name])
@@ -217,3 +221,9 @@ class Counting:
 
 def _with_wall(source: SourceTick, wall: int) -> SourceTick:
     return SourceTick(source.next_offset, source.max_ts, source.kafka_time, wall)
+
+
+def _sample_times(metered: Metered) -> Array:
+    """(n,) int64, µs UTC: the clock of the sampling rates. History comes in seconds and is sampled by event time."""
+    ts, kafka_time = (measures.integers(metered.table[name]) for name in ("ts", "_kafka_time"))
+    return np.where(metered.history, ts, kafka_time)

@@ -16,7 +16,8 @@ sampled at the quiet rate for a whole block, and drift embeds about a hundred te
 FIRST = 256
 """The blocks of a partition's first BLOCK offsets double from here: a fresh topic that is flooded slows down soon."""
 BUCKET_US = 30_000_000
-"""A rate also ends with its half minute of LogAppendTime: a flood must not starve the quiet hour after it."""
+"""A rate also ends with its half minute: a flood must not starve the quiet hour after it. The time is LogAppendTime,
+and event time of what was sent as history."""
 TEXT_CHARS = 4_000
 """Of each text; the embedding reads fewer."""
 
@@ -44,38 +45,45 @@ class _Block:
     rate: float = 1.0
     calls: int = 0
     first_time: int = 0
+    latest: int = 0
+    """Greatest time of the block so far, µs: event times of history are not in order."""
 
 
 class Sampler:
-    """Chooses calls. ``target_per_s``: samples a second of log time and partition that a full stream shall give."""
+    """Chooses calls. ``target_per_s``: samples a second and partition that a full stream shall give."""
 
     def __init__(self, target_per_s: float) -> None:
         self.target_per_s = target_per_s
         self._blocks: dict[int, _Block] = {}
 
-    def rates(self, partition: int, offsets: Array, kafka_times: Array) -> Array:
+    def rates(self, partition: int, offsets: Array, times: Array) -> Array:
         """(n,) float64: share of calls to sample; calls of ``partition`` in offset order, times µs.
+
+        Within a block, time does not go back: a call that is older than one before it counts as that one's time.
 
         One rate holds for a block of offsets and half a minute; it follows from the one before, which lies in the
         same or the preceding block, so that re-reading from ``block_start`` finds it again.
         """
         block = self._blocks.setdefault(partition, _Block())
-        numbers, buckets = block_of(offsets), kafka_times // BUCKET_US
+        numbers, times = block_of(offsets), times.copy()
         rates = np.empty(len(offsets))
-        changes = np.flatnonzero((np.diff(numbers) != 0) | (np.diff(buckets) != 0)) + 1
-        edges = [0, *changes.tolist(), len(offsets)]
-        for start, end in pairwise(edges):
-            if end > start:
-                rates[start:end] = self._enter(block, int(numbers[start]), int(kafka_times[start]))
-                block.calls += end - start
+        for start, end in _runs(numbers):
+            if int(numbers[start]) == block.number:
+                times[start] = max(int(times[start]), block.latest)
+            np.maximum.accumulate(times[start:end], out=times[start:end])
+            for first, last in _runs(times[start:end] // BUCKET_US):
+                at = slice(start + first, start + last)
+                rates[at] = self._enter(block, int(numbers[start]), int(times[start + first]))
+                block.calls += last - first
+            block.latest = int(times[end - 1])
         return rates
 
-    def _enter(self, block: _Block, number: int, kafka_time: int) -> float:
-        bucket = kafka_time // BUCKET_US
+    def _enter(self, block: _Block, number: int, time: int) -> float:
+        bucket = time // BUCKET_US
         if (number, bucket) != (block.number, block.bucket):
             near = block.number <= number <= block.number + 1
-            block.rate = self._rate(block, kafka_time) if near and block.calls else 1.0
-            block.number, block.bucket, block.calls, block.first_time = number, bucket, 0, kafka_time
+            block.rate = self._rate(block, time) if near and block.calls else 1.0
+            block.number, block.bucket, block.calls, block.first_time = number, bucket, 0, time
         return block.rate
 
     def _rate(self, block: _Block, until: int) -> float:
@@ -83,19 +91,25 @@ class Sampler:
         return min(1.0, self.target_per_s * seconds / block.calls)
 
 
+def _runs(values: Array) -> list[tuple[int, int]]:
+    """(start, end) of each run of equal neighbours among (n,) ``values``."""
+    edges = [0, *(np.flatnonzero(np.diff(values) != 0) + 1).tolist(), len(values)]
+    return [(start, end) for start, end in pairwise(edges) if end > start]
+
+
 def choose(hashes: Array, rates: Array) -> Array:
     """Rows whose (n,) uint64 hash falls under their rate."""
     return np.flatnonzero(hashes.astype(np.float64) < rates * 2.0**64)
 
 
-def samples(calls: pa.Table, texts: pa.Table, rates: Array) -> list[Sample]:
+def samples(calls: pa.Table, texts: pa.Table, rates: Array, *, times: Array) -> list[Sample]:
     """Build one Sample per text: ``texts`` are redacted and name their ``row`` of ``calls``.
 
-    In the order of log time over all partitions: a batch that catches up on minutes would send drift the same
-    minutes once a partition, a shift would come and go with each, and the evidence with it.
+    In the order of ``times``, (n,) µs of each of ``calls``, over all partitions: a batch that catches up on minutes
+    would send drift the same minutes once a partition, a shift would come and go with each, and the evidence with it.
     """
-    times = calls["_kafka_time"].cast(pa.int64()).take(texts["row"]).to_numpy()
-    texts = texts.take(pa.array(np.argsort(times, kind="stable")))
+    order = np.argsort(times[texts["row"].to_numpy()], kind="stable")
+    texts = texts.take(pa.array(order))
     rows = texts["row"].to_numpy()
     columns = ("id", "app", "ts", "_partition", "_offset", "_epoch", *_KEPT)
     facts = calls.select(list(columns)).take(texts["row"]).to_pydict()

@@ -15,6 +15,7 @@ from pipelines.meter.wire import MAX_PART_BYTES, decode
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from schemas.rollups import Tick
+from schemas.topics import HISTORY_HEADER
 
 T0 = 1_795_000_000_000_000
 
@@ -116,6 +117,24 @@ def test_samples_carry_redacted_texts_and_their_call(book):
     assert sides["output"].text == "ok"
     assert (sides["input"].app, sides["input"].user, sides["input"].offset) == ("bot", "u1", 0)
     assert sides["input"].ts == T0 + 1000
+
+
+def sampled(history):
+    """Call ids that are sampled of 45 minutes at 2 calls a second, which took those minutes or a second to send."""
+    n = 5_400
+    values = [event(i, ts=T0 // 1000 + i * 500) for i in range(n)]
+    times = [T0 + i * 500_000 if not history else T0 + 10**11 + i * 200 for i in range(n)]
+    of = records(values, times=times)
+    if history:
+        of = replace(of, headers=[(HISTORY_HEADER,)] * n)
+    found = Counting(Plan(), epoch=0, samples_per_s=0.5).count(of, PriceBooks([default_book()]), wall=0)
+    return [s.call_id for s in found.samples if s.side == "input"]
+
+
+def test_history_is_sampled_as_it_would_have_been_live():
+    live = sampled(history=False)
+    assert 0.2 < len(live) / 5_400 < 0.4  # whole in its first blocks, then a quarter
+    assert sampled(history=True) == live
 
 
 def test_times_that_jump_across_a_change_of_books_do_not_make_a_message_of_every_call(book):

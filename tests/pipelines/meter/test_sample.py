@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from pipelines.meter.measures import call_hashes
 from pipelines.meter.sample import BLOCK, Sampler, block_of, block_start, choose, samples
@@ -33,9 +34,10 @@ def test_a_loud_stream_gives_the_target_from_its_second_block_on():
     assert np.allclose(rates[BLOCK:], 0.01, rtol=0.01)
 
 
-def test_batches_change_no_rate():
+@pytest.mark.parametrize("least_step", [1, -3000], ids=["in order", "jumbled"])
+def test_batches_change_no_rate(least_step):
     offsets = np.arange(3 * BLOCK)
-    times = np.cumsum(np.random.default_rng(3).integers(1, 4000, len(offsets)))
+    times = np.cumsum(np.random.default_rng(3).integers(least_step, 40_000, len(offsets)))
     whole = Sampler(10).rates(0, offsets, times)
     split = Sampler(10)
     parts = [
@@ -64,6 +66,15 @@ def test_a_flood_does_not_starve_the_quiet_minutes_after_it():
     assert (rates[-100:] == 1.0).all()
 
 
+def test_a_time_that_goes_back_within_a_block_changes_no_bucket():
+    offsets = np.arange(4 * BLOCK)
+    exact = offsets * 20_000  # 50 calls a second
+    mixed = exact - np.random.default_rng(4).integers(0, 2_000_000, len(offsets))  # each up to two seconds old
+    ordered, jumbled = Sampler(10).rates(0, offsets, exact), Sampler(10).rates(0, offsets, mixed)
+    assert np.allclose(ordered[BLOCK:], 0.2, rtol=0.01)
+    assert abs(jumbled[BLOCK:].mean() - 0.2) < 0.02
+
+
 def test_samples_of_a_batch_come_in_the_order_of_log_time_over_all_partitions():
     n = 8
     minutes = [0, 1, 2, 3, 0, 1, 2, 3]
@@ -78,6 +89,6 @@ def test_samples_of_a_batch_come_in_the_order_of_log_time_over_all_partitions():
     } | {name: pa.nulls(n, pa.string()) for name in ("feature", "model", "tenant", "user", "prompt_version")}
     said = [f"text {i}" for i in range(n)]
     texts = pa.table({"row": range(n), "input_text": said, "output_text": pa.nulls(n), "retrieval_query": pa.nulls(n)})
-    found = samples(pa.table(columns), texts, np.ones(n))
+    found = samples(pa.table(columns), texts, np.ones(n), times=np.array(minutes) * 60_000_000)
     assert [(s.partition, s.offset) for s in found] == [(p, o) for o in range(4) for p in (0, 1)]
     assert [s.text for s in found] == [f"text {s.partition * 4 + s.offset}" for s in found]
