@@ -7,7 +7,6 @@ fire at once. A look that was not needed finds nothing to do.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import threading
@@ -29,6 +28,7 @@ from jobs.due import trigger
 from jobs.schedule import Job
 from schemas.errors import FatalError, RetryableError
 from warehouse.errors import LakeMissingError
+from warehouse.storage.locks import open_lock_file, try_lock
 
 log = structlog.get_logger()
 _BEAT_S = 1.0
@@ -77,12 +77,10 @@ def owned(folder: Path) -> Iterator[str]:
         SchedulerRunsError: another process holds it.
     """
     path = folder / "schedule.lock"
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = open_lock_file(path)
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SchedulerRunsError(path) from None
+        if not try_lock(file):
+            raise SchedulerRunsError(path)
         if not (name := os.pread(file, 64, 0).decode()):
             # drawn once for a home: two machines may have the same name and the same paths
             name = f"{socket.gethostname()[:32]}:{uuid.uuid4().hex[:12]}"

@@ -133,6 +133,10 @@ class Tick(msgspec.Struct, frozen=True):
     sources: dict[int, SourceTick]
     slot: str = "0"
     """The copy of meter that wrote the tick; ``sources`` are its own partitions only."""
+    epoch: int = 0
+    """Of llm.events, as the lake's ledger has it."""
+    topic_id: str = ""
+    """Kafka's id of llm.events; empty in ticks of meters before 0.2."""
 
     def to_json(self) -> bytes:
         """Encode for the wire."""

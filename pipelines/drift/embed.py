@@ -9,7 +9,6 @@ import selectors
 import subprocess
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar, Protocol, cast
@@ -17,6 +16,7 @@ from typing import BinaryIO, ClassVar, Protocol, cast
 import msgspec
 import numpy as np
 import structlog
+from cachetools import LRUCache
 
 from pipelines.drift.vectors import Bytes, Floats, quantise
 from pipelines.drift.worker import Answer, Setup, Texts, write_frame
@@ -196,8 +196,7 @@ class Memory:
 
     def __init__(self, embedder: Embedder, size: int = 5000) -> None:
         self.embedder = embedder
-        self._size = size
-        self._known: OrderedDict[bytes, tuple[Bytes, float]] = OrderedDict()
+        self._known: LRUCache[bytes, tuple[Bytes, float]] = LRUCache(size)
 
     def quantised(self, texts: Sequence[str]) -> tuple[Bytes, Floats]:
         """Return int8 vectors (n, d) and their scales (n,); only texts not known are embedded, each once."""
@@ -207,11 +206,7 @@ class Memory:
         if missing:
             vectors, scales = quantise(self.embedder.encode(list(missing.values())))
             found |= {key: (vectors[i], float(scales[i])) for i, key in enumerate(missing)}
-        for key in keys:
-            self._known[key] = found[key]
-            self._known.move_to_end(key)
-        while len(self._known) > self._size:
-            self._known.popitem(last=False)
+        self._known.update(found)
         rows = [found[key] for key in keys]
         if not rows:
             return np.empty((0, WIDTH), dtype=np.int8), np.empty(0, dtype=np.float32)

@@ -17,7 +17,7 @@ from pipelines.kafka.membership import Membership, Share, ShareMovedError
 from pipelines.kafka.producer import Producer, TransactionalProducer
 from pipelines.kafka.source import Source
 from pipelines.kafka.stall_detector import StallDetector
-from pipelines.kafka.times import read_times
+from pipelines.kafka.times import read_records, read_times
 from pipelines.kafka.topic_settings import Action, Finding, SettingsCheck, ensure_topics
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "ensure_topics",
     "read_all",
     "read_each",
+    "read_records",
     "read_times",
 ]

@@ -1,12 +1,13 @@
-"""When the records at a few positions came: two records at one position differ in it."""
+"""Read a few records at known positions: themselves, or when they came. Two records at one position differ in that."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from pipelines.kafka.source import Position, Source
 from schemas.errors import KafkaUnavailableError
+from schemas.records import Record
 
 _POLL_S = 0.1
 _STILL_S = 30.0
@@ -21,6 +22,23 @@ def read_times(
 ) -> dict[Position, dict[int, int]]:
     """Return, for each partition, offset -> Kafka's time (µs UTC) of its records from start to before end.
 
+    The arguments and errors are those of `read_records`.
+    """
+    found: dict[Position, dict[int, int]] = {at: {} for at in starts}
+    for record in read_records(source, starts, ends, alive=alive):
+        found[record.topic, record.partition][record.offset] = record.kafka_time
+    return found
+
+
+def read_records(
+    source: Source,
+    starts: Mapping[Position, int],
+    ends: Mapping[Position, int],
+    *,
+    alive: Callable[[], None] = lambda: None,
+) -> Iterator[Record]:
+    """Yield the records of each partition from start to before end.
+
     ``source`` is left without partitions.
 
     Args:
@@ -32,7 +50,6 @@ def read_times(
     Raises:
         KafkaUnavailableError: the brokers do not answer.
     """
-    found: dict[Position, dict[int, int]] = {at: {} for at in starts}
     source.assign({at: start for at, start in starts.items() if start < ends[at]})
     before, moved = source.positions(), time.monotonic()
     while any(offset < ends[at] for at, offset in source.positions().items()):
@@ -44,8 +61,7 @@ def read_times(
             )
         alive()
         for records in source.poll(_POLL_S):
-            for partition, offset, at in zip(records.partitions, records.offsets, records.kafka_times, strict=True):
-                if offset < ends[records.topic, partition]:
-                    found[records.topic, partition][offset] = at
+            for record in records.rows():
+                if record.offset < ends[record.topic, record.partition]:
+                    yield record
     source.assign({})
-    return found

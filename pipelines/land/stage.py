@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import pyarrow as pa
 import structlog
 
+from pipelines.backoff import exponential_s
 from pipelines.busy import busy
 from pipelines.clock import now_us
 from pipelines.decode import Seen, decode
@@ -139,7 +140,8 @@ def _open(config: LandConfig, now: Callable[[], int], beat: Beat) -> Lake:
 
 
 def _wait(stop: threading.Event, beat: Beat, tries: int, cause: str) -> None:
-    end = time.monotonic() + min(_BACK_OFF_S, 0.2 * 2**tries) * random.uniform(0.5, 1.0)
+    pause = exponential_s(tries, first_s=0.4, longest_s=_BACK_OFF_S)
+    end = time.monotonic() + pause * random.uniform(0.5, 1.0)
     while not stop.is_set() and (left := end - time.monotonic()) > 0:
         beat({"state": "waiting", "error": cause})
         stop.wait(min(0.5, left))

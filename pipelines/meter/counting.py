@@ -151,12 +151,13 @@ class Counting:
             yield Piece(rollups[i], samples[i])
             first = end
 
-    def tick(self, wall: int, waiting: Mapping[int, int]) -> Tick:
+    def tick(self, wall: int, waiting: Mapping[int, int], *, topic_id: str = "") -> Tick:
         """The clock for everyone downstream; a partition with records ``waiting`` (its lag) is not idle."""
         for partition, lag in waiting.items():
             if lag > 0 and partition in self.sources:
                 self.sources[partition] = _with_wall(self.sources[partition], wall)
-        return Tick(wall=wall, sources=dict(self.sources), slot=self.slot)
+        sources = dict(self.sources)
+        return Tick(wall=wall, sources=sources, slot=self.slot, epoch=self.epoch, topic_id=topic_id)
 
     def _judge(self, metered: Metered) -> tuple[dict[str, Array], Array]:
         """Return dimension -> (n,) bool "has its own series", and (n,) sampling rates; both change the state."""

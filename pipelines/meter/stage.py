@@ -11,26 +11,26 @@ from typing import Any
 import msgspec
 import structlog
 
+from pipelines.backoff import exponential_s
 from pipelines.decode import Redaction
 from pipelines.kafka import (
     Admin,
     FencedError,
     KafkaConfig,
-    LogTruncatedError,
     Membership,
     SettingsCheck,
     Share,
     ShareMovedError,
     Source,
     StallDetector,
-    TopicReplacedError,
     TransactionalProducer,
 )
-from pipelines.kafka.identity import LastRecord, changed_ends, is_same_topic, require_same_topics
+from pipelines.kafka.identity import require_same_topics
 from pipelines.kafka.stall_detector import PATIENCE_S
 from pipelines.meter import wire
 from pipelines.meter.counting import Counted, Counting
 from pipelines.meter.plan import DEFAULT, Plan
+from pipelines.meter.resume import Current, OffsetMetadata, resume
 from pipelines.meter.warmup import warm_up
 from pipelines.pricing.published import PriceFeed
 from pipelines.stage_progress import StageProgress
@@ -48,8 +48,9 @@ _LOOK_S = 10.0
 """Time between two checks of the topics: partitions added, or another topic of this name?"""
 _SETTINGS_S = 60.0
 """Between two comparisons of the topics' settings."""
-_NOTE_AT = (ROLLUPS, 0)
-"""Where the group keeps the id of llm.events: with a topic, Kafka forgets every offset committed on it."""
+_COMMIT_ALL_S = 3600.0
+"""Between two commits of all positions: Kafka deletes an offset that was not committed for 7 days, and the partition
+of a quiet app may not move for as long."""
 _LONGEST_PAUSE_S = 5.0
 _DEALT = "the partitions are being dealt among the copies"
 
@@ -139,7 +140,7 @@ def _run(
                 raise
             given_up = time.monotonic() if session is None and not fenced else -_AFTERMATH_S
             failures += 1
-            pause = min(0.2 * 2**failures, _LONGEST_PAUSE_S)
+            pause = exponential_s(failures, first_s=0.4, longest_s=_LONGEST_PAUSE_S)
             log.warning("meter_interrupted", cause=str(error), retry_s=pause)
             beat({"state": "retrying", "error": str(error)})
             stop.wait(pause)
@@ -189,9 +190,20 @@ class _Session:
         self._progress = StageProgress(now)
         self._last: dict[int, int] = {}
         """Partition -> Kafka's time of the last record read: kept beside its offset, it reveals a truncated log."""
-        positions = self._resume({p: marks for p, marks in partitions.items() if self._mine(p)})
-        # the first transaction commits every position: beside the note, none may stay that another epoch left
+        current = Current(self.topic_id, config.epoch, config.landed_id, config.starts)
+        resumed = resume(
+            self._source,
+            current,
+            partitions,
+            rollups=lambda: Source(config.kafka, [ROLLUPS]),
+            mine=self._mine,
+            alive=self._alive,
+        )
+        positions = resumed.positions
+        self._last |= resumed.kafka_times
+        # the first transaction commits every position: none may stay that was committed under another epoch
         self._committed: dict[tuple[str, int], int] = {}
+        self._committed_all = time.monotonic()
         warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive, now=now)
         self._ticked = self._looked = 0.0
         self._stall_detector = StallDetector(config.stalled_s)
@@ -230,73 +242,20 @@ class _Session:
             self._producer.send(SAMPLES, msgspec.json.encode(sample), sample.app.encode())
         if tick:
             waiting = {p: lag for (_, p), lag in self._source.lag().items()}
-            value = self._counting.tick(self._now(), waiting).to_json()
+            value = self._counting.tick(self._now(), waiting, topic_id=self.topic_id).to_json()
             for partition in range(self._targets):
                 self._producer.send(ROLLUPS, value, None, wire.TICK_HEADERS, partition)
             self._ticked = time.monotonic()
-        positions = {**self._source.positions(), _NOTE_AT: 0}
-        moved = {at: offset for at, offset in positions.items() if self._committed.get(at) != offset}
+        if time.monotonic() - self._committed_all >= _COMMIT_ALL_S:
+            self._committed, self._committed_all = {}, time.monotonic()
+        moved = {at: offset for at, offset in self._source.positions().items() if self._committed.get(at) != offset}
         if counted:
             self._check_id()
         point("meter.before_commit")
-        epoch = self.config.epoch
-        notes = {at: f"{epoch} {self._last[at[1]]}" for at in moved if at[1] in self._last}
-        notes[_NOTE_AT] = f"{epoch} {self.topic_id}"
+        notes = {at: str(OffsetMetadata(self.config.epoch, self._last.get(at[1]), self.topic_id)) for at in moved}
         self._producer.commit(moved, self._source, notes=notes, member=self._share and self._share.metadata)
         self._committed |= moved
         point("meter.after_commit")
-
-    def _resume(self, marks: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-        """Partition -> next offset: the committed one, else the low watermark.
-
-        Where the log is another one than was counted, and adopted: where the lake lands it from.
-
-        Raises:
-            TopicReplacedError: another topic under the old epoch.
-            LogTruncatedError: a truncated log under the old epoch.
-        """
-        noted, topic_id = self._noted()
-        if not topic_id:  # the metadata of the offsets was lost with their cluster: the lake has the id
-            require_same_topics({EVENTS: self.config.landed_id}, {EVENTS: self.topic_id})
-        adopted = self.config.epoch > noted
-        replaced = not is_same_topic(topic_id, self.topic_id)
-        if replaced and not adopted:
-            raise TopicReplacedError(EVENTS, topic_id, self.topic_id)
-        committed = {} if replaced else self._source.committed(EVENTS, marks)
-        cut = self._cut(committed, marks)
-        positions = {}
-        for partition, (low, _) in marks.items():
-            offset, note = committed.get(partition, (self.config.starts.get(partition, low) if adopted else low, ""))
-            known = _parsed(note)
-            if partition in cut:
-                if not adopted and (known is None or known[0] >= self.config.epoch):
-                    raise LogTruncatedError({(EVENTS, partition): (offset, cut[partition])})
-                # where land continues; where land was not affected, as near to the truncation as is known
-                offset = min(self.config.starts.get(partition, low), cut[partition])
-            elif adopted and known is None:  # an older meter's note: nothing to compare
-                offset = min(offset, self.config.starts.get(partition, offset))
-            elif known is not None:
-                self._last[partition] = known[1]
-            if offset < low:
-                log.error("positions_lost", topic=EVENTS, partition=partition, start=offset, end=low)
-            positions[partition] = max(offset, low)
-        return positions
-
-    def _cut(self, committed: Mapping[int, tuple[int, str]], marks: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-        """Partition -> where its log ends, or is known to have another record, of those that were cut."""
-        last = {}
-        for partition, (offset, note) in committed.items():
-            known = _parsed(note)
-            last[EVENTS, partition] = LastRecord(offset, known[1] if known else None)
-        here = {(EVENTS, p): mark for p, mark in marks.items()}
-        ends = changed_ends(self._source, last, here, alive=self._alive)
-        return {partition: end for (_, partition), end in ends.items()}
-
-    def _noted(self) -> tuple[int, str]:
-        """(epoch, topic id) under which llm.events was counted last; (0, "") before the first time."""
-        _, note = self._source.committed(_NOTE_AT[0], [_NOTE_AT[1]]).get(_NOTE_AT[1], (0, ""))
-        epoch, _, topic_id = note.partition(" ")
-        return int(epoch or 0), topic_id
 
     def _look_around(self, at: float) -> None:
         """Take on partitions that were added; refuse a topic that was made again."""
@@ -340,9 +299,3 @@ class _Session:
             samples=len(counted.samples),
             took_s=round(took_s, 4),
         )
-
-
-def _parsed(note: str) -> tuple[int, int] | None:
-    """Return (epoch, Kafka's time of the last record) of the note beside an offset; None for those of older meters."""
-    epoch, _, at = note.partition(" ")
-    return (int(epoch), int(at)) if epoch.isdigit() and at.isdigit() else None

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from pipelines.backoff import exponential_s
+
 _S = 1_000_000
 
 
@@ -64,5 +66,5 @@ class RetryPolicy:
 
     def wait_s(self, attempts: int, salt: str) -> float:
         """Exponential, with jitter from half to whole; the jitter is a function of ``salt``: no randomness here."""
-        whole = min(self.cap_s, self.base_s * 2.0 ** min(attempts - 1, 30))
+        whole = exponential_s(attempts, first_s=self.base_s, longest_s=self.cap_s)
         return whole * (0.5 + zlib.crc32(f"{salt}#{attempts}".encode()) / 2**33)

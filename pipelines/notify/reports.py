@@ -17,6 +17,7 @@ from pipelines.notify.spec import ChannelSpec
 log = structlog.get_logger(__name__)
 ATTEMPTS = 3
 _LONGEST_S = 20.0
+_BACK_OFF = tenacity.wait_exponential(multiplier=2.0, max=_LONGEST_S)
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,4 @@ def _attempted(
 def _wait(state: tenacity.RetryCallState) -> float:
     outcome = state.outcome.result() if state.outcome else None
     asked = outcome.retry_after_s if isinstance(outcome, Outcome) else None
-    return min(asked if asked is not None else 2.0**state.attempt_number, _LONGEST_S)
+    return _BACK_OFF(state) if asked is None else min(asked, _LONGEST_S)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from tailrace.broker.errors import BrokerRunningError
-from warehouse.storage.locks import alive
+from warehouse.storage.locks import alive, open_lock_file, try_lock
 
 # the guard of a killed owner stops its JVM within this time
 ORPHAN_GRACE_S = 12.0
@@ -43,12 +44,13 @@ def read_running(folder: Path) -> Running | None:
 def is_locked(folder: Path) -> bool:
     """Whether some process owns the folder now."""
     try:
-        os.close(_try_lock(folder))
+        file = open_lock_file(folder / "lock")
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False
+    try:
+        return not try_lock(file)
+    finally:
+        os.close(file)
 
 
 def lock(folder: Path) -> int:
@@ -60,42 +62,21 @@ def lock(folder: Path) -> int:
         BrokerRunningError: A living process owns it.
     """
     deadline = time.monotonic() + ORPHAN_GRACE_S
-    while True:
-        try:
-            return _try_lock(folder)
-        except BlockingIOError as error:
-            running = read_running(folder)
-            if running is None or alive(running.owner_pid, running.owner_born) or time.monotonic() > deadline:
-                owner = f"kafka with pid {running.pid}, of process {running.owner_pid}," if running else "a kafka"
-                raise BrokerRunningError(folder, owner) from error
+    file = open_lock_file(folder / "lock")
+    while not try_lock(file):
+        running = read_running(folder)
+        if running is None or alive(running.owner_pid, running.owner_born) or time.monotonic() > deadline:
+            os.close(file)
+            owner = f"kafka with pid {running.pid}, of process {running.owner_pid}," if running else "a kafka"
+            raise BrokerRunningError(folder, owner)
         time.sleep(0.05)
+    return file
 
 
 def listener_of(port: int) -> str:
     """Who listens on that port, as well as this user may know it."""
-    inodes = set(_listening_inodes(port))
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):
-            if os.readlink(link) in inodes:
-                name = (link.parent.parent / "comm").read_text().strip()
-                return f"{name} (pid {link.parent.parent.name})"
+    with contextlib.suppress(psutil.Error, OSError):
+        for socket in psutil.net_connections("tcp"):
+            if socket.status == psutil.CONN_LISTEN and socket.laddr[1:] == (port,) and socket.pid:
+                return f"{psutil.Process(socket.pid).name()} (pid {socket.pid})"
     return "another process"
-
-
-def _listening_inodes(port: int) -> list[str]:
-    rows: list[list[str]] = []
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            rows += [line.split() for line in Path(table).read_text().splitlines()[1:]]
-    listening = "0A"
-    return [f"socket:[{row[9]}]" for row in rows if row[3] == listening and int(row[1].rsplit(":", 1)[1], 16) == port]
-
-
-def _try_lock(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise
-    return descriptor

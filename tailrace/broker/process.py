@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import psutil
 import structlog
 
 from tailrace.broker import config, home, jvm, wire
@@ -28,8 +29,8 @@ GUARD = Path(__file__).parent / "guard.py"
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 POLL_S = 0.03
 STOPS_WITHIN_S = 5.0
-STOPPED = frozenset("TtZX")
-"""States of /proc/PID/stat in which a thread runs no code: stopped, traced, dead."""
+STOPPED = frozenset((psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+"""States in which a thread runs no code."""
 
 
 class Broker:
@@ -218,9 +219,10 @@ def _since(began: float) -> float:
 
 
 def _thread_states(pid: int) -> set[str]:
-    """The states of the threads of ``pid``, as letters of /proc/PID/stat; empty without a /proc."""
+    """The states of the threads of ``pid``. Linux shows a thread under its number as it shows a process."""
     states = set()
-    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with contextlib.suppress(OSError):  # the thread ended meanwhile
-            states.add(stat.read_text().rpartition(")")[2].split()[0])
+    with contextlib.suppress(psutil.Error):
+        for thread in psutil.Process(pid).threads():
+            with contextlib.suppress(psutil.NoSuchProcess):  # the thread ended meanwhile
+                states.add(psutil.Process(thread.id).status())
     return states

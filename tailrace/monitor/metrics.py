@@ -7,11 +7,10 @@ is bounded (`pipelines.land.usage`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
+import psutil
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -30,8 +29,6 @@ SUPERVISOR = {
     "deadman_failed": "calls to `deadman_url` that had no good answer; only with that setting",
 }
 """Numbers that the supervisor adds -> their meaning."""
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_TICKS = os.sysconf("SC_CLK_TCK")
 _COUNTED = {"commits": "landing commits since the stage began", "retries": "transactions rolled back and tried again"}
 _OWN = frozenset(
     {"committed_at", "state", "error", "lag", "position", "positions", "event_time", "arrival_time", *_COUNTED}
@@ -191,19 +188,18 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
 
 
 def _processes(pids: dict[str, int]) -> Iterator[Metric]:
-    """Memory, processor time and open files of each stage, as the kernel has them; none where there is no /proc."""
+    """Memory, processor time and open files of each stage, as the kernel has them; none of one that has just ended."""
     memory, files, cpu = [], [], []
     for name, pid in pids.items():
-        folder = Path("/proc") / str(pid)
         try:
-            pages = int((folder / "statm").read_text().split()[1])
-            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-            opened = len(os.listdir(folder / "fd"))
-        except (OSError, IndexError, ValueError):
+            process = psutil.Process(pid)
+            with process.oneshot():
+                resident, times, opened = process.memory_info().rss, process.cpu_times(), process.num_fds()
+        except psutil.Error:
             continue
-        memory.append(([name], float(pages * _PAGE)))
+        memory.append(([name], float(resident)))
         files.append(([name], float(opened)))
-        cpu.append((name, (int(fields[11]) + int(fields[12])) / _TICKS))
+        cpu.append((name, times.user + times.system))
     yield _gauge("tailrace_stage_resident_memory_bytes", "memory in RAM", memory, ["stage"])
     yield _gauge("tailrace_stage_open_files", "open file descriptors", files, ["stage"])
     yield _counter("tailrace_stage_cpu_seconds", "processor time", cpu)

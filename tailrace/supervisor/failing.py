@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipelines.backoff import exponential_s
+
 FAILING_AFTER = 3
 """Ends at one position before a stage counts as failing: one kill and one crash may be chance."""
-_LONGER_AT_MOST = 3
+_LONGER_AT_MOST = 8
 _SHOWN = 3
 
 
@@ -110,7 +112,7 @@ class Track:
 
         A step that is slow on a busy machine gets done this way, instead of being begun again for ever.
         """
-        return usual_s * 2.0 ** min(self.stalls, _LONGER_AT_MOST)
+        return exponential_s(self.stalls + 1, first_s=usual_s, longest_s=usual_s * _LONGER_AT_MOST)
 
 
 def _integers(found: Any) -> dict[str, int]:

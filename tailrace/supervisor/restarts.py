@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from pipelines.backoff import exponential_s
+
 FATAL_EXIT = 2
 BACK_OFF_FIRST_S, BACK_OFF_LONGEST_S = 0.5, 20.0
 HEALTHY_AFTER_S = 60.0
@@ -113,7 +115,7 @@ def silent_for_s(heartbeat: LastHeartbeat, awake: Wakefulness, now: float) -> fl
 
 def back_off(failures: int) -> float:
     """Return the pause before start number ``failures`` + 1, seconds."""
-    return min(BACK_OFF_LONGEST_S, BACK_OFF_FIRST_S * 2.0 ** (failures - 1))
+    return exponential_s(failures, first_s=BACK_OFF_FIRST_S, longest_s=BACK_OFF_LONGEST_S)
 
 
 def start(child: Child, now: float) -> Child:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
+from pipelines.backoff import exponential_s
 from schemas.alerts import Alert, Cause, Window, alert_id, fingerprint
 from schemas.errors import UNREADABLE, SettingsError
 
@@ -99,8 +100,8 @@ class StageAlerts:
                 else:
                     waiting.add(channel)
             if delivery.channels and delivery.next_at <= now:
-                delivery.next_at = now + int(min(_CAP_S, _BASE_S * 2.0 ** min(delivery.attempts, 10)) * 1e6)
                 delivery.attempts += 1
+                delivery.next_at = now + int(exponential_s(delivery.attempts, first_s=_BASE_S, longest_s=_CAP_S) * 1e6)
         self._journal.outbox = [delivery for delivery in self._journal.outbox if delivery.channels]
 
     def _attempt(self, delivery: DeadLetter, channel: str, now: int) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from pipelines.backoff import exponential_s
 from pipelines.clock import now_us
 from schemas.errors import RetryableError, TailraceError
 from tailrace.home.layout import Beat, Heartbeat, Home
@@ -149,7 +150,8 @@ def _run_again(stage: Stage, settings: Settings, stop: threading.Event, heartbea
             stage.run(settings, stop, heartbeat)
         except RetryableError as error:
             failures = 0 if time.monotonic() - began > 60 else failures + 1
-            pause = min(BACK_OFF_LONGEST_S, BACK_OFF_FIRST_S * 2**failures) * random.uniform(0.5, 1.0)
+            pause = exponential_s(failures + 1, first_s=BACK_OFF_FIRST_S, longest_s=BACK_OFF_LONGEST_S)
+            pause *= random.uniform(0.5, 1.0)
             log.warning("stage_failed", error=str(error), kind=type(error).__name__, retry_in_s=round(pause, 2))
             heartbeat.write("retrying", str(error))
             stop.wait(pause)

@@ -1,8 +1,11 @@
-"""Advisory locks for one land process and one bulk writer of a SQLite catalog; and whether a process runs."""
+"""Advisory locks for one land process and one bulk writer of a SQLite catalog; and whether a process runs.
+
+filelock is imported where a lock is taken: that costs 80 ms, and `tailrace sql` takes none. Processes are not psutil's
+here: what identifies one must be storable, and must stay the same when the clock is set (docs/engine-notes.md).
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -28,7 +31,8 @@ class LockHeldError(Exception):
 class LifeLock:
     """A lock file that one process holds for its life; the kernel frees it when the process ends, however it ends.
 
-    Child processes do not inherit it.
+    Child processes do not inherit it. filelock's lock is flock(2); a file system without it is refused, because the
+    file that filelock would use there instead outlives a killed process.
     """
 
     def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
@@ -37,19 +41,25 @@ class LifeLock:
         Raises:
             LockHeldError: another process holds it.
         """
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not _acquire(self._file, wait_s):
-            pid = os.pread(self._file, 32, 0).decode(errors="replace").strip()
-            os.close(self._file)
-            raise LockHeldError(path, pid)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        from filelock import FileLock, Timeout
+
+        self._lock = FileLock(
+            path,
+            timeout=wait_s,
+            mode=0o600,
+            thread_local=False,
+            poll_interval=_PAUSE_S,
+            fallback_to_soft=False,
+            on_acquired=lambda file: _write(file, str(os.getpid())),
+        )
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise LockHeldError(path, path.read_text(errors="replace").strip()) from None
 
     def release(self) -> None:
         """Let another process acquire it; a second call does nothing."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._lock.release()
 
 
 class LandLock:
@@ -78,40 +88,44 @@ def commit_slice(catalog: str, *, wait_s: float) -> Iterator[bool]:
     SQLite makes a second writer wait in steps of a second; writers that hold this lock in turn do not conflict there.
     It is advisory: a writer that did not get it in time continues, and the compare-and-set keeps the lake correct.
     """
-    file = os.open(f"{catalog}.bulk.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _opened(f"{catalog}.bulk.lock") as file:
         yield _acquire(file, wait_s)
-    finally:
-        with suppress(OSError):
-            os.close(file)
 
 
 @contextmanager
 def upkeep(catalog: str) -> Iterator[bool]:
     """Hold the upkeep lock (merge and expiry); yields whether it was free."""
-    file = os.open(f"{catalog}.upkeep.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield _acquire(file, 0.0)
-    finally:
-        os.close(file)
+    with _opened(f"{catalog}.upkeep.lock") as file:
+        yield try_lock(file)
 
 
 def held_share(catalog: str, seconds: float) -> float:
     """Wait for ``seconds``; return the share of them in which other writers held the commit lock, from samples."""
+    from filelock import unlock_descriptor
+
     looks = held = 0
     end = time.monotonic() + seconds
-    file = os.open(f"{catalog}.bulk.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _opened(f"{catalog}.bulk.lock") as file:
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(_LOOK_S, left))
             looks += 1
-            if _acquire(file, 0.0):
-                fcntl.flock(file, fcntl.LOCK_UN)
+            if try_lock(file):
+                unlock_descriptor(file)
             else:
                 held += 1
-    finally:
-        os.close(file)
     return held / looks if looks else 0.0
+
+
+def open_lock_file(path: Path | str) -> int:
+    """Return a descriptor of the lock file ``path``, made if it is missing; its content stays."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def try_lock(file: int) -> bool:
+    """Lock an open file, if nobody else has; the lock lasts until the last copy of the descriptor is closed."""
+    from filelock import lock_descriptor
+
+    return lock_descriptor(file, blocking=False)
 
 
 def alive(pid: int, born: int | None = None) -> bool:
@@ -144,6 +158,16 @@ def pid_namespace() -> int | None:
         return None
 
 
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    file = open_lock_file(path)
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            os.close(file)
+
+
 def _stat(pid: int) -> tuple[str, int | None]:
     """State and start time: fields 3 and 22 of /proc/PID/stat (proc(5)); the name before them may hold anything."""
     try:
@@ -153,13 +177,14 @@ def _stat(pid: int) -> tuple[str, int | None]:
         return "", None
 
 
+def _write(file: int, text: str) -> None:
+    os.pwrite(file, text.encode(), 0)
+
+
 def _acquire(file: int, wait_s: float) -> bool:
     end = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(_PAUSE_S)
+    while not try_lock(file):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PAUSE_S)
+    return True

@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from cachetools import LRUCache
 
 from pipelines.drift.embed import WIDTH, EmbedConfig, Embedder, ModelProcess
 from pipelines.drift.vectors import Floats
@@ -35,7 +35,7 @@ class Embedding:
         self.model = self.config.model.rstrip("/").rpartition("/")[2] or "all-MiniLM-L6-v2"
         self._make = make
         self._embedder: Embedder | None = None
-        self._known: OrderedDict[str, Floats] = OrderedDict()
+        self._known: LRUCache[str, Floats] = LRUCache(_REMEMBERED)
         self._lock = threading.Lock()
 
     def vectors(self, texts: Sequence[str]) -> Floats:
@@ -51,11 +51,7 @@ class Embedding:
             found = {text: self._known[text] for text in texts if text in self._known}
             if missing:
                 found |= dict(zip(missing, self._encode(missing), strict=True))
-            for text in dict.fromkeys(texts):
-                self._known[text] = found[text]
-                self._known.move_to_end(text)
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            self._known.update(found)
         return np.stack([found[text] for text in texts])
 
     def close(self) -> None:

@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from pipelines.kafka import Admin, FencedError, KafkaConfig, LogTruncatedError, Producer, Source, TopicReplacedError
+from pipelines.kafka import (
+    Admin,
+    FencedError,
+    KafkaConfig,
+    LogTruncatedError,
+    Producer,
+    Source,
+    TopicReplacedError,
+    TransactionalProducer,
+)
 from pipelines.meter import MeterConfig, combine, run, stage
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import Plan
@@ -321,6 +330,9 @@ def test_a_topic_made_again_is_refused_until_it_is_adopted(config):
     end, _ = in_thread(config)
     wait_until_metered(config)
     end()
+    source = Source(config, [EVENTS], group="meter")
+    assert source.committed(ROLLUPS, range(PARTITIONS)) == {}, "monitors would show that as a lag for ever"
+    source.close()
     admin = Admin(config)
     admin.delete_topics([EVENTS])
     while EVENTS in admin.topics():
@@ -426,3 +438,26 @@ def test_a_start_that_was_given_up_may_fence_its_successor_once(
     with nullcontext() if ends else pytest.raises(FencedError):
         stage.run(stage.MeterConfig(KafkaConfig("nowhere")), stop=stop, now=lambda: 0)
     assert stop.is_set() is ends
+
+
+def test_it_continues_where_an_older_meter_committed_and_commits_on_no_other_topic(config):
+    emit(config, 60)
+    source = Source(config, [EVENTS], group="meter")
+    half = {p: high // 2 for p, (_, high) in source.partitions(EVENTS).items()}
+    times = {(r.partition, r.offset): r.kafka_time for r in read(config, EVENTS)}
+    notes = {(EVENTS, p): f"0 {times[p, offset - 1]}" for p, offset in half.items()}
+    older = TransactionalProducer(config, "tailrace-meter-0")
+    older.begin()
+    topic_id = source.topic_id(EVENTS)
+    notes[ROLLUPS, 0] = f"0 {topic_id}"
+    older.commit({(ROLLUPS, 0): 0, **{(EVENTS, p): offset for p, offset in half.items()}}, source, notes=notes)
+    older.close()
+    end, _ = in_thread(config)
+    wait_until_metered(config)
+    end()
+    assert {p: spans[0][0] for p, spans in tiles(read(config, ROLLUPS)).items()} == half
+    assert {note.split()[::2] == ["0", topic_id] for _, note in source.committed(EVENTS, half).values()} == {True}
+    assert {Tick.from_json(r.value).topic_id for r in read(config, ROLLUPS) if dict(r.headers)["kind"] == b"tick"} == {
+        topic_id
+    }
+    source.close()
