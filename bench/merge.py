@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 import pyarrow as pa
 from _report import QUICK, REPO, machine, report
 
@@ -117,10 +118,9 @@ def maintain(config: LakeConfig) -> tuple[dict[str, Any], float, float]:
 
 def _rss_mb(pid: int) -> float:
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
+        return float(psutil.Process(pid).memory_info().rss / 2**20)
+    except psutil.Error:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), 0.0)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka as ck
+import psutil
 from _report import QUICK, REPO, machine, report
 from _up import Up
 
@@ -154,45 +155,35 @@ class Watch:
 
 def processes(root: int) -> dict[str, list[int]]:
     """Return stage -> pids below ``root``; what a stage starts (a model, a maintain run) stands on its own."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(") ", 1)[1].split()[1])
-        except (ValueError, OSError):
-            continue
     found: dict[str, list[int]] = {"up": [root]}
-    below = {root}
-    while more := {pid for pid, parent in parents.items() if parent in below} - below:
-        below |= more
-    for pid in sorted(below - {root}):
+    for process in sorted(psutil.Process(root).children(recursive=True), key=lambda each: each.pid):
         try:
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        except OSError:
+            words = process.cmdline()
+        except psutil.Error:
             continue
-        if "java" in words[0]:
+        if words and "java" in words[0]:
             name = "broker"
         elif "tailrace" in words and "job" not in words:
             name = words[words.index("tailrace") + 1]
         else:
             name = "job" if "job" in words else "model"
-        found.setdefault(name, []).append(pid)
+        found.setdefault(name, []).append(process.pid)
     return found
 
 
 def rss_mb(pid: int) -> float:
     """Resident memory of a process, MiB; 0 where it has just ended."""
     try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
+        return float(psutil.Process(pid).memory_info().rss / 2**20)
+    except psutil.Error:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("VmRSS")), 0.0)
 
 
 def handles(pid: int) -> int:
     """Open file handles of a process."""
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
-    except OSError:
+        return int(psutil.Process(pid).num_fds())
+    except psutil.Error:
         return 0
 
 

@@ -160,7 +160,8 @@ def continued(
 
 def recorded(found: Iterable[OffsetMetadata]) -> tuple[int, str] | None:
     """Return (epoch, topic id) of the newest metadata that has an id: after `topics adopt` another copy of meter may
-    still be committing under the epoch before."""
+    still be committing under the epoch before.
+    """
     return max(((each.epoch, each.topic_id) for each in found if each.topic_id), default=None)
 
 
@@ -172,7 +173,9 @@ def _cut(
     alive: Callable[[], None],
 ) -> dict[int, int]:
     """Partition -> where its log ends, or is known to have another record, of those that were cut."""
-    last = {(EVENTS, p): LastRecord(offset, known[p].kafka_time if p in known else None) for p, offset in offsets.items()}
+    last = {
+        (EVENTS, p): LastRecord(offset, known[p].kafka_time if p in known else None) for p, offset in offsets.items()
+    }
     ends = changed_ends(source, last, {(EVENTS, p): mark for p, mark in marks.items()}, alive=alive)
     return {p: end for (_, p), end in ends.items()}
 

@@ -1,9 +1,9 @@
 """The invariants P O L M R V B of the fault matrix, counted from raw Parquet and the catalog, without our own code."""
 
-import os
 from decimal import Decimal
 from itertools import pairwise
 
+import psutil
 import pyarrow.parquet as pq
 
 from fault_harness.process import rss_mb as resident_mb
@@ -69,7 +69,7 @@ def bounded(pid: int, *, rss_mb: float, handles: int) -> None:
     """B: a process holds no more memory (MiB, resident) and no more open files than this."""
     held = resident_mb(pid)
     assert held < rss_mb, f"process {pid} holds {held:.0f} MiB, more than {rss_mb:.0f}"
-    files = len(os.listdir(f"/proc/{pid}/fd"))
+    files = psutil.Process(pid).num_fds()
     assert files < handles, f"process {pid} holds {files} open files, more than {handles}"
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from fault_harness.zygote import Forked
 from tailrace.home.layout import Home
 
@@ -135,7 +137,4 @@ def killer(process: Process, call: str, file: str, nth: int) -> Iterator[None]:
 
 def rss_mb(pid: int) -> float:
     """Resident memory of a process, MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    return psutil.Process(pid).memory_info().rss / 2**20

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from fault_harness.process import REPO, clean_environment, wait_until
 from fault_harness.traffic import PRICES
 
@@ -92,12 +94,7 @@ class Up:
 
 def descendants(pid: int) -> list[int]:
     """Children of ``pid``, and theirs, parents first."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
-    return found
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
 def gone(pids: list[int]) -> bool:
@@ -106,6 +103,6 @@ def gone(pids: list[int]) -> bool:
 
 def _lives(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
