@@ -8,14 +8,18 @@ STAMP := .venv/.set-up
 JARS := .venv/.jars
 SECONDS ?= 600
 TESTS ?=
-# tests wait more than they compute: two at a time, each file in one process, with a broker of its own; WORKERS=0: one
-WORKERS ?= 2
+# tests wait more than they compute: two for each of two cores, each file in one process, with a broker of its own;
+# tests/order.py has the order. WORKERS=0: one after the other, in this process
+WORKERS ?= 4
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # the Python of this machine and no other, and wheels of 700 MB over slow lines
 export UV_PYTHON_DOWNLOADS := never
 export UV_HTTP_TIMEOUT ?= 300
 export UV_PROJECT_ENVIRONMENT := .venv
+# Many build machines and images forbid bytecode. Each process of the tests would compile libraries, and rewrite the
+# assertions of all tests, for 20 s of CPU time.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock lock-docs test test-fast demo faults zippy bench dist test-dist docs site clean
@@ -74,7 +78,7 @@ lock: $(UV)  ## bring requirements.lock up to date with the two pyproject.toml
 lock-docs: $(UV)  ## bring requirements-docs.txt up to date with requirements-docs.in
 	@scripts/lock_docs.sh
 
-test: setup  ## all tests but the slow ones; TESTS="tests/schemas -k call" for some
+test: setup  ## all tests but slow and faults; TESTS="tests/schemas -k call" for some
 	$(PYTEST) $(TESTS)
 
 test-fast: setup  ## the tests that start no broker and no other server

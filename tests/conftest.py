@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import sys
@@ -9,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -68,9 +69,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
     several processes, the one that hears of all of them loads no other conftest than this.
     """
     yield
-    target = os.environ.get("TAILRACE_FAULTS_TABLE")
-    if target and not hasattr(terminalreporter.config, "workerinput"):
-        _write_table(terminalreporter, Path(target))
+    if not hasattr(terminalreporter.config, "workerinput"):
+        if table := os.environ.get("TAILRACE_FAULTS_TABLE"):
+            _write_table(terminalreporter, Path(table))
+        if seconds := os.environ.get("TAILRACE_TEST_SECONDS"):
+            _write_seconds(terminalreporter, Path(seconds))
     if missed := _missed(terminalreporter):
         terminalreporter.section("required tests that were skipped", sep="!", red=True)
         for name in missed:
@@ -85,9 +88,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Long files first; see tests/order.py."""
+    from tests.order import LongFilesFirst
+
+    return LongFilesFirst(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs a broker; let every report say which rows of the fault matrix it speaks of."""
+    if hasattr(config, "workerinput"):
+        from tests.order import long_files_first
+
+        long_files_first(items)
     for item in items:
         if _needs_broker(item):
             item.add_marker("broker")
@@ -115,6 +130,13 @@ def _write_table(reporter: pytest.TerminalReporter, target: Path) -> None:
                     outcomes.setdefault(row, []).append((report.nodeid, word, reason))
     when = f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {platform.python_version()}"
     target.write_text(matrix.table(outcomes, when))
+    reporter.write_line(f"wrote {target}")
+
+
+def _write_seconds(reporter: pytest.TerminalReporter, target: Path) -> None:
+    from tests.order import write_seconds
+
+    write_seconds(itertools.chain.from_iterable(reporter.stats.values()), target)
     reporter.write_line(f"wrote {target}")
 
 

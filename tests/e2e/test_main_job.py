@@ -24,7 +24,8 @@ SETTLE_S = 240.0
 pytestmark = [pytest.mark.required, pytest.mark.timeout(560)]
 
 
-@pytest.mark.parametrize("hour", ["azure", pytest.param("generated", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("hour", ["azure", "generated"], indirect=True)
 def test_an_hour_with_three_incidents_goes_from_the_topic_to_the_lake_and_to_the_webhook(hour: Hour, life: Life):
     life.ready()
     life.publish(hour, speed=SPEED)

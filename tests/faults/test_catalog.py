@@ -166,7 +166,13 @@ for _ in range(3):  # what is not known to be written may be tried again
 
 
 @pytest.mark.row(24, 40)
-@pytest.mark.parametrize("arrived", [False, True], ids=["the COMMIT was lost", "its answer was lost"])
+@pytest.mark.parametrize(
+    "arrived",
+    [
+        pytest.param(False, marks=pytest.mark.faults, id="the COMMIT was lost"),
+        pytest.param(True, id="its answer was lost"),
+    ],
+)
 def test_row_24_a_re_pricing_of_unknown_outcome_counts_once(on_postgres: tuple[Scene, Proxy], arrived: bool) -> None:
     scene, proxy = on_postgres
     calls = [call(model="inhouse-7b") for _ in range(90)]

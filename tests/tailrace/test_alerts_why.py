@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines.detect import backtest
 from pipelines.detect.judge import Judge, PartitionState
@@ -116,16 +116,7 @@ def run(home: Path) -> Any:
     }
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tailrace", "alerts", "why", *words]
-        return subprocess.run(
-            command,
-            cwd=REPO,
-            env={**environment, "COLUMNS": "80"},
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        return run_command(["alerts", "why", *words], env={**environment, "COLUMNS": "80"}, timeout=180)
 
     return run
 

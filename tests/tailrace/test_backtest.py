@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines.backtest import Replay
 from pipelines.detect.judge import Judge
@@ -59,10 +59,7 @@ def backtest(home: Path) -> Any:
     }
 
     def run(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tailrace", "backtest", *words]
-        return subprocess.run(
-            command, cwd=REPO, env={**environment, **more}, capture_output=True, text=True, timeout=120, check=False
-        )
+        return run_command(["backtest", *words], env={**environment, **more})
 
     return run
 

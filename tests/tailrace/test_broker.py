@@ -180,6 +180,7 @@ def test_a_killed_owner_leaves_neither_process_nor_lock(served):
         assert next_one.pid != jvm
 
 
+@pytest.mark.faults
 @pytest.mark.row(11)
 def test_a_killed_guard_takes_the_jvm_along_and_the_owner_says_so(served):
     owner, home, jvm = served
@@ -204,6 +205,7 @@ def test_a_broker_of_another_process_can_be_stopped_by_its_home(served):
     assert not stop_running(home)
 
 
+@pytest.mark.faults
 def test_a_stop_that_may_not_wait_kills_and_the_next_start_recovers(tmp_path):
     with Broker(tmp_path, heap_mb=256) as one:
         jvm = one.pid

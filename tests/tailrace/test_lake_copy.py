@@ -1,11 +1,10 @@
 """`tailrace lake move`, `backup` and `restore`, as people run them, on a real lake."""
 
 import os
-import subprocess
-import sys
 import time
 
 import pytest
+from fault_harness.zygote import run_command
 
 from schemas.records import Move
 from schemas.topics import EVENTS
@@ -16,8 +15,7 @@ from warehouse.storage.connect import LakeConfig
 
 def tailrace(home, *arguments):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_")}
-    command = [sys.executable, "-m", "tailrace", "--home", str(home), *arguments]
-    return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=200, check=False)
+    return run_command(["--home", str(home), *arguments], env=clean, timeout=200)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines.land.split_batch import MOST_DAYS
 from pipelines.pricing.book import DAY_US, EARLY_US, LATE_US
@@ -43,10 +44,9 @@ def sql(home, tmp_path):
     def run(*arguments, stdin="", code=0, **more):
         env = {key: value for key, value in os.environ.items() if not key.startswith("TAILRACE_")}
         env |= {"TAILRACE_HOME": str(home), "COLUMNS": "80"} | more
-        command = [sys.executable, "-m", "tailrace", "sql", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, env=env, input=stdin.encode(), capture_output=True, check=False)
-        assert done.returncode == code, done.stderr.decode()
-        return SimpleNamespace(out=done.stdout.decode(), err=done.stderr.decode())
+        done = run_command(["sql", *arguments], cwd=tmp_path, env=env, input=stdin)
+        assert done.returncode == code, done.stderr
+        return SimpleNamespace(out=done.stdout, err=done.stderr)
 
     return run
 

@@ -1,10 +1,10 @@
 """`tailrace upgrade --check` in words, and where no broker runs. tests/upgrade/test_rolling.py asks running brokers."""
 
 import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
+
+from fault_harness.zygote import run_command
 
 from pipelines.pending import Pending
 from tailrace.cli.upgrade import _kafka_lines
@@ -16,8 +16,7 @@ def test_without_brokers_it_shows_the_lake_and_says_what_it_did_not_ask(tmp_path
     with tarfile.open(HOME) as tar:
         tar.extractall(tmp_path, filter="data")
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_")}
-    command = [sys.executable, "-m", "tailrace", "--home", str(tmp_path / "home"), "upgrade", "--check"]
-    found = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=200, check=False)
+    found = run_command(["--home", str(tmp_path / "home"), "upgrade", "--check"], env=clean, timeout=200)
     assert found.returncode == 0, found.stderr
     assert "this Tailrace writes version" in found.stdout
     assert "kafka: not asked: no Tailrace runs in" in found.stdout

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer
@@ -96,10 +95,7 @@ class Place:
             "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "TAILRACE_KAFKA__PREFIX": self.kafka.prefix,
         }
-        command = [sys.executable, "-m", "tailrace", *arguments]
-        return subprocess.run(
-            command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        return run_command(arguments, env=environment)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import Result
+from fault_harness.zygote import run_command
 from typer.testing import CliRunner
 
 from jobs.evals.scorers import SCORERS
@@ -159,13 +160,7 @@ def test_exit_codes_tell_verdicts_and_refused_input_apart(folder):
     assert tailrace("gate").exit_code == 3  # no candidate is named
     done = tailrace("gate", "--candidate", "same.yaml", "--scorer", "no_such", *common)
     assert (done.exit_code, "no scorer is called 'no_such'" in done.stderr) == (3, True)
-    done = subprocess.run(
-        [sys.executable, "-m", "tailrace", "gate", "--no-such-option"],
-        env={**os.environ, "PYTHONPATH": str(REPO)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command(["gate", "--no-such-option"])
     assert done.returncode == 3
     assert "--no-such-option" in done.stderr
 

@@ -2,11 +2,10 @@
 
 import os
 import stat
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fault_harness.zygote import run_command
 
 from schemas.errors import SettingsError
 from tailrace import wiring
@@ -25,8 +24,7 @@ def user_id(tmp_path):
     def run(**environment):
         env = {key: value for key, value in os.environ.items() if not key.startswith("TAILRACE_")}
         env |= {"TAILRACE_HOME": str(tmp_path / "home"), **environment}
-        command = [sys.executable, "-m", "tailrace", "user", "id", ALICE]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        return run_command(["user", "id", ALICE], cwd=tmp_path, env=env)
 
     return run
 

@@ -2,9 +2,9 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines.clock import now_us
 from tailrace.cli.render.status import duration, lines
@@ -125,8 +125,7 @@ def test_a_stage_that_stopped_in_order_needs_no_reason(tmp_path):
 def test_status_exits_with_1_where_it_is_not_ready(tmp_path):
     environment = {**os.environ, "TAILRACE_HOME": str(tmp_path)}
     for more in ([], ["--json"]):
-        command = [sys.executable, "-m", "tailrace", "status", *more]
-        assert subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False).returncode == 1
+        assert run_command(["status", *more], env=environment).returncode == 1
 
 
 @pytest.mark.parametrize("width", [80, 60])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from fault_harness.zygote import run_command
 
 from tailrace.home.layout import Home
 from tailrace.supervisor.ownership import HomeInUseError, StageRunsError, owned_home, owned_stage
@@ -33,8 +34,7 @@ def tailrace(home, *arguments):
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_")}
     # brokers elsewhere: there is no lock of an embedded one
     environment = {**clean, "TAILRACE_HOME": str(home), "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
-    command = [sys.executable, "-m", "tailrace", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return run_command(arguments, env=environment)
 
 
 def test_a_second_up_on_one_home_is_refused_by_name_also_with_brokers_elsewhere(holder, tmp_path):
