@@ -87,7 +87,7 @@ def landed(
     def watched(*arguments: Any) -> None:
         inside.append(meter.of(lambda: append(*arguments)))
 
-    with Land(config, lake, threading.Event(), now=now_us, beat=lambda facts: None) as stage:
+    with Land(config, lake, threading.Event(), now=now_us, heartbeat=lambda facts: None) as stage:
         stage.start()
         _until(stage.step, begun or (lambda: True))
         lake.append = watched  # type: ignore[method-assign]

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from pipelines.decode import Redaction, Seen, decode, decode_metered
+from pipelines.decode import DuplicateWindow, Redaction, decode, decode_metered
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.event import AnyEvent
@@ -91,7 +91,7 @@ def cases() -> dict[str, Callable[[], object]]:
     people = Redaction(people=People("key"))
 
     def land(batch: Records, rules: Redaction | None = None) -> Callable[[], object]:
-        return lambda: decode(batch, books, Seen(), epoch=0, landed_at=TIME, rules=rules)
+        return lambda: decode(batch, books, DuplicateWindow(), epoch=0, landed_at=TIME, rules=rules)
 
     def limit() -> None:
         for value in small:
@@ -99,9 +99,9 @@ def cases() -> dict[str, Callable[[], object]]:
 
     found: dict[str, Callable[[], object]] = {name: land(batch) for name, batch in batches.items()}
     found["clean_people"] = land(batches["clean"], people)  # as land runs it: users are looked at
-    found["metered_people"] = lambda: decode_metered(batches["clean"], books, Seen(), epoch=0, rules=people)
-    found["metered"] = lambda: decode_metered(batches["clean"], books, Seen(), epoch=0)
-    found["metered_4kb"] = lambda: decode_metered(batches["clean_4kb"], books, Seen(), epoch=0)
+    found["metered_people"] = lambda: decode_metered(batches["clean"], books, DuplicateWindow(), epoch=0, rules=people)
+    found["metered"] = lambda: decode_metered(batches["clean"], books, DuplicateWindow(), epoch=0)
+    found["metered_4kb"] = lambda: decode_metered(batches["clean_4kb"], books, DuplicateWindow(), epoch=0)
     found["msgspec_limit"] = limit
     return found
 

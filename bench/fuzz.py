@@ -16,7 +16,7 @@ import time
 import uuid
 from pathlib import Path
 
-from pipelines.decode import Reject, Seen, decode, decode_metered, verdict
+from pipelines.decode import DuplicateWindow, Reject, decode, decode_metered, verdict
 from pipelines.decode.reasons import FIELD_REASONS, REASONS
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
@@ -162,8 +162,8 @@ def wrong(values: list[bytes], books: PriceBooks) -> str:
     batch = Records("llm.events", [0] * n, list(range(n)), [TIME] * n, [None] * n, list(mixed), [()] * n)
     try:
         dead = {2 * i + 1: v.reason for i, value in enumerate(values) if isinstance(v := verdict(value), Reject)}
-        landed = decode(batch, books, Seen(), epoch=0, landed_at=0)
-        metered = decode_metered(batch, books, Seen(), epoch=0)
+        landed = decode(batch, books, DuplicateWindow(), epoch=0, landed_at=0)
+        metered = decode_metered(batch, books, DuplicateWindow(), epoch=0)
     except Exception as error:  # noqa: BLE001 - finding these is what a fuzzer is for
         return f"raised {type(error).__name__}: {error}"
     if dict(zip(landed.dead["_offset"].to_pylist(), landed.dead["reason"].to_pylist(), strict=True)) != dead:

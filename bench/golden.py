@@ -42,7 +42,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from jobs.evals.scorers import Embedding
 from jobs.golden import GoldenSettings, redactor, refresh
-from jobs.golden.cases import spoken
+from jobs.golden.cases import chat_text
 from jobs.golden.topics import SAME
 from jobs.golden.topics import topics as topics_of
 from pipelines.drift.vectors import Floats
@@ -197,7 +197,7 @@ def asked_in(config: LakeConfig, world: World) -> Ints:
     """Return which text each case of the newest version asks."""
     with ReadOnlyLake.open(config) as lake:
         cases = lake.query("FROM golden ORDER BY added_in, case_id").to_pylist()
-    return np.array([world.number[spoken(case)] for case in cases], dtype=np.int64)
+    return np.array([world.number[chat_text(case)] for case in cases], dtype=np.int64)
 
 
 def duplicates(world: World, cases: Ints) -> float:

@@ -137,7 +137,7 @@ def land(kafka: KafkaConfig, folder: Path) -> tuple[int, float, float]:
     config = LandConfig(kafka, LakeConfig(str(folder / "catalog.sqlite"), str(folder / "data")), group=None)
     with (
         Lake.open(config.lake, now=now_us) as lake,
-        Land(config, lake, threading.Event(), now=now_us, beat=lambda facts: None) as stage,
+        Land(config, lake, threading.Event(), now=now_us, heartbeat=lambda facts: None) as stage,
     ):
         stage.start()
         total = _total(kafka)

@@ -1,7 +1,7 @@
-"""When a job is due, and what that means for who looks now. Pure; times are µs UTC.
+"""When a job is due, and what a scheduler that checks it should do. Pure; times are µs UTC.
 
-The arithmetic of cron is APScheduler's. Its own memory of what has run is not used: that is the claim in the lake,
-which outlives the process and is the same for all schedulers.
+The arithmetic of cron is APScheduler's. Its own record of past runs is not used. The claim in the lake is used instead:
+it survives the process and is the same for all schedulers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from apscheduler.triggers.cron import CronTrigger
 
 from jobs.schedule import Job
 
-if TYPE_CHECKING:  # the lake's libraries, for a name
+if TYPE_CHECKING:  # only for a type: the import would load the libraries of the lake
     from warehouse.claims import Claim
 
 _MINUTE = timedelta(minutes=1)
@@ -33,11 +33,12 @@ class Due:
 
 @dataclass(frozen=True)
 class JobAction:
-    """What a scheduler should do about a job now."""
+    """The action that a scheduler should take for a job now."""
 
     kind: Literal["begin", "run", "skip", "give_up"]
-    """begin: a job seen for the first time, whose earlier due times are ignored. give_up: killed too often, or left
-    undone too long ago."""
+    """begin: a job seen for the first time, whose earlier due times are ignored. give_up: killed too often, or
+    abandoned too long ago.
+    """
     due_at: int
     attempt: int
 
@@ -76,12 +77,12 @@ def latest(job: Job, now: int) -> int:
 
 
 def due(job: Job, last_due: int, now: int) -> Due | None:
-    """Return the one due time to make up: of many that were missed the latest. None where there is none.
+    """Return the due time to run now: the latest one, where several were missed. None where there is none.
 
     Args:
-        job: whose.
-        last_due: the last due time that was claimed, whatever its outcome.
-        now: wall clock. Where it went back behind ``last_due`` nothing is due until it is there again.
+        job: the job.
+        last_due: the last due time that was claimed, with any outcome.
+        now: wall clock. Where it was set back before ``last_due``, nothing is due until it has passed ``last_due``.
     """
     at = latest(job, now)
     return Due(at, late=now - at > job.grace_s * 1_000_000) if at > last_due else None
@@ -90,8 +91,8 @@ def due(job: Job, last_due: int, now: int) -> Due | None:
 def decide(job: Job, claim: Claim | None, now: int, *, owner: str) -> JobAction | None:
     """Return what ``owner`` should do about ``job``, given its claim in the lake; None: nothing now.
 
-    ``owner`` holds the lock of its home, so an unfinished claim in its own name is that of a dead predecessor.
-    Another's holds until its time is over.
+    ``owner`` holds the lock of its home, so an unfinished claim under its own name is that of a scheduler that has
+    ended. A claim of another owner holds until it expires.
     """
     if claim is None:
         return JobAction("begin", latest(job, now), 0)

@@ -73,6 +73,6 @@ def duplicates(
             done = not look.positions
     took = round(time.monotonic() - began, 3)
     report = DuplicatesReport(ok=True, done=done, took_s=took, positions=positions, late=late, conflicts=conflicts)
-    say = log.warning if conflicts else log.info
-    say("duplicates_found", took_s=took, positions=positions, late=late, conflicts=conflicts)
+    log_line = log.warning if conflicts else log.info
+    log_line("duplicates_found", took_s=took, positions=positions, late=late, conflicts=conflicts)
     return report

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import structlog
 
 from schemas.errors import RetryableError
-from warehouse.forget import Forgotten, Who, forget
+from warehouse.forget import ErasureReport, Who, forget
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig
 from warehouse.storage.locks import upkeep
@@ -36,7 +36,7 @@ def run(
     slice_s: float = 0.2,
     memory_limit: str = "512MiB",
     wait_s: float = 300.0,
-) -> Forgotten:
+) -> ErasureReport:
     """Remove the rows of ``who`` from the lake of ``config``.
 
     Args:

@@ -1,6 +1,6 @@
 """Keep the lake small and quick: drop old days, merge small files, expire snapshots, clean up. Safe to kill anywhere.
 
-Run it in a separate process: DuckDB's memory grows with the files it merges, and an internal error of its costs the
+Run it in a separate process: DuckDB's memory grows with the files it merges, and an internal error invalidates the
 whole instance (docs/engine-notes.md).
 """
 
@@ -17,7 +17,7 @@ import structlog
 
 from schemas.tables import JOB_CLAIMS, TABLES
 from warehouse import ledger
-from warehouse.forget import drop_old_calls, unkeepable_apps
+from warehouse.forget import drop_old_calls, invalid_app_retention
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig
 from warehouse.storage.locks import upkeep
@@ -30,30 +30,35 @@ from warehouse.upkeep import (
     clean_old_files,
     drop_old_days,
     expire_snapshots,
+    invalid_retention,
     merge,
     remove_orphans,
-    unkeepable,
 )
 from warehouse.upkeep.merge import TARGET_BYTES, count_files
 
 log = structlog.get_logger(__name__)
 RETENTION_DAYS: Mapping[str, int] = {"rollups": 90, "ticks": 14, "embeddings": 30, "dead_bytes": 7}
-"""Days that each table keeps. What is not named stays for ever; calls, feedback, evals and dead may be named."""
+"""Days that each table keeps.
+
+Tables that are not named are kept without limit; calls, feedback, evals and dead may be named.
+"""
 _SHORTEST_H = 0.25
 _DEAD_CLAIMS = 2_500
-"""A move of a claim reads them all: 10 ms."""
+"""An update of a claim reads them all: 10 ms."""
 
 
 @dataclass(frozen=True)
 class MaintainSettings:
-    """How long what is kept, and how hard the work may press."""
+    """Retention of the tables, and the pace of the work."""
 
     retention_days: Mapping[str, int] = field(default_factory=lambda: dict(RETENTION_DAYS))
     app_retention_days: Mapping[str, int] = field(default_factory=dict)
-    """Days that calls of an app are kept, and what hangs on them; ``*``: of every app that is not named."""
+    """Days that calls of an app are kept, and rows that belong to them; ``*``: of every app that is not named."""
     snapshots_h: float = 0.5
-    """Snapshots of the last hours stay: far above the longest query (5 minutes) and landing (30 s), and no longer,
-    because a commit reads them all: 1,000 of them cost it 0.4 of 40 ms, 86,400 half as much again (bench/commits)."""
+    """Snapshots of the last hours stay: far above the longest query (5 minutes) and landing (30 s), and not much
+    longer, because a commit reads them all: 1,000 of them take 0.4 of its 40 ms, and with 86,400 a commit takes half as
+    long again (bench/commits).
+    """
     files_days: int = 2
     """Days for which merged and expired files stay on disk, and orphans too; at least 2."""
     target_bytes: int = TARGET_BYTES
@@ -63,20 +68,20 @@ class MaintainSettings:
     """Seconds left to land for each second of work."""
     memory_limit: str = "512MiB"
     clean: bool = True
-    """Also drop old days and delete files that nothing names: what no commit and no query feels."""
+    """Also drop old days and delete unreferenced files: this does not slow commits and queries."""
 
     def __post_init__(self) -> None:
-        """Refuse what would take files from under a transaction in flight, or today's rows.
+        """Refuse settings that would delete the files of a running transaction, or rows of today.
 
         Raises:
             ValueError: a guard or a retention is too short, or a table has none.
         """
-        if wrong := unkeepable(self.retention_days):
+        if wrong := invalid_retention(self.retention_days):
             raise ValueError(
                 f"maintain cannot keep {', '.join(f'{t} for {self.retention_days[t]} days' for t in wrong)}: name some "
                 f"of {', '.join(RETAINED)}, each at least 1 day"
             )
-        if apps := unkeepable_apps(self.app_retention_days, self.retention_days):
+        if apps := invalid_app_retention(self.app_retention_days, self.retention_days):
             raise ValueError(
                 f"maintain cannot keep {', '.join(f'app {a!r} for {self.app_retention_days[a]} days' for a in apps)}: "
                 "at least 1 day, and no longer than raw_calls"
@@ -105,7 +110,7 @@ class MaintainReport:
     orphans_found: int
     orphans_removed: int
     alone: bool
-    """False where another run merged and expired meanwhile: that was left to it."""
+    """False where another run merged and expired at the same time: this run did not."""
     files: int
     """Files that the newest snapshot reads, over all tables."""
     ledger_rows: int
@@ -142,44 +147,23 @@ def maintain(
     """
     options = settings or MaintainSettings()
     began = time.monotonic()
-    at = datetime.fromtimestamp(now() / 1e6, UTC)
-    problems: list[str] = []
     limited = replace(config, memory_limit=options.memory_limit, threads=1)
     with ExitStack() as held:
         lake = held.enter_context(_opened(limited, now))
         alone = held.enter_context(upkeep(config.catalog)) if config.on_sqlite else True
-
-        def pace(through: Lake = lake) -> Pace:
-            paces.append(Pace(through, slice_s=options.slice_s, rest=options.rest, stop=stop))
-            return paces[-1]
-
-        paces: list[Pace] = []
-        today = at.date()
-        dropped = {
-            table: drop_old_days(pace(), table, before=today - timedelta(days=days), at=at)
-            for table, days in (options.retention_days if options.clean else {}).items()
-        }
+        run = _Run(lake, options, datetime.fromtimestamp(now() / 1e6, UTC), stop)
+        dropped = run.drop_days()
         of_apps: dict[str, dict[str, int]] = {}
-        if alone and options.clean and options.app_retention_days:  # it writes files again, as merging does
-            of_apps = drop_old_calls(pace(), options.app_retention_days, today=today, at=at)
         merged, expired = list[Merged](), 0
-        if alone:  # else another run does just that, and each would take the other for a busy land
-            merging = pace()
-            merged = [merge(merging, t.name, target_bytes=options.target_bytes) for t in TABLES if not t.inlined]
-            expired = expire_snapshots(pace(), before=at - timedelta(hours=options.snapshots_h))
-            _shed_claims(pace())
-        old, orphans = 0, Cleaned(0, 0)
-        try:
-            if options.clean:
-                age = timedelta(days=options.files_days)
-                # DuckLake deletes a backlog of files inside one transaction, whose locks block no other writer
-                patient = replace(limited, idle_s=0)
-                cleaner = lake if config.on_sqlite else held.enter_context(_opened(patient, now))
-                old = clean_old_files(pace(cleaner), before=at - age)
-                orphans = remove_orphans(pace(cleaner), now=at, older_than=age)
-        except OrphansRefusedError as error:
-            problems.append(str(error))
-            log.error("clean_up_refused", cause=str(error), refused=len(error.refused))
+        if alone:  # else another run merges too, and each would mistake the other for a busy land
+            of_apps = run.drop_days_of_apps()
+            merged, expired = run.merge(), run.expire()
+        # DuckLake deletes a backlog of files inside one transaction, whose locks block no other writer
+        without_limit = replace(limited, idle_s=0)
+        old, orphans, problems = 0, Cleaned(0, 0), tuple[str, ...]()
+        if options.clean:
+            cleaner = lake if config.on_sqlite else held.enter_context(_opened(without_limit, now))
+            old, orphans, problems = run.clean(cleaner)
         report = MaintainReport(
             ok=not problems,
             done=not stop(),
@@ -194,22 +178,71 @@ def maintain(
             alone=alone,
             files=count_files(lake),
             ledger_rows=ledger.dead_rows(lake.connection),
-            slices=sum(p.slices for p in paces),
-            longest_slice_s=round(max((p.longest_s for p in paces), default=0.0), 3),
+            slices=sum(p.slices for p in run.paces),
+            longest_slice_s=round(max((p.longest_s for p in run.paces), default=0.0), 3),
             retries=lake.session.retries,
-            problems=tuple(problems),
+            problems=problems,
         )
     log.info("lake_maintained", took_s=report.took_s, files=report.files, slices=report.slices, ok=report.ok)
     return report
+
+
+class _Run:
+    """The steps of one run, each with its own pace."""
+
+    def __init__(self, lake: Lake, options: MaintainSettings, at: datetime, stop: Callable[[], bool]) -> None:
+        self._lake, self._options, self._at, self._stop = lake, options, at, stop
+        self.paces: list[Pace] = []
+
+    def _pace(self, lake: Lake | None = None) -> Pace:
+        options = self._options
+        self.paces.append(Pace(lake or self._lake, slice_s=options.slice_s, rest=options.rest, stop=self._stop))
+        return self.paces[-1]
+
+    def drop_days(self) -> dict[str, int]:
+        """Drop the days that are older than the retention of their table; return table -> rows."""
+        today, retention = self._at.date(), self._options.retention_days if self._options.clean else {}
+        return {
+            table: drop_old_days(self._pace(), table, before=today - timedelta(days=days), at=self._at)
+            for table, days in retention.items()
+        }
+
+    def drop_days_of_apps(self) -> dict[str, dict[str, int]]:
+        """Delete the calls that are older than the retention of their app. It writes files again, as merging does."""
+        apps = self._options.app_retention_days
+        if not self._options.clean or not apps:
+            return {}
+        return drop_old_calls(self._pace(), apps, today=self._at.date(), at=self._at)
+
+    def merge(self) -> list[Merged]:
+        """Merge the small files of every table."""
+        pace = self._pace()
+        return [merge(pace, t.name, target_bytes=self._options.target_bytes) for t in TABLES if not t.inlined]
+
+    def expire(self) -> int:
+        """Expire old snapshots and remove dead rows of claims; return how many snapshots expired."""
+        expired = expire_snapshots(self._pace(), before=self._at - timedelta(hours=self._options.snapshots_h))
+        _drop_dead_claim_rows(self._pace())
+        return expired
+
+    def clean(self, lake: Lake) -> tuple[int, Cleaned, tuple[str, ...]]:
+        """Delete ended files and orphans; return how many, and the problems that prevented it."""
+        age, old = timedelta(days=self._options.files_days), 0
+        try:
+            old = clean_old_files(self._pace(lake), before=self._at - age)
+            return old, remove_orphans(self._pace(lake), now=self._at, older_than=age), ()
+        except OrphansRefusedError as error:
+            log.error("clean_up_refused", cause=str(error), refused=len(error.refused))
+            return old, Cleaned(0, 0), (str(error),)
 
 
 def _opened(config: LakeConfig, now: Callable[[], int]) -> Lake:
     return Lake.open(config, now=now, lander=False, create=False)
 
 
-def _shed_claims(pace: Pace) -> None:
-    """Shed the dead rows that moves of claims left behind, as land does those of the ledger."""
+def _drop_dead_claim_rows(pace: Pace) -> None:
+    """Remove the dead rows that updates of claims leave in the catalog, as land does for the ledger."""
     if pace.stopped or ledger.dead_rows(pace.lake.connection, JOB_CLAIMS) < _DEAD_CLAIMS:
         return
     if cause := pace.lake.shed(JOB_CLAIMS, pace.run):
-        log.warning("claims_not_shed", cause=cause)  # the next run's; clean-up need not wait for it
+        log.warning("claims_not_shed", cause=cause)  # the next run does it; the clean-up need not wait

@@ -1,6 +1,6 @@
-"""Keep the price book up to date, and bring the cost of what has landed to what is known by now.
+"""Keeps the price book up to date, and corrects the cost of landed calls to current prices.
 
-Nothing that landed is changed: ``cost_adjustments`` gets a row with the difference, and the view ``calls`` adds it.
+No landed row is changed: ``cost_adjustments`` gets a row with the difference, and the view ``calls`` adds it.
 """
 
 from __future__ import annotations
@@ -110,10 +110,10 @@ def reprice(
 
     Args:
         config: where the lake is.
-        book: what is believed now.
+        book: the current prices.
         choice: which calls.
         now: wall clock, µs UTC.
-        undated: also correct calls by prices without a date, where a person knows since when they hold.
+        undated: also correct calls by prices without a date, where a person has checked their date.
         dry_run: only report what would be done.
         stop: called between slices.
         progress: called now and then with the day and the number of calls checked.
@@ -130,7 +130,7 @@ def reprice(
     limited = replace(config, memory_limit=memory_limit, threads=1)
     with (
         Lake.open(limited, now=now, lander=False, create=False) as lake,
-        # taken before anything is read: what others wrote is known then
+        # claimed before anything is read, so that all rows that others wrote are read
         nullcontext() if dry_run else adjust.writing(lake, now=now) as adjuster,
     ):
         days = adjust.days(lake, choice)
@@ -154,9 +154,9 @@ def reprice(
 def _calls(
     lake: Lake, choice: Choice, days: Sequence[date], chosen: Sequence[PriceGroups], adjuster: adjust.Adjuster | None
 ) -> Iterator[tuple[date, pa.Table]]:
-    """Yield (day, calls to look at), and keep the claim of ``adjuster`` alive between two of them."""
+    """Yield (day, calls to look at), and renew the claim of ``adjuster`` between two of them."""
     for day in days if chosen else ():
-        for calls in adjust.calls(lake, choice, day, wanted=_table(chosen), columns=READ, rows=_ROWS):
+        for calls in adjust.calls(lake, choice, day, groups=_table(chosen), columns=READ, rows=_ROWS):
             yield day, calls
             if adjuster:
                 adjuster.renew()

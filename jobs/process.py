@@ -23,7 +23,7 @@ _SHOWN = 500
 
 
 class JobNotStartedError(RetryableError):
-    """The machine makes no process now: too many of them, no memory, a full disk. Look again."""
+    """No process can be started now: too many of them, no memory, a full disk. Try again."""
 
     def __init__(self, command: Sequence[str], cause: OSError) -> None:
         super().__init__(f"cannot start {command[0]}: {cause}; is the machine out of processes, memory or disk?")
@@ -42,12 +42,12 @@ class Ended:
 
     @property
     def ok(self) -> bool:
-        """Whether it came to its own end, and that was a good one."""
+        """Whether it ended by itself and succeeded."""
         return self.why == "itself" and self.code == 0
 
     @property
     def detail(self) -> str:
-        """For people: what it found, or why it did not end well."""
+        """For people: what it found, or why it failed."""
         if self.why == "limit":
             return "ended: it ran longer than its limit"
         if self.why == "stopped":
@@ -57,7 +57,7 @@ class Ended:
             numbers = {k: v for k, v in report.items() if isinstance(v, int | float) and not isinstance(v, bool) and v}
             return ", ".join(f"{name} {value}" for name, value in numbers.items())[:_SHOWN]
         problems = "; ".join(map(str, report.get("problems", ())))
-        last = self.errors.strip().splitlines()[-1:] or ["it said nothing"]
+        last = self.errors.strip().splitlines()[-1:] or ["it wrote nothing to stderr"]
         return f"exit {self.code}: {problems or last[0]}"[:_SHOWN]
 
 
@@ -73,13 +73,13 @@ def run_to_end(
 
     Args:
         command: the process.
-        limit_s: how long it may take, on a clock that a sleeping machine stops.
+        limit_s: how long it may take, on a clock that stops while the machine is suspended.
         ending: whether the scheduler ends.
         overdue: whether its time is over by the wall clock.
-        started: called once, when the process lives.
+        started: called once, when the process has started.
 
     Raises:
-        JobNotStartedError: there is no process; look again.
+        JobNotStartedError: no process could be started; try again.
     """
     with _process(command) as (process, out, err):
         deadline = time.monotonic() + limit_s

@@ -1,8 +1,8 @@
 """The stage ``schedule``: APScheduler triggers the check of a job, the claim in the lake decides which copy runs it.
 
-APScheduler sleeps on a clock that a laptop's sleep stops and that does not follow a wall clock that is set. So the
-loop that beats also asks, once a second and without the lake, whether a due time has gone by, and has APScheduler
-fire at once. A look that was not needed finds nothing to do.
+APScheduler waits on a clock that stops while a laptop is suspended and that does not follow changes of the wall clock.
+So the loop of the heartbeat also checks, once a second and without the lake, whether a due time has passed, and then
+makes APScheduler fire immediately. An unnecessary check finds nothing to do.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEv
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from jobs.desk import JobRunner, ScheduleConfig
 from jobs.due import trigger
+from jobs.job_runner import JobRunner, ScheduleConfig
 from jobs.schedule import Job
 from schemas.errors import FatalError, RetryableError
 from warehouse.errors import LakeMissingError
 from warehouse.storage.locks import open_lock_file, try_lock
 
 log = structlog.get_logger()
-_BEAT_S = 1.0
+_HEARTBEAT_S = 1.0
 _ASK_AGAIN_S = 5.0
 """Between two looks at a job that led to nothing though they should have: no lake yet, or it does not answer."""
 
@@ -48,7 +48,7 @@ def run(
     *,
     stop: threading.Event,
     now: Callable[[], int],
-    beat: Callable[[dict[str, Any]], None],
+    heartbeat: Callable[[dict[str, Any]], None],
 ) -> None:
     """Run every job when it is due, until ``stop``.
 
@@ -61,17 +61,17 @@ def run(
         try:
             while not stop.is_set():
                 session.step()
-                beat(session.facts())
-                stop.wait(_BEAT_S)
+                heartbeat(session.facts())
+                stop.wait(_HEARTBEAT_S)
         finally:
             session.close()
 
 
 @contextmanager
 def owned(folder: Path) -> Iterator[str]:
-    """Be the one scheduler of ``folder``; yields its name, which stays the same from one to the next.
+    """Hold the lock of the only scheduler of ``folder``; yields its name, which is the same for each.
 
-    The kernel frees the lock when its holder dies: an open claim under this name then has no owner.
+    The kernel releases the lock when its process ends: an open claim under this name then has no owner.
 
     Raises:
         SchedulerRunsError: another process holds it.
@@ -100,7 +100,7 @@ class SchedulerSession:
         self._busy: set[str] = set()
         self._trouble: dict[str, str] = {}
         self._fatal: list[FatalError] = []
-        first = time.monotonic() + config.first_look_s
+        first = time.monotonic() + config.first_check_s
         self._ask_at = {job.name: first for job in config.jobs}
         self._scheduler = BackgroundScheduler(
             timezone=UTC, executors={"default": ThreadPoolExecutor(len(config.jobs))}, job_defaults={"coalesce": True}
@@ -125,7 +125,7 @@ class SchedulerSession:
 
     def facts(self) -> dict[str, Any]:
         """For status and metrics."""
-        known = [job for job in self._jobs if self._runner.knows(job)]
+        known = [job for job in self._jobs if self._runner.has_claim(job)]
         return {
             "lag": sum(self._runner.wanted(job) for job in known if job.name not in self._busy),
             "state": "waiting" if self._trouble else "running",
@@ -147,7 +147,7 @@ class SchedulerSession:
     def _look(self, job: Job) -> None:
         self._busy.add(job.name)
         try:
-            self._runner.look(job)
+            self._runner.check(job)
             self._trouble.pop(job.name, None)
         except LakeMissingError:
             self._trouble.pop(job.name, None)  # land makes it; until then there is nothing to do

@@ -14,7 +14,11 @@ AT_MOST_S = 600.0
 
 @contextmanager
 def busy(
-    beat: Callable[[dict[str, object]], None], state: str, *, every_s: float = EVERY_S, at_most_s: float = AT_MOST_S
+    heartbeat: Callable[[dict[str, object]], None],
+    state: str,
+    *,
+    every_s: float = EVERY_S,
+    at_most_s: float = AT_MOST_S,
 ) -> Iterator[None]:
     """Report ``state`` from a thread for the length of the block.
 
@@ -25,7 +29,7 @@ def busy(
 
     def report() -> None:
         while not done.wait(every_s) and time.monotonic() < end:
-            beat({"state": state})
+            heartbeat({"state": state})
 
     thread = threading.Thread(target=report, name="busy", daemon=True)
     thread.start()

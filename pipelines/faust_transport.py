@@ -149,7 +149,7 @@ def build_app(
         name: of the stage, such as ``detect``.
         config: address, prefix and librdkafka settings, of which TLS and SASL are taken over.
         slot: which copy this is; static, so a restart gets its partitions back in seconds, not in a minute.
-        partitions: of the source topic, hence of every changelog.
+        partitions: of the source topic, and so of every changelog.
         data_dir: Faust's own folder.
         reset: where a group without offsets begins.
 
@@ -178,7 +178,7 @@ def build_app(
         **_security(config.client),
     )
     app.transport = _Transport(app.conf.broker_consumer, app)
-    # Faust makes these where they are first asked for, and ties them to the event loop of whoever asks: were that the
+    # Faust creates these at their first use, in the event loop of the caller: were that the
     # heartbeat's thread, what waits for the tables here would never be woken
     _ = cast(Any, app.tables).recovery
     return app
@@ -227,7 +227,7 @@ async def _serve(build: Callable[[], App], stop: threading.Event) -> None:
     finally:
         starting.cancel()
         await asyncio.wait([starting])
-        # what waits for a broker that is gone would wait for ever
+        # a call that waits for an unavailable broker would never end
         await asyncio.wait([asyncio.ensure_future(app.stop())], timeout=_LET_GO_S)
         _close_loop(app)
 
@@ -240,7 +240,7 @@ def _close_loop(app: App) -> None:
 
 
 def _security(client: Mapping[str, str]) -> dict[str, Any]:
-    """Map librdkafka's names for TLS and SASL to Faust's; refuse what it would silently drop."""
+    """Map librdkafka's names for TLS and SASL to Faust's; refuse what it would drop without an error."""
     for key in client:
         if key not in _TLS and key not in _MEANINGLESS:
             raise SettingsError(

@@ -60,28 +60,30 @@ class Reporting(Protocol):
 def watch(
     stage: Reporting,
     source: Source,
-    beat: Callable[[dict[str, Any]], None],
+    heartbeat: Callable[[dict[str, Any]], None],
     *,
-    patience: StallTimeouts,
+    stall_timeouts: StallTimeouts,
     until: threading.Event,
 ) -> None:
-    """Beat every second until ``until`` is set, unless ``stage`` hangs; a copy without partitions does not.
+    """Call ``heartbeat`` every second until ``until`` is set, unless ``stage`` hangs.
+
+    A copy without partitions cannot hang.
 
     ``source`` reads the one topic of the stage; it is closed at the end.
     """
-    monitor = LivenessMonitor(stage, source, patience)
+    monitor = LivenessMonitor(stage, source, stall_timeouts)
     while not until.wait(1.0):
         facts = stage.facts()
         if monitor.is_alive(facts.get("progress")):
-            beat({**facts, **monitor.facts()})
+            heartbeat({**facts, **monitor.facts()})
     source.close()
 
 
 class LivenessMonitor:
     """Decides whether the stage makes progress."""
 
-    def __init__(self, stage: Reporting, source: Source, patience: StallTimeouts) -> None:
-        self.stage, self.source, self.patience = stage, source, patience
+    def __init__(self, stage: Reporting, source: Source, stall_timeouts: StallTimeouts) -> None:
+        self.stage, self.source, self.stall_timeouts = stage, source, stall_timeouts
         self.topic = source.topics[0]
         self.since = time.monotonic()
         """When there was last nothing to wait for, or progress."""
@@ -95,7 +97,7 @@ class LivenessMonitor:
         """time.monotonic() of the last look at which progress had grown."""
         self.starts: dict[tuple[str, int], int] = {}
         """Positions as of the last question."""
-        self.stall_detector = StallDetector(patience.partition_s)
+        self.stall_detector = StallDetector(stall_timeouts.partition_s)
         self.stalled = False
         self.cut = False
         """The topic is another one, or ends before what was read. A start begins with what is there."""
@@ -112,7 +114,7 @@ class LivenessMonitor:
         if not self.answers or self.stage.trouble or restored != self.restored or not (starting or lag):
             self.since, self.restored = now, restored
         still_s = now - max(self.since, self.stage.moved, self.worked)
-        if still_s <= (self.patience.start_s if starting else self.patience.stuck_s):
+        if still_s <= (self.stall_timeouts.start_s if starting else self.stall_timeouts.stuck_s):
             return True
         if not starting and not self._readable(self._assigned()):
             return True
@@ -181,14 +183,14 @@ class LivenessMonitor:
 
     def _one_partition_stalls(self, now: float) -> bool:
         if self._is_starting() or self.stage.trouble:
-            self.stall_detector = StallDetector(self.patience.partition_s)
+            self.stall_detector = StallDetector(self.stall_timeouts.partition_s)
             return False
         numbers = self._assigned() & self.marks.keys()
         starts = {(self.topic, n): self._start(n) for n in numbers}
         still, self.starts = starts == self.starts, starts
         if still and self.worked > now - _ASK_S:
             # one long record is being worked on, slice by slice: no partition gets its turn meanwhile
-            self.stall_detector = StallDetector(self.patience.partition_s)
+            self.stall_detector = StallDetector(self.stall_timeouts.partition_s)
             return False
         try:
             self.stall_detector.look(starts, {(self.topic, n): self.marks[n][1] - 1 for n in numbers}, now)

@@ -27,7 +27,7 @@ class Pending:
     refusals: tuple[str, ...]
     """What keeps a stage from starting, each with its remedy."""
     states: tuple[str, ...]
-    """What becomes of the states of detect and drift that are not of this version."""
+    """The effect on states of detect and drift that are of another version."""
 
     @property
     def current(self) -> bool:

@@ -11,7 +11,7 @@ Position = tuple[str, int]
 
 
 class StageProgress:
-    """Remembers, for each partition, the broker's time up to which everything was worked on.
+    """Stores, for each partition, the broker's time up to which every record was processed.
 
     Event time is not usable: an event may be dated years back. The broker's time shows how long records have waited.
     """

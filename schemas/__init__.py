@@ -1,1 +1,1 @@
-"""What things look like at every wall: topics, tables, messages, errors. No I/O, no clock."""
+"""The data between two parts of the system: topics, tables, messages, errors. No I/O, no clock."""

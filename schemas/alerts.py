@@ -147,7 +147,7 @@ def rfc3339(microseconds: int) -> str:
 
 
 def time_text(moment: datetime) -> str:
-    """Return ``moment``, whatever its time zone, as alerts write it."""
+    """Return ``moment``, in any time zone, in the text form of alerts."""
     return rfc3339(round(moment.timestamp() * 1e6))
 
 
@@ -170,7 +170,7 @@ LATE_DIGEST = "late_digest"
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
-    """Alerts that match are not sent from ``start`` until ``end``; they land and are listed all the same."""
+    """Alerts that match are not sent from ``start`` until ``end``; they still land and are listed."""
 
     id: str
     matchers: dict[str, str]

@@ -6,7 +6,7 @@ import msgspec
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError, LookupError, RecursionError, OverflowError)
 """What decoding raises on bytes from outside: msgspec raises more than its own errors (UnicodeDecodeError on bad UTF-8,
-RecursionError on deep nesting, TypeError on None). Whoever reads a topic catches all of it, or one message ends it."""
+RecursionError on deep nesting, TypeError on None). Code that reads a topic must catch all of them."""
 
 
 class TailraceError(Exception):

@@ -43,7 +43,7 @@ def json_schema(struct: type[Event]) -> dict[str, Any]:
     _open(schema)
     target = schema["$defs"][struct.__name__]
     if struct in _ONE_OF:
-        target["allOf"] = [{"anyOf": [_said(name) for name in names]} for names in _ONE_OF[struct]]
+        target["allOf"] = [{"anyOf": [_present(name) for name in names]} for names in _ONE_OF[struct]]
     name = next(n for n, s in PUBLISHED.items() if s is struct)
     return {
         "$schema": DIALECT,
@@ -98,7 +98,7 @@ def _open(node: Any) -> None:
             _open(value)
 
 
-def _said(name: str) -> dict[str, Any]:
+def _present(name: str) -> dict[str, Any]:
     return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 PARTS = ("code", "prompts", "models", "tools", "retrieval", "guards", "golden", "gate_report")
-"""What a manifest may say, beside ``release`` and ``note``; each a text, or a mapping of names to texts."""
+"""Fields of a manifest, beside ``release`` and ``note``; each a text, or a mapping of names to texts."""
 MOST_ENTRIES, MOST_CHARS = 500, 256
 _NAMESPACE = uuid.UUID("0b8f4a52-6f0c-5d1e-9a55-2f6b6f6e1c77")
 _SHOWN_CHARS = 12
@@ -39,7 +39,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def manifest_sha256(manifest: Mapping[str, str]) -> str:
-    """Return the hash of a manifest, whatever the order of its entries."""
+    """Return the hash of a manifest, independent of the order of its entries."""
     return hashlib.sha256(msgspec.json.encode(dict(sorted(manifest.items())))).hexdigest()
 
 

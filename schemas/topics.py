@@ -1,4 +1,4 @@
-"""The topics: names, keys, partitions, retention. Kafka is the only thing between two stages."""
+"""The topics: names, keys, partitions, retention. Two stages communicate only through Kafka."""
 
 from __future__ import annotations
 

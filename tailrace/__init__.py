@@ -1,1 +1,1 @@
-"""The front door: what a person starts. Settings, signals and the supervisor live here and nowhere else."""
+"""The command line and all that it starts. Only this package reads settings and signals and has the supervisor."""

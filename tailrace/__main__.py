@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _refuse(error: ClickException) -> None:
-    """Say in one line what is wrong with the command line; without arguments print the help."""
+    """Print in one line what is wrong with the command line; without arguments print the help."""
     if isinstance(error, NoArgsIsHelpError):
         error.show()
         sys.exit(error.exit_code)
@@ -66,12 +66,12 @@ def _refuse(error: ClickException) -> None:
 
 
 def _end(error: Exception, text: str, code: int) -> None:
-    from tailrace.cli.render.shown import shown_lines
+    from tailrace.cli.render.printable import printable_lines
 
-    shown = shown_lines(text)  # DuckDB quotes cells in its messages, and a cell is a stranger's text
-    print(f"tailrace: {shown}", file=sys.stderr)
+    safe = printable_lines(text)  # DuckDB quotes cells in its messages, and a cell is a stranger's text
+    print(f"tailrace: {safe}", file=sys.stderr)
     if _supervised():
-        structlog.get_logger().error("fatal", error=shown, kind=type(error).__name__)
+        structlog.get_logger().error("fatal", error=safe, kind=type(error).__name__)
     _discard()
     sys.exit(code)
 

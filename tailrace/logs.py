@@ -35,7 +35,7 @@ def configure(*, stage: str, secrets: Iterable[str] = (), level: str = "INFO") -
 
     Args:
         stage: bound to every line.
-        secrets: values that are replaced wherever they would appear.
+        secrets: values that are replaced in every line.
         level: least level that is printed.
     """
     known = sorted({s for s in secrets if len(s) >= 6}, key=len, reverse=True)

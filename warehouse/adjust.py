@@ -1,8 +1,8 @@
 """Re-pricing as rows of a ledger: which calls there are to price again, and their adjustments, written once.
 
 An adjustment is a difference, so two writers that find the same one must not both write it. One writes at a time, by a
-row of ``job_claims`` that every write changes: whoever lost it is refused by the lake itself, and whether a COMMIT
-without an answer happened is read from it.
+row of ``job_claims`` that every write changes: a process that lost the row is refused by the lake itself, and the
+outcome of a COMMIT without an answer is read from that row.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from warehouse.claims import Claim
 from warehouse.lake import Lake
 
 NAME = "reprice"
-"""Of the row; no job is called so."""
+"""Name of the row; no job has this name."""
 _LEASE_US = 300_000_000
-"""Much longer than a slice: a process that did not renew its lease for so long has ended."""
+"""Much longer than a slice: a process that did not renew its lease for this time has ended."""
 _LAST = "SELECT epoch_us(max(adjusted_at)) AS last FROM cost_adjustments"
 _DELTAS = """
 SELECT _epoch, _partition, _offset, sum(delta_usd)::DECIMAL(18,9) AS delta_usd,
@@ -70,7 +70,7 @@ _MATCH = " AND ".join(
 
 
 class RepricingRunsError(RetryableError):
-    """Somebody re-prices this lake already."""
+    """Raised when another re-pricing run holds the lease of this lake."""
 
     def __init__(self, catalog: str, owner: str) -> None:
         self.owner = owner
@@ -78,7 +78,7 @@ class RepricingRunsError(RetryableError):
 
 
 class RepricingLostError(RetryableError):
-    """Another one took over, because we were silent for too long."""
+    """Another process took the lease over, because this one did not renew it in time."""
 
     def __init__(self, catalog: str) -> None:
         super().__init__(f"another process re-prices lake {catalog} by now; run it again to see what is left")
@@ -114,9 +114,9 @@ def groups(lake: Lake, choice: Choice, day: date) -> list[dict[str, object]]:
 
 
 def calls(
-    lake: Lake, choice: Choice, day: date, *, wanted: pa.Table, columns: Sequence[str], rows: int
+    lake: Lake, choice: Choice, day: date, *, groups: pa.Table, columns: Sequence[str], rows: int
 ) -> Iterator[pa.Table]:
-    """Yield the calls of one day that are in ``wanted``, at most ``rows`` at a time.
+    """Yield the calls of one day that are in ``groups``, at most ``rows`` at a time.
 
     Each has ``columns`` of raw_calls, ``cost_status`` as landed, ``known_usd``: the cost as now known, and ``partly``:
     it is that of a part of the usage.
@@ -125,9 +125,9 @@ def calls(
         lake: opened with ``lander=False``.
         choice: which calls.
         day: of them.
-        wanted: provider, model, response_model, service_tier, price_version, also_priced: the calls to look at; those
+        groups: provider, model, response_model, service_tier, price_version, also_priced: the calls to read; those
             that have a cost already only where ``also_priced``.
-        columns: names of our own, never a stranger's.
+        columns: names from our code, never from an event.
         rows: of one table.
     """
     chosen = ", ".join("c.id::VARCHAR AS id" if name == "id" else f'c."{name}"' for name in columns)
@@ -136,7 +136,7 @@ def calls(
         f"AND EXISTS (FROM wanted AS w WHERE {_MATCH} AND (w.also_priced OR {_UNPRICED}))"
     )
     with lake.reading() as reader:
-        reader.register("wanted", wanted)
+        reader.register("wanted", groups)
         for batch in reader.execute(sql, choice.on(day)).to_arrow_reader(rows):
             if batch.num_rows:
                 yield pa.Table.from_batches([batch])
@@ -164,7 +164,7 @@ class Adjuster:
         faults.point("reprice.after_commit")
 
     def renew(self) -> None:
-        """Say that we are still at it, where we have not for a while.
+        """Renew the lease, where it was not renewed for a while.
 
         Raises:
             RepricingLostError: another process took the lease.
@@ -199,7 +199,7 @@ def writing(lake: Lake, *, now: Callable[[], int], owner: str = "") -> Iterator[
         LakeBusyError: others held the catalog for too long.
     """
     was, at = claims.ensure(lake, NAME), now()
-    if was.ended_at is None and was.lease_until > at and not claims.owner_died(was.owner):
+    if was.ended_at is None and was.lease_until > at and not claims.owner_has_ended(was.owner):
         raise RepricingRunsError(lake.config.name, was.owner)
     mine = Claim(NAME, at, was.attempt + 1, owner or claims.new_owner(), at, at + _LEASE_US, None)
     if not claims.move(lake, was, mine):

@@ -1,4 +1,4 @@
-"""Who runs which due job: a row a job in the lake, moved by compare-and-set, so that no due time is begun twice.
+"""Claims of due jobs: one row for each job in the lake, updated by compare-and-set, so that no due time is begun twice.
 
 What fences is the UPDATE: two of one table never both commit (docs/engine-notes.md). So the row must exist before
 a scheduler can claim the job. Two schedulers that make it at the same moment may both succeed; then there are two rows,
@@ -20,7 +20,7 @@ import duckdb
 from warehouse.errors import LakeMissingError, LakeUnavailableError, first_line
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig, connect, disconnect
-from warehouse.storage.locks import alive, born_at
+from warehouse.storage.locks import is_running, process_start_time
 
 _READ = """
 SELECT job, epoch_us(due_at), attempt, owner, epoch_us(claimed_at), epoch_us(lease_until), epoch_us(ended_at)
@@ -67,7 +67,8 @@ def read(config: LakeConfig, job: str) -> Claim | None:
             disconnect(connection)
     except (duckdb.Error, OSError) as error:
         cause = first_line(error)
-        if isinstance(error, duckdb.CatalogException) and "job_claims" in cause:  # else: a part of the catalog is gone
+        # else: a part of the catalog is missing
+        if isinstance(error, duckdb.CatalogException) and "job_claims" in cause:
             missing = "it has no table of claims yet"
             raise LakeMissingError(config.name, missing, "start `tailrace land` once") from error
         raise LakeUnavailableError(config.name, "read the claims of", cause) from error
@@ -75,15 +76,15 @@ def read(config: LakeConfig, job: str) -> Claim | None:
 
 def new_owner() -> str:
     """Return a unique name for a process that claims now; it does not depend on clocks."""
-    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}/{born_at(os.getpid()) or ''}"
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex}/{process_start_time(os.getpid()) or ''}"
 
 
-def owner_died(owner: str) -> bool:
+def owner_has_ended(owner: str) -> bool:
     """Whether ``owner`` is a ``new_owner`` of this host whose process has ended; False for other hosts."""
-    host, pid, _, born = (*owner.split("/"), "", "", "", "")[:4]
+    host, pid, _, started = (*owner.split("/"), "", "", "", "")[:4]
     if host != socket.gethostname() or not pid.isdigit():
         return False
-    return not alive(int(pid), int(born) if born.isdigit() else None)
+    return not is_running(int(pid), int(started) if started.isdigit() else None)
 
 
 def ensure(lake: Lake, job: str) -> Claim:

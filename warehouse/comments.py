@@ -259,7 +259,7 @@ DuckDB do it: `tailrace sql`, or any DuckDB by the lines of `tailrace attach` (d
 
 
 def column_doc(table: Table, column: str) -> str:
-    """Return what ``column`` of ``table`` means, with its unit; empty where it is declared nowhere."""
+    """Return what ``column`` of ``table`` means, with its unit; empty where it is not declared."""
     declared = next((c for c in table.columns if c.name == column), None)
     doc = (declared.doc if declared else "") or _DOCS.get(table.name, {}).get(column, "")
     doc = doc or _LANDED.get(column, "") or _POSITION.get(column, "")

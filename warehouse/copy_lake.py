@@ -157,7 +157,7 @@ def _copy(lake: Lake, source: LakeConfig, part: Part, snapshot: int) -> tuple[in
         return 0, 0
     if have == 0:
         if part.table is not LEDGER:
-            _refuse_another(lake, snapshot)  # land was started in between
+            _refuse_another(lake, snapshot)  # land was started between the two
         columns = ", ".join(f'"{name}"' for name in _columns(lake.connection, part.table))
         order = f" ORDER BY {', '.join(part.table.sorted_by)}" if part.table.sorted_by else ""
         sql = (

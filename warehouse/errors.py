@@ -1,4 +1,4 @@
-"""What the lake refuses, and who recovers."""
+"""Errors of the lake, and which caller recovers from each."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class LakeUnavailableError(RetryableError):
 
 
 class LakeMemoryError(RetryableError):
-    """The batch does not fit the memory limit; land halves it."""
+    """The batch does not fit the memory limit; land splits it."""
 
     def __init__(self, catalog: str, rows: int, cause: str) -> None:
         self.catalog = catalog

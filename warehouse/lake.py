@@ -77,13 +77,13 @@ class Lake:
         except _BROKEN as error:
             raise LakeUnavailableError(config.name, "open", first_line(error)) from error
         except duckdb.Error as error:
-            # a reader or another writer held the catalog while this one read it: no fault of the lake
+            # a reader or another writer held the catalog while this one read it: the lake is not damaged
             kind = LakeUnavailableError if is_transient(error) else LakeRefusedError
             raise kind(config.name, "open", first_line(error)) from error
 
     @classmethod
     def _open(cls, config: LakeConfig, *, now: Callable[[], int], lander: bool, create: bool) -> Lake:
-        new = connect(config, create=create, patient=not lander)  # creates the folder of the lock
+        new = connect(config, create=create, long_wait=not lander)  # creates the folder of the lock
         try:
             lock = LandLock(config.catalog) if lander and config.on_sqlite else None
         except BaseException:
@@ -148,7 +148,7 @@ class Lake:
             self.ledger()
 
     def adopt(self, topic: str, topic_id: str, starts: Mapping[int, int], *, cause: str) -> int:
-        """Go on with a topic that was made again, under a new epoch from ``starts``; return that epoch.
+        """Continue with a topic that was created again, under a new epoch from ``starts``; return that epoch.
 
         ``cause`` is written to ``gaps``, with the end of the old epoch.
         """
@@ -177,8 +177,8 @@ class Lake:
         Raises:
             LedgerMovedError: another process moved it.
             LakeBusyError: other writers held the catalog for ``retry_for_s``.
-            LakeMemoryError: the batch does not fit; land it in halves.
-            LakeUnavailableError: disk full, catalog away.
+            LakeMemoryError: the batch does not fit; split it.
+            LakeUnavailableError: disk full, catalog unavailable.
             LakeRefusedError: a row the lake cannot hold.
         """
         real = tuple(m for m in moves if m.start != m.end)
@@ -213,7 +213,7 @@ class Lake:
         self.session.run(lambda connection: self.put(connection, batches), lambda: False)
 
     def replace_ledger(self) -> None:
-        """Shed the dead rows that moves left behind; skipped where another writer is in the way."""
+        """Remove the dead rows that moves left behind; skipped where another writer is in the way."""
         if cause := self.shed(tables.LEDGER, self.transact):
             log.warning("ledger_replacement_skipped", cause=cause)
             self._dead = self.replace_ledger_after // 2
@@ -222,7 +222,7 @@ class Lake:
         self._dead = 0
 
     def shed(self, table: tables.Table, run: Callable[[Body], None]) -> str:
-        """Shed the dead rows of an inlined ``table``; return why not, where another writer is in the way.
+        """Remove the dead rows of an inlined ``table``; return why not, where another writer is in the way.
 
         Args:
             table: the ledger, or another one like it.
@@ -231,7 +231,7 @@ class Lake:
         try:
             ledger.prepare_replacement(self.connection, table)
             run(lambda connection: ledger.replace(connection, table))
-        except (duckdb.Error, LakeBusyError, LakeRefusedError) as error:  # refused: another one took the successor
+        except (duckdb.Error, LakeBusyError, LakeRefusedError) as error:  # refused: another process uses the successor
             self.session.drop()
             return first_line(error)
         return ""

@@ -80,8 +80,9 @@ def move(connection: duckdb.DuckDBPyConnection, moves: Sequence[Move], epochs: M
 def add(connection: duckdb.DuckDBPyConnection, rows: Sequence[tuple[str, str, int, int, int]], *, alone: bool) -> None:
     """Insert (topic, topic id, epoch, partition, start) rows; the first position of a partition is its start.
 
-    Of two that do so at once one is refused: both change the rows of the table too. Before its first one they change
-    another table: an insert fences nothing (docs/engine-notes.md), and two rows a partition could never be moved.
+    Of two processes that do so at the same time one is refused: both change the rows of the table too. Before its first
+    one they change another table: an insert fences nothing (docs/engine-notes.md), and two rows a partition could never
+    be moved.
 
     Args:
         connection: in the caller's transaction.

@@ -94,7 +94,10 @@ def _create(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 
 def _sort(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Say how merged files are sorted; what lands is not (``set_options``): maintain pays for it, not land."""
+    """Set the sort order of merged files.
+
+    Landed files are not sorted (``set_options``), so that maintain does the work and not land.
+    """
     if not table.sorted_by:
         return
     meta = f"__ducklake_metadata_{LAKE}"
@@ -113,9 +116,9 @@ def _partitioned(table: Table) -> str:
 
 
 def _partition(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Let what is written from now on follow ``partition_by``; of golden cases, which are few, all that there is.
+    """Apply ``partition_by`` to files that are written from now on; of golden cases, which are few, to all.
 
-    Their texts go by whole files (``golden_texts``): one that holds several versions would be merged on and on.
+    Their texts go by whole files (``golden_texts``): one that holds several versions would be merged again and again.
     """
     meta = f"__ducklake_metadata_{LAKE}"
     found = connection.execute(

@@ -1,4 +1,4 @@
-"""What apps install: publishes one event per LLM call to Kafka, never slower, never broken by it.
+"""What apps install: publishes one event per LLM call to Kafka. It never slows the app down and never breaks it.
 
 ``from tailrace_emitter import Emitter``, or the functions below on one default emitter made from the environment.
 """
@@ -79,7 +79,7 @@ def call(model: Optional[str] = None, **fields: Any) -> str:
         output_tokens: tokens; reasoning included.
         cache_read_tokens: tokens of the input that came from the provider's prompt cache.
         cache_write_tokens: tokens of the input that were written to it.
-        cache_write_1h_tokens: tokens; the part of them that lives for an hour.
+        cache_write_1h_tokens: tokens; the part of them that is cached for an hour.
         reasoning_tokens: tokens; the part of the output spent on reasoning.
         audio_in_tokens, audio_out_tokens: tokens; the audio part of input and output.
         images: images sent or made.
@@ -141,7 +141,7 @@ def observe(function: Any = None, **fields: Any) -> Any:
 
 
 def feedback(call_id: Optional[str] = None, **fields: Any) -> str:
-    """Record what a person thinks of a call.
+    """Record the feedback of a person on a call.
 
     ``feedback(call_id, thumbs=True)``, ``feedback(response_id="chatcmpl-9x", rating=0.8)``
 
@@ -177,7 +177,7 @@ def instrument(emitter: Optional[Emitter] = None) -> None:
 
 
 def uninstrument() -> None:
-    """Take back what ``instrument`` did."""
+    """Undo what ``instrument`` did."""
     from tailrace_emitter.instrumentation import uninstrument as end
 
     end()

@@ -1,8 +1,8 @@
-"""Brings whatever an app says into the shape the server accepts.
+"""Converts the fields that an app gives into the shape that the server accepts.
 
-The cleaners are compiled from the declarations in ``event.py``: a type, a limit or a closed list is stated
-there and nowhere else. What does not fit its field is taken out of it (never the event with it) and counted;
-numbers and short words that are no content are kept in ``extra``.
+The cleaners are compiled from the declarations in ``event.py``: a type, a limit or a closed list is stated only there.
+A value that does not fit its field is removed (the event is kept) and counted; numbers and short words that are no
+content are kept in ``extra``.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ MAX_ITEMS = 1000
 MAX_DEPTH = 6
 _CONTROLS = bytes(b for b in range(256) if (b >= 0x20 and b != 0x7F) or b in b"\t\n")
 _BAD = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-# What a bare value means where a struct is declared.
-_BARE = {
+# The field that a plain value is put into where a struct is declared.
+_PLAIN_VALUE_FIELD = {
     ev.Tool: "name",
     ev.Doc: "text",
     ev.Guardrail: "name",
@@ -36,16 +36,16 @@ _BARE = {
     ev.Latency: "total_ms",
     ev.Content: "output",
 }
-# Their stray words may be content, so they never reach `extra`.
+# Their invalid texts may be content, so they never reach `extra`.
 _CONTENT = ("content", "tools", "retrieval", "prompt", "error", "comment", "edited", "explanation")
 
 
-class Unfit(Exception):  # noqa: N818 - a signal between cleaners, never seen outside
+class DoesNotFit(Exception):  # noqa: N818 - only raised and caught inside this module
     """The value does not fit its field."""
 
 
-Strays = Dict[str, Any]
-_Clean = Callable[[Any, str, Strays], Any]
+Rejected = Dict[str, Any]
+_Clean = Callable[[Any, str, Rejected], Any]
 
 
 def text_of(value: Any) -> str:
@@ -60,16 +60,16 @@ def text_of(value: Any) -> str:
         else:
             value = str(value)
     try:
-        dirty = value.encode("utf-8").translate(None, _CONTROLS)
+        removed = value.encode("utf-8").translate(None, _CONTROLS)
     except UnicodeEncodeError:
-        dirty = b"?"
-    if dirty:
+        removed = b"?"
+    if removed:
         value = _BAD.sub("\ufffd", value.replace("\r\n", "\n"))
     return str(value)
 
 
-def dumped_quietly(dump: Callable[..., Any]) -> Any:
-    """What a pydantic-like ``model_dump`` gives, without its warnings about odd answers."""
+def dump_without_warnings(dump: Callable[..., Any]) -> Any:
+    """The result of a pydantic-like ``model_dump``, without its warnings about unexpected values."""
     try:
         return dump(warnings=False)
     except TypeError:
@@ -77,14 +77,14 @@ def dumped_quietly(dump: Callable[..., Any]) -> Any:
 
 
 def mapping_of(value: Any) -> Optional[Mapping[str, Any]]:
-    """``value`` as a mapping, where it is one at heart (dict, struct, pydantic model, dataclass), else None."""
+    """``value`` as a mapping, where it can be read as one (dict, struct, pydantic model, dataclass), else None."""
     if isinstance(value, Mapping):
         return value
     if isinstance(value, msgspec.Struct):
         return {f: v for f in value.__struct_fields__ if (v := getattr(value, f)) is not msgspec.UNSET}
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        dumped = dumped_quietly(dump)
+        dumped = dump_without_warnings(dump)
         return dumped if isinstance(dumped, Mapping) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -92,7 +92,7 @@ def mapping_of(value: Any) -> Optional[Mapping[str, Any]]:
 
 
 def json_of(value: Any, depth: int = 0) -> Any:
-    """``value`` as JSON the server accepts: finite numbers, text keys, bounded depth."""
+    """``value`` as JSON that the server accepts: finite numbers, text keys, bounded depth."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -114,11 +114,11 @@ def json_of(value: Any, depth: int = 0) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """A number out of numpy, Decimal and the like; booleans and texts are none."""
+    """A plain number from one of numpy, Decimal and so on; a boolean or a text is not a number."""
     if type(value) in (int, float):
         return value
     if isinstance(value, (bool, str, bytes)) or type(value).__name__ in ("bool_", "bool"):
-        raise Unfit
+        raise DoesNotFit
     try:
         return operator.index(value)
     except TypeError:
@@ -126,106 +126,106 @@ def _number(value: Any) -> Any:
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):
-        raise Unfit from None
+        raise DoesNotFit from None
 
 
 def _int(low: Optional[int], high: Optional[int]) -> _Clean:
-    def clean(value: Any, path: str, strays: Strays) -> int:
+    def clean(value: Any, path: str, rejected: Rejected) -> int:
         value = _number(value)
         if isinstance(value, float):
             if not value.is_integer():
-                raise Unfit
+                raise DoesNotFit
             value = int(value)
         if (low is not None and value < low) or (high is not None and value > high):
-            raise Unfit
+            raise DoesNotFit
         return int(value)
 
     return clean
 
 
 def _float(low: Optional[float], high: Optional[float]) -> _Clean:
-    def clean(value: Any, path: str, strays: Strays) -> float:
+    def clean(value: Any, path: str, rejected: Rejected) -> float:
         try:
             number = float(_number(value))
         except OverflowError:
-            raise Unfit from None
+            raise DoesNotFit from None
         if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
-            raise Unfit
+            raise DoesNotFit
         return number
 
     return clean
 
 
 def _str(least: int, most: Optional[int]) -> _Clean:
-    def clean(value: Any, path: str, strays: Strays) -> str:
+    def clean(value: Any, path: str, rejected: Rejected) -> str:
         text = text_of(value)
         if most is not None and len(text) > most:
             text = text[:most]
         if len(text) < least:
-            raise Unfit
+            raise DoesNotFit
         return text
 
     return clean
 
 
-def _bool(value: Any, path: str, strays: Strays) -> bool:
+def _bool(value: Any, path: str, rejected: Rejected) -> bool:
     if type(value).__name__ == "bool_":
         value = bool(value)
     if not isinstance(value, bool):
-        raise Unfit
+        raise DoesNotFit
     return value
 
 
 def _literal(values: Tuple[Any, ...]) -> _Clean:
-    def clean(value: Any, path: str, strays: Strays) -> Any:
+    def clean(value: Any, path: str, rejected: Rejected) -> Any:
         if isinstance(value, Enum):
             value = value.value
         if isinstance(value, str) and value not in values:
             value = value.strip().lower()
         if isinstance(value, bool) or value not in values:
-            raise Unfit
+            raise DoesNotFit
         return value
 
     return clean
 
 
-def _time(value: Any, path: str, strays: Strays) -> Any:
+def _time(value: Any, path: str, rejected: Rejected) -> Any:
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip().replace("Z", "+00:00").replace("z", "+00:00"))
         except ValueError:
-            raise Unfit from None
+            raise DoesNotFit from None
     if isinstance(value, datetime):
         try:
             return value.astimezone(timezone.utc)
         except (OverflowError, OSError, ValueError):
-            raise Unfit from None
+            raise DoesNotFit from None
     number = _number(value)
     if isinstance(number, float):
         if not math.isfinite(number):
-            raise Unfit
+            raise DoesNotFit
         number = round(number * 1000) if abs(number) < 1e11 else round(number)
     if not -62_135_596_800_000 <= number <= 253_402_300_799_999:
-        raise Unfit
+        raise DoesNotFit
     return number
 
 
-def _uuid(value: Any, path: str, strays: Strays) -> str:
+def _uuid(value: Any, path: str, rejected: Rejected) -> str:
     if isinstance(value, uuid.UUID):
         return str(value)
     try:
         return str(uuid.UUID(value)) if isinstance(value, str) else _refuse()
     except ValueError:
-        raise Unfit from None
+        raise DoesNotFit from None
 
 
 def _refuse() -> Any:
-    raise Unfit
+    raise DoesNotFit
 
 
-def _json(value: Any, path: str, strays: Strays) -> Dict[str, Any]:
+def _json(value: Any, path: str, rejected: Rejected) -> Dict[str, Any]:
     if mapping_of(value) is None:
-        raise Unfit
+        raise DoesNotFit
     cleaned: Dict[str, Any] = json_of(value)
     return cleaned
 
@@ -233,7 +233,7 @@ def _json(value: Any, path: str, strays: Strays) -> Dict[str, Any]:
 def _list(item: _Clean, most: Optional[int]) -> _Clean:
     limit = most or MAX_ITEMS
 
-    def clean(value: Any, path: str, strays: Strays) -> List[Any]:
+    def clean(value: Any, path: str, rejected: Rejected) -> List[Any]:
         if isinstance(value, (str, bytes)) or mapping_of(value) is not None or not hasattr(value, "__iter__"):
             value = [value]
         out: List[Any] = []
@@ -243,9 +243,9 @@ def _list(item: _Clean, most: Optional[int]) -> _Clean:
             if one is None:
                 continue
             try:
-                out.append(item(one, f"{path}.{i}", strays))
-            except Unfit:
-                strays[f"{path}.{i}"] = one
+                out.append(item(one, f"{path}.{i}", rejected))
+            except DoesNotFit:
+                rejected[f"{path}.{i}"] = one
         return out
 
     return clean
@@ -253,14 +253,14 @@ def _list(item: _Clean, most: Optional[int]) -> _Clean:
 
 def _struct(info: mi.StructType) -> _Clean:
     fields = {f.encode_name: _cleaner(f.type) for f in info.fields}
-    bare = _BARE.get(info.cls)
+    field = _PLAIN_VALUE_FIELD.get(info.cls)
 
-    def clean(value: Any, path: str, strays: Strays) -> Dict[str, Any]:
+    def clean(value: Any, path: str, rejected: Rejected) -> Dict[str, Any]:
         found = mapping_of(value)
         if found is None:
-            if bare is None:
-                raise Unfit
-            found = {bare: value}
+            if field is None:
+                raise DoesNotFit
+            found = {field: value}
         out: Dict[str, Any] = {}
         prefix = path + "." if path else ""
         for name, one in found.items():
@@ -269,12 +269,12 @@ def _struct(info: mi.StructType) -> _Clean:
             cleaner = fields.get(name)
             if cleaner is None:
                 if not (path == "" and name == "type"):
-                    strays[f"{prefix}{name}"] = one
+                    rejected[f"{prefix}{name}"] = one
                 continue
             try:
-                cleaned = cleaner(one, f"{prefix}{name}", strays)
-            except Exception:  # noqa: BLE001 - Unfit, or an object of the app's that raises when looked at
-                strays[f"{prefix}{name}"] = one
+                cleaned = cleaner(one, f"{prefix}{name}", rejected)
+            except Exception:  # noqa: BLE001 - DoesNotFit, or an object of the app that raises when it is read
+                rejected[f"{prefix}{name}"] = one
                 continue
             if cleaned != {}:
                 out[name] = cleaned
@@ -320,23 +320,23 @@ CLEANERS: Dict[str, _Clean] = {
 }
 
 
-def clean(kind: str, raw: Mapping[str, Any]) -> Tuple[Dict[str, Any], Strays]:
-    """``raw`` in the wire's shape, and what did not fit.
+def clean(kind: str, raw: Mapping[str, Any]) -> Tuple[Dict[str, Any], Rejected]:
+    """``raw`` in the shape of the wire format, and the values that did not fit.
 
     Args:
         kind: call, feedback or eval.
         raw: fields by their wire names, nested as on the wire.
 
     Returns:
-        The event as builtins, without ``type``; and ``{path: value}`` of everything left out.
+        The event as builtins, without ``type``; and ``{path: value}`` of every value that was removed.
     """
-    strays: Strays = {}
-    event: Dict[str, Any] = CLEANERS[kind](raw, "", strays)
-    return event, strays
+    rejected: Rejected = {}
+    event: Dict[str, Any] = CLEANERS[kind](raw, "", rejected)
+    return event, rejected
 
 
-def keepable(path: str, value: Any, *, words: bool) -> bool:
-    """Whether a stray may stand in ``extra``: numbers always, words only where they cannot be content."""
+def may_keep(path: str, value: Any, *, texts_too: bool) -> bool:
+    """Whether a removed value may be kept in ``extra``: numbers always, texts only where they cannot be content."""
     if isinstance(value, (bool, int, float)):
         return True
-    return words and path.split(".", 1)[0] not in _CONTENT
+    return texts_too and path.split(".", 1)[0] not in _CONTENT

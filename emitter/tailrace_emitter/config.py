@@ -1,4 +1,4 @@
-"""What the environment may say to an emitter; read once, when it is made."""
+"""The environment variables of an emitter; read once, when it is made."""
 
 import os
 import sys
@@ -30,17 +30,17 @@ _RELEASE_NAMES = ("TAILRACE_RELEASE", "GIT_COMMIT", "GIT_SHA", "SOURCE_VERSION",
 
 
 def flag(env: Mapping[str, str], name: str) -> bool:
-    """Whether a variable says yes."""
+    """Whether a variable is set to a true value."""
     return env.get(name, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def topic_of(env: Mapping[str, str]) -> str:
-    """The topic: named outright, or the usual one under a prefix."""
+    """The topic: from ``TAILRACE_TOPIC``, else the default name with the prefix."""
     return env.get("TAILRACE_TOPIC") or env.get("TAILRACE_TOPIC_PREFIX", "") + "llm.events"
 
 
 def app_of(env: Mapping[str, str]) -> str:
-    """The app's name: told, or the name of the script."""
+    """The app's name: from ``TAILRACE_APP``, else the name of the script."""
     if env.get("TAILRACE_APP"):
         return env["TAILRACE_APP"]
     stem = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] not in ("", "-c", "-m") else ""
@@ -58,7 +58,10 @@ def user_key_of(env: Mapping[str, str]) -> Optional[str]:
 
 
 def home_key_of(env: Mapping[str, str]) -> Optional[str]:
-    """The key that the home of this machine has made, where the app may read it; else land replaces ids on arrival."""
+    """The key of the home of this machine, where the app may read it.
+
+    Else land replaces the ids when it reads the event.
+    """
     home = env.get("TAILRACE_HOME")
     if not home:
         return None
@@ -69,13 +72,13 @@ def home_key_of(env: Mapping[str, str]) -> Optional[str]:
 
 
 def user_mode_of(env: Mapping[str, str]) -> str:
-    """Which users become pseudonyms; an unknown word replaces all that can be replaced."""
+    """Which users become pseudonyms; an unknown value replaces all that can be replaced."""
     mode = env.get("TAILRACE_USER_MODE", "").strip().lower() or "auto"
     return mode if mode in USER_MODES else "all"
 
 
 def release_of(env: Mapping[str, str], start: Optional[Path] = None) -> Optional[str]:
-    """The app's release: told, or the commit checked out where the app runs (12 digits; no git is started)."""
+    """The app's release: from the environment, else the commit checked out where the app runs (12 digits)."""
     for name in _RELEASE_NAMES:
         if env.get(name):
             return env[name]

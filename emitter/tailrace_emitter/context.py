@@ -1,4 +1,4 @@
-"""Fields that hold for everything recorded inside a block: who asks, for which feature, in which session."""
+"""Fields that are added to everything recorded inside a block: the user, the feature, the session."""
 
 import contextlib
 from contextvars import ContextVar, copy_context
@@ -25,7 +25,7 @@ def context(**fields: Any) -> Iterator[None]:
 
 
 def merged(fields: Dict[str, Any]) -> Dict[str, Any]:
-    """``fields`` over those of the blocks around."""
+    """Return ``fields`` merged over those of the enclosing blocks."""
     around = _fields.get()
     return {**around, **fields} if around else fields
 
@@ -34,8 +34,8 @@ def merged(fields: Dict[str, Any]) -> Dict[str, Any]:
 def only(fields: Mapping[str, Any]) -> Iterator[None]:
     """Set the context to exactly ``fields`` inside the block, without the fields of the context around it.
 
-    An adapter reads ``around_here()`` when a request is sent and records under it when the answer is complete: by
-    then another request may be in hand, in this thread or in another.
+    An adapter reads ``around_here()`` when a request is sent and records under it when the answer is complete: by then
+    the current context may be that of another request, in this thread or in another.
     """
     token = _fields.set(fields)
     try:

@@ -1,4 +1,7 @@
-"""Emitter: what an app holds. Records calls, feedback and evals; never slows, never breaks, never raises."""
+"""Emitter: the object that an app uses.
+
+Records calls, feedback and evals; never slows the app down, never raises into it.
+"""
 
 import logging
 import os
@@ -30,16 +33,16 @@ class Emitter:
         content: ``full``, ``redacted`` (default), ``hashed`` or ``none``; else ``TAILRACE_CONTENT_MODE``.
         content_sample: share of events that keep content, one number or one per env (``{"prod": 0.1, "*": 1.0}``).
         retrieval_text: False leaves the text of retrieved chunks out.
-        redact: the app's own hook, event (dict) in, event out, in the background thread. If it fails, the content
-            is dropped and the event goes.
+        redact: the app's own hook, event (dict) in, event out, in the background thread. If it fails, the content is
+            dropped and the event is sent.
         user_key: users become ``pseudonym(user, user_key)``; else ``TAILRACE_USER_KEY`` or ``TAILRACE_USER_KEY_FILE``.
             Without any, users that look like a mail address, a phone number or a name become pseudonyms under the key
             of ``TAILRACE_HOME``, here or when they land. ``TAILRACE_USER_MODE=plain`` leaves all users as they are.
         queue_max: events that may wait, before and after encoding.
         kafka: librdkafka settings, passed through (SASL, TLS, ...).
         on_delivery: called in the background thread with (event id, topic, partition, offset, error).
-        sigterm: flush on a SIGTERM nobody handles; else ``TAILRACE_SIGTERM=0`` switches it off. The end of a process
-            waits at most 2 s for Kafka, or ``TAILRACE_EXIT_S``.
+        sigterm: flush on a SIGTERM without another handler; else ``TAILRACE_SIGTERM=0`` switches it off. The end of a
+            process waits at most 2 s for Kafka, or ``TAILRACE_EXIT_S``.
         disabled: record nothing; else ``TAILRACE_DISABLED``.
     """
 
@@ -70,7 +73,7 @@ class Emitter:
         if mode not in MODES:
             log.warning("tailrace_emitter: content mode %r is unknown; no content is sent", mode)
             mode = "none"
-        self._said: Dict[str, Any] = dict(
+        self._settings: Dict[str, Any] = dict(
             app=self.app,
             env=env or environ.get("TAILRACE_ENV"),
             content=mode,
@@ -103,14 +106,16 @@ class Emitter:
                 key = self._user_key or config.user_key_of(os.environ)
             except OSError as problem:
                 log.warning("tailrace_emitter: the user key cannot be read, users get a random one: %s", problem)
-                key = os.urandom(32)  # unlinkable beats unhashed
+                key = os.urandom(32)  # a random key: pseudonyms that cannot be linked are better than plain ids
             release = self._release or config.release_of(os.environ)
             mode = config.user_mode_of(os.environ)
             home_key = config.home_key_of(os.environ) if mode != "plain" and not key else None
-            self._policy = encode.Policy(**self._said, user_key=key, home_key=home_key, user_mode=mode, release=release)
+            self._policy = encode.Policy(
+                **self._settings, user_key=key, home_key=home_key, user_mode=mode, release=release
+            )
 
     def _encode(self, kind: str, event_id: str, ts_ns: int, fields: Dict[str, Any], ended: bool) -> Any:
-        """Runs in the background."""
+        """Encode an event; runs in the background thread."""
         from tailrace_emitter.encode import encode
 
         return encode(kind, event_id, ts_ns, fields, self._policy, ended=ended)
@@ -132,7 +137,7 @@ class Emitter:
         ``help(tailrace_emitter.call)`` lists the fields.
         """
         fields["model"] = model
-        try:  # what _put does, without its frame: this is the path an app pays for
+        try:  # the code of _put without its function call: this is the time that an app spends
             if not self.disabled:
                 around = around_here()
                 return self._sender.put("call", {**around, **fields} if around else fields)
@@ -146,7 +151,7 @@ class Emitter:
         return Span(self if self.disabled else self._sender, fields)
 
     def put(self, *args: Any, **kwargs: Any) -> str:
-        """Take a span's record and forget it: the sender of a disabled emitter."""
+        """Discard the record of a span: the sender of a disabled emitter."""
         return ""
 
     @overload
@@ -169,12 +174,12 @@ class Emitter:
         return wrap if function is None else wrap(function)
 
     def feedback(self, call_id: Optional[str] = None, **fields: Any) -> str:
-        """Record what a person said: ``feedback(call_id, thumbs=True)``, ``rating=0.8``, ``comment=...``."""
+        """Record the feedback of a person: ``feedback(call_id, thumbs=True)``, ``rating=0.8``, ``comment=...``."""
         fields["call_id"] = call_id
         return self._put("feedback", fields)
 
     def eval(self, name: Optional[str] = None, **fields: Any) -> str:
-        """Record what a scorer said: ``eval("groundedness", call_id=..., score=0.9)``."""
+        """Record the result of a scorer: ``eval("groundedness", call_id=..., score=0.9)``."""
         fields["name"] = name
         return self._put("eval", fields)
 
@@ -186,12 +191,12 @@ class Emitter:
         context: Optional[Mapping[str, Any]] = None,
         event_id: str = "",
     ) -> str:
-        """For adapters: a call whose fields are worked out by ``lazy(fields)`` in the background thread.
+        """For adapters: a call whose fields are computed by ``lazy(fields)`` in the background thread.
 
         Args:
             fields: what is known at once.
             lazy: returns all fields.
-            context: what ``context.around_here()`` returned when the request was sent. None: what holds now.
+            context: what ``context.around_here()`` returned when the request was sent. None: the current context.
             event_id: a UUID for a call that may be seen twice: events of one id count once. Empty: a new one.
         """
         if event_id:
@@ -202,11 +207,11 @@ class Emitter:
             return self._put("call", fields, lazy)
 
     def flush(self, timeout: float = 2.0) -> int:
-        """Wait until all is delivered or dropped, at most ``timeout`` seconds; how many events still wait."""
+        """Wait until all is delivered or dropped, at most ``timeout`` seconds; return how many events still wait."""
         return self._sender.flush(timeout)
 
     def close(self, timeout: float = 2.0) -> int:
-        """Flush and take no more; how many events are left over."""
+        """Flush and accept no more events; return how many were not sent."""
         return self._sender.close(timeout)
 
     def stats(self) -> Dict[str, Any]:

@@ -1,4 +1,7 @@
-"""One recorded thing in, one Kafka message out. Pure: no clock, no I/O; runs in the background thread."""
+"""Makes one Kafka message of one recorded call, feedback or eval.
+
+Pure: no clock, no I/O; runs in the background thread.
+"""
 
 import contextlib
 import copy
@@ -12,7 +15,7 @@ import msgspec
 
 from tailrace_emitter import event as ev
 from tailrace_emitter import limits
-from tailrace_emitter.clean import clean, json_of, keepable, text_of
+from tailrace_emitter.clean import clean, json_of, may_keep, text_of
 from tailrace_emitter.field_names import ACCEPTED, MAX_REPORTED, UNKNOWN, cleaned, is_declared, unknown_fields
 from tailrace_emitter.fields import NEST, start_time
 from tailrace_emitter.people import People
@@ -27,12 +30,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class InvalidError(ValueError):
-    """The event says too little to be accepted, e.g. feedback on nothing."""
+    """The event lacks a required field, such as the subject of a feedback."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What an emitter was told about names, content and people."""
+    """The settings of an emitter for names, content and people."""
 
     app: str
     env: Optional[str] = None
@@ -42,14 +45,14 @@ class Policy:
     retrieval_text: bool = True
     redact: Optional[Hook] = None
     user_key: Union[str, bytes, None] = field(default=None, repr=False)
-    """Key that was set: of pseudonyms of every user, and of digests in mode ``hashed``."""
+    """Key from the settings: of pseudonyms of every user, and of digests in mode ``hashed``."""
     home_key: Union[str, bytes, None] = field(default=None, repr=False)
-    """Key of the home, used where none was set: of pseudonyms of ids that look personal."""
+    """Key of the home, used where the settings have none: of pseudonyms of ids that look personal."""
     user_mode: str = "auto"
 
     @functools.cached_property
     def people(self) -> Optional[People]:
-        """How ids of people are replaced; None: they stay."""
+        """How ids of people are replaced; None: they are not."""
         key = self.user_key or self.home_key
         if self.user_mode == "plain" or not key:
             return None
@@ -58,13 +61,13 @@ class Policy:
 
 @dataclass(frozen=True)
 class Message:
-    """A message ready for Kafka, and what had to be left out to make it."""
+    """A message for Kafka, and what had to be removed to make it."""
 
     key: str
     value: bytes
     counts: CounterOf[str]
     remarks: Mapping[str, str] = field(default_factory=dict)
-    """Name of a field that the app gave wrong -> what is wrong, to be logged once per name."""
+    """Name of a field with a wrong name or value -> what is wrong with it, to be logged once per name."""
 
 
 def _strip(event: Dict[str, Any]) -> None:
@@ -86,18 +89,18 @@ def _mode(policy: Policy, event: Mapping[str, Any], asked: Any) -> str:
 
 
 def _hooked(hook: Hook, kind: str, event: Dict[str, Any], counts: CounterOf[str]) -> Dict[str, Any]:
-    """The event after the app's own hook; without its content where the hook fails or returns junk."""
+    """The event after the app's own hook; without its content where the hook fails or returns no valid event."""
     kept = {name: event[name] for name in _IDENTITY}
     try:
         given = copy.deepcopy(event)
         changed = hook(given)
         if not isinstance(changed, dict):
             raise TypeError(f"redact() returned {type(changed).__name__}, not the event")
-        cleaned, strays = clean(kind, changed)
-        counts["fields_dropped"] += len(strays)
+        cleaned, rejected = clean(kind, changed)
+        counts["fields_dropped"] += len(rejected)
         cleaned.update(kept)
         return cleaned
-    except BaseException:  # noqa: BLE001 - it is the app's code; even SystemExit must not stop the sender
+    except BaseException:  # noqa: BLE001 - the hook is the app's code; even SystemExit must not stop the sender
         counts["redaction_failed"] += 1
         event["content_failed"] = True
         return event
@@ -135,23 +138,23 @@ def _require(kind: str, event: Dict[str, Any], policy: Policy) -> None:
             raise InvalidError("eval has no name")
 
 
-def _extra(event: Dict[str, Any], strays: Mapping[str, Any], mode: str) -> Dict[str, Any]:
-    """``extra`` with what found no field of its own, as far as the content mode lets it stay."""
+def _extra(event: Dict[str, Any], rejected: Mapping[str, Any], mode: str) -> Dict[str, Any]:
+    """``extra`` with the values that have no field, as far as the content mode allows it."""
     extra: Dict[str, Any] = event.get("extra") or {}
-    for path, value in strays.items():
-        if keepable(path, value, words=mode in ("full", "redacted")):
-            with contextlib.suppress(Exception):  # an object that cannot be told in words stays out
+    for path, value in rejected.items():
+        if may_keep(path, value, texts_too=mode in ("full", "redacted")):
+            with contextlib.suppress(Exception):  # an object that JSON cannot hold is left out
                 extra.setdefault(path.lstrip("_")[: ev.NAME_CHARS] or "unnamed", json_of(value))
     return extra
 
 
-def _remarks(kind: str, strays: Mapping[str, Any], unknown: Mapping[str, str]) -> Dict[str, str]:
+def _remarks(kind: str, rejected: Mapping[str, Any], unknown: Mapping[str, str]) -> Dict[str, str]:
     """Return a message for each field that was given wrong; names are cleaned, of values only numbers are shown."""
     remarks = {}
     for name, path in unknown.items():
         twice = f"{cleaned(name)} is another name of {path}, and both are given: {cleaned(name)} is ignored"
         remarks[name] = twice if name in ACCEPTED[kind] else f"unknown field {cleaned(name)}: did you mean {path}?"
-    for path, value in strays.items():
+    for path, value in rejected.items():
         if is_declared(kind, path):
             shown = (
                 str(value)[:40] if isinstance(value, (bool, int, float)) else f"a value of type {type(value).__name__}"
@@ -160,7 +163,7 @@ def _remarks(kind: str, strays: Mapping[str, Any], unknown: Mapping[str, str]) -
     return remarks
 
 
-def _bring_under(event: Dict[str, Any], strays: Mapping[str, Any], mode: str, policy: Policy) -> None:
+def _apply_content_mode(event: Dict[str, Any], rejected: Mapping[str, Any], mode: str, policy: Policy) -> None:
     """Redact, cut and mark ``event`` in place."""
     content = event.get("content")
     if isinstance(content, dict):
@@ -169,7 +172,7 @@ def _bring_under(event: Dict[str, Any], strays: Mapping[str, Any], mode: str, po
     if not policy.retrieval_text and isinstance(event.get("retrieval"), dict):
         for doc in event["retrieval"].get("docs", ()):
             doc.pop("text", None)
-    extra = _extra(event, strays, mode)
+    extra = _extra(event, rejected, mode)
     if extra:
         event["extra"] = extra if policy.people is None else policy.people.extra(extra)
     cut = False
@@ -185,7 +188,7 @@ def _bring_under(event: Dict[str, Any], strays: Mapping[str, Any], mode: str, po
 
 
 def _wire(kind: str, event: Dict[str, Any], counts: CounterOf[str]) -> bytes:
-    """The event as JSON, proven against its declaration; a field that still does not fit goes, not the event."""
+    """The event as JSON, validated against its declaration; a field that is still invalid is removed, not the event."""
     for _ in range(8):
         try:
             return _encode(msgspec.convert(event, type=_TYPES[kind]))
@@ -207,40 +210,40 @@ def encode(
         kind: call, feedback or eval.
         event_id: UUID text.
         ts_ns: wall clock at which it was recorded (``ended``) or began.
-        fields: what the app said, flat or nested.
+        fields: those that the app gave, flat or nested.
         policy: names, content mode, hook, user key.
         ended: ``ts_ns`` is the end of the call, so its latency is subtracted.
 
     Raises:
-        InvalidError: nothing the server would accept can be made of it.
+        InvalidError: no event that the server would accept can be made of it.
     """
     counts: CounterOf[str] = Counter()
     nested = NEST[kind](fields)
     event_id = nested.pop(EVENT_ID, event_id)
     asked = nested.pop("content_mode", None)
-    said = nested.get("content")
-    if isinstance(said, dict):
-        asked = said.pop("mode", asked)
+    content = nested.get("content")
+    if isinstance(content, dict):
+        asked = content.pop("mode", asked)
     _defaults(kind, nested, policy)
     ts = nested.pop("ts", None)
-    event, strays = clean(kind, {**nested, "ts": start_time(ts_ns, nested, ended=ended) if ts is None else ts})
+    event, rejected = clean(kind, {**nested, "ts": start_time(ts_ns, nested, ended=ended) if ts is None else ts})
     event.setdefault("ts", start_time(ts_ns, nested, ended=ended))
     event.update(v=1, type=kind, id=event_id)
-    counts["fields_dropped"] += len(strays)
-    unknown = unknown_fields(kind, (p for p in strays if not is_declared(kind, p))) if strays else {}
-    remarks = _remarks(kind, strays, unknown) if strays else {}
-    named = [*unknown, *(p for p in strays if is_declared(kind, p))][:MAX_REPORTED]
+    counts["fields_dropped"] += len(rejected)
+    unknown = unknown_fields(kind, (p for p in rejected if not is_declared(kind, p))) if rejected else {}
+    remarks = _remarks(kind, rejected, unknown) if rejected else {}
+    named = [*unknown, *(p for p in rejected if is_declared(kind, p))][:MAX_REPORTED]
     counts["unknown_fields"] += len(unknown)
     mode = _mode(policy, event, asked)
     if policy.redact is not None:
         event = _hooked(policy.redact, kind, event, counts)
         if event.pop("content_failed", False):
-            mode, strays = "none", {}
+            mode, rejected = "none", {}
             event.pop("extra", None)
     _require(kind, event, policy)
     try:
-        _bring_under(event, strays, mode, policy)
-    except Exception:  # noqa: BLE001 - whatever failed, unredacted text must not leave
+        _apply_content_mode(event, rejected, mode, policy)
+    except Exception:  # noqa: BLE001 - after any failure, unredacted text must not leave
         counts["redaction_failed"] += 1
         event.pop("extra", None)
         _strip(event)

@@ -1,7 +1,7 @@
 """The events: the only place where a field is declared.
 
-JSON Schema, Arrow schema and lake columns are derived from these structs. ``UNSET`` is "not said"
-and is left out of the JSON; ``None`` is an explicit null; both are NULL in the lake, never 0.
+JSON Schema, Arrow schema and lake columns are derived from these structs. ``UNSET`` is "not reported" and is left out
+of the JSON; ``None`` is an explicit null; both are NULL in the lake, never 0.
 
 Every field carries, in ``Meta.extra``, what the derivation needs: ``lake`` (its column in the lake; default
 is the path joined by ``_``), ``arrow`` (a type other than the Python type's own), ``otel`` (its OpenTelemetry name),
@@ -193,7 +193,7 @@ class Message(Part):
 
 
 class Content(Part):
-    """What was said, under one redaction mode."""
+    """The texts of a call, under one redaction mode."""
 
     mode: Annotated[
         Union[Literal["full", "redacted", "hashed", "none"], None, UnsetType], _meta("redaction marker")
@@ -305,7 +305,8 @@ class Call(Event, tag="call"):
         _meta("billed amounts that tokens cannot hold; where a field of tokens has the same amount, that field counts"),
     ] = UNSET
     cost_reported: Annotated[
-        OptUsd, _meta("what provider or gateway said", lake="cost_reported_usd", arrow="decimal", unit="USD")
+        OptUsd,
+        _meta("cost that the provider or gateway reported", lake="cost_reported_usd", arrow="decimal", unit="USD"),
     ] = UNSET
     cache: Annotated[Union[Cache, None, UnsetType], _meta("answer cache")] = UNSET
     release: Annotated[OptName, _meta("the app's release", otel="service.version")] = UNSET
@@ -336,7 +337,7 @@ class Call(Event, tag="call"):
 
 
 class Feedback(Event, tag="feedback"):
-    """What a person said of a call, a trace, a session or a response."""
+    """Feedback of a person on a call, a trace, a session or a response."""
 
     kind: Annotated[
         Literal["thumbs", "rating", "comment", "edit", "accept", "copy"],
@@ -370,7 +371,7 @@ class Evaluator(Part):
 
 
 class Eval(Event, tag="eval"):
-    """What a scorer said of a call, a trace or a response."""
+    """Result of a scorer for a call, a trace or a response."""
 
     name: Annotated[Required, _meta("metric", otel="gen_ai.evaluation.name")]
     app: Annotated[OptName, _meta("emitting application")] = UNSET

@@ -180,7 +180,7 @@ ACCEPTED = {kind: _accepted(kind) for kind in _DECLARED}
 
 
 def cleaned(name: str) -> str:
-    """Return a name that a stranger chose in a form that is safe to show: at most 64 of A-Z, a-z, 0-9, ``_ . -``."""
+    """Return a name from an event in a form that is safe to show: at most 64 of A-Z, a-z, 0-9, ``_ . -``."""
     return re.sub(r"[^A-Za-z0-9_.-]", "?", name[:NAME_CHARS])
 
 
@@ -241,7 +241,7 @@ def _plain(name: str) -> str:
 
 
 def _slips(word: str, *, nested: bool) -> int:
-    """Return how many typing errors still make the same word; inside our own objects an app has no names of its own."""
+    """Return how many typing errors still count as the same word. Inside our own objects an app defines no names."""
     shortest = 3 if nested else 5
     return 0 if len(word) < shortest else (1 if len(word) < 8 else 2)
 

@@ -1,10 +1,10 @@
-"""From what a person writes (``call(model=..., input_tokens=12, output="hi")``) to the wire's nesting.
+"""Converts the arguments of a call (``call(model=..., input_tokens=12, output="hi")``) to the nested wire format.
 
 Every column name of the lake works as a flat argument (``input_tokens``, ``latency_ms``, ``temperature``,
 ``prompt_version``, ``error_type`` ...), see ``field_names``. A few more are accepted:
 ``input`` or ``messages`` (a text or a conversation), ``output``, ``system``, ``usage`` (a provider's own usage
 object), ``error`` (an exception or a text), ``latency`` as a number of milliseconds.
-Where a field is given under two names, its own name wins, then the first; the other value is kept as unknown.
+Where a field is given under two names, the declared name wins, then the first; the other value is kept as unknown.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import msgspec
 
-from tailrace_emitter.adapters.usage import BESIDE, tokens_of
+from tailrace_emitter.adapters.usage import CALL_FIELDS, tokens_of
 from tailrace_emitter.clean import mapping_of, text_of
 from tailrace_emitter.field_names import ACCEPTED
 from tailrace_emitter.span import ARGUMENTS
@@ -31,7 +31,7 @@ _DEPTH, _ITEMS = 4, 100
 _SECRET = re.compile(
     r"passw|secret|credential|authori[sz]ation|cookie|(?:api|private|access)[_-]?key|token$", re.IGNORECASE
 )
-"""Names of arguments whose values are no input of a model."""
+"""Names of arguments whose values are secrets and no input of a model."""
 _HIDDEN = "[secret]"
 _INPUT = ("input", "messages", "input_text")
 
@@ -75,7 +75,7 @@ def parts_text(content: Any) -> str:
 
 
 def conversation(messages: Any) -> Tuple[List[Dict[str, str]], Optional[str]]:
-    """A conversation in any provider's spelling as ``[{role, text}]``, and the system text that opens it."""
+    """A conversation in any provider's format as ``[{role, text}]``, and the system text at its beginning."""
     if isinstance(messages, (str, bytes)) or mapping_of(messages) is not None or not hasattr(messages, "__iter__"):
         messages = [messages]
     turns: List[Dict[str, str]] = []
@@ -107,9 +107,10 @@ def conversation(messages: Any) -> Tuple[List[Dict[str, str]], Optional[str]]:
 
 def arguments_input(given: Mapping[str, Any]) -> Any:
     """The input of a function that was called with these arguments: the only one if it is a text or a conversation,
-    else all by name, as JSON. What is no plain value is named by its type only.
+    else all by name, as JSON. An object that is no plain value is shown by the name of its type only.
 
-    A value whose name is that of a secret stays out: it is no input of a model, and no pattern finds a password.
+    A value whose name is that of a secret stays out: it is no input of a model, and no redaction pattern recognises a
+    password.
     """
     if len(given) == 1 and not any(map(_names_secret, given)):
         (only,) = given.values()
@@ -155,20 +156,20 @@ def _put(nested: Dict[str, Any], struct: str, name: str, value: Any, alias: str)
         nested[alias] = value
 
 
-def _lift(nested: Dict[str, Any]) -> None:
-    """Move what a usage object says of the call, and not of its tokens, to the call; what the app gave wins."""
+def _move_to_call(nested: Dict[str, Any]) -> None:
+    """Move the parts of a usage object that belong to the call to the call; values that the app gave win."""
     tokens = nested.get("tokens")
-    if isinstance(tokens, dict) and not tokens.keys().isdisjoint(BESIDE):
-        for name in BESIDE:
+    if isinstance(tokens, dict) and not tokens.keys().isdisjoint(CALL_FIELDS):
+        for name in CALL_FIELDS:
             if name == "units" and isinstance(nested.get(name), list) and isinstance(tokens.get(name), list):
                 nested[name] = [*nested[name], *tokens[name]]
             elif tokens.get(name) is not None and nested.get(name) is None:
                 nested[name] = tokens[name]
-        nested["tokens"] = {name: value for name, value in tokens.items() if name not in BESIDE}
+        nested["tokens"] = {name: value for name, value in tokens.items() if name not in CALL_FIELDS}
 
 
 def nest_call(fields: Mapping[str, Any]) -> Dict[str, Any]:
-    """The fields of a call, nested as on the wire; not yet clean."""
+    """The fields of a call, nested as on the wire; not yet validated."""
     nested: Dict[str, Any] = {}
     late: List[Tuple[str, str, Any, str]] = []
     arguments: Any = None
@@ -203,7 +204,7 @@ def nest_call(fields: Mapping[str, Any]) -> Dict[str, Any]:
         if struct == "latency" and not isinstance(nested.get(struct, {}), dict):
             nested[struct] = {"total_ms": nested[struct]}
         _put(nested, struct, part, value, alias)
-    _lift(nested)
+    _move_to_call(nested)
     content = nested.get("content")
     if isinstance(content, dict) and content.get("input") is not None:
         turns, system = conversation(content["input"])
@@ -214,7 +215,7 @@ def nest_call(fields: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def nest_feedback(fields: Mapping[str, Any]) -> Dict[str, Any]:
-    """The fields of a feedback; ``thumbs=True``, ``rating=0.8`` and ``user_id`` say the obvious."""
+    """The fields of a feedback; ``thumbs=True``, ``rating=0.8`` and ``user_id`` are accepted as short forms."""
     nested = {("user" if k == "user_id" else k): v for k, v in fields.items() if v is not None}
     thumbs = nested.pop("thumbs", None)
     if thumbs is not None:

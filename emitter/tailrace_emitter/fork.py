@@ -1,12 +1,12 @@
-"""Fork: no thread of librdkafka is there when the app forks, and the child begins anew.
+"""Fork: no thread of librdkafka runs when the app forks, and the child starts with a new producer.
 
-A fork copies one thread, and every lock as it is. The threads of a producer that connects hold locks that nobody can
-open in the child: glibc's while ``getaddrinfo`` asks the kernel for its addresses, OpenSSL's while a thread makes its
-first random number. A child that was born in such a moment sent nothing, for ever, and its app could not look up a
-name either. So the parent sends what its producer holds and ends it, and forks then; events that come meanwhile wait
-for the next producer, which is not built before a row of forks is over (``bench/forks.py``).
+A fork copies one thread, and every lock as it is. The threads of a producer that connects hold locks that the child
+cannot release: glibc's while ``getaddrinfo`` asks the kernel for its addresses, OpenSSL's while a thread makes its
+first random number. A child that was forked at such a moment never sent an event, and its app could not resolve a host
+name either. So the parent first sends what its producer holds and closes the producer, and then forks. Events that come
+during this wait for the next producer, which is built only after a series of forks has ended (``bench/forks.py``).
 
-What cannot be sent in time stays with its producer, and that is never called in the child, not even by its
+Events that cannot be sent in time stay with their producer. The child never calls that producer, not even its
 destructor, which would wait for threads that do not exist (confluent-kafka-python#1122).
 """
 
@@ -18,11 +18,13 @@ from typing import Any, List
 from tailrace_emitter.native import here, original
 
 BUILD_S = 10.0  # imports and a producer: a fraction of a second, once
-REST_S = 2.0  # what a fork may wait until the producers have sent what they hold
-CALM_S = 0.2  # a server forks its workers one after the other
+FORK_WAIT_S = 2.0  # longest wait of a fork for the producers to send what they hold
+FORK_SERIES_GAP_S = (
+    0.2  # a server forks its workers one after the other: this long after a fork the next one may follow
+)
 
-# Held while C libraries are imported or a producer is built, and by a fork: neither happens during the other. A
-# signal's handler may fork in the middle of a fork of its own thread: hence one that a thread may take twice.
+# Held while C libraries are imported or a producer is built, and by a fork: neither happens during the other.
+# Reentrant, because a signal handler may fork while its own thread is in a fork.
 _building = original("_thread", "RLock")()
 _held_by: List[int] = []
 _forked_at = float("-inf")
@@ -31,7 +33,7 @@ _kept_alive: List[Any] = []
 
 
 def watch(sender: Any) -> None:
-    """Have ``sender`` rest before each fork of this process, and begin anew in the child."""
+    """Make ``sender`` close its producer before each fork of this process, and start again in the child."""
     _senders[:] = [known for known in _senders if known() is not None]
     _senders.append(weakref.ref(sender))
 
@@ -41,19 +43,19 @@ def building() -> Any:
     return _building
 
 
-def calm_s() -> float:
-    """Seconds until the last fork is so long ago that no other is to be expected right behind it."""
-    return _forked_at + CALM_S - time.monotonic()
+def next_fork_expected_s() -> float:
+    """Seconds until the series of forks counts as ended: until then another fork is likely to follow."""
+    return _forked_at + FORK_SERIES_GAP_S - time.monotonic()
 
 
-def keep_for_ever(handle: Any) -> None:
-    """See to it that no destructor of ``handle`` runs in this process, not even at its end."""
+def never_destroy(handle: Any) -> None:
+    """Prevent that a destructor of ``handle`` runs in this process, even at its exit."""
     _kept_alive.append(handle)
     try:
         import ctypes
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
-    except Exception:  # noqa: BLE001 - not CPython: the list is the best there is
+    except Exception:  # noqa: BLE001 - not CPython: only the list keeps the handle
         pass
 
 
@@ -64,12 +66,12 @@ def _watched() -> List[Any]:
 def _before() -> None:
     if _building.acquire(timeout=BUILD_S):
         _held_by.append(here())
-    until = time.monotonic() + REST_S
+    until = time.monotonic() + FORK_WAIT_S
     senders = _watched()
     for sender in senders:
-        sender.ask_to_rest(until)
+        sender.request_close(until)
     for sender in senders:
-        sender.wait_for_rest(until)
+        sender.wait_for_close(until)
 
 
 def _after_in_parent() -> None:

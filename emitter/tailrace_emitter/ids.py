@@ -3,8 +3,8 @@
 The 74 bits after the millisecond are a counter of 42 bits that starts anywhere below 2^41, and 32 fresh random
 bits (method 1 and 3 of RFC 9562, 6.2). ``next`` of ``itertools.count`` is one C call, so no lock is taken.
 
-While events flow, the background thread makes the next ids ahead (``make_ready``): a third of what a call costs an
-app that is otherwise asleep would go into them. Such an id is less than a second older than its event.
+While events are sent, the background thread makes the next ids ahead (``make_ready``): in an app that is otherwise
+idle, making an id takes a third of the time of a call. Such an id is less than a second older than its event.
 """
 
 import itertools
@@ -14,12 +14,12 @@ import time
 from collections import deque
 from typing import Deque, Optional, Tuple
 
-READY = 64
-FRESH_NS = 1_000_000_000
+READY_COUNT = 64
+READY_MAX_AGE_NS = 1_000_000_000
 
 
 class _State:
-    """What a fork must not share."""
+    """State that a forked child must not share with its parent."""
 
     __slots__ = ("bits", "counter", "last_ms", "ready")
 
@@ -71,7 +71,7 @@ def next_id(now_ns: int) -> str:
     ready = _state.ready
     try:
         made_ns, event_id = ready.popleft()
-        if now_ns - made_ns < FRESH_NS:
+        if now_ns - made_ns < READY_MAX_AGE_NS:
             return event_id
         ready.clear()
     except IndexError:
@@ -80,9 +80,9 @@ def next_id(now_ns: int) -> str:
 
 
 def make_ready() -> None:
-    """Make ids ahead until ``READY`` wait; for the background thread, before it rests."""
+    """Make ids ahead until ``READY_COUNT`` wait; for the background thread, before it waits."""
     ready = _state.ready
-    while len(ready) < READY:
+    while len(ready) < READY_COUNT:
         now_ns = time.time_ns()
         ready.append((now_ns, new_id(now_ns)))
 

@@ -1,4 +1,4 @@
-"""Keeps an event inside what the server takes: 256 KiB of text, 64 extra keys in 8 KiB, short error messages."""
+"""Keeps an event within the limits of the server: 256 KiB of text, 64 extra keys in 8 KiB, short error messages."""
 
 from typing import Any, Dict, List, Tuple
 
@@ -44,13 +44,13 @@ def _by_weight(found: List[Text]) -> List[Text]:
 def chars(event: Dict[str, Any]) -> int:
     """Characters of system, input and output together."""
     content = event["content"]
-    said = [content.get("system"), content.get("output"), *(t.get("text") for t in _dicts(content, "input"))]
-    return sum(len(text) for text in said if isinstance(text, str))
+    texts = [content.get("system"), content.get("output"), *(t.get("text") for t in _dicts(content, "input"))]
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
-def _head(text: str, room: int) -> str:
-    """The first ``room`` bytes of ``text``, ended at a blank where one is near: no secret is cut in two."""
-    head = text.encode("utf-8")[:room].decode("utf-8", "ignore")
+def _head(text: str, most_bytes: int) -> str:
+    """The first ``most_bytes`` bytes of ``text``, ended at a blank where one is near: no secret is cut in two."""
+    head = text.encode("utf-8")[:most_bytes].decode("utf-8", "ignore")
     near = max(head.rfind(" ", -2048), head.rfind("\n", -2048))
     return head[:near] if near > 0 else head
 

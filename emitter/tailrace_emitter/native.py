@@ -1,8 +1,9 @@
-"""A thread, a lock, an event and a sleep of the operating system, also where gevent has put greenlets in their place.
+"""A thread, a lock, an event and a sleep of the operating system, also where gevent has replaced them by greenlets.
 
-The sender's thread waits inside librdkafka. As a greenlet it would hold up every other one meanwhile: for as long as
-the broker was away, an app under ``gevent.monkey.patch_all()`` stood still (row 58 of the fault matrix). Looked up when
-they are needed, not when this module is imported: gunicorn's gevent workers patch after the fork.
+The sender's thread waits inside librdkafka. As a greenlet it would block all others: an app under
+``gevent.monkey.patch_all()`` was blocked for as long as the broker was unavailable (row 58 of the fault matrix). The
+functions are looked up when they are used, not when this module is imported, because gunicorn's gevent workers patch
+after the fork.
 """
 
 import sys
@@ -34,10 +35,10 @@ def new_lock() -> Any:
 
 
 def start_thread(run: Callable[[], None], name: str) -> Any:
-    """Run ``run`` beside us; the process does not wait for it.
+    """Run ``run`` in a daemon thread: the exit of the process does not wait for it.
 
     Raises:
-        RuntimeError: the interpreter is going down.
+        RuntimeError: the interpreter shuts down.
     """
     if greenlets():
         return original("_thread", "start_new_thread")(run, ())
@@ -59,9 +60,9 @@ class Event:
         return self._set
 
     def set(self) -> None:
-        """Let the waiting thread go on."""
+        """Wake the waiting thread up."""
         self._set = True
-        with suppress(RuntimeError):  # it is open already
+        with suppress(RuntimeError):  # it is released already
             self._closed.release()
 
     def clear(self) -> None:
@@ -70,7 +71,7 @@ class Event:
         self._closed.acquire(False)
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is set, at most ``timeout`` seconds; whether it is."""
+        """Wait until it is set, at most ``timeout`` seconds; return whether it is."""
         if not self._set:
             self._closed.acquire(True, timeout)
         return self._set

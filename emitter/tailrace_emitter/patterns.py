@@ -1,8 +1,8 @@
 """Finds personal data and secrets in text and puts typed placeholders in their place.
 
-Clean text must be cheap, because nearly all text is clean: every family of patterns hides behind a check
-that runs at the speed of ``memchr`` (a literal, or the "shape" of digits). Only text that passes it meets a
-regular expression, and every expression is bounded, so no input makes it run longer than linear time.
+Clean text must be cheap, because nearly all text is clean: every family of patterns is guarded by a check that runs at
+the speed of ``memchr`` (a literal, or the "shape" of digits). Only a text that passes it is matched against a regular
+expression, and every expression is bounded, so no input makes it run longer than linear time.
 """
 
 import re
@@ -115,7 +115,8 @@ def _find_secrets(text: str, spans: List[Span]) -> None:
                     spans.append((at, found.end(), kind))
                     end = found.end()
                 elif kind == "JWT":
-                    # its first part has no bound: what begins later in the same run ends where this one failed
+                    # its first part has no bound: a match that begins later in the same run would fail at the same
+                    # place
                     end = _end(_WORDS, text, at)
             at = text.find(literal, end)
     if "earer" in text:
@@ -161,7 +162,7 @@ def _find_numbers(text: str, spans: List[Span]) -> None:
 
 
 def find(text: str) -> List[Span]:
-    """Where personal data and secrets stand in ``text``.
+    """Find the spans of personal data and secrets in ``text``.
 
     Returns:
         Spans ``(start, end, kind)``, sorted, not overlapping; kinds EMAIL, PHONE, CARD, IBAN, SSN, IP, KEY,
@@ -189,7 +190,7 @@ def find(text: str) -> List[Span]:
 
 
 class Redactor:
-    """Replaces what ``find`` finds, the same value by the same placeholder for as long as it lives.
+    """Replaces what ``find`` finds; one instance always replaces the same value by the same placeholder.
 
     Make one per event: ``<EMAIL_1>`` is then the same person in input, retrieved chunks and output.
     """
@@ -197,14 +198,15 @@ class Redactor:
     __slots__ = ("_counts", "_seen", "found")
 
     def __init__(self, taken: Optional[Mapping[str, int]] = None) -> None:
-        """Begin at 1, or above what ``taken`` says: kind -> the greatest number that stands in the texts already."""
+        """Number placeholders from 1, or above ``taken``: kind -> the greatest number that the texts contain."""
         self._seen: Dict[Tuple[str, str], str] = {}
         self._counts: Dict[str, int] = dict(taken or {})
         self.found = 0
 
     def text(self, text: str) -> str:
         """``text`` with placeholders; the very same object where nothing was found."""
-        for _ in range(_PASSES):  # a replacement can uncover a neighbour; a second look costs only dirty text
+        # a replacement can make a neighbour match; the second pass only runs on texts with a match
+        for _ in range(_PASSES):
             spans = find(text)
             if not spans:
                 return text

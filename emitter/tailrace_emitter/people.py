@@ -1,7 +1,7 @@
 """Ids that identify a person: how they are recognised, and the pseudonym that replaces them.
 
-One rule for the emitter, land and meter, so that a user has the same pseudonym whichever way an event takes. With a
-key from the settings, every user is replaced. With the key that a home has made for itself, only ids that look
+One rule for the emitter, land and meter, so that a user has the same pseudonym in every place where it is replaced.
+With a key from the settings, every user is replaced. With the key that a home has made for itself, only ids that look
 like a mail address, a phone number or a name are.
 """
 
@@ -31,7 +31,7 @@ _DEPTH = 4
 """Levels of ``extra`` that are looked at."""
 _PSEUDONYM = re.compile(r"u_[0-9a-f]{32}")
 _MAY_BE = re.compile(r"[@+\s.,(]|^\d[\d\-/]{6}|[^\x00-\x7f]")
-"""What every personal id has; nearly all others lack it, and need no further look."""
+"""Matches every personal id and few others: an id without a match needs no further check."""
 _MAIL = re.compile(r"[^\s@]@[^\s@]")
 _INTERNATIONAL = re.compile(r"\+\d[\d ().\-/]{5,20}\d")
 _PHONE = re.compile(r"\(?\d[\d ().\-/]{5,20}\d")
@@ -89,10 +89,10 @@ class People:
     """Replace every user, not only those whose id looks personal."""
 
     user: Callable[[str], str] = field(init=False, repr=False, compare=False)
-    """Return what is stored for a user; what is a pseudonym already stays. The latest answers are remembered."""
+    """Return what is stored for a user; a pseudonym is returned unchanged. The latest results are cached."""
 
     def __post_init__(self) -> None:
-        """Make the memory of ``user``: a method in front of it would double what a known user costs."""
+        """Make the cache of ``user``: a method in front of it would double the time of a cached user."""
         object.__setattr__(self, "user", functools.lru_cache(maxsize=REMEMBERED)(self._user))
 
     def _user(self, text: str) -> str:

@@ -2,8 +2,8 @@
 
 ``full`` as it is, ``redacted`` with placeholders (the default), ``hashed`` as keyed digests (equal texts stay
 recognisable, nothing else), ``none`` not at all. Numbers are never touched.
-The fields that follow the mode are those that ``tailrace_emitter.event`` declares as text. ``extra`` holds what the app
-made up: its strings get placeholders in every mode but ``full``.
+The fields that follow the mode are those that ``tailrace_emitter.event`` declares as text. ``extra`` holds keys of the
+app's choice: its strings get placeholders in every mode but ``full``.
 """
 
 import hashlib
@@ -32,7 +32,10 @@ def pseudonym(user: str, key: Union[str, bytes]) -> str:
 
 
 def digest(text: str, key: Key = None) -> str:
-    """The stand-in of ``text`` in mode ``hashed``: keyed where there is a key, since short texts can be guessed."""
+    """The digest that replaces ``text`` in mode ``hashed``.
+
+    It uses the key where there is one: short texts can be guessed.
+    """
     data = text.encode("utf-8", "surrogatepass")
     if key:
         return "hmac:" + hmac.new(_key(key), data, hashlib.sha256).hexdigest()
@@ -94,7 +97,8 @@ def apply(event: Dict[str, Any], mode: str, *, key: Key = None) -> Dict[str, Any
         failed = event.get("type") == "eval" and isinstance(event.get("error"), str)
         remove(event)
         if failed:
-            event["error"] = "error"  # an eval needs a score, a label or an error: keep the fact, not the words
+            # an eval needs a score, a label or an error: keep that there was an error, not its text
+            event["error"] = "error"
     elif mode != "full":
         raise ValueError(f"content mode {mode!r} is not one of {', '.join(MODES)}")
     if mode != "full" and isinstance(event.get("extra"), dict):
@@ -113,7 +117,7 @@ def redact_event(event: E, mode: str = "redacted", *, key: Key = None) -> E:
         key: see ``digest``.
 
     Returns:
-        The same kind of thing as came in.
+        A struct for a struct, a mapping for a mapping.
 
     Raises:
         ValueError: the mode is unknown.

@@ -1,13 +1,13 @@
 """The way from the app's thread to Kafka: a bounded queue, one daemon thread, one producer, per process.
 
-The app's thread appends a tuple to a deque and leaves. Everything that costs happens in the thread: shaping,
-redaction, encoding, ``produce``. It yields the interpreter lock after half a millisecond of work, so an app
-that wants to run never waits long for it.
+The app's thread appends a tuple to a deque and leaves. All expensive work is done in the thread: conversion, redaction,
+encoding, ``produce``. It yields the interpreter lock after half a millisecond of work, so that the app never waits long
+for it.
 
-The deque is a hand-over, nearly always empty; what waits for a broker waits encoded in librdkafka's queue,
-bounded in messages and bytes. When that is full, events are dropped, counted, and the app is told once.
+The deque is nearly always empty; events that wait for a broker wait encoded in librdkafka's queue, which is bounded in
+messages and bytes. When that is full, events are dropped and counted, and a warning is logged once.
 
-Around a fork (``fork``) the producer is let go, and the child begins anew: its own queue, thread and producer.
+Before a fork (``fork``) the producer is closed. The child starts with its own queue, thread and producer.
 """
 
 import logging
@@ -32,14 +32,14 @@ OnDelivery = Callable[[str, str, Optional[int], Optional[int], Optional[str]], N
 Encode = Callable[[str, str, int, Fields, bool], Any]
 
 _CONTAINERS = frozenset((list, dict))
-SLICE_S = 0.0005  # work at a stretch before the interpreter lock is offered
+SLICE_S = 0.0005  # longest work before the interpreter lock is released
 BREATH_S = 0.00002
-GATHER_S = 0.002  # a moment for the app to go on before the thread wakes up fully
+GATHER_S = 0.002  # short wait after the first event, so that the app can continue first
 POLL_S = 0.02
 IDLE_S = 5.0
-REMARKS_MAX = 20  # names of wrong fields that are logged, each once
-REST_STEP_S = 0.0005
-REST_MAX_S = 1.0  # how long forks, one after the other, may keep events from a new producer
+REMARKS_MAX = 20  # most names of wrong fields that are logged, each once
+FORK_POLL_S = 0.0005
+PRODUCER_DELAY_MAX_S = 1.0  # longest time that a series of forks may delay the next producer
 
 
 def kafka_settings(bootstrap_servers: str, queue_max: int, given: Mapping[str, Any]) -> Dict[str, Any]:
@@ -56,14 +56,14 @@ def kafka_settings(bootstrap_servers: str, queue_max: int, given: Mapping[str, A
         "queue.buffering.max.kbytes": 64 * 1024,
         "message.max.bytes": 1_048_576,
         "reconnect.backoff.max.ms": 2_000,
-        "log_level": 0,  # errors reach us by error_cb; the app's stderr is not ours to fill
+        "log_level": 0,  # errors are reported by error_cb; librdkafka must not write to the app's stderr
     }
     settings.update(given)
     return settings
 
 
 class Sender:
-    """Queue, thread and producer of one emitter; counts what became of every event."""
+    """Queue, thread and producer of one emitter; counts every event by its outcome."""
 
     def __init__(
         self,
@@ -92,26 +92,26 @@ class Sender:
         self._wake = Event()
         self._done = False
         self._start_lock = new_lock()
-        self._door_lock = new_lock()
+        self._refused_lock = new_lock()
         self._thread: Any = None
         self._sleep: Callable[[float], None] = original("time", "sleep")
         self._runs_in = 0
         self._idle = False
         self._closed = False
         self._deadline: Optional[float] = None
-        self._rest_until: Optional[float] = None
+        self._close_until: Optional[float] = None
         self._away = False
         self._producer: Any = None
         self._built = False
-        self._rested_at = float("-inf")
+        self._closed_at = float("-inf")
         self._unusable: Optional[str] = None
         self._taken = 0
-        self._settled = 0
+        self._finished = 0
         self._delivered = 0
-        self._door: CounterOf[str] = Counter()
+        self._refused: CounterOf[str] = Counter()
         self._dropped: CounterOf[str] = Counter()
         self._counts: CounterOf[str] = Counter()
-        self._said: Dict[str, bool] = {}
+        self._reported_once: Dict[str, bool] = {}
         self._remarked: Set[str] = set()
 
     # -- the app's thread ---------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Sender:
     def put(
         self, kind: str, fields: Fields, *, ended: bool = True, event_id: str = "", ts_ns: int = 0, lazy: Lazy = None
     ) -> str:
-        """Hand one event over; microseconds, no lock, no system call in the steady state."""
+        """Queue one event: it takes microseconds, without a lock and, in the steady state, without a system call."""
         now = time.time_ns()
         event_id = event_id or next_id(now)
         queue = self._queue
@@ -127,7 +127,7 @@ class Sender:
             self._refuse("closed" if self._closed else "queue_full")
             return event_id
         if not _CONTAINERS.isdisjoint(map(type, fields.values())):
-            for name, value in fields.items():  # the app goes on and may append to its own conversation
+            for name, value in fields.items():  # a copy: the app may append to its conversation
                 if type(value) in _CONTAINERS:
                     fields[name] = value.copy()
         queue.append((kind, event_id, ts_ns or now, fields, ended, lazy))
@@ -138,18 +138,18 @@ class Sender:
         return event_id
 
     def _refuse(self, reason: str) -> None:
-        with self._door_lock:
-            self._door[reason] += 1
+        with self._refused_lock:
+            self._refused[reason] += 1
 
     def _start(self) -> None:
-        if greenlets():  # import locks are gevent's then: a thread of its own must find everything imported
-            with suppress(Exception):  # _build says it
+        if greenlets():  # import locks are gevent's then: a native thread must not import anything
+            with suppress(Exception):  # _build reports the error
                 self._load()
         with self._start_lock:
             if self._thread is None:
                 try:
                     self._thread = start_thread(self._run, "tailrace-emitter")
-                except RuntimeError:  # the interpreter is going down
+                except RuntimeError:  # the interpreter shuts down
                     return
                 _finish_with_process(self)
 
@@ -160,18 +160,18 @@ class Sender:
             self._runs_in = here()
             if not self._servers:
                 self._unusable = "not_configured"
-            while self._turn():
+            while self._work_slice():
                 pass
         except Exception:
             log.exception("tailrace_emitter_stopped")
         finally:
             self._done = True
 
-    def _turn(self) -> bool:
-        """Work for a slice of time, then rest in the way that fits; False when all is done."""
+    def _work_slice(self) -> bool:
+        """Work for a slice of time, then wait as long as the state of the queue allows; False when all is done."""
         make_ready()
-        if self._rest_until is not None:
-            self._let_go(self._rest_until)
+        if self._close_until is not None:
+            self._close_producer(self._close_until)
         if self._queue:
             if self._producer is None and not self._unusable and not self._build():
                 return self._deadline is None or time.monotonic() < self._deadline
@@ -180,18 +180,18 @@ class Sender:
                 self._send_next()
             if self._producer is not None:
                 self._producer.poll(0)
-            self._tell()
+            self._warn_of_drops()
             if self._deadline is None:
                 self._sleep(BREATH_S)
             elif time.monotonic() >= self._deadline:
                 return False
             return True
-        if self._deadline is not None and (self._settled >= self._taken or time.monotonic() >= self._deadline):
+        if self._deadline is not None and (self._finished >= self._taken or time.monotonic() >= self._deadline):
             return False
-        if self._settled < self._taken and self._producer is not None:
+        if self._finished < self._taken and self._producer is not None:
             self._producer.poll(POLL_S)
             return True
-        self._tell()
+        self._warn_of_drops()
         self._idle = True
         if not self._queue and self._deadline is None:
             self._wake.wait(IDLE_S)
@@ -202,8 +202,8 @@ class Sender:
         return True
 
     def _build(self) -> bool:
-        """Have a producer, or know that there never will be one; False where it is to be tried again in a moment."""
-        wait = min(fork.calm_s(), self._rested_at + REST_MAX_S - time.monotonic())
+        """Build the producer, or mark it as impossible; False where it is to be tried again soon."""
+        wait = min(fork.next_fork_expected_s(), self._closed_at + PRODUCER_DELAY_MAX_S - time.monotonic())
         if wait > 0 and self._deadline is None:  # a fork that follows would have to wait for this one's connection
             self._sleep(min(wait, POLL_S))
             return False
@@ -218,20 +218,20 @@ class Sender:
                 return True
             except Exception as problem:  # noqa: BLE001 - a wrong setting or a missing library must not reach the app
                 failed = problem
-        if self._built:  # the same settings did before: no thread or file to be had, for now
-            self._say("unbuilt", f"no producer for {self._servers}: {failed}; events wait, it is tried again")
+        if self._built:  # the same settings worked before: no thread or file is available for now
+            self._warn_once("unbuilt", f"no producer for {self._servers}: {failed}; events wait, it is tried again")
             self._sleep(POLL_S)
             return False
         self._unusable = "misconfigured"
-        self._say("misconfigured", f"no producer for {self._servers}: {failed}; events are dropped")
+        self._warn_once("misconfigured", f"no producer for {self._servers}: {failed}; events are dropped")
         return True
 
     def _load(self) -> Any:
-        """Import everything that the thread will ever import; return the producer's class.
+        """Import every module that the thread needs; return the producer's class.
 
-        A module lock held by a thread that a fork left behind would never open in the child.
+        A module lock that is held by a thread when the process forks would never be released in the child.
         """
-        import ctypes  # noqa: F401 - for keep_for_ever
+        import ctypes  # noqa: F401 - for never_destroy
 
         from confluent_kafka import Producer
 
@@ -251,27 +251,27 @@ class Sender:
                 fields = lazy(fields)
             message = self._encode(kind, event_id, ts_ns, fields, ended)
         except ValueError as problem:
-            self._say("invalid", f"an event was dropped: {problem}")
+            self._warn_once("invalid", f"an event was dropped: {problem}")
             return self._drop("invalid")
-        except Exception as problem:  # noqa: BLE001 - one odd event must not stop the next
-            self._say("encode_error", f"an event was dropped: {type(problem).__name__} while encoding")
+        except Exception as problem:  # noqa: BLE001 - an event that cannot be encoded must not stop the next
+            self._warn_once("encode_error", f"an event was dropped: {type(problem).__name__} while encoding")
             return self._drop("encode_error")
         if message.counts:
             self._counts.update(message.counts)
             if message.counts.get("redaction_failed"):
-                self._say("redaction_failed", "redact() failed; the event went without its content")
+                self._warn_once("redaction_failed", "redact() failed; the event went without its content")
         for name, remark in message.remarks.items():
             self._remark(name, remark)
-        callback = self._settle if self._on_delivery is None else partial(self._settle, event_id=event_id)
+        callback = self._on_result if self._on_delivery is None else partial(self._on_result, event_id=event_id)
         try:
             producer.produce(
                 self._topic, message.value, message.key.encode("utf-8"), headers=[("v", b"1")], on_delivery=callback
             )
         except BufferError:
             self._drop("buffer_full")
-        except Exception as problem:  # noqa: BLE001 - KafkaException, or a client we do not know
+        except Exception as problem:  # noqa: BLE001 - KafkaException, or an error of another client
             self._drop("produce_error")
-            self._say("produce_error", f"{self._topic} at {self._servers}: {problem}")
+            self._warn_once("produce_error", f"{self._topic} at {self._servers}: {problem}")
             fatal = getattr(problem.args[0] if problem.args else None, "fatal", None)
             if callable(fatal) and fatal():
                 self._abandon()
@@ -281,15 +281,15 @@ class Sender:
         old, self._producer = self._producer, None
         old.purge()
         old.poll(0.1)
-        lost = self._taken - self._settled
+        lost = self._taken - self._finished
         self._dropped["produce_error"] += lost
-        self._settled += lost
-        fork.keep_for_ever(old)
+        self._finished += lost
+        fork.never_destroy(old)
 
-    def _let_go(self, until: float) -> None:
-        """Send what the producer holds and end it with its threads; the next event builds another.
+    def _close_producer(self, until: float) -> None:
+        """Send what the producer holds and close it with its threads; the next event builds another.
 
-        One that does not get rid of its events by ``until`` stays: they would be lost with it.
+        A producer that cannot send its events by ``until`` is kept: they would be lost with it.
         """
         producer = self._producer
         try:
@@ -297,29 +297,29 @@ class Sender:
                 return
             if not self._away:
                 producer.flush(max(0.0, until - time.monotonic()))  # a new one's first event takes half a second
-            if self._settled >= self._taken:
+            if self._finished >= self._taken:
                 self._producer = None
-                self._rested_at = time.monotonic()
-                del producer  # here its destructor runs, which waits for its threads
+                self._closed_at = time.monotonic()
+                del producer  # its destructor runs here and waits for its threads
             else:
                 self._away = True  # the next fork does not wait for it
         finally:
-            self._rest_until = None
+            self._close_until = None
 
     def _drop(self, reason: str) -> None:
-        self._settled += 1
+        self._finished += 1
         self._dropped[reason] += 1
 
-    def _settle(self, error: Any, message: Any, event_id: str = "") -> None:
-        """Called by librdkafka's poll for each message: acknowledged, or given up."""
-        self._settled += 1
+    def _on_result(self, error: Any, message: Any, event_id: str = "") -> None:
+        """Called by librdkafka's poll for each message that was acknowledged or that failed."""
+        self._finished += 1
         if error is None:
             self._delivered += 1
             self._away = False
         else:
             reason = "timed_out" if error.name() == "_MSG_TIMED_OUT" else "not_delivered"
             self._dropped[reason] += 1
-            self._say(reason, f"{self._topic} at {self._servers}: {error.str()}")
+            self._warn_once(reason, f"{self._topic} at {self._servers}: {error.str()}")
         if self._on_delivery is not None:
             try:
                 self._on_delivery(
@@ -331,23 +331,23 @@ class Sender:
     def _on_error(self, error: Any) -> None:
         self._counts["kafka_errors"] += 1
         if error.name() in ("_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_SSL", "_RESOLVE"):
-            self._say("unreachable", f"{self._servers}: {error.str()}; events wait in memory, then are dropped")
+            self._warn_once("unreachable", f"{self._servers}: {error.str()}; events wait in memory, then are dropped")
 
-    def _tell(self) -> None:
-        """Say once, from this thread, that events are being dropped."""
-        for reason in [*self._door, *self._dropped]:
+    def _warn_of_drops(self) -> None:
+        """Log once, from this thread, that events are dropped."""
+        for reason in [*self._refused, *self._dropped]:
             if reason == "not_configured":
-                self._say(reason, "TAILRACE_BOOTSTRAP_SERVERS is not set; events are dropped")
+                self._warn_once(reason, "TAILRACE_BOOTSTRAP_SERVERS is not set; events are dropped")
             elif reason in ("queue_full", "buffer_full"):
-                self._say("full", f"{self._servers} does not keep up; events are dropped (see stats())")
+                self._warn_once("full", f"{self._servers} does not keep up; events are dropped (see stats())")
 
-    def _say(self, what: str, text: str) -> None:
-        if what not in self._said:
-            self._said[what] = True
+    def _warn_once(self, what: str, text: str) -> None:
+        if what not in self._reported_once:
+            self._reported_once[what] = True
             log.warning("tailrace_emitter: %s: %s (said once)", what, text)
 
     def _remark(self, name: str, text: str) -> None:
-        """Log once per process what is wrong with a field that the app gives; of the first few names only."""
+        """Log once per process what is wrong with a field of the app; only for the first few names."""
         if len(self._remarked) < REMARKS_MAX and name not in self._remarked:
             self._remarked.add(name)
             last = " (wrong names are not logged any more)" if len(self._remarked) == REMARKS_MAX else ""
@@ -356,11 +356,11 @@ class Sender:
     # -- any thread ---------------------------------------------------------------------------------------
 
     def left(self) -> int:
-        """Events handed over whose fate is open."""
-        return len(self._queue) + self._taken - self._settled
+        """Queued events that are neither delivered nor dropped yet."""
+        return len(self._queue) + self._taken - self._finished
 
     def flush(self, timeout: float) -> int:
-        """Wait until every event has met its fate, at most ``timeout`` seconds; how many have not."""
+        """Wait until every event is delivered or dropped, at most ``timeout`` seconds; return how many are not."""
         until = time.monotonic() + timeout
         while self.left() > 0 and self._thread is not None and time.monotonic() < until:
             self._wake.set()
@@ -368,7 +368,7 @@ class Sender:
         return max(0, self.left())
 
     def close(self, timeout: float, sleep: Optional[Callable[[float], None]] = None) -> int:
-        """Take no more events, send what is there, at most ``timeout`` seconds; how many are left over."""
+        """Accept no more events and send the queued ones, at most ``timeout`` seconds; return how many remain."""
         if self._closed:
             return max(0, self.left())
         self._closed = True
@@ -380,13 +380,13 @@ class Sender:
             while not self._done and time.monotonic() < until:
                 sleep(0.002)
             if self._producer is not None:
-                fork.keep_for_ever(self._producer)  # its destructor may wait for a broker that is not there
+                fork.never_destroy(self._producer)  # its destructor may wait for a broker that is unavailable
         return max(0, self.left())
 
     def stats(self) -> Dict[str, Any]:
-        """What became of the events of this process: emitted = delivered + dropped + waiting."""
-        with self._door_lock:
-            dropped = self._door + self._dropped
+        """Count the events of this process by outcome: emitted = delivered + dropped + waiting."""
+        with self._refused_lock:
+            dropped = self._refused + self._dropped
         waiting = max(0, self.left())
         return {
             "emitted": self._delivered + sum(dropped.values()) + waiting,
@@ -400,28 +400,28 @@ class Sender:
             "kafka_errors": self._counts["kafka_errors"],
         }
 
-    def ask_to_rest(self, until: float) -> None:
-        """Before a fork: ask for the producer to be let go, by ``until`` on the monotonic clock."""
+    def request_close(self, until: float) -> None:
+        """Before a fork: request that the producer is closed by ``until`` on the monotonic clock."""
         if self._producer is not None and not self._done and self._runs_in != here():
-            self._rest_until = until
+            self._close_until = until
             self._wake.set()
 
-    def wait_for_rest(self, until: float) -> None:
-        """Wait until what was asked for has been done, or could not be; at most until ``until``."""
-        while self._rest_until is not None and not self._done and time.monotonic() < until:
-            self._sleep(REST_STEP_S)
+    def wait_for_close(self, until: float) -> None:
+        """Wait until the producer was closed or could not be closed; at most until ``until``."""
+        while self._close_until is not None and not self._done and time.monotonic() < until:
+            self._sleep(FORK_POLL_S)
 
     def after_fork(self) -> None:
-        """Begin anew in a child; the parent's handle is kept and never touched."""
+        """Start again in a child; the parent's handle is kept and never used."""
         if self._producer is not None:
-            fork.keep_for_ever(self._producer)
+            fork.never_destroy(self._producer)
         closed, built = self._closed, self._built
         self._begin()
         self._closed, self._built = closed, built
 
 
 def _finish_with_process(sender: Sender) -> None:
-    """Children of multiprocessing (and Celery's billiard) leave without atexit; they run finalizers instead."""
+    """Children of multiprocessing (and Celery's billiard) exit without atexit; they run finalizers instead."""
     import sys
 
     for name in ("multiprocessing.util", "billiard.util"):

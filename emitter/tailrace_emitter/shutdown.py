@@ -1,4 +1,4 @@
-"""The end of the process: a few seconds to send what is left, then say what was not sent."""
+"""The exit of the process: a few seconds to send the queued events, then report how many were not sent."""
 
 import atexit
 import contextlib
@@ -12,16 +12,16 @@ from typing import Any, Callable, Dict, List, Optional
 from tailrace_emitter.native import new_lock, original
 
 EXIT_S = 2.0
-"""What the end of a process may wait for Kafka; ``TAILRACE_EXIT_S`` says otherwise."""
-_SLACK_S = 1.0  # what ``finish`` may take beyond its limit before a signal goes on without it
+"""Longest wait for Kafka at the exit of a process; ``TAILRACE_EXIT_S`` overrides it."""
+_SLACK_S = 1.0  # time beyond its limit that ``finish`` gets before the signal handler continues without it
 _open: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _state: Dict[str, bool] = {}
 _before: List[Callable[[], None]] = []
-"""What is called at the end of the process before emitters close."""
+"""Functions that are called at the exit of the process before emitters close."""
 
 
 def at_exit(sender: Any, *, sigterm: bool) -> None:
-    """Flush ``sender`` when the process ends, by itself or (``sigterm``) by a SIGTERM nobody else handles."""
+    """Flush ``sender`` when the process exits, by itself or (``sigterm``) by a SIGTERM that has no other handler."""
     _open.add(sender)
     _register()
     if sigterm:
@@ -29,7 +29,7 @@ def at_exit(sender: Any, *, sigterm: bool) -> None:
 
 
 def before_exit(flush: Callable[[], None]) -> None:
-    """Call ``flush`` at the end of the process, before emitters close: what it hands over is still sent."""
+    """Call ``flush`` at the exit of the process, before emitters close: events that it records are still sent."""
     if flush not in _before:
         _before.append(flush)
     _register()
@@ -42,7 +42,7 @@ def _register() -> None:
 
 
 def exit_s() -> float:
-    """Seconds that the end of this process may wait; what is no number of seconds counts as not set."""
+    """Seconds that the exit of this process may wait; an invalid value counts as not set."""
     try:
         return min(max(float(os.environ["TAILRACE_EXIT_S"]), 0.0), 3600.0)
     except (KeyError, ValueError):
@@ -50,7 +50,7 @@ def exit_s() -> float:
 
 
 def finish(sleep: Optional[Callable[[float], None]] = None) -> None:
-    """Close every emitter within ``exit_s()`` in all; left-overs are counted on stderr."""
+    """Close every emitter within ``exit_s()`` in total; events that were not sent are counted on stderr."""
     for flush in _before:
         with contextlib.suppress(Exception):
             flush()
@@ -73,40 +73,41 @@ def finish(sleep: Optional[Callable[[float], None]] = None) -> None:
                 + "\n"
             )
             sys.stderr.flush()
-        except Exception:  # noqa: BLE001 - stderr may be gone
+        except Exception:  # noqa: BLE001 - stderr may be closed
             pass
 
 
 def _watch_sigterm() -> None:
-    """Flush on SIGTERM, only where nobody handles it: the app's own handler, now or later, replaces ours.
+    """Flush on SIGTERM, only where it has no handler: a handler of the app, now or later, replaces ours.
 
     Afterwards the signal's default action runs, so the process ends with the same status as without us.
     """
     try:
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _on_sigterm)
-    except (ValueError, OSError, AttributeError):  # not in the main thread; any greenlet of it will do
+    except (ValueError, OSError, AttributeError):  # not in the main thread, where any greenlet may set a handler
         pass
 
 
 def _on_sigterm(number: int, frame: Any) -> None:
-    """Finish in another thread, then die of the signal.
+    """Call ``finish`` in another thread, then exit by the default action of the signal.
 
-    The interrupted main thread may stand inside ``put`` and hold the very locks that ``close`` and ``stats`` need;
-    waiting for itself it would never end. Those of ``threading`` too: hence a bare thread and a bare lock.
+    The interrupted main thread may be inside ``put`` and hold the locks that ``close`` and ``stats`` need; it would
+    wait for itself without end. This holds for the locks of ``threading`` too, so a thread and a lock of ``_thread``
+    are used.
     """
     done = new_lock()
     done.acquire()
     try:
-        original("_thread", "start_new_thread")(_finish_and_open, (done,))
+        original("_thread", "start_new_thread")(_finish_and_release, (done,))
         done.acquire(timeout=exit_s() + _SLACK_S)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _finish_and_open(done: Any) -> None:
+def _finish_and_release(done: Any) -> None:
     try:
-        finish(original("time", "sleep"))  # a greenlet's would bring a hub of its own
+        finish(original("time", "sleep"))  # a lock of gevent would create another event loop
     finally:
         done.release()

@@ -1,4 +1,4 @@
-"""A call while it lasts: measures the time, takes tokens and output, records itself at the end."""
+"""A running call: measures the time, receives tokens and output, and records the event at the end."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ EVENT_ID = "_event_id"
 _current: "ContextVar[Optional[Span]]" = ContextVar("tailrace_span", default=None)
 _OWN = frozenset(("_sender", "_fields", "_begun", "_ttft", "_ts_ns", "_token", "_sent", "_parent", "_inside", "id"))
 _COUNTED = frozenset(("usage", "tokens", "units", "images", "cost_reported", "cost_reported_usd", "usage_reported"))
-"""Fields that hold what is paid for; so does each name that ends in ``_tokens``, but ``max_tokens``."""
+"""Fields that hold usage or cost; so does each name that ends in ``_tokens``, but ``max_tokens``."""
 
 
 def current() -> "Optional[Span]":
@@ -64,7 +64,7 @@ class Span:
         self._fields[name] = value
 
     def set(self, **fields: Any) -> "Span":
-        """Set fields of the call; the last word counts."""
+        """Set fields of the call; the last value of a field counts."""
         self._fields.update(fields)
         return self
 
@@ -80,7 +80,10 @@ class Span:
             self._parent.counted_inside(model)
 
     def _leave_counted_to_others(self) -> None:
-        """Drop what is paid for where a call inside has an event with it; a span of another model keeps its own."""
+        """Drop tokens and cost where a call inside the span has an event with them.
+
+        A span of another model keeps its own.
+        """
         fields = self._fields
         model = fields.get("model")
         if self._inside and (model is None or any(_is_same(model, other) for other in self._inside)):
@@ -130,7 +133,7 @@ def _is_same(model: Any, other: Any) -> bool:
 
 
 def _answer(span: Span, result: Any) -> None:
-    """What can be read off a result without asking anything: a text is the output, a response names its usage."""
+    """Read a result that has a known shape: a text is the output, a response has its usage."""
     if isinstance(result, str):
         span._fields.setdefault("output", result)
     elif result is not None and hasattr(result, "usage"):
@@ -138,7 +141,7 @@ def _answer(span: Span, result: Any) -> None:
 
 
 def _input_of(function: Callable[..., Any]) -> Callable[[Span, Any, Any], None]:
-    """What notes the arguments of a call in its span, by name; the background thread makes a text of them."""
+    """Return a function that stores the arguments of a call in its span. The background thread makes a text of them."""
     import inspect
 
     try:

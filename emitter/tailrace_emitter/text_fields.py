@@ -1,7 +1,7 @@
 """The fields of an event that hold free text, found in its declaration (``text=True`` in ``tailrace_emitter.event``).
 
-Redaction in the app, the size limits and redaction at ingest all work on these fields, so a field that is declared as
-text cannot be forgotten by one of them.
+Redaction in the app, the size limits and redaction at ingest all work on these fields, so none of them can miss a field
+that is declared as text.
 """
 
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Type, Union, get_args
@@ -14,7 +14,7 @@ from tailrace_emitter.event import EVENT_TYPES
 class TextField(NamedTuple):
     """One declared field that holds text.
 
-    ``path`` is its names from the event down; a list on the way stands for each of its items. ``json`` fields hold a
+    ``path`` is its names from the event down; a list in the path means each of its items. ``json`` fields hold a
     JSON object, each string of which is text.
     """
 
@@ -69,7 +69,7 @@ def _fields(plan: _Plan) -> Iterator[TextField]:
 
 
 _PLANS = {str(struct.__struct_config__.tag): _plan(struct) for struct in EVENT_TYPES}
-# nothing of an event may leave only because its type is misspelled
+# an event with a misspelled type must not leave the process unredacted
 _ANY_TYPE: _Plan = {name: inside for plan in reversed(list(_PLANS.values())) for name, inside in plan.items()}
 
 

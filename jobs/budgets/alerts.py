@@ -22,7 +22,7 @@ NO_FORECAST = "no forecast yet: fewer than four days of calls are known"
 LATE = timedelta(hours=1)
 """After the end of the hour in which a level was reached."""
 _SEVERITY: dict[float, Severity] = {0.5: "info", 0.8: "warning", 1.0: "critical"}
-_TOLD = {severity: level for level, severity in _SEVERITY.items()}
+_LEVEL_OF = {severity: level for level, severity in _SEVERITY.items()}
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ def id_of(budget: Budget, period: Period) -> str:
 def reached(budget: Budget, period: Period, spent: Spent, before: Alert | None) -> Level | None:
     """Return the highest level that is reached, where it is above the emitted one: in USD, or as a share.
 
-    The two differ after the amount of a budget was changed in mid-period.
+    The two differ after the amount of a budget was changed within a period.
     """
     share = spent.usd / budget.usd
     top = max((level for level in LEVELS if share >= Decimal(str(level))), default=None)
     if top is None or (before is not None and before.state == "resolved"):
         return None
-    if before is not None and _usd(budget, top) <= before.expected and top <= _TOLD[before.severity]:
+    if before is not None and _usd(budget, top) <= before.expected and top <= _LEVEL_OF[before.severity]:
         return None
     return Level(budget, period, top, before)
 
@@ -68,7 +68,7 @@ def firing(
     Args:
         level: the level that was reached.
         spent: in the period so far.
-        expected: the period's end; None where too little is known.
+        expected: costs at the end of the period; None where there is too little history.
         sql: returns what was spent, as it is known now.
         crossed: when the level was reached.
         now: of the run.
@@ -133,7 +133,7 @@ def outlook(expected: Forecast) -> str:
 
 
 def low_cache(expected: Forecast) -> str:
-    """Return what a prompt cache that is read less would make of a forecast, in words; empty where there is none."""
+    """Return the forecast for a prompt cache that is read less, in words; empty where there is none."""
     if expected.low_cache_usd is None:
         return ""
     return f"{money(expected.low_cache_usd)} if the prompt cache is read as rarely as on the worst of ten days"

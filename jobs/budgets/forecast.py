@@ -1,9 +1,9 @@
-"""Where a period will end: what is spent, and what the rest of it will cost by the last four weeks. Pure.
+"""Forecast of the costs of a period: what is spent, and what the rest of it will cost by the last four weeks. Pure.
 
 A day is expected to cost the mean of its weekday, shrunk towards the mean of all days where few of that weekday are
 known. The interval comes from a block bootstrap (Kuensch 1989) of the ratios between what days cost and what was
-expected of them: blocks of up to seven days keep a week that was expensive as a whole. Days are independent of the
-clock: the day that goes on now counts by the share of it that is over.
+expected of them: blocks of up to seven days keep a week that was expensive as a whole. The current day counts by the
+share of it that is over.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def forecast(
         at += timedelta(days=1)
     rest = np.asarray(ahead)
     ratios = _ratios(costs, weekdays)
-    # the expectation is the mean of days that might have been others: the same draw of them divides
+    # the expectation is itself estimated from a sample of days: it is resampled with the same draw
     level = _draws(ratios, len(costs), rng).mean(axis=1, keepdims=True)
     sums = (_draws(ratios, len(rest), rng) / np.maximum(level, _LEAST_LEVEL)) @ rest
     tail = (1 - COVERAGE) / 2
@@ -120,7 +120,7 @@ def _draws(ratios: np.ndarray, days: int, rng: np.random.Generator) -> np.ndarra
 
 
 def _with_low_cache(spent_usd: float, rest_usd: float, days: Sequence[Day]) -> float | None:
-    """What the cache saves shrinks with the rate at which it is read."""
+    """The costs where the cache saves less, in proportion to the rate at which it is read."""
     rates = [each.cache_rate for each in days if each.cache_rate is not None]
     usd, saved = sum(each.usd for each in days), sum(each.saved_usd for each in days)
     if not rates or not usd or not saved:

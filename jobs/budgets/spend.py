@@ -1,7 +1,7 @@
-"""What the calls of a budget's scope cost, as the lake knew it at a moment: values are bound, never part of the SQL.
+"""Costs of the calls of a budget's scope, as recorded in the lake at a moment. Values are bound, never part of the SQL.
 
-The moment lies a minute back: what land is about to commit carries the time at which it was decoded, and would later
-count as known.
+The moment is a minute ago: rows that land is about to commit carry the earlier time at which they were decoded, and a
+repeated query would return them too.
 """
 
 from __future__ import annotations

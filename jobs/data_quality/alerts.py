@@ -72,7 +72,7 @@ def _firing(outcome: Outcome, window: Window, docs: str) -> Alert:
 def _title(outcome: Outcome) -> str:
     where = f" in {', '.join(outcome.scopes[:_SCOPES])}" if outcome.scopes else ""
     more = f" and {len(outcome.scopes) - _SCOPES} more" if len(outcome.scopes) > _SCOPES else ""
-    return f"{outcome.suite}: expectation {outcome.check} failed{where}{more}. Expected: {outcome.says}"
+    return f"{outcome.suite}: expectation {outcome.check} failed{where}{more}. Expected: {outcome.description}"
 
 
 def _resolved(alert: Alert, outcome: Outcome, window: Window) -> Alert:

@@ -2,7 +2,8 @@
 
 The pages of Great Expectations load scripts and styles from six hosts, and print values unescaped (1.24: a model named
 ``<script>...`` runs in the page). Here every script and outside reference is taken out, a policy forbids the rest, and
-one small style sheet stands in for the remote ones. The first page is ours: theirs is empty without scripts.
+one small style sheet replaces the remote ones. The first page is ours, because the page of Great Expectations is empty
+without scripts.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def finish(site: Path, outcomes: Sequence[Outcome], problems: Sequence[str], win
     (site / "index.html").write_text(index, "utf-8")
     for page in site.rglob("*.html"):
         page.write_text(enclosed(page.read_text("utf-8"), style), "utf-8")
-    shutil.rmtree(site / "static", ignore_errors=True)  # 4 MB that no page names any more
+    shutil.rmtree(site / "static", ignore_errors=True)  # 4 MB that no page uses any more
 
 
 def first_page(

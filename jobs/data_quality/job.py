@@ -23,9 +23,9 @@ import structlog
 from jobs.data_quality import docs
 from jobs.data_quality.batches import read_measures, read_rows
 from jobs.data_quality.failing import failing_rows, window_rows
-from jobs.data_quality.own import read_suites
 from jobs.data_quality.suite import Check, Outcome, Suite, Window
 from jobs.data_quality.suites import SUITES
+from jobs.data_quality.user_suites import read_suites
 from jobs.data_quality.validate import Part, validate
 from schemas.errors import TailraceError
 from warehouse.errors import QueryFailedError, QueryRefusedError

@@ -47,7 +47,7 @@ class Check:
 
     name: str
     """Unique in its suite; part of the fingerprint of the alert."""
-    says: str
+    description: str
     """What holds where all is well, one sentence."""
     type: str
     """Such as ``expect_column_values_to_not_be_null``."""
@@ -95,7 +95,7 @@ class Outcome:
 
     suite: str
     check: str
-    says: str
+    description: str
     type: str
     severity: Severity
     state: State

@@ -1,8 +1,8 @@
 """Great Expectations: the only module that imports it. Batches in, outcomes and Data Docs out.
 
-Batches are pandas frames: Great Expectations speaks to databases through SQLAlchemy, DuckDB's dialect for it is another
-project that would have to attach the lake by itself, past its locks and its sandbox. The frames hold one hour of the
-named columns (``batches``), so their memory is bounded; whatever needs all rows or a join arrives as a measure.
+Batches are pandas frames: Great Expectations reads databases through SQLAlchemy. DuckDB's dialect for it is another
+project, which would attach the lake without its locks and its sandbox. The frames hold one hour of the named columns
+(``batches``), so their memory is bounded; an expectation that needs all rows or a join gets a measure.
 
 Nothing leaves the machine: analytics are off, there is no cloud context, and the site is a folder.
 """
@@ -73,7 +73,7 @@ def validate(parts: Sequence[Part], window: Window, *, site: Path) -> tuple[Outc
 
 
 def _context(site: Path) -> tuple[Any, Any]:
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # of every version: this one has none left
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # a warning of every version of Great Expectations
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its dependencies, at import
         import great_expectations as gx
@@ -103,7 +103,7 @@ def _suite(gx: Any, part: Part) -> tuple[Any, list[Outcome]]:
                     type=check.type,
                     kwargs=dict(check.kwargs),
                     meta={_CHECK: check.name},
-                    notes=[check.says, *([f"Failing rows: {sql}"] if sql else [])],
+                    notes=[check.description, *([f"Failing rows: {sql}"] if sql else [])],
                     severity=check.severity,
                 )
             )
@@ -148,7 +148,7 @@ def _outcome(part: Part, check: Check, state: State, **facts: Any) -> Outcome:
     return Outcome(
         part.suite.name,
         check.name,
-        check.says,
+        check.description,
         check.type,
         check.severity,
         state,

@@ -10,7 +10,7 @@ from jobs.evals.judge.agreement import Agreement, agreement
 
 Row = Mapping[str, Any]
 PEOPLE = ("human_label", "thumbs", "rating")
-"""Scorers whose score says whether a person calls an answer good; the first that a call has."""
+"""Scorers whose score is the judgement of a person; the first of them that a call has is used."""
 _GOOD = 0.5
 
 

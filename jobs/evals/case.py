@@ -1,7 +1,7 @@
 """What a scorer gets and what it gives: one call as a value, and one score. Pure.
 
 The gate builds cases from a golden set and from the answers of a candidate; the weekly job builds them from landed
-calls. A scorer does not know the difference.
+calls. A scorer treats both in the same way.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Context:
     rank: int | None = None
     """1 is first."""
     relevant: bool | None = None
-    """None: nobody judged it."""
+    """None: not judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What a person said of the call: a feedback event, or an eval event whose evaluator is human."""
+    """The judgement of a person on the call: a feedback event, or an eval event whose evaluator is human."""
 
     kind: str
     """thumbs, rating, comment, edit, accept, copy; ``label`` for a human eval."""
@@ -64,7 +64,7 @@ class Expectation:
     """What the answer must be; what is None or empty is not asked for."""
 
     contains: tuple[str, ...] = ()
-    """All of these, whatever their case."""
+    """All of these, in upper or lower case."""
     excludes: tuple[str, ...] = ()
     """None of these."""
     regex: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class Case:
     """Text of the last user turn."""
     output: str | None = None
     reference: str | None = None
-    """The answer that was wanted, by a reviewer or by a user's edit."""
+    """The correct answer, by a reviewer or by a user's edit."""
     rubric: str | None = None
     """What a good answer to this very case does; of golden cases only."""
     contexts: tuple[Context, ...] = ()
@@ -122,7 +122,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a scorer says of one case. Exactly one of ``value``, ``not_judgeable`` and ``error`` is set."""
+    """The result of a scorer for one case. Exactly one of ``value``, ``not_judgeable`` and ``error`` is set."""
 
     value: float | None = None
     """0..1; 1 is the good end for every scorer, so that a drop is always a loss."""
@@ -130,7 +130,7 @@ class Score:
     """Low cardinality, such as ``refused``."""
     explanation: str = ""
     not_judgeable: str = ""
-    """Why the case says nothing to this scorer, such as ``no retrieved text``. It is never counted as 0 or 1."""
+    """Why this scorer cannot judge the case, such as ``no retrieved text``. It is never counted as 0 or 1."""
     error: str = ""
     """Why the scorer failed, such as ``judge timed out``. It is counted, and never guessed."""
 
@@ -142,7 +142,7 @@ class Score:
 
 
 def not_judgeable(reason: str) -> Score:
-    """Return the score of a case that says nothing to a scorer, because of ``reason``."""
+    """Return the score of a case that a scorer cannot judge, because of ``reason``."""
     return Score(not_judgeable=reason)
 
 

@@ -1,28 +1,28 @@
 """The job ``evals``: sample the calls of a week, score them, publish each score as an ``eval`` event.
 
-A score that has landed is not made again: a run that was killed anywhere is resumed by what is in the lake. What was
-published and has not landed is waited for; the ids of the events do not depend on who made them, so one that is
+A score that has landed is not made again: a run that was killed anywhere is resumed by what is in the lake. The run
+waits for scores that were published and have not landed. The ids of the events depend only on the score, so one that is
 published twice lands as a duplicate.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from datetime import date, timedelta
+from dataclasses import asdict, replace
+from datetime import date
 from typing import Any, Protocol
 
-import msgspec
 import structlog
 
-from jobs.evals.case import NOTHING_EXPECTED, Case, Expectation, Score
+from jobs.evals.case import Case, Score
 from jobs.evals.judge import JUDGE_APP
+from jobs.evals.report import EvalReport
 from jobs.evals.rows import RunFacts, case_of, event_of, message_of
 from jobs.evals.sample import Stratum, plan
 from jobs.evals.scorers import SCORERS, Scorer
+from jobs.evals.settings import EvalSettings, run_name
 from jobs.evals.topics import topics
 from jobs.golden.settings import NOT_PRODUCTION
 from schemas import faults
@@ -46,85 +46,7 @@ class Outlet(Protocol):
         """Write (key, value) pairs to llm.events; return when all are acknowledged."""
 
     def catch_up(self) -> bool:
-        """Wait until what stands in llm.events now has landed; False where that took too long."""
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    """How calls are sampled, and what is expected of them."""
-
-    size: int = 2000
-    """Calls to draw from a window."""
-    floor: int = 30
-    """Calls of each stratum, as far as ``size`` allows: fewer have no mean."""
-    seed: int = 1
-    apps: tuple[str, ...] = ()
-    """Only these; empty: all but the judge."""
-    envs: tuple[str, ...] = ()
-    """Only these; empty: calls that name none, and all but ``NOT_PRODUCTION``; ``*``: all."""
-    expect: Callable[[Mapping[str, Any]], Expectation] = field(default=lambda row: NOTHING_EXPECTED, compare=False)
-    """From a call to what its answer must be."""
-
-    def digest(self) -> str:
-        """Return 8 hex digits of what decides the sample."""
-        said = [self.size, self.floor, self.seed, sorted(self.apps), sorted(self.envs)]
-        return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:8]
-
-
-@dataclass(frozen=True)
-class EvalReport:
-    """What a run did."""
-
-    ok: bool
-    """False where a scorer failed at every call that it could judge, such as a judge that is away."""
-    done: bool
-    """False where it was stopped; run it again to go on."""
-    took_s: float
-    run_id: str
-    calls: int
-    """Of the window."""
-    with_text: int
-    """Of them, those whose texts are there."""
-    strata: int
-    sampled: int
-    scores: int
-    """Events published by this process."""
-    skipped: int
-    """Scores that had landed before."""
-    not_judgeable: int
-    errors: int
-    """Scores that a scorer failed to make."""
-    scorers: Mapping[str, str]
-    """Name -> version."""
-    failed: Mapping[str, str] = field(default_factory=dict)
-    """Scorer -> at how many calls it failed, and its first error."""
-
-    def to_json(self) -> str:
-        """Encode for ``tailrace job run evals --json``."""
-        return msgspec.json.encode(asdict(self)).decode()
-
-    def text(self) -> str:
-        """Return the report in words."""
-        head = f"{'ok' if self.ok else 'FAILED'} in {self.took_s:.1f} s{'' if self.done else ', stopped early'}"
-        failed = [f"\n{name} failed at {why}" for name, why in self.failed.items()]
-        again = "\nrun it again: what failed is tried again, what is scored is not" if failed else ""
-        return (
-            f"{head}: run {self.run_id}: {self.sampled} of {self.calls} calls ({self.with_text} with texts) in "
-            f"{self.strata} strata; {self.scores} scores published, {self.skipped} had landed before; "
-            f"{self.not_judgeable} not judgeable, {self.errors} errors{''.join(failed)}{again}"
-        )
-
-
-def week_before(at: int) -> tuple[date, date]:
-    """Return Monday and Sunday of the last whole ISO week (UTC) before ``at``, µs UTC."""
-    today = date(1970, 1, 1) + timedelta(microseconds=at)
-    monday = today - timedelta(days=today.weekday() + 7)
-    return monday, monday + timedelta(days=6)
-
-
-def run_name(since: date, until: date, settings: EvalSettings) -> str:
-    """Return the id of the run over these days with these settings: the same when it is started again."""
-    return f"{since}_{until}_{settings.digest()}"
+        """Wait until the current end of llm.events has landed; False where that took too long."""
 
 
 def evals(
@@ -159,18 +81,18 @@ def evals(
         EvalRunBusyError: another process scores the same run.
         RetryableError: the brokers or the catalog do not answer; run it again, it goes on where it was.
     """
-    began, said = time.monotonic(), settings or EvalSettings()
-    run_id = run_name(*days, said)
+    began, options = time.monotonic(), settings or EvalSettings()
+    run_id = run_name(*days, options)
     limited = replace(config, memory_limit=memory_limit, threads=1)
     with (
         Lake.open(limited, now=now, lander=False, create=False) as lake,
         scoring(lake, run_id, now=now, owner=owner) as run,
     ):
-        work = _Run(run, RunFacts(run_id, run.as_of), said, tuple(scorers), outlet)
+        work = _Run(run, RunFacts(run_id, run.as_of), options, tuple(scorers), outlet)
         if run.resumed and not outlet.catch_up():
             log.warning("eval_scores_not_landed_yet", run_id=run_id)
         with lake.reading() as connection:
-            reader = SampleReader(connection, frame_of(days, run.as_of, said), seed=said.seed)
+            reader = SampleReader(connection, frame_of(days, run.as_of, options), seed=options.seed)
             work.draw(reader)
             done = work.score(reader, scored(lake, run_id, run.as_of), stop=stop, progress=progress)
         if done:
@@ -205,7 +127,7 @@ class _Run:
         self._counts: Counter[str] = Counter()
         self._failed: dict[str, tuple[int, str]] = {}
         self._judged: Counter[str] = Counter()
-        """Scorer -> calls with a score, or of which it said before that it cannot judge them."""
+        """Scorer -> calls with a score, or that it reported as not judgeable before."""
         self._away: dict[str, str] = {}
         """Scorer -> why it cannot score in this run."""
 
@@ -258,7 +180,7 @@ class _Run:
             yield message_of(event)
 
     def _scores_of(self, scorer: Scorer, cases: Sequence[Case]) -> Sequence[Score]:
-        """Return the scores; a scorer whose model is away fails alone, and is not asked again in this run."""
+        """Return the scores; a scorer whose model is unavailable fails alone, and is not called again in this run."""
         if why := self._away.get(scorer.name):
             return [Score(error=why)] * len(cases)
         try:

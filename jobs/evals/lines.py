@@ -17,9 +17,9 @@ from schemas.variants import is_user_facing
 Row = Mapping[str, Any]
 """A row of ``warehouse.evals.scores.scores``."""
 MIN_CALLS = 30
-"""Judged calls below which a mean is not drawn."""
+"""Judged calls below which no mean is drawn."""
 MOST_SLICES = 50
-"""Of a dimension, those that stand for most calls; the others are counted."""
+"""Slices of a dimension that are shown, those with most calls; the others are counted."""
 
 TOO_FEW = "too few"
 NO_BASELINE = "no baseline yet"
@@ -40,7 +40,7 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
 def _joined(*names: str) -> Callable[[Row], str | None]:
     def name(row: Row) -> str | None:
         if "variant" not in names and not is_user_facing(row.get("variant")):
-            return None  # what users got; a variant has a line of its own
+            return None  # without shadow and canary calls: a variant has a separate line
         parts = [row[each] for each in names]
         if not parts:
             return "all calls"
@@ -172,7 +172,7 @@ def _owners(rows: Sequence[Row], domains: Ints) -> dict[int, str]:
 
 
 def _series(rows: Sequence[Row], domains: Ints, columns: Sequence[str]) -> dict[int, dict[str, str]]:
-    """Return the values of each slice, off one of its rows."""
+    """Return the values of each slice, from one of its rows."""
     found: dict[int, dict[str, str]] = {}
     for row, domain in zip(rows, domains, strict=True):
         if domain >= 0 and int(domain) not in found:
@@ -191,6 +191,6 @@ def _note(now: Estimate, before: Estimate | None, first: bool, changed: bool) ->
 
 
 def anchor(line: Line) -> str:
-    """Return the fragment under which a line stands in the report: letters, digits and dashes."""
+    """Return the URL fragment of a line in the report: letters, digits and dashes."""
     text = f"{line.scorer}-{line.dimension}-{line.slice}-{line.against}".lower()
     return "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in text).split())

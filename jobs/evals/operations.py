@@ -137,7 +137,7 @@ def _duration(ms: float | None) -> str:
 
 
 def _usd(value: Decimal | None) -> str:
-    """Return the cost of 1,000 as text, so that apps can be compared at one look."""
+    """Return the cost of 1,000 as text, so that apps can be compared easily."""
     if value is None:
         return "unknown"
     thousand = 1000 * value

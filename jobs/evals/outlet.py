@@ -1,4 +1,4 @@
-"""Where scores go: llm.events, like the events of any other producer."""
+"""Publishes scores to llm.events, like the events of any other producer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLUSH_S = 60.0
 
 
 class KafkaOutlet:
-    """Publishes scores; knows how far land is."""
+    """Publishes scores, and waits until they have landed."""
 
     def __init__(
         self, kafka: KafkaConfig, lake: LakeConfig, *, wait_s: float = 120.0, stop: Callable[[], bool] = lambda: False
@@ -38,7 +38,7 @@ class KafkaOutlet:
         self._producer.flush(_FLUSH_S)
 
     def catch_up(self) -> bool:
-        """Wait until what stands in llm.events now has landed; False where that took longer than ``wait_s``."""
+        """Wait until the current end of llm.events has landed; False where that took longer than ``wait_s``."""
         ends = Admin(self._kafka).end_offsets(EVENTS)
         deadline = time.monotonic() + self._wait_s
         while True:
@@ -50,7 +50,7 @@ class KafkaOutlet:
             time.sleep(_LOOK_EVERY_S)
 
     def close(self) -> None:
-        """Let go of the producer."""
+        """Close the producer."""
         if self._producer is not None:
             self._producer.close()
             self._producer = None

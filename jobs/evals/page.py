@@ -48,7 +48,7 @@ def to_html(
         texts: the worst calls by id, with input_text, output_text and retrieval_docs.
         operations: calls, latency and cost by slice.
         success_scorer: the scorer whose mean is the share of good answers; empty: none.
-        made_at: for the foot of the page.
+        made_at: for the footer of the page.
         trend: means of earlier runs and of this one.
     """
     environment = jinja2.Environment(

@@ -20,7 +20,7 @@ DETECTOR, RULE = "quality", "quality_drop"
 LEAST_DROP = 0.05
 """Drops up to 5 points of 100 stay in the report."""
 CRITICAL_DROP = 0.10
-"""A drop is critical where the whole interval lies beyond: few labels make large, vague drops."""
+"""A drop is critical where the whole interval is beyond it: few labels give large drops with wide intervals."""
 _CALLS = 5
 _CONDITIONS = {"app", "feature", "model", "prompt_name", "prompt_version", "variant", "experiment", "release"}
 

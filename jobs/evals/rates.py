@@ -1,4 +1,4 @@
-"""Rates that people ask for, out of the scores: task success, hallucination, refusal, safety, retrieval. Pure."""
+"""Rates that are derived from the scores: task success, hallucination, refusal, safety, retrieval. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Estimator = Callable[[Sequence[Row]], Mapping[str, Estimate]]
 
 @dataclass(frozen=True)
 class RateOf:
-    """How a rate is read off the scores of a scorer."""
+    """How a rate is derived from the scores of a scorer."""
 
     name: str
     scorers: tuple[str, ...]

@@ -18,11 +18,14 @@ from tailrace_emitter.event import Eval, Evaluator
 from tailrace_emitter.redact import Redactor
 
 NOT_JUDGEABLE = "not_judgeable"
-"""Label of an eval event without a score: the call says nothing to this scorer. Its explanation says why."""
+"""Label of an eval event without a score: this scorer cannot judge the call.
+
+The explanation of the event holds the reason.
+"""
 KINDS = {"code": "code", "embedding": "code", "llm": "llm", "human": "human"}
-"""Kind of a scorer -> ``evaluator.kind`` on the wire, which has no word for an embedding model."""
+"""Kind of a scorer -> ``evaluator.kind`` on the wire, which has no kind for an embedding model."""
 _DIGEST = re.compile(r"(hmac|sha256):[0-9a-f]{64}")
-"""What an emitter in mode ``hashed`` puts in the place of a text."""
+"""The digest by which an emitter in mode ``hashed`` replaces a text."""
 _NAMESPACE = uuid.UUID("5a1c0f0e-6f0b-5a3e-9d5b-7c0a51f1e7a1")
 _MOST_CHARS = 500
 """Of an explanation."""
@@ -40,8 +43,8 @@ class RunFacts:
 
 def case_of(row: Mapping[str, Any], expect: Expectation = NOTHING_EXPECTED) -> Case:
     """Return the case of a row of ``warehouse.evals.sample``; the user's last edit is its reference."""
-    opinions = tuple(_opinion(said) for said in row["opinions"] or ())
-    edits = [said.edited for said in opinions if said.edited]
+    opinions = tuple(_opinion(found) for found in row["opinions"] or ())
+    edits = [opinion.edited for opinion in opinions if opinion.edited]
     system = row["system_text"]
     messages = tuple(Message(m["role"] or "", m["text"]) for m in row["messages"] or () if m["text"])
     return Case(
@@ -121,12 +124,12 @@ def message_of(event: Eval) -> tuple[bytes, bytes]:
     return key, msgspec.json.encode(event)
 
 
-def _opinion(said: Mapping[str, Any]) -> Opinion:
-    edited = said["edited"]
+def _opinion(row: Mapping[str, Any]) -> Opinion:
+    edited = row["edited"]
     return Opinion(
-        said["kind"],
-        said["score"],
-        said["label"],
+        row["kind"],
+        row["score"],
+        row["label"],
         edited if edited and not _DIGEST.fullmatch(edited) else None,
-        said["name"] or "",
+        row["name"] or "",
     )

@@ -5,7 +5,7 @@ stratum those calls are drawn whose hash comes first, so the draw is simple, ran
 whose texts are there.
 
 Content sampling. An emitter may keep the texts of a share of the calls only. It decides by random bits of the event's
-id, and the event does not carry the share: a call without its texts says ``content_mode`` ``none``. So the share is
+id, and the event does not carry the share: a call without its texts has ``content_mode`` ``none``. So the share is
 counted: of the N calls of a stratum M have texts, and a call is included with probability n/M x M/N = n/N. That is
 right where the texts of a stratum are missing at random, as the emitter makes it. A stratum without any text has no
 sample; it is reported as not covered.
@@ -52,9 +52,9 @@ def plan(groups: Sequence[Mapping[str, Any]], *, size: int, floor: int) -> tuple
         groups: rows with number, app, feature, model, prompt_name, prompt_version, topic, calls, with_text; the largest
             first.
         size: calls to draw in all, at most.
-        floor: calls of each stratum, as far as it has so many; less where ``size`` does not allow it.
+        floor: least number of calls of each stratum, as far as it has them; less where ``size`` does not allow it.
     """
-    own = max(1, size // 4)  # more strata than that would get two or three calls each: the rarest share one
+    own = max(1, size // 4)  # with more strata each would get two or three calls: the rarest ones are merged into one
     apart, rare = groups[:own], groups[own:]
     pools = [[group] for group in apart] + ([list(rare)] if rare else [])
     room = [sum(int(g["with_text"]) for g in pool) for pool in pools]

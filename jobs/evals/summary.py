@@ -1,4 +1,4 @@
-"""From scores to the numbers of the report: a plain value that every format renders. Pure.
+"""Computes the numbers of the report from the scores: a plain value that every format renders. Pure.
 
 Intervals are those of ``weights`` (linearised variance, Wilson; or a bootstrap), differences and their tests those of
 ``compare``.
@@ -66,7 +66,7 @@ class Period:
 
 @dataclass(frozen=True)
 class Decision:
-    """A drop that somebody has to decide about."""
+    """A drop that needs a decision by a person."""
 
     line: Line
     sentence: str
@@ -89,7 +89,7 @@ class WorstCall:
 
 @dataclass(frozen=True)
 class Break:
-    """A scorer of which another version scored the period before: its numbers begin anew."""
+    """A scorer of which another version scored the period before: its numbers begin again."""
 
     scorer: str
     old: str
@@ -102,7 +102,7 @@ class Break:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What the numbers stand for."""
+    """How many calls the numbers represent."""
 
     calls: int
     with_text: int
@@ -134,7 +134,7 @@ class Summary:
     """Slices that are too many to list."""
     worst: tuple[WorstCall, ...]
     missing: tuple[str, ...]
-    """What would make the report better, in words."""
+    """Settings that would complete the report, in words."""
     rates: tuple[Rate, ...] = ()
     """Task success, hallucination, refusal, safety, retrieval, by slice."""
     agreements: tuple[JudgeAgreement, ...] = ()
@@ -240,7 +240,7 @@ def _decisions(lines: Sequence[Line]) -> tuple[Decision, ...]:
 def _narrowest(drops: Sequence[Line]) -> Line:
     """Return the slice with the deepest drop among those that hold most of the lost good answers.
 
-    A drop of one app lowers the mean over all calls as well; the person who decides has to be told of the app.
+    A drop of one app lowers the mean over all calls as well; the report must name the app.
     """
     most = min(map(_loss, drops))
     holding = [line for line in drops if _loss(line) <= _MOST * most]
@@ -254,7 +254,10 @@ def _loss(line: Line) -> float:
 
 
 def _certain_loss(line: Line) -> float:
-    """Return the same at the end of the interval that is nearer to no change: few labels make large, vague drops."""
+    """Return the same at the end of the interval that is nearer to no change.
+
+    Few labels give large drops with wide intervals.
+    """
     assert line.change is not None
     return line.change.high * line.now.calls
 

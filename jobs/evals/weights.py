@@ -5,13 +5,13 @@ ratio of two weighted sums (Hajek). Its variance is that of Taylor linearisation
 (Särndal, Swensson, Wretman 1992, 5.6 and 5.7). Calls of a stratum that are not in the domain count as zeros, so that
 the random size of the domain is part of it. A stratum with one sampled call has no variance; such strata are taken
 together. There is no correction for a finite number of calls: what is asked is how good the app is, of which the calls
-of a week are a sample themselves. With it a week that was scored whole had intervals of no width, and any difference to
-the week before was significant.
+of a week are a sample themselves. With that correction a week that was scored completely had intervals of no width, and
+every difference to the week before was significant.
 
 The interval is Wilson's with the effective size n* = p (1 - p) / variance (Korn and Graubard 1998): scores lie in 0..1
-and many are near 1, where a symmetric interval leaves the range and covers too seldom. n* is at most that of a simple
-random sample of as many calls: where a large stratum happens to hold no failure, the estimated variance is too small,
-and the interval would cover the truth in 80 % of the draws, not in 95 % (docs/how-to/evals.md).
+and many are near 1, where a symmetric interval leaves the range and covers the true mean too rarely. n* is at most that
+of a simple random sample of as many calls: where a large stratum happens to hold no failure, the estimated variance is
+too small, and the interval would cover the truth in 80 % of the draws, not in 95 % (docs/how-to/evals.md).
 
 With ``Sample.replicates`` the interval is a bootstrap's (``bootstrap``) where there are enough calls for one.
 """
@@ -33,8 +33,9 @@ MIN_EFFECTIVE = 30.0
 MIN_BOOTSTRAP = 100
 """Judged calls below which there is no bootstrap interval, but Wilson's."""
 MIN_EITHER = 20.0
-"""Sum of the scores, and of what they lack to 1, below which there is none either: a resample of few failures says
-little about them."""
+"""Sum of the scores, and of what they lack to 1, below which there is none either: with few failures a resample is not
+representative.
+"""
 _TINY = 1e-12
 
 
@@ -66,7 +67,7 @@ class Estimate:
     coverage: float
     """Share of the domain's calls that could be judged, weighted."""
     calls: float
-    """Calls that the domain stands for: the sum of the weights, judged or not."""
+    """Calls of the domain: the sum of the weights, judged or not."""
     mean: float | None
     """None: too few."""
     low: float | None
@@ -166,7 +167,7 @@ def _design_sizes(means: Floats, variances: Floats, effective: Floats, simple: F
         simple: variances of the means of simple random samples of as many calls.
     """
     spread = means * (1 - means)
-    alike = (variances <= _TINY) | (spread <= _TINY)  # what Kish's size allows to say
+    alike = (variances <= _TINY) | (spread <= _TINY)  # the most that Kish's size allows
     return np.where(alike, effective, spread / np.where(alike, 1.0, np.maximum(variances, simple)))
 
 

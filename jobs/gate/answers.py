@@ -63,7 +63,7 @@ class Cache:
         self._folder = folder
 
     def get(self, target: Target, question: Question) -> Answer | None:
-        """Return the answer that is kept; None where there is none or it cannot be read."""
+        """Return the cached answer; None where there is none or it cannot be read."""
         if self._folder is None or not target.cacheable:
             return None
         try:
@@ -73,7 +73,10 @@ class Cache:
         return msgspec.structs.replace(kept, cached=True)
 
     def put(self, target: Target, question: Question, answer: Answer) -> None:
-        """Keep an answer; failures are asked again next time. A full disk costs the copy, not the run."""
+        """Keep an answer; failures are asked again next time.
+
+        On a full disk the answer is not cached, and the run continues.
+        """
         if self._folder is None or not target.cacheable or not answer.ok:
             return
         file = self._file(target, question)
@@ -102,7 +105,7 @@ def asked(target: Target, question: Question) -> dict[str, Any]:
 
 
 def case_facts(question: Question) -> dict[str, Any]:
-    """Return what a command reads on its stdin; the reference is not in it, as it would give the answer away."""
+    """Return what a command reads on its stdin; the reference is not in it, because it is the correct answer."""
     case = question.case
     return {
         "case_id": case.case_id,

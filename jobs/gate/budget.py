@@ -1,7 +1,7 @@
-"""Costs a candidate more, or is it slower: relative changes of a mean and of a quantile, paired by case. Pure.
+"""Whether a candidate costs more or is slower: relative changes of a mean and of a quantile, paired by case. Pure.
 
-More is worse here, and small certain changes are no regress: a longer prompt always costs more. So the limit is the
-question: regress where the change exceeds it and is no noise, pass where the upper bound is within it.
+More is worse here, and small significant changes are no regress: a longer prompt always costs more. So the change is
+compared with the limit: a regress where it exceeds the limit significantly, a pass where the upper bound is within it.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def decide(found: Sequence[Comparison], canary: Canary, share: int) -> Decision:
     """Return what is to be done after a look at the calls of a stage.
 
     Args:
-        found: what each measure says of the calls since the stage began.
+        found: the comparison of each measure of the calls since the stage began.
         canary: what is released.
         share: of the stage, one of ``canary.shares`` but the last.
     """
@@ -89,7 +89,7 @@ def message(decision: Decision, canary: Canary, found: Sequence[Comparison], *, 
     Args:
         decision: what is to be done.
         canary: what is released.
-        found: what each measure says.
+        found: the comparison of each measure.
         began: when the stage began, µs UTC.
         at: now, µs UTC.
     """

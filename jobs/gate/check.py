@@ -1,4 +1,4 @@
-"""One line of a report: what was compared, what was found, what it may do, and how it is said. Pure."""
+"""One line of a report: what was compared, what was found, its effect on the verdict, and its text. Pure."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from jobs.gate.verdict import Verdict
 Values = Mapping[str, Sequence[float]]
 """Case -> the values of its samples; samples without a value are left out."""
 SAFETY_WORDS = ("pii", "secret", "safety", "toxic", "jailbreak", "injection", "leak", "violation")
-"""Words in the names of scorers that judge safety, unless gate.yaml says so of others."""
+"""Words in the names of scorers that judge safety, unless gate.yaml lists others."""
 
 
 SHADOW = "cases that nobody reviewed"
@@ -34,7 +34,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ScorerValues:
-    """What one scorer said of both sides."""
+    """The scores of one scorer for both sides."""
 
     name: str
     kind: str
@@ -43,7 +43,7 @@ class ScorerValues:
     candidate: Values
     baseline: Values
     failed: int = 0
-    """Samples that it could not score for an error of its own."""
+    """Samples that it could not score because it failed."""
     agreement: Agreement | None = None
     """Of a judge; None: not known."""
 
@@ -82,7 +82,7 @@ def build(found: Found, settings: GateSettings) -> list[Check]:
 
 
 def _without(found: Found, shadow: frozenset[str]) -> Found:
-    """Return what was measured on the cases that somebody reviewed."""
+    """Return what was measured on the reviewed cases."""
 
     def kept(sides: tuple[Values, Values]) -> tuple[Values, Values]:
         candidate, baseline = ({c: v for c, v in side.items() if c not in shadow} for side in sides)
@@ -113,7 +113,7 @@ def kind_of(scorer: str, settings: GateSettings) -> Kind:
 def _scopes(
     cases: Sequence[GoldenCase], scorer: ScorerValues, settings: GateSettings
 ) -> list[tuple[tuple[str, frozenset[str]], Rule]]:
-    """Return the parts of the cases that have a rule of their own, all of them first: (name and cases, rule)."""
+    """Return the parts of the cases that have a separate rule, all cases first: (name and cases, rule)."""
     kind = kind_of(scorer.name, settings)
     every = frozenset(case.case_id for case in cases)
     found = [(("", every), settings.rule(kind, scorer=scorer.name, feature="", task=""))]
@@ -284,9 +284,9 @@ def overall(checks: Sequence[Check]) -> tuple[Verdict, list[str]]:
 
 
 def informing(checks: Sequence[Check]) -> list[str]:
-    """Return what became worse and blocks nothing, so that a pass is not read without it.
+    """Return what became worse and does not block, so that it is shown beside a pass.
 
-    Cases that nobody reviewed have a warning of their own.
+    Unreviewed cases have a separate warning.
     """
     worse = [c for c in checks if c.verdict is Verdict.REGRESS and c.counted is None and c.scope != SHADOW]
     return [f"worse, but informs only: {reason(check)}" for check in worse]

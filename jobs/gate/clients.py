@@ -1,4 +1,7 @@
-"""Who answers: an endpoint that speaks OpenAI's chat completions, or a command; with retries, time limits and pace."""
+"""What answers a case: an endpoint that implements OpenAI's chat completions, or a command.
+
+With retries, time limits and a rate limit.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +132,7 @@ def _usage(usage: Any) -> dict[str, Any]:
 
 
 class Command:
-    """A program that reads a case as JSON on stdin and prints the answer; no shell is between."""
+    """A program that reads a case as JSON on stdin and prints the answer; it is started without a shell."""
 
     def __init__(self, target: Target, folder: Path) -> None:
         """Take what to run, and where."""
@@ -146,7 +149,7 @@ class Command:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self._folder,
-                start_new_session=True,  # its children end with it
+                start_new_session=True,  # also ends its child processes
             )
         except OSError as error:
             return Answer(error=f"unreachable: {error.strerror or error}")

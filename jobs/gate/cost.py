@@ -13,7 +13,7 @@ import msgspec
 
 from jobs.gate.answers import Answer
 from jobs.gate.targets import Target
-from pipelines.decode import Redaction, Seen, decode
+from pipelines.decode import DuplicateWindow, Redaction, decode
 from pipelines.pricing import PriceBooks
 from schemas.records import Records
 
@@ -25,7 +25,7 @@ def priced(answers: Sequence[Answer], target: Target, books: PriceBooks, *, at: 
 
     Args:
         answers: of ``target``.
-        target: says model, provider and host.
+        target: has model, provider and host.
         books: the price books.
         at: µs UTC, when they are priced.
     """
@@ -38,7 +38,7 @@ def priced(answers: Sequence[Answer], target: Target, books: PriceBooks, *, at: 
     none: list[bytes | None] = [None] * count
     span = {0: (0, count)}
     records = Records(_TOPIC, [0] * count, offsets, [at] * count, none, list(values), [()] * count, span)
-    seen = Seen()
+    seen = DuplicateWindow()
     seen.start(0, 0)
     calls = decode(records, books, seen, epoch=0, landed_at=at, rules=Redaction()).calls
     costs: dict[int, Decimal | None] = dict(

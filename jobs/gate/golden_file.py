@@ -34,7 +34,7 @@ class GoldenCase:
     """What a good answer to this case does: for judges that take the rubric of a case."""
     expect: Expectation = NOTHING_EXPECTED
     shadow: bool = False
-    """Nobody reviewed it: it is shown, and blocks nothing."""
+    """Not reviewed: it is shown, and does not block."""
 
     @property
     def context_texts(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class GoldenCases:
     def content_hash(self) -> str:
         """SHA-256 of the cases: two reports with the same judge the same questions."""
         rows = [msgspec.to_builtins(replace(case, shadow=False)) for case in self.cases]
-        # without a rubric as before there were rubrics: an earlier report of the same cases stays a baseline
+        # a missing rubric is left out, so that earlier reports of the same cases can still be a baseline
         return digest([{k: v for k, v in row.items() if k != "rubric" or v is not None} for row in rows])
 
 

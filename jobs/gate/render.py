@@ -1,7 +1,7 @@
-"""What a case is asked with: the candidate's template with the variables of the case, or the recorded conversation.
+"""The request of a case: the candidate's template with the variables of the case, or the recorded conversation.
 
-Templates are Jinja's, in its sandbox: the text of a template comes from a pull request, and a variable is a stranger's
-text, which is data and never a template. Pure.
+Templates are Jinja's, in its sandbox: the text of a template comes from a pull request, and a variable is a text of a
+user, which is data and never a template. Pure.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def variables_of(text: TemplateText) -> frozenset[str]:
 
 
 def request(case: GoldenCase, template: Template | None) -> Request:
-    """Return what ``case`` is asked with.
+    """Return the request of ``case``.
 
     A system text takes the place of the recorded one, a user text that of the last user turn; earlier turns stay. A
     template that needs variables leaves a case without variables as it was recorded.

@@ -1,4 +1,4 @@
-"""Has all cases answered by both sides, in turns, so that what slows the machine slows both."""
+"""Has all cases answered by both sides, alternating, so that a slow machine slows both."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from jobs.gate.settings import GateInputError
 from jobs.gate.targets import Target
 
 GIVE_UP_AFTER = 5
-"""Failures in a row, without one answer, after which a side is away: the run ends before it costs hours."""
+"""Failures in a row, without one answer, after which a side counts as unavailable: the run ends before it costs hours.
+"""
 SKIP_AFTER = 20
-"""Failures in a row, after answers, from which on the rest of a side is not asked."""
+"""Failures in a row, after answers, after which the rest of a side is not asked."""
 
 
 class NoAnswerError(GateInputError):
@@ -30,7 +31,7 @@ class NoAnswerError(GateInputError):
 
 @dataclass
 class Side:
-    """Candidate or baseline: who answers, and what became of it."""
+    """Candidate or baseline: what answers, and its answers."""
 
     name: str
     target: Target
@@ -45,7 +46,7 @@ class Side:
     _last: str = ""
 
     def ask(self, question: Question, cache: Cache) -> Answer:
-        """Return the answer, from the cache or from who answers.
+        """Return the answer, from the cache or from what answers.
 
         Raises:
             NoAnswerError: nothing was ever answered.

@@ -21,12 +21,12 @@ import numpy as np
 from jobs.gate.verdict import CONFIDENCE, Floats, Verdict
 
 FEWEST = 30
-"""Units of a variant below which nothing is said: the interval rests on the normal approximation."""
+"""Units of a variant below which there is no result: the interval uses the normal approximation."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one measure says of B against A; more is better where ``higher_is_better``."""
+    """The comparison of B with A in one measure; more is better where ``higher_is_better``."""
 
     measure: str
     verdict: Verdict
@@ -73,7 +73,8 @@ def compare(
         return Comparison(measure, Verdict.UNDECIDED, units, old, new, nan, nan, nan, limit, relative, higher_is_better)
     estimate = (new - old) / scale
     ratio = new / old if relative else 1.0
-    if not relative:  # shares: without a failure among 40 users a variance of 0 would be certainty
+    # shares: without a failure among 40 users the variance would be 0 and the interval would have no width
+    if not relative:
         first, second = (np.append(side, (0.0, 1.0)) for side in (first, second))
     variance = (_variance(second) + ratio**2 * _variance(first)) / scale**2
     width = half_width(variance, limit)
@@ -98,7 +99,8 @@ def half_width(variance: float, scale: float, checks: int = 1) -> float:
     """Return half of the always-valid interval of an estimate.
 
     Args:
-        variance: of the estimate; above 0 it has a floor, so that equal values are not taken for certainty.
+        variance: of the estimate; it must have a floor above 0, so that equal values do not give an interval of no
+            width.
         scale: standard deviation of the mixture: differences of this size are found soonest.
         checks: intervals that hold together.
     """

@@ -67,7 +67,7 @@ class Waiver:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What a gate asks for."""
+    """The settings of a gate."""
 
     samples: int = 5
     """Answers a case and side. bench/gate.py: with five the same candidate gets the same verdict in 95 %."""
@@ -83,7 +83,7 @@ class GateSettings:
     judge_min_kappa: float = 0.4
     judge_min_labels: int = 50
     stale_days: int = 21
-    """Days after which candidates that nobody reviewed make a golden set stale."""
+    """Days after which unreviewed candidates make a golden set stale."""
     waivers: tuple[Waiver, ...] = ()
 
     def rule(self, kind: str, *, scorer: str, feature: str, task: str) -> Rule:
@@ -99,7 +99,7 @@ class GateSettings:
 
 
 def parse(text: str, where: str = _NAME) -> GateSettings:
-    """Return what ``text`` asks for.
+    """Return the settings in ``text``.
 
     Args:
         text: YAML; empty for the defaults.

@@ -1,4 +1,7 @@
-"""What landed calls say of two variants: a comparison a measure, and which of them may end a release. Pure."""
+"""Compares two variants by their landed calls: one comparison for each measure, and which of them may end a release.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,13 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def comparisons(calls: Rows, quality: Rows, *, stages: int = 1) -> list[Comparison]:
-    """Return what each measure says.
+    """Return the comparison of each measure.
 
     Args:
         calls: a row a side and unit.
         quality: a row a side, score and unit.
-        stages: how often in a release this is asked anew; the bound of a regress is corrected for it.
+        stages: stages of a release, each of which repeats the comparison; the bound of a regress is corrected for their
+            number.
     """
 
     def of(name: str, rows: Rows) -> tuple[list[float], list[float]]:
@@ -56,7 +60,7 @@ def facts(found: Comparison) -> dict[str, Any]:
 
 
 def line(found: Comparison) -> str:
-    """Return what a measure says, in words."""
+    """Return the comparison of a measure, in words."""
     unit = " %" if found.relative else " points"
     users = f"{found.units[0]} and {found.units[1]} users{'  (inform)' if found.measure in INFORM_ONLY else ''}"
     if math.isnan(found.estimate):

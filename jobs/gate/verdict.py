@@ -1,13 +1,13 @@
-"""Is a candidate worse than its baseline: a paired comparison of scores in 0..1, clustered by case. Pure.
+"""Whether a candidate is worse than its baseline: a paired comparison of scores in 0..1, clustered by case. Pure.
 
 Several samples a case are averaged first, so that the case is the unit of the analysis: samples of one case are not
 independent of each other. The interval is Student's t on the differences of the cases, with one pseudo-case at +1 and
 one at -1: the adjusted Wald interval of D. Bonett and R. Price, "Adjusted Wald confidence interval for a difference of
 binomial proportions based on paired data" (2012), which keeps its coverage where few cases or none differ. With no
-difference at all it is as wide as the rule of three says: 20 equal cases prove little.
+difference at all it is as wide as by the rule of three: 20 equal cases prove little.
 
 Passing needs every check (an intersection-union test, R. Berger 1982), so that the bound of a pass needs no correction
-for their number. One regress blocks, so that its bound is corrected (Bonferroni): equal systems are blocked as seldom
+for their number. One regress blocks, so that its bound is corrected (Bonferroni): equal systems are blocked as rarely
 with ten checks as with one.
 """
 
@@ -85,11 +85,11 @@ class Judgement:
     cases_needed: int
     """More cases until a verdict is expected, if estimate and spread stay; 0 where there is one, -1 without a case."""
     false_block_risk: float
-    """Chance that equal systems of this spread are blocked with so many cases."""
+    """Chance that equal systems of this spread are blocked with this number of cases."""
 
     @property
     def rules_exclude(self) -> bool:
-        """Whether ``estimate below −limit`` blocks more than 5 % of equal systems: noise is wider than the limit."""
+        """Whether ``estimate below −limit`` blocks more than 5 % of equal systems: noise exceeds the limit."""
         return self.false_block_risk > FALSE_BLOCKS + 1e-9
 
 
@@ -186,7 +186,7 @@ def _t(degrees: int, checks: int) -> float:
 
 
 def _cases_needed(estimate: float, spread: float, cases: int, limit: float, checks: int) -> int:
-    """Return how many more cases bring a bound to where it decides, whichever is met first."""
+    """Return how many more cases give a verdict: the smaller of the numbers for a pass and for a regress."""
     z = [float(ndtri(1 - (1 - CONFIDENCE) / (2 * m))) for m in (1, checks)]
     margin = max((limit + estimate) / z[0], -estimate / z[1])  # standard errors that decide; above 0 for any estimate
     return max(1, ceil((spread / margin) ** 2) - cases)

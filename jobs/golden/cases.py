@@ -19,8 +19,10 @@ KINDS = (
     *("thumbs_down", "low_rating", "edited", "guardrail", "blocked"),
     *("error", "refused", "truncated", "comment", "low_score", "drift"),
 )
-"""Reasons, the most severe first: feedback of people, blocked calls, errors, scores. A comment may
-be praise, so it is graver than what a machine noticed only."""
+"""Reasons, the most severe first: feedback of people, blocked calls, errors, scores.
+
+A comment may be praise, but it is ranked above what only a machine noticed.
+"""
 HEALTHY = "healthy"
 """Reason of a call that was drawn from those without any other reason, so that a set also holds what works today."""
 _COPIED = (
@@ -29,10 +31,11 @@ _COPIED = (
 )
 _TEXTS = ("system_text", "messages", "input_text", "output_text", "retrieval_docs", "variables")
 _HASHED = ("case_id", *_COPIED, "reasons", "stratum", *_TEXTS, "expected", "expected_from")
-"""All but the version that brought the case in, and the rubric, which is hashed where there is one: sets with the same
-cases are the same, whatever their history."""
+"""All but the version that brought the case in, and the rubric, which is hashed where there is one: so sets with the
+same cases have the same hash, with any history.
+"""
 _DIGEST = re.compile(r"(hmac|sha256):[0-9a-f]{64}")
-"""What an emitter in mode ``hashed`` puts in the place of a text."""
+"""The digest by which an emitter in mode ``hashed`` replaces a text."""
 _PLACEHOLDER = re.compile(r"<([A-Z]{2,8})_([1-9][0-9]{0,8})>")
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -76,7 +79,7 @@ def new_case(set_name: str, call: Mapping[str, Any], *, version: int) -> Row | N
         "case_id": case_id(set_name, call["call_id"]),
         **{name: call[name] for name in _COPIED},
         "reasons": reasons,
-        # a name that a stranger chose is no stratum: scorers are many, features may be ids
+        # names from events are no strata: there may be many scorers, and features may be ids
         "stratum": json.dumps([call["app"], call["stratum_feature"], reasons[0].partition(":")[0]]),
         "added_in": version,
         **_texts(call, text),
@@ -91,7 +94,7 @@ def seen_again(case: Row, new: Row) -> Row:
     reasons = _sorted({*case["reasons"], *new["reasons"]})
     if new["expected"] is None or case["expected_from"] == "review":
         return {**case, "reasons": reasons}
-    # with its texts: who is <EMAIL_2> in the edit is so in what it was numbered with
+    # redacted together with its texts, so that <EMAIL_2> in the edit is the same address as in the texts
     texts = {name: new[name] for name in _TEXTS}
     return {**case, **texts, "reasons": reasons, "expected": new["expected"], "expected_from": "edit"}
 
@@ -105,7 +108,7 @@ def reviewed(case: Row, review: Mapping[str, Any] | None) -> Row:
         return case
     if not review["expected"].strip():
         return {**case, "expected": None, "expected_from": None} if case["expected_from"] == "review" else case
-    # by the texts alone: with the answer of the time before the next one would be numbered on, week after week
+    # numbered by the texts alone: with the previous answer the numbers would grow at every review
     expected = redactor(case, review["expected"])(clean_text(review["expected"]))
     return {**case, "expected": expected, "expected_from": "review"}
 
@@ -113,7 +116,7 @@ def reviewed(case: Row, review: Mapping[str, Any] | None) -> Row:
 def redactor(row: Mapping[str, Any], *more: str | None) -> Text:
     """Return the redactor of the texts of one case: an address is the same ``<EMAIL_1>`` in all of them.
 
-    Placeholders that are there already keep their numbers; a newly found address gets the next number.
+    Existing placeholders keep their numbers; a newly found address gets the next number.
 
     Args:
         row: of golden_cases, or of ``warehouse.golden.failed_calls``.
@@ -133,7 +136,7 @@ def redactor(row: Mapping[str, Any], *more: str | None) -> Text:
     return lambda text: inner(text) if text else text
 
 
-def spoken(case: Row) -> str:
+def chat_text(case: Row) -> str:
     """Return the conversation, for comparison, without the instructions of templates, which are equal in all cases."""
     turns = [message["text"] for message in case["messages"] or () if message["role"] != "system" and message["text"]]
     return "\n".join(turns) or case["input_text"] or ""
@@ -146,7 +149,7 @@ def content_hash(cases: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _hashed(case: Mapping[str, Any]) -> Row:
-    """Return what is hashed; without a rubric as before there were rubrics, so that old versions stay the same."""
+    """Return what is hashed; a missing rubric is left out, so that the hashes of old versions stay the same."""
     row = {name: _normalised(case[name]) for name in _HASHED}
     return {**row, "rubric": case["rubric"]} if case.get("rubric") else row
 

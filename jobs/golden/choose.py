@@ -1,10 +1,10 @@
-"""What the next version of a set holds: which cases it keeps, which leave, which come in. Pure.
+"""Chooses the cases of the next version of a set: which are kept, removed and added. Pure.
 
-Where the topics of the traffic are known, cases come in by ``cover``, and those of topics that are not asked about any
-more leave; else failed calls come in by their strata (app, feature, kind of reason).
+Where the topics of the traffic are known, cases are added by ``cover``, and cases of topics without current calls are
+removed; else failed calls are added by their strata (app, feature, kind of reason).
 
-To choose again from the same failures changes nothing: a case that came in lately, or that failed again, gives no
-room to another, and cases leave only where others come. So a refresh that was killed may simply be run once more.
+To choose again from the same failures changes nothing: a case that was added lately, or that failed again, is not
+replaced, and cases are removed only where others are added. So a refresh that was killed may simply be run again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.golden.cases import HEALTHY, Row, draw, new_case, reviewed, seen_again, severity, spoken
+from jobs.golden.cases import HEALTHY, Row, chat_text, draw, new_case, reviewed, seen_again, severity
 from jobs.golden.cover import Cover
 from jobs.golden.settings import GoldenSettings
 from jobs.golden.similar import SimilarityIndex, read
@@ -26,7 +26,7 @@ MOST_EMBEDDED = 2_000
 
 @dataclass(frozen=True)
 class Before:
-    """What there is already."""
+    """The state before a refresh."""
 
     cases: Sequence[Row] = ()
     """Of the version before."""
@@ -52,7 +52,7 @@ class Chosen:
     dropped: int
     near_duplicates: int
     vanished: int = 0
-    """Of the dropped: cases of topics that are not asked about any more."""
+    """Of the dropped: cases of topics without current calls."""
     coverage: float | None = None
     """Share of the traffic whose topic has a case; None: the topics are not known."""
 
@@ -80,16 +80,18 @@ def choose(
         EmbedderUnavailableError: the topics' model does not answer.
     """
     had = [*before.cases, *({**case, "added_in": version} for case in before.returning)]
-    sifted = _sift(before, had, _cases(calls, settings.seed, set_name, version), SimilarityIndex(settings.similarity))
-    kept, vanished = _live(before, sifted, topics)
-    order = _removal_order(before, sifted, kept, topics)
+    candidates = _candidates(
+        before, had, _cases(calls, settings.seed, set_name, version), SimilarityIndex(settings.similarity)
+    )
+    kept, vanished = _live(before, candidates, topics)
+    order = _removal_order(before, candidates, kept, topics)
     over = max(0, len(kept) - settings.size)
     gone, left = order[:over], order[over:]
-    may_leave = [case for case in left if not _needed(before, case, sifted.again)]
+    may_leave = [case for case in left if not _needed(before, case, candidates.again)]
     recent_versions = sum(case["added_in"] in before.recent_versions for case in kept)
     turnover = max(0, int(settings.turnover * settings.size + 1e-9) - recent_versions)
     room = max(0, settings.size - len(kept) + len(gone))
-    added, same = _added(sifted, kept, settings, room + min(turnover, len(may_leave)), topics)
+    added, same = _added(candidates, kept, settings, room + min(turnover, len(may_leave)), topics)
     gone += may_leave[: max(0, len(added) - room)]
     out = {case["case_id"] for case in gone}
     staying = [case for case in kept if case["case_id"] not in out]
@@ -101,34 +103,34 @@ def choose(
         added=len(cases) - stayed,
         kept=stayed,
         dropped=len(here) - stayed,
-        near_duplicates=sifted.near + same,
+        near_duplicates=candidates.near + same,
         vanished=vanished,
-        coverage=topics.covered(topics.vectors([spoken(case) for case in cases])) if topics else None,
+        coverage=topics.covered(topics.vectors([chat_text(case) for case in cases])) if topics else None,
     )
 
 
-def _live(before: Before, sifted: _Sifted, topics: Topics | None) -> tuple[list[Row], int]:
+def _live(before: Before, candidates: _Candidates, topics: Topics | None) -> tuple[list[Row], int]:
     """Return the cases that may stay, and the number of those whose topic has ended and that were not accepted."""
-    if topics is None or not sifted.kept:
-        return sifted.kept, 0
-    live = topics.live(topics.vectors([spoken(case) for case in sifted.kept]))
+    if topics is None or not candidates.kept:
+        return candidates.kept, 0
+    live = topics.live(topics.vectors([chat_text(case) for case in candidates.kept]))
     kept = [
         case
-        for case, alive in zip(sifted.kept, live, strict=True)
-        if alive or _accepted(before, case) or _needed(before, case, sifted.again)
+        for case, alive in zip(candidates.kept, live, strict=True)
+        if alive or _accepted(before, case) or _needed(before, case, candidates.again)
     ]
-    return kept, len(sifted.kept) - len(kept)
+    return kept, len(candidates.kept) - len(kept)
 
 
-def _removal_order(before: Before, sifted: _Sifted, kept: Sequence[Row], topics: Topics | None) -> list[Row]:
+def _removal_order(before: Before, candidates: _Candidates, kept: Sequence[Row], topics: Topics | None) -> list[Row]:
     """Return what may give room, the first to leave first: the oldest, but the last case of a topic after others."""
     order = sorted(
         (case for case in kept if not _accepted(before, case)),
-        key=lambda case: (_needed(before, case, sifted.again), case["added_in"], case["ts"], case["case_id"]),
+        key=lambda case: (_needed(before, case, candidates.again), case["added_in"], case["ts"], case["case_id"]),
     )
     if topics is None or not kept:
         return order
-    of = dict(zip(_ids(kept), topics.of(topics.vectors([spoken(case) for case in kept])).tolist(), strict=True))
+    of = dict(zip(_ids(kept), topics.of(topics.vectors([chat_text(case) for case in kept])).tolist(), strict=True))
     count = Counter(of.values())
     early: list[Row] = []
     late: list[Row] = []
@@ -136,7 +138,7 @@ def _removal_order(before: Before, sifted: _Sifted, kept: Sequence[Row], topics:
         topic = of[case["case_id"]]
         (early if count[topic] > 1 else late).append(case)
         count[topic] -= 1
-    return sorted((*early, *late), key=lambda case: _needed(before, case, sifted.again))
+    return sorted((*early, *late), key=lambda case: _needed(before, case, candidates.again))
 
 
 def _ids(cases: Iterable[Row]) -> list[str]:
@@ -144,17 +146,17 @@ def _ids(cases: Iterable[Row]) -> list[str]:
 
 
 def _added(
-    sifted: _Sifted, kept: Sequence[Row], settings: GoldenSettings, total: int, topics: Topics | None
+    candidates: _Candidates, kept: Sequence[Row], settings: GoldenSettings, total: int, topics: Topics | None
 ) -> tuple[list[Row], int]:
     """Return the cases to add, and how many were left out as paraphrases of a case."""
     share = int(settings.healthy * settings.size + 1e-9) - sum(case["reasons"] == [HEALTHY] for case in kept)
-    healthy = [case for case in sifted.fresh if case["reasons"] == [HEALTHY]]
-    failed = [case for case in sifted.fresh if case["reasons"] != [HEALTHY]]
-    if topics is None or not sifted.fresh:
+    healthy = [case for case in candidates.fresh if case["reasons"] == [HEALTHY]]
+    failed = [case for case in candidates.fresh if case["reasons"] != [HEALTHY]]
+    if topics is None or not candidates.fresh:
         drawn = take(healthy, max(0, min(share, total)))
         return [*take(failed, total - len(drawn)), *drawn], 0
     some = [*take(failed, MOST_EMBEDDED), *healthy[:MOST_EMBEDDED]]
-    stay, may_come = ((cases, topics.vectors([spoken(case) for case in cases])) for cases in (kept, some))
+    stay, may_come = ((cases, topics.vectors([chat_text(case) for case in cases])) for cases in (kept, some))
     cover = Cover(topics, stay, may_come, total)
     return cover.fill(max(0, share)), cover.same
 
@@ -197,8 +199,8 @@ def _cases(calls: Iterable[Mapping[str, Any]], seed: int, set_name: str, version
 
 
 @dataclass(frozen=True)
-class _Sifted:
-    """What there is to choose from."""
+class _Candidates:
+    """The cases to choose from."""
 
     kept: list[Row]
     """May stay."""
@@ -210,12 +212,12 @@ class _Sifted:
     """Cases that failed again."""
 
 
-def _sift(before: Before, had: Iterable[Row], candidates: Iterable[Row], known: SimilarityIndex) -> _Sifted:
+def _candidates(before: Before, had: Iterable[Row], candidates: Iterable[Row], known: SimilarityIndex) -> _Candidates:
     reviews = before.reviews
     out = {case_id for case_id, review in reviews.items() if review["verdict"] == "rejected"}
     kept = {c["case_id"]: reviewed(c, reviews.get(c["case_id"])) for c in had if c["case_id"] not in out}
     for case in kept.values():
-        known.add(case["case_id"], read(spoken(case)))
+        known.add(case["case_id"], read(chat_text(case)))
     for case_id, left in before.rejected.items():
         known.add_sketch(case_id, left)
     fresh: list[Row] = []
@@ -226,14 +228,14 @@ def _sift(before: Before, had: Iterable[Row], candidates: Iterable[Row], known: 
             again.add(case["case_id"])
             kept[case["case_id"]] = seen_again(kept[case["case_id"]], case)
         elif case["case_id"] not in out:
-            text = read(spoken(case))
+            text = read(chat_text(case))
             if alike := known.like(text):
                 again.update(alike)
                 near += 1
                 continue
             known.add(case["case_id"], text)
             fresh.append(reviewed(case, reviews.get(case["case_id"])))
-    return _Sifted(list(kept.values()), fresh, near, again)
+    return _Candidates(list(kept.values()), fresh, near, again)
 
 
 def _accepted(before: Before, case: Row) -> bool:

@@ -1,11 +1,12 @@
-"""Which candidates come into a set, so that the topics of the traffic are covered in proportion. Pure.
+"""Which candidates are added to a set, so that the topics of the traffic are covered in proportion. Pure.
 
-Slot by slot: first every topic without a case gets one, the largest topic first. Then most slots go where the cases are
-farthest from the questions of the traffic: a greedy maximum of the facility location function over the distinct texts
-of the sample (H. Lin, J. Bilmes, "A class of submodular functions for document summarization", 2011), which finds rare
-questions that no cluster shows. Then every stratum (app, feature, kind of reason) without a case gets one, then calls
-that did not fail get their share; the rest goes to the topic that has the fewest cases for its traffic (Sainte-Laguë's
-quotients). Failed calls come before others. A candidate that paraphrases a case is left out.
+Case by case: first every topic without a case gets one, the largest topic first. Then most cases are added where the
+existing ones are farthest from the questions of the traffic: a greedy maximum of the facility location function over
+the distinct texts of the sample (H. Lin, J. Bilmes, "A class of submodular functions for document summarization",
+2011), which finds rare questions that no cluster shows. Then every stratum (app, feature, kind of reason) without a
+case gets one, then calls that did not fail get their share; the rest goes to the topic that has the fewest cases for
+its traffic (Sainte-Laguë's quotients). Failed calls come before others. A candidate that paraphrases a case is left
+out.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Cover:
         rows = self._by_topic(range(len(self._cases)))
         for topic in np.argsort(-self._shares, kind="stable").tolist():
             if not self._in_topic[topic] and self._shares[topic]:
-                here = sorted(rows[topic], key=lambda i: self._healthy[i])  # failed ones first
+                here = sorted(rows[topic], key=lambda i: self._healthy[i])  # failed calls first
                 self._first(i for i in here if self._healthy_left or not self._healthy[i])
 
     def _spread(self, slots: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.golden.cases import spoken
+from jobs.golden.cases import chat_text
 
 Row = Mapping[str, Any]
 _TEXTS = ("system_text", "messages", "input_text", "output_text", "retrieval_docs", "variables")
@@ -48,9 +48,9 @@ def facts(found: Difference) -> dict[str, Any]:
     """Return ``found`` for JSON: ids, and the inputs of cases that were added or removed."""
     return {
         "added": [
-            {"case_id": c["case_id"], "reasons": list(c["reasons"]), "asked": spoken(dict(c))} for c in found.added
+            {"case_id": c["case_id"], "reasons": list(c["reasons"]), "asked": chat_text(dict(c))} for c in found.added
         ],
-        "removed": [{"case_id": c["case_id"], "asked": spoken(dict(c))} for c in found.removed],
+        "removed": [{"case_id": c["case_id"], "asked": chat_text(dict(c))} for c in found.removed],
         "changed": [{"case_id": c.case_id, "what": list(c.what)} for c in found.changed],
         "same": found.same,
     }

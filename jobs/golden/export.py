@@ -1,8 +1,8 @@
-"""Cases in the shapes that other tools read. Pure; every text in them is a stranger's.
+"""Cases in the formats of other tools. Pure; every text in them comes from users.
 
-promptfoo renders its test cases as Nunjucks templates, and reads (or runs) what a variable or an
-assertion names with ``file://`` or ``package:``. So a word joiner is put where such a thing would begin: a reader sees
-the same text, a template engine does not. https://www.promptfoo.dev/docs/configuration/reference/
+promptfoo renders its test cases as Nunjucks templates, and reads (or runs) what a variable or an assertion names with
+``file://`` or ``package:``. So a word joiner is put where such a marker would begin: a reader sees the same text, a
+template engine does not. https://www.promptfoo.dev/docs/configuration/reference/
 """
 
 from __future__ import annotations

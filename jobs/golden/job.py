@@ -1,4 +1,4 @@
-"""The job ``golden``: refresh a set out of what failed lately. A version is one transaction, or nothing."""
+"""The job ``golden``: refresh a set from recent failures. A version is written in one transaction."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import structlog
 
-from jobs.golden.cases import Row, content_hash, spoken
+from jobs.golden.cases import Row, chat_text, content_hash
 from jobs.golden.choose import Before, Chosen, choose
+from jobs.golden.report import GoldenReport
 from jobs.golden.settings import GoldenSettings, criteria, traffic_window, window
 from jobs.golden.similar import sketch
 from jobs.golden.topics import FEWEST, Topics, Vectors, topics
@@ -36,74 +37,11 @@ _START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class GoldenBusyError(RetryableError):
-    """Others refreshed the set again and again while we looked."""
+    """Other processes refreshed the set several times during this refresh."""
 
     def __init__(self, set_name: str) -> None:
         self.set_name = set_name
         super().__init__(f"cannot refresh golden set {set_name}: others did so {_TRIES} times meanwhile; run it again")
-
-
-@dataclass(frozen=True)
-class GoldenReport:
-    """What a refresh did, or would do."""
-
-    ok: bool
-    done: bool
-    """False where it was stopped: nothing was written."""
-    took_s: float
-    set_name: str
-    version: int | None
-    """The newest version afterwards; None: there is none, and nothing failed."""
-    changed: bool
-    """Whether the set became another one, or would in a dry run."""
-    written: bool
-    """Whether ``version`` is new."""
-    content_hash: str
-    """Of the set as it is, or would be."""
-    cases: int
-    added: int
-    kept: int
-    dropped: int
-    candidates: int
-    near_duplicates: int
-    blanked: int
-    """Cases whose texts went, in all versions: a review rejected them since the last refresh."""
-    expired: int
-    """Versions that went for their age."""
-    vanished: int = 0
-    """Of the dropped: cases of topics that are not asked about any more."""
-    topics: int | None = None
-    """Topics of the traffic; None: they are not known."""
-    coverage: float | None = None
-    """Share of the traffic whose topic has a case."""
-    topics_missing: str = ""
-    """Why they are not known."""
-
-    def to_json(self) -> str:
-        """Encode for ``tailrace job run golden --json``."""
-        return msgspec.json.encode(asdict(self)).decode()
-
-    def text(self) -> str:
-        """Say it in words."""
-        if not self.done:
-            return f"stopped early after {self.took_s:.1f} s; golden set {self.set_name} is as it was"
-        stays = f"version {self.version} stays" if self.version else "it has no version"
-        if self.written:
-            became = f"version {self.version}"
-        else:
-            became = f"{stays}; it would become" if self.changed else f"nothing changed, {stays}"
-        gone = f"; the texts of {self.blanked} rejected cases are gone" if self.blanked else ""
-        gone += f"; {self.expired} old versions dropped" if self.expired else ""
-        gone += f"; {self.vanished} cases left whose topic nobody asks about any more" if self.vanished else ""
-        if self.coverage is not None:
-            gone += f"; its cases cover {self.coverage:.1%} of the traffic ({self.topics} topics)"
-        elif self.topics_missing:
-            gone += f"; topics are not covered: {self.topics_missing}"
-        return (
-            f"ok in {self.took_s:.1f} s: golden set {self.set_name}: {became}: {self.cases} cases, {self.added} new, "
-            f"{self.kept} kept, {self.dropped} dropped; {self.candidates} calls failed; {self.near_duplicates} "
-            f"candidates say nearly what a case says{gone}"
-        )
 
 
 def refresh(
@@ -134,7 +72,7 @@ def refresh(
 
     Raises:
         LakeMissingError: no lake there.
-        GoldenBusyError: others refreshed it meanwhile, more than once; run it again.
+        GoldenBusyError: others refreshed it during this refresh, more than once; run it again.
         LakeBusyError: others held the catalog for too long; run it again.
         LakeUnavailableError: the catalog does not answer, or the disk is full.
     """
@@ -155,10 +93,10 @@ def refresh(
             if dry_run:
                 return work.report(state, chosen)
             wrote = versions.write(lake, state, set_name, change, now=work.at)
-            # a mark of how far was looked is worth no second try: without it the next one looks at more
+            # the record of the covered window is not retried: without it the next refresh reads a longer window
             if wrote or not (change.version or change.rejected or change.oldest > _oldest(state)):
                 return work.report(state, chosen, change if wrote else None)
-            log.info("golden_refresh_repeated", set_name=set_name)  # of what the other one wrote
+            log.info("golden_refresh_repeated", set_name=set_name)  # the rows that the other refresh wrote
     raise GoldenBusyError(set_name)
 
 
@@ -175,7 +113,7 @@ class _Refresh:
         self._topics_missing = ""
 
     def read(self, lake: Lake) -> GoldenState:
-        """Read what there is, and what failed."""
+        """Read the newest version, its reviews, and the failures."""
         options = self._settings
         return versions.read_state(
             lake,
@@ -251,7 +189,7 @@ class _Refresh:
         return Change(state.window, version, chosen.cases, rejected=_sketches(state), oldest=oldest)
 
     def report(self, state: GoldenState | None, chosen: Chosen | None, change: Change | None = None) -> GoldenReport:
-        """Say what was done; without ``chosen`` it was stopped, without ``change`` nothing was written."""
+        """Report what was done; without ``chosen`` it was stopped, without ``change`` nothing was written."""
         written = bool(change and change.version)
         newest = (_newest(state) + written or None) if state else None
         report = GoldenReport(
@@ -288,7 +226,7 @@ def _differs(state: GoldenState, chosen: Chosen) -> bool:
 
 def _sketches(state: GoldenState) -> dict[str, str]:
     """Return what is to be left of those cases that a review rejected and whose texts are still there."""
-    return {case["case_id"]: sketch(spoken(case)) for case in state.rejected}
+    return {case["case_id"]: sketch(chat_text(case)) for case in state.rejected}
 
 
 def _oldest(state: GoldenState) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from jobs.golden.cases import redactor, spoken
+from jobs.golden.cases import chat_text, redactor
 from jobs.golden.export import messages_of
 from jobs.golden.similar import SimilarityIndex, read
 from jobs.golden.splits import held_out
@@ -57,16 +57,16 @@ def labels(calls: Sequence[Mapping[str, Any]], cases: Iterable[Mapping[str, Any]
     out = [case for case in cases if held_out(case["case_id"])]
     known = SimilarityIndex(SIMILARITY)
     for case in out:
-        known.add(case["case_id"], read(spoken(dict(case))))
+        known.add(case["case_id"], read(chat_text(dict(case))))
     ids = {case["call_id"] for case in out}
     redacted = (_redacted(call) for call in calls)
-    allowed = [call for call in redacted if call["call_id"] not in ids and not known.like(read(spoken(call)))]
+    allowed = [call for call in redacted if call["call_id"] not in ids and not known.like(read(chat_text(call)))]
     lines = {Form.PREFERENCES: _preferences, Form.CHAT: _chats, Form.THUMBS: _thumbs}[form](allowed)
     return Labels(tuple(lines), len(calls), len(calls) - len(allowed))
 
 
 def _redacted(call: Mapping[str, Any]) -> Row:
-    """Return the call with redacted texts, whatever the app's own mode."""
+    """Return the call with redacted texts, in any content mode of the app."""
     text = redactor(call, call["edited"])
     turns = [{**turn, "text": text(turn["text"])} for turn in call["messages"] or ()]
     texts = {name: text(call[name]) for name in ("system_text", "input_text", "output_text", "edited")}

@@ -21,11 +21,11 @@ LOWER_IS_BETTER = (
     *("pii", "leak", "injection", "jailbreak", "violat", "refus", "error", "noise"),
     *("distance", "perplexity", "latency", "cost"),
 )
-"""Words in the names of scorers that give little where all is well."""
+"""Words in the names of scorers whose low scores are good."""
 HIGHER_IS_BETTER = ("harmless", "unbias", "robust", "recover", "resist")
-"""Words that turn them round: harmlessness, robustness to injections, recovery from errors give much."""
+"""Words that reverse this: high scores of harmlessness, robustness to injections, recovery from errors are good."""
 FARTHEST_DAYS = 35
-"""The farthest that a refresh looks back after missed ones: a month, and the days until it was noticed."""
+"""Longest window of a refresh after missed ones: a month, and the days until it was noticed."""
 TRAFFIC_DAYS = 28
 """A topic without a call for this time has ended."""
 _DAY_US = 86_400_000_000
@@ -36,13 +36,13 @@ class GoldenSettings:
     """How a golden set is made."""
 
     days: int = 7
-    """Failures of so many days at least are looked at, counted from the start of a day."""
+    """Failures of at least this number of days are read, counted from the start of a day."""
     size: int = 200
     """Cases that a set aims at. Accepted ones stay even where they are more."""
     turnover: float = 0.3
     """Share of ``size`` that may give way to new cases within half of ``days``."""
     similarity: float = 0.8
-    """Jaccard index of the shingles from which on two cases say nearly the same."""
+    """Jaccard index of the shingles from which on two cases are near duplicates."""
     healthy: float = 0.0
     """Share of ``size`` for calls that did not fail, drawn at random."""
     traffic: int = 0
@@ -54,7 +54,9 @@ class GoldenSettings:
     envs: tuple[str, ...] = ()
     """Environments whose failures count. Empty: those that name none, and all but ``NOT_PRODUCTION``; ``*``: all."""
     low_scores: Mapping[str, float] = field(default_factory=dict)
-    """Scorer -> below what a score of its is a failure, on whatever scale; others': 0.5 where it lies in 0..1."""
+    """Scorer -> score below which a call has failed, on the scale of the scorer; of other scorers 0.5, where the score
+    is in 0..1.
+    """
     lower_is_better: tuple[str, ...] = LOWER_IS_BETTER
     """Words in the names of scorers whose scores are no failure by themselves: only what they call failed is. A name
     with a word of ``HIGHER_IS_BETTER`` is none of them."""

@@ -20,7 +20,9 @@ SKETCHED = 256
 _WORDS = re.compile(r"\w+")
 _LENGTH = 3
 _FEWEST_WORDS = 10
-"""Below that a word more or less is most of the text: such a text is compared by characters."""
+"""Fewest words of a text that is compared by words: in a shorter text one word is a large part, so it is compared by
+characters.
+"""
 _LONGEST_WORDS = 12
 """Mean length of a word above which the text has none: scripts without blanks."""
 _MARGIN = 0.2
@@ -133,7 +135,7 @@ class SimilarityIndex:
             return []
         equal = (np.stack(list(self._sketches.values())) == _two_bits(text)).mean(axis=1)
         estimates = (equal - _CHANCE) / (1 - _CHANCE)
-        # rather one too many: it was rejected
+        # in doubt it counts as similar: the case was rejected
         return [name for name, near in zip(self._sketches, estimates, strict=True) if near >= self._similarity - _CLOSE]
 
     def add(self, name: str, text: TextSketch) -> None:

@@ -1,7 +1,7 @@
 """Which part of a golden set a case belongs to. Pure.
 
 The held-out part is a hash of the case's id, so that a case stays where it is in every version, and no file for
-fine-tuning and no prompt may hold it. A case that nobody reviewed is in the shadow part: shown, and never blocking.
+fine-tuning and no prompt may hold it. A case without a review is in the shadow part: shown, and never blocking.
 """
 
 from __future__ import annotations

@@ -76,14 +76,14 @@ def braintrust(case: Mapping[str, Any]) -> Row:
 
 
 def chat(case: Mapping[str, Any]) -> Row | None:
-    """Return a line of OpenAI's chat form for fine-tuning; None without an answer that was wanted."""
+    """Return a line of OpenAI's chat form for fine-tuning; None without a correct answer."""
     if not case["expected"]:
         return None
     return {"messages": [*messages_of(case), {"role": "assistant", "content": case["expected"]}]}
 
 
 def preference(case: Mapping[str, Any]) -> Row | None:
-    """Return a preference pair: the answer that was wanted over the one that was given; None without both."""
+    """Return a preference pair: the correct answer over the one that was given; None without both."""
     if not case["expected"] or not case["output_text"] or case["expected"] == case["output_text"]:
         return None
     return {

@@ -1,8 +1,8 @@
 """Topics of live traffic: regions of the embeddings of a random sample of calls, and the share that each has. Pure.
 
 A golden set covers the topics in proportion to their traffic, with a case each for the rare ones (stratified sampling,
-W. Cochran, "Sampling Techniques", 1977, ch. 5). Topics have no names and no ids that outlast a refresh: the next
-refresh finds them again in the traffic of its day.
+W. Cochran, "Sampling Techniques", 1977, ch. 5). Topics have no names, and no ids that survive a refresh: the next
+refresh computes them from its own sample of the traffic.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from pipelines.drift.vectors import Floats
 FEWEST = 100
 """Texts of the sample below which no topics are made."""
 SAME = 0.95
-"""Cosine from which two texts ask the same thing in other words (bench/golden)."""
+"""Cosine from which two texts are the same question in other words (bench/golden)."""
 NEAR = 0.55
-"""Cosine from which two texts ask about the same thing. On real questions (bench/golden) three quarters of the cases of
+"""Cosine from which two texts are about the same subject.
+
+On real questions (bench/golden) three quarters of the cases of
 topics that ended have no such neighbour among 3,000 calls, and one in twenty of the others."""
 
 Ints = npt.NDArray[np.int64]
@@ -37,7 +39,7 @@ class Topics:
     traffic: Floats
     """(n, d) of the sample."""
     distinct: Floats
-    """(m, d) of the sample, each text once: what is asked in other words is asked once."""
+    """(m, d) of the sample, each text once: paraphrases count once."""
     centres: Floats
     """(k, d)."""
     shares: npt.NDArray[np.float64]
@@ -52,8 +54,8 @@ class Topics:
     def live(self, vectors: Floats) -> Flags:
         """Return which of ``vectors`` (n, d) a call of the sample asks about.
 
-        Where it is false for one of 3,000 drawn calls, at most one call in a thousand asks such a thing, with 95 %
-        confidence (the rule of three).
+        Where it is false for one of 3,000 drawn calls, at most one call in a thousand is about it, with 95 % confidence
+        (the rule of three).
         """
         found: Flags = (vectors @ self.traffic.T).max(axis=1, initial=-1.0) >= NEAR
         return found

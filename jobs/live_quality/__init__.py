@@ -1,7 +1,7 @@
-"""Quality while it happens: labels as they arrive, compared with those of the two weeks before.
+"""Live quality: labels as they arrive, compared with those of the two weeks before.
 
 ``labels`` reads thumbs, edits, scores, retrieval scores and citations, joined to their calls → ``judge`` tests each
-series → ``alerts`` words what was found → ``job`` runs all of them. The weekly report judges a sample with all scorers.
+series → ``alerts`` makes the alerts → ``job`` runs all of them. The weekly report judges a sample with all scorers.
 """
 
 from jobs.live_quality.alerts import DETECTOR

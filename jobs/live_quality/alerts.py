@@ -104,7 +104,7 @@ def _firing(verdict: Verdict, others: Sequence[Verdict], labels: Labels) -> Aler
 
 
 def title(verdict: Verdict) -> str:
-    """Return who, what, how much with its interval, against what of how many."""
+    """Return the title: series, measure, share with its interval, baseline and number of labels."""
     series = verdict.series
     who = f"app {series.app}" + (f", {series.dimension} {series.value}" if series.dimension else "")
     low, high = verdict.interval

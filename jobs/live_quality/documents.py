@@ -1,9 +1,9 @@
-"""Documents that were retrieved all the time and no longer are, as after an index was rebuilt without them.
+"""Documents that were retrieved regularly and no longer are, as after an index was rebuilt without them.
 
-Of every document the baseline says how often it is to be expected in a window. What share of the documents that are
-expected at least ``EXPECTED`` times was not retrieved once? The same share of every window of the two weeks before,
-by the other windows, says what is normal: topics come and go. There is no false-alarm rate in closed form; a window
-must be beyond twice the worst of them.
+The baseline gives the expected number of retrievals of every document in a window. The test value is the share of the
+documents with at least ``EXPECTED`` expected retrievals that were not retrieved once. The same share of every window of
+the two weeks before, by the other windows, shows what is normal, because topics change. There is no false-alarm rate in
+closed form; a window must be beyond twice the worst of them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Whether the labels of the last three days are worse than those of the two weeks before. Pure.
 
-The test is that of the detector surge (``pipelines.detect.detectors.likelihood``): it may be looked at after every
-five minutes for ever. What is tested against is the upper confidence bound of the baseline's share (Wilson 1927), so
-that few labels make the test slow, and not wrong. Labels of one user or hour are not independent of each other: the
-evidence is divided by the overdispersion that the baseline has shown (McCullagh and Nelder 1989, 4.5).
+The test is that of the detector surge (``pipelines.detect.detectors.likelihood``): it may be evaluated every five
+minutes without limit. It tests against the upper confidence bound of the baseline's share (Wilson 1927), so that with
+few labels the test is slow, but not wrong. Labels of one user or hour are not independent of each other: the evidence
+is divided by the overdispersion that the baseline has shown (McCullagh and Nelder 1989, 4.5).
 
 The evidence that is needed grows with the number of series of an app (Bonferroni): all of them together give at most
 ``false_alarms_a_year`` while nothing is wrong.
@@ -51,14 +51,14 @@ class Settings:
     min_labels: int = 20
     """Labels since the onset."""
     own_baseline: int = 50
-    """Labels from which on a feature, model or version has a baseline of its own; below, the app's holds for it."""
+    """Labels from which on a feature, model or version has its own baseline; below, it uses that of the app."""
     ignore: tuple[str, ...] = ()
     """Apps that are left out."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the labels of one series say; shares are of bad outcomes."""
+    """The result of the test of one series; shares are of bad outcomes."""
 
     series: Series
     expected: float
@@ -74,7 +74,7 @@ class Verdict:
     """Since the onset."""
     last_bad: float
     last_labels: int
-    """The newest labels: whether it is over is said of them."""
+    """The newest labels: they decide whether it is over."""
     recent_bad: float
     recent: int
     """All labels that are tested."""
@@ -96,7 +96,7 @@ class Verdict:
 
     @property
     def severity(self) -> Severity:
-        """Critical where the whole interval lies far from the baseline."""
+        """Critical where the whole interval is far from the baseline."""
         return "critical" if self.interval[0] - self.expected >= CRITICAL_DROP else "warning"
 
     def is_worse(self, settings: Settings) -> bool:
@@ -105,7 +105,7 @@ class Verdict:
         return clear and self.evidence >= self.needed
 
     def is_over(self, expected: float, settings: Settings) -> bool:
-        """Whether the newest labels are as good as ``expected`` again."""
+        """Whether the newest labels are at the level of ``expected`` again."""
         enough = self.last_labels >= settings.min_labels
         return enough and self.last_bad / self.last_labels <= expected + settings.drop / 2
 
@@ -120,7 +120,7 @@ def judge(
         recent: second at which the baseline ends.
         masks: incidents that are no baseline.
         settings: when labels are worse.
-        over: those of them that are over: what was told is no evidence a second time.
+        over: those of them that are over: labels that were part of an alert are not counted again.
     """
     base = {series: _baseline(slots, recent, masks.get(series.group, ())) for series, slots in counts.items()}
     judged = [s for s in counts if s.app not in settings.ignore and _total(base, s.group) >= settings.min_baseline]

@@ -16,7 +16,7 @@ from warehouse.query.readonly import ReadOnlyLake
 
 BASELINE = timedelta(days=14)
 RECENT = timedelta(days=3)
-"""What is tested; the baseline lies before."""
+"""The tested period; the baseline is before it."""
 _CALLS_BEFORE = timedelta(days=30)
 """A label may arrive so long after its call and still be joined to it."""
 SLOT_S, HOUR_S = 300, 3600
@@ -61,7 +61,10 @@ SOURCES: Mapping[str, str] = {
         f"FROM calls WHERE user_facing AND len({_CITED}) > 0"
     ),
 }
-"""Measure -> its labels; ``{low}``: what a low top score of the index is. The weekly report's sample is left out."""
+"""Measure -> its labels; ``{low}``: condition of a low top score of the index.
+
+The weekly report's sample is left out.
+"""
 _LOWS = f"""
 SELECT app, {_INDEX} AS index, quantile_cont({_TOP}, {LOW}) AS low FROM calls
 WHERE user_facing AND day >= $1 AND _kafka_time >= $2 AND _kafka_time < $3 AND {_TOP} IS NOT NULL
@@ -111,7 +114,7 @@ class Series:
 
     @property
     def group(self) -> tuple[str, str, str | None, str | None]:
-        """Series of one group are about one thing, as a whole and by dimensions."""
+        """Series of one group are about the same measure, as a whole and by dimensions."""
         return self.app, self.measure, self.scorer, self.version
 
     @property

@@ -1,4 +1,4 @@
-"""Which apps are silent. Pure: the same history and the same moment give the same answer."""
+"""Finds the apps that stopped calling. Pure: the same history and the same moment give the same result."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jobs.no_calls.profile import DAY_MINUTES, Minutes, Profile, learn
 
 @dataclass(frozen=True)
 class Settings:
-    """When an app that does not call is silent; each field holds for every app."""
+    """When an app counts as stopped; each field holds for every app."""
 
     chance: float = 1e-6
     """Probability of such a gap in a Poisson process of the app's own rates. At 1e-6, 14 calls must be missing."""
     longest: float = 2.0
-    """So many times the longest gap of the history, in expected calls, must be missing."""
+    """Multiple of the longest gap of the history, in expected calls, that must be missing."""
     min_days: float = 2.0
-    """History of an app below which nothing is said of it."""
+    """Days of history below which an app is not judged."""
     min_calls: int = 30
-    """Calls in the history below which nothing is said of an app."""
+    """Calls in the history below which an app is not judged."""
     min_gap: int = 5
     """Minutes without a call."""
     ignore: tuple[str, ...] = ()
@@ -30,8 +30,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Silent:
-    """An app that is silent."""
+class StoppedApp:
+    """An app that stopped calling."""
 
     app: str
     since: int
@@ -39,7 +39,7 @@ class Silent:
     until: int
     """Judged up to here."""
     missing: float
-    """Calls that were expected meanwhile."""
+    """Calls that were expected since then."""
     needed: float
     """Calls that had to be missing."""
     per_day: float
@@ -48,7 +48,7 @@ class Silent:
 
 def judge_app(
     app: str, minutes: Minutes, calls: npt.NDArray[np.float64], *, start: int, until: int, settings: Settings
-) -> Silent | None:
+) -> StoppedApp | None:
     """Judge one app.
 
     Args:
@@ -57,7 +57,7 @@ def judge_app(
         calls: how many calls each had.
         start: first minute of the history.
         until: everything before it has landed.
-        settings: when an app is silent.
+        settings: when an app counts as stopped.
 
     Returns:
         None where it called lately, where too little is known of it, or where it is ignored.
@@ -73,7 +73,7 @@ def judge_app(
     missing, needed = profile.expected(since, until), needed_calls(profile, settings)
     if missing < needed:
         return None
-    return Silent(app, since, until, missing, needed, float(calls.sum()) / max(profile.days, 1 / DAY_MINUTES))
+    return StoppedApp(app, since, until, missing, needed, float(calls.sum()) / max(profile.days, 1 / DAY_MINUTES))
 
 
 def needed_calls(profile: Profile, settings: Settings) -> float:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from jobs.alert_report import AlertReport
 from jobs.landed_alerts import open_alerts
-from jobs.no_calls.decide import Settings, Silent, judge_app
+from jobs.no_calls.decide import Settings, StoppedApp, judge_app
 from jobs.no_calls.profile import Minutes
 from pipelines.alerts.evidence import literal
 from schemas.alerts import Alert, Evidence, Window, alert_id, fingerprint, rfc3339
@@ -56,12 +56,12 @@ class NoCallsReport(AlertReport):
 
 
 def no_calls(lake: ReadOnlyLake, until: datetime, settings: Settings) -> NoCallsReport:
-    """Return the alerts on apps that are silent; nothing is sent.
+    """Return the alerts on apps that stopped calling; nothing is sent.
 
     Args:
         lake: what has landed.
         until: event time up to which everything has landed.
-        settings: when an app is silent.
+        settings: when an app counts as stopped.
 
     Raises:
         LakeUnavailableError: the catalog or a file does not answer.
@@ -92,7 +92,7 @@ def _by_app(rows: pa.Table) -> dict[str, tuple[Minutes, npt.NDArray[np.float64]]
     return {str(app): (minutes[first:end], calls[first:end]) for app, first, end in spans}
 
 
-def _changes(found: Sequence[Silent], known: Iterable[Alert], last: dict[str, int], end: int) -> list[Alert]:
+def _changes(found: Sequence[StoppedApp], known: Iterable[Alert], last: dict[str, int], end: int) -> list[Alert]:
     before = {alert.series["app"]: alert for alert in known}
     changes = [_firing(each) for each in found if each.app not in before]
     silent = {each.app for each in found}
@@ -107,7 +107,7 @@ def _changes(found: Sequence[Silent], known: Iterable[Alert], last: dict[str, in
     return changes
 
 
-def _firing(each: Silent) -> Alert:
+def _firing(each: StoppedApp) -> Alert:
     series = {"app": each.app}
     since, until = each.since * _MINUTE_US, each.until * _MINUTE_US
     minutes = each.until - each.since
@@ -156,7 +156,7 @@ def _over(alert: Alert, at: int, title: str) -> Alert:
     )
 
 
-def _sql(each: Silent) -> str:
+def _sql(each: StoppedApp) -> str:
     times = (datetime.fromtimestamp(at * 60, UTC) for at in (each.since, each.until))
     first, last = (f"TIMESTAMPTZ '{at:%Y-%m-%d %H:%M:%S}+00'" for at in times)
     return (

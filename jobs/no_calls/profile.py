@@ -1,7 +1,7 @@
 """When an app calls: calls a minute by hour of the day, on weekdays and at weekends. Pure.
 
 Time is measured in expected calls. By the time-rescaling theorem (Brown and others 2002, Neural Computation 14) the
-gaps of a Poisson process are then exponential with mean 1, whatever the hour. Real apps come in bursts; their gaps are
+gaps of a Poisson process are then exponential with mean 1, at any hour. Real apps call in bursts; their gaps are
 longer, so the longest gap of the app's own history is kept in the same measure.
 """
 
@@ -57,7 +57,7 @@ def learn(minutes: Minutes, calls: npt.NDArray[np.float64], start: int, end: int
     Args:
         minutes: minutes since 1970 in which it called, ascending, each once.
         calls: how many calls each had.
-        start: first minute of the history; what lies before the first call counts as not yet there.
+        start: first minute of the history; the time before the first call does not count: the app did not exist yet.
         end: the minute after the last one.
     """
     if not len(minutes):
@@ -78,7 +78,7 @@ def learn(minutes: Minutes, calls: npt.NDArray[np.float64], start: int, end: int
 
 
 def _share(sums: npt.NDArray[Any], seen: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """How much of the mean a cell borrows: nothing in an hour that was seen twice and never had a call."""
+    """Share of the mean that is added to a cell: 0 for an hour that was seen twice and never had a call."""
     return np.where((sums == 0) & (seen >= 2), 0.0, 1.0)
 
 

@@ -1,8 +1,8 @@
 """Notes on what an app never did before: a model, an answering model, a provider, a prompt version, a tool, a feature.
 
-``values`` reads when each value was first seen → ``decide`` says which are new and which belong to one change →
-``compare`` reads what was different before and after → ``alerts`` words it → ``job`` runs all of them. ``pairs`` reads
-the optional file of allowed (prompt version, model) pairs.
+``values`` reads when each value was first seen → ``decide`` finds which are new and which belong to one change →
+``compare`` reads what was different before and after → ``alerts`` makes the alerts → ``job`` runs all of them.
+``pairs`` reads the optional file of allowed (prompt version, model) pairs.
 """
 
 from jobs.novelty.decide import Settings

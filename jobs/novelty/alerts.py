@@ -1,6 +1,6 @@
 """What is new as alerts: detector ``novelty``, a rule a kind (``new_model``, ``new_tool`` ...). Pure.
 
-A change is told once: its alert fires, and is closed a day later with the comparison of the whole day. The id depends
+A change gives one alert, which fires, and is closed a day later with the comparison of the whole day. The id depends
 on the series alone, so that a run that is repeated after a crash gives the same one; a value that comes back after
 ``HISTORY_DAYS`` reopens it.
 """
@@ -32,21 +32,21 @@ _Series = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What earlier runs have said, as it has landed."""
+class EarlierNotes:
+    """The alerts of earlier runs that have landed."""
 
     alerts: Mapping[str, Alert]
     """Newest state by id."""
     oldest: str
-    """Start of what is remembered: of a value whose alert began before, nothing was said."""
+    """Start of the stored history: an alert that began earlier does not count."""
 
     @staticmethod
-    def of(alerts: Iterable[Alert], now: datetime) -> Told:
-        """Return what is remembered at ``now``."""
-        return Told({alert.id: alert for alert in alerts}, time_text(now - timedelta(days=HISTORY_DAYS)))
+    def of(alerts: Iterable[Alert], now: datetime) -> EarlierNotes:
+        """Return the alerts that are in the stored history at ``now``."""
+        return EarlierNotes({alert.id: alert for alert in alerts}, time_text(now - timedelta(days=HISTORY_DAYS)))
 
-    def is_told(self, value: NewValue) -> bool:
-        """Whether an alert names the value, or said that nothing more would be told of its app for a day."""
+    def has_note(self, value: NewValue) -> bool:
+        """Whether an alert names the value, or limits the alerts of its app for a day."""
         mine = _key(value.series)
         for alert in self.alerts.values():
             if alert.state == "resolved" and alert.window.start < self.oldest:
@@ -129,7 +129,7 @@ def joined(alert: Alert, values: Sequence[NewValue], now: datetime) -> Alert:
 
 
 def many(app: str, left_out: Sequence[Change], now: datetime, settings: Settings) -> Alert:
-    """Return the note that an app has more new values than are told; nothing more is told of it for a day."""
+    """Return the note that an app has more new values than are alerted; the app gets no more notes for a day."""
     values = [value for change in left_out for value in change.values]
     series = {"app": app}
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

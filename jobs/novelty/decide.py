@@ -5,7 +5,7 @@ How the number of messages is bounded:
 - nothing is new on the first day of an app, nor on the first day on which an app reports a kind of value at all;
 - values that were first seen within ``group_min`` of each other in one app are one change;
 - a kind that changes all the time in an app (``often`` new values a day over a week) is not a note;
-- an app gets ``most_a_day`` notes a day, and one more that says that there were more.
+- an app gets ``most_a_day`` notes a day, and one more which states that there were more.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Settings:
     """Kinds of values that are looked at."""
     severity: Severity = "info"
     ignore: tuple[str, ...] = ()
-    """Apps of which nothing is said."""
+    """Apps that get no notes."""
     min_calls: int = 20
-    """Calls with the new value from which on it is told at once."""
+    """Calls with the new value from which on the note is sent immediately."""
     wait_min: int = 60
-    """Minutes after which fewer calls are told, too."""
+    """Minutes after which the note is sent with fewer calls."""
     least_calls: int = 3
-    """Calls with the new value below which nothing is said."""
+    """Calls with the new value below which there is no note."""
     group_min: int = 5
     """Minutes within which the first calls with several new values are one change."""
     most_a_day: int = 3
@@ -96,7 +96,7 @@ def _is_new(value: Value, settings: Settings) -> bool:
         return False
     if kind.reported and value.first < value.kind_first + FIRST_DAY:
         return False
-    if kind.settles and value.first < value.within_first + FIRST_DAY:
+    if kind.skip_first_day and value.first < value.within_first + FIRST_DAY:
         return False
     return value.new_in_week < settings.often * 7
 
@@ -113,8 +113,8 @@ def changes(values: Sequence[NewValue], settings: Settings) -> list[Change]:
     return [Change(tuple(each)) for each in found]
 
 
-def is_ripe(change: Change, now: datetime, settings: Settings) -> bool:
-    """Whether there are calls enough to compare before and after, or it is time to say it with few."""
+def is_due_for_note(change: Change, now: datetime, settings: Settings) -> bool:
+    """Whether there are enough calls to compare before and after, or the longest wait for them is over."""
     age = now - change.first
     if change.calls < settings.least_calls or age < _minutes(settings.group_min):
         return False

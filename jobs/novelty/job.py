@@ -13,9 +13,9 @@ import structlog
 from jobs.alert_report import AlertReport
 from jobs.landed_alerts import newest_alerts
 from jobs.novelty import alerts
-from jobs.novelty.alerts import DETECTOR, SKEW, Told
+from jobs.novelty.alerts import DETECTOR, SKEW, EarlierNotes
 from jobs.novelty.compare import compare, evidence
-from jobs.novelty.decide import Change, NewValue, Settings, changes, is_ripe, new_values
+from jobs.novelty.decide import Change, NewValue, Settings, changes, is_due_for_note, new_values
 from jobs.novelty.pairs import AllowedPairs, Skew, skews
 from jobs.novelty.values import values
 from schemas.alerts import Alert
@@ -31,7 +31,7 @@ class NoveltyReport(AlertReport):
     """What one run found."""
 
     new: tuple[str, ...]
-    """Every new value of the last two days in words, told or not."""
+    """Every new value of the last two days in words, with or without an alert."""
     alerts: tuple[Alert, ...]
     """State changes, to be published."""
     took_s: float
@@ -70,21 +70,21 @@ def novelty(
         LakeUnavailableError: the catalog or a file does not answer.
     """
     began = time.monotonic()
-    told = Told.of(newest_alerts(lake, DETECTOR), now)
+    earlier = EarlierNotes.of(newest_alerts(lake, DETECTOR), now)
     new = new_values(values(lake, now, settings.kinds), settings)
-    left = [value for value in new if not told.is_told(value)]
-    states = [*_closed(lake, told, now), *_joined(left, told, now, settings)]
-    rest = [value for value in left if told.joins(value, settings) is None]
-    ripe = [change for change in changes(rest, settings) if is_ripe(change, now, settings)]
-    states += _found(lake, ripe, told, now, settings, stop)
-    states += _skewed(skews(lake, pairs or AllowedPairs(), now), told, now, settings)
+    left = [value for value in new if not earlier.has_note(value)]
+    states = [*_closed(lake, earlier, now), *_joined(left, earlier, now, settings)]
+    rest = [value for value in left if earlier.joins(value, settings) is None]
+    due = [change for change in changes(rest, settings) if is_due_for_note(change, now, settings)]
+    states += _found(lake, due, earlier, now, settings, stop)
+    states += _skewed(skews(lake, pairs or AllowedPairs(), now), earlier, now, settings)
     took_s = round(time.monotonic() - began, 3)
     log.info("novelty_judged", new=len(new), alerts=len(states), took_s=took_s)
     return NoveltyReport(tuple(map(_words, new)), tuple(states), took_s)
 
 
-def _closed(lake: ReadOnlyLake, told: Told, now: datetime) -> Iterator[Alert]:
-    for alert in told.alerts.values():
+def _closed(lake: ReadOnlyLake, earlier: EarlierNotes, now: datetime) -> Iterator[Alert]:
+    for alert in earlier.alerts.values():
         if alert.state == "resolved" or alert.rule == SKEW:
             continue
         if now - datetime.fromisoformat(alert.window.start) < alerts.OPEN_FOR:
@@ -96,10 +96,10 @@ def _closed(lake: ReadOnlyLake, told: Told, now: datetime) -> Iterator[Alert]:
             yield alerts.closed(alert, now, compare(lake, value, now), evidence(value, now))
 
 
-def _joined(left: Sequence[NewValue], told: Told, now: datetime, settings: Settings) -> Iterator[Alert]:
+def _joined(left: Sequence[NewValue], earlier: EarlierNotes, now: datetime, settings: Settings) -> Iterator[Alert]:
     found: dict[str, tuple[Alert, list[NewValue]]] = {}
     for value in left:
-        alert = told.joins(value, settings)
+        alert = earlier.joins(value, settings)
         if alert is not None and value.calls >= settings.least_calls:
             found.setdefault(alert.id, (alert, []))[1].append(value)
     for alert, mine in found.values():
@@ -108,20 +108,20 @@ def _joined(left: Sequence[NewValue], told: Told, now: datetime, settings: Setti
 
 def _found(
     lake: ReadOnlyLake,
-    ripe: Iterable[Change],
-    told: Told,
+    due: Iterable[Change],
+    earlier: EarlierNotes,
     now: datetime,
     settings: Settings,
     stop: Callable[[], bool],
 ) -> Iterator[Alert]:
-    for app, mine in groupby(ripe, key=lambda change: change.values[0].app):
-        room = max(settings.most_a_day - len(told.open(app)), 0)
+    for app, mine in groupby(due, key=lambda change: change.values[0].app):
+        room = max(settings.most_a_day - len(earlier.open(app)), 0)
         waiting = list(mine)
         for change in waiting[:room]:
             if stop():
                 return
             value = change.values[0]
-            before = told.alerts.get(alerts.id_of(alerts.rule_of(value.kind), value.series))
+            before = earlier.alerts.get(alerts.id_of(alerts.rule_of(value.kind), value.series))
             compared = compare(lake, value, now)
             if compared.after.calls:
                 yield alerts.found(change, compared, before, now, settings)
@@ -129,15 +129,15 @@ def _found(
             yield alerts.many(app, waiting[room:], now, settings)
 
 
-def _skewed(found: Iterable[Skew], told: Told, now: datetime, settings: Settings) -> Iterator[Alert]:
+def _skewed(found: Iterable[Skew], earlier: EarlierNotes, now: datetime, settings: Settings) -> Iterator[Alert]:
     still = set()
     for skew in found:
         mine = alerts.id_of(SKEW, skew.series)
-        before = told.alerts.get(mine)
+        before = earlier.alerts.get(mine)
         still.add(mine)
         if skew.app not in settings.ignore and (before is None or before.state == "resolved"):
             yield alerts.skewed(skew, before, now, settings)
-    for alert in told.alerts.values():
+    for alert in earlier.alerts.values():
         if alert.rule == SKEW and alert.state != "resolved" and alert.id not in still:
             yield alerts.closed(alert, now)
 

@@ -56,7 +56,7 @@ class AllowedPairs:
     lines: tuple[AllowedPair, ...] = ()
 
     def models(self, app: str, prompt: str, version: str | None) -> frozenset[str] | None:
-        """Return the models that may answer; None where the file does not say.
+        """Return the models that may answer; None where the file has no line for it.
 
         A line that names the version counts more than one that does not. A version that no line holds, of a prompt
         whose lines all name versions, may run on none of them.

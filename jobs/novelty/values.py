@@ -1,7 +1,9 @@
-"""When each value of each app was first seen, as the lake knew it at a moment. Values are bound or compared as columns.
+"""When each value of each app was first seen, as it was recorded in the lake at a moment.
 
-Calls of shadow and canary variants are left out: a model under test there is no change for users. A call whose clock
-was far off counts at the time of its arrival.
+Values are bound or compared as columns.
+
+Calls of shadow and canary variants are left out: a model that is tested there is no change for users. A call with a
+wrong event time counts at the time of its arrival.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from warehouse.query.readonly import ReadOnlyLake
 HISTORY_DAYS = 30
 """A value that was not seen for so long counts as never seen."""
 LOOKBACK = timedelta(days=2)
-"""Values that were first seen before are no news: a scheduler that was off for longer says nothing of them."""
+"""Values that were first seen earlier give no note, also where the scheduler did not run for longer."""
 FIRST_DAY = timedelta(days=1)
-"""What an app does on its first day is what it does, and not new."""
+"""Values of the first day of an app are not new."""
 _MOST_VALUES = 50
 """Values of one app and kind that one run looks at, the earliest first."""
 
@@ -36,9 +38,9 @@ class Kind:
     within_name: str = ""
     """Its dimension in the series."""
     reported: bool = True
-    """Whether an app reports it of all calls from some version of its emitter on: its first day is then no news."""
-    settles: bool = False
-    """Whether the first day of ``within`` is no news either: a new model always has a new fingerprint."""
+    """Whether an app reports it for all calls from some version of its emitter on: its first day then gives no note."""
+    skip_first_day: bool = False
+    """Whether the first day of ``within`` gives no note either: a new model always has a new fingerprint."""
     words: str = ""
     """In a title."""
 
@@ -47,12 +49,12 @@ KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind("model", "model", words="model"),
-        Kind("response_model", "response_model", "model", "model", settles=True, words="answering model"),
+        Kind("response_model", "response_model", "model", "model", skip_first_day=True, words="answering model"),
         Kind("provider", "provider", words="provider"),
         Kind("prompt_version", "prompt_version", "prompt_name", "prompt_name", words="prompt version"),
         Kind("feature", "feature", words="feature"),
         Kind("tool", "tool", reported=False, words="tool"),
-        Kind("fingerprint", "fingerprint", "model", "model", settles=True, words="fingerprint"),
+        Kind("fingerprint", "fingerprint", "model", "model", skip_first_day=True, words="fingerprint"),
         Kind("release", "release", words="release"),
     )
 }
@@ -117,7 +119,7 @@ def values(lake: ReadOnlyLake, known_at: datetime, kinds: Sequence[str]) -> list
     Args:
         lake: what has landed.
         known_at: what landed later is not looked at.
-        kinds: names of ``KINDS``. The model is read in any case: it says when an app began.
+        kinds: names of ``KINDS``. The model is always read: its first call is the first call of the app.
     """
     wanted = [KINDS[name] for name in KINDS if name in kinds or name == "model"]
     asked = [

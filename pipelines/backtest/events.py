@@ -38,7 +38,7 @@ _TAIL = 60 * SECOND
 
 @dataclass(frozen=True)
 class EventsConfig:
-    """What the stages are told by the settings."""
+    """The arguments of the stages, from the settings."""
 
     books: PriceBooks
     judge: Judge = field(default_factory=Judge)
@@ -89,7 +89,7 @@ class Replay:
             yield from self._until(self.tick + tail)
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Close the model."""
         if self.memory:
             self.memory.embedder.close()
 

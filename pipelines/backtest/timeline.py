@@ -49,7 +49,7 @@ class Line:
 def appended(values: Iterable[bytes]) -> Iterator[Line]:
     """Yield the lines with their append times: the event time of the line, and never less than before.
 
-    An event time that lies ahead of the one after it is not believed: one event dated 9999 would make all others late.
+    An event time that is ahead of the next one is not used: one event dated 9999 would make all others late.
     A line without a time comes with its successor.
     """
     now, pending, held = 0, list[Line](), 0

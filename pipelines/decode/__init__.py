@@ -9,9 +9,9 @@ these.
 
 from pipelines.decode.batch import METERED, Decoded, Metered, decode, decode_metered
 from pipelines.decode.check import Accepted, verdict
+from pipelines.decode.duplicate_window import SPAN, DuplicateWindow, DuplicateWindowLostError
 from pipelines.decode.reasons import REASONS, Reject
 from pipelines.decode.redact import Redaction
-from pipelines.decode.seen import SPAN, Seen, SeenLostError
 
 __all__ = [
     "METERED",
@@ -19,11 +19,11 @@ __all__ = [
     "SPAN",
     "Accepted",
     "Decoded",
+    "DuplicateWindow",
+    "DuplicateWindowLostError",
     "Metered",
     "Redaction",
     "Reject",
-    "Seen",
-    "SeenLostError",
     "decode",
     "decode_metered",
     "verdict",

@@ -19,31 +19,31 @@ TRIES = 4
 """Aliases whose value does not fit are withdrawn one by one, the rest of them at once with the last try."""
 
 
-def place(event: Event, kind: str) -> dict[str, Any]:
+def move_aliases(event: Event, kind: str) -> dict[str, Any]:
     """Move each value with an accepted name to its field, in place; return alias -> value of what was moved."""
-    placed: dict[str, Any] = {}
+    moved: dict[str, Any] = {}
     for alias in [key for key in event if key in ACCEPTED[kind]]:
         if event[alias] is None:
             del event[alias]  # not reported
         elif _put(event, ACCEPTED[kind][alias], event[alias]):
-            placed[alias] = event.pop(alias)
+            moved[alias] = event.pop(alias)
     content = event.get("content")
     if kind == "call" and type(content) is dict:
         if "messages" in content and _put(event, "content.input", content["messages"]):
-            placed["content.messages"] = content.pop("messages")
+            moved["content.messages"] = content.pop("messages")
         elif _is_spelled_otherwise(content.get("input")):
             _put_conversation(content, content["input"])
-    return placed
+    return moved
 
 
-def withdraw(event: Event, kind: str, placed: dict[str, Any], field: str | None) -> bool:
-    """Undo ``place`` for the aliases of ``field``, for all where it is None; return whether there was one."""
-    targets = {alias: ACCEPTED[kind][alias] for alias in placed}
+def undo_alias(event: Event, kind: str, moved: dict[str, Any], field: str | None) -> bool:
+    """Undo ``move_aliases`` for the aliases of ``field``, for all where it is None; return whether there was one."""
+    targets = {alias: ACCEPTED[kind][alias] for alias in moved}
     wrong = [a for a, path in targets.items() if field is None or field == path or field.startswith(path + ".")]
     for alias in wrong:
         holder, _, name = targets[alias].rpartition(".")
         (event[holder] if holder else event).pop(name, None)
-        event[alias] = placed.pop(alias)
+        event[alias] = moved.pop(alias)
     return bool(wrong)
 
 
@@ -106,7 +106,7 @@ def _is_conversation(value: Any) -> bool:
 
 
 def _is_spelled_otherwise(turns: Any) -> bool:
-    """Whether a conversation has turns as chat APIs spell them: ``content`` instead of ``text``."""
+    """Whether a conversation has turns in the form of chat APIs: ``content`` instead of ``text``."""
     return (
         type(turns) is list
         and _is_conversation(turns)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipelines.decode.check import admit
 from pipelines.decode.columns import parse, parse_metered
 from pipelines.decode.dead import dead_tables
+from pipelines.decode.duplicate_window import DuplicateWindow
 from pipelines.decode.reasons import (
     CLAMPED,
     CLOCK_SKEW,
@@ -24,11 +25,10 @@ from pipelines.decode.reasons import (
 )
 from pipelines.decode.redact import Redaction, pseudonymise, redact
 from pipelines.decode.rules import add, encode
-from pipelines.decode.seen import Seen
-from pipelines.pricing.book import DAY_US, PriceBooks, believed
+from pipelines.pricing.book import DAY_US, PriceBooks, is_plausible
 from pipelines.pricing.flags import COST_DIFFERS, USAGE_MISSING
 from pipelines.pricing.price import comparable, differing, mismatched, nanousd, price, put, usage_missing
-from pipelines.pricing.unit_costs import settled
+from pipelines.pricing.unit_costs import with_unit_columns
 from schemas.arrow import CALLS, EVALS, FEEDBACK, MONEY, TIME
 from schemas.records import Records, marked
 from schemas.rollups import DIMENSIONS
@@ -69,8 +69,10 @@ METERED = pa.schema(
         ("skewed", pa.bool_()),
     ]
 )
-"""What meter gets of each call that is neither dead nor a duplicate. ``status`` is never NULL, ``retrieval`` says that
-one was done, ``retrieval_docs_count`` 0 that it came back empty, ``skewed`` that ts is too far from _kafka_time,
+"""What meter gets of each call that is neither dead nor a duplicate.
+
+``status`` is never NULL, ``retrieval`` means that one was done, ``retrieval_docs_count`` 0 that it returned nothing,
+``skewed`` that ts is too far from _kafka_time,
 ``cost_compared`` that there is a reported cost and a computed one, ``cost_differs`` that they differ."""
 
 
@@ -89,7 +91,7 @@ class Decoded:
 
     @property
     def accepted(self) -> int:
-        """Rows that landed alive, duplicates among them."""
+        """Rows that landed and are not dead, duplicates included."""
         return int(self.calls.num_rows + self.feedback.num_rows + self.evals.num_rows)
 
     def tables(self) -> dict[str, pa.Table]:
@@ -151,7 +153,7 @@ class _Rows:
 def decode(
     records: Records,
     prices: PriceBooks,
-    seen: Seen,
+    seen: DuplicateWindow,
     *,
     epoch: int,
     landed_at: int,
@@ -164,11 +166,11 @@ def decode(
         prices: books by LogAppendTime.
         seen: duplicates; moves with the batch. Decoding the same batch again gives the same tables.
         epoch: of the topic.
-        landed_at: µs UTC, handed in by the shell.
+        landed_at: µs UTC, passed in by the stage.
         rules: redaction at ingest; the default redacts what no emitter marked.
 
     Raises:
-        SeenLostError: the batch goes back further than ``seen`` remembers; start and feed it again.
+        DuplicateWindowLostError: the batch begins before the window of ``seen``; start and feed it again.
     """
     rules = rules or Redaction()
     kinds: dict[type[Event], _Rows] = {Call: _Rows(), Feedback: _Rows(), Eval: _Rows()}
@@ -196,13 +198,13 @@ def decode(
     calls, feedback, evals = (
         _land(kind, rows, records, prices, epoch=epoch, landed_at=landed_at) for kind, rows in kinds.items()
     )
-    buried = dead_tables(records, dead, epoch=epoch, landed_at=landed_at, rules=rules)
+    dead_rows = dead_tables(records, dead, epoch=epoch, landed_at=landed_at, rules=rules)
     dups = sum(sum(rows.dup) for rows in kinds.values())
-    return Decoded(calls, feedback, evals, *buried, dups=dups, unknown_fields=sum(map(_unknown, kinds.values())))
+    return Decoded(calls, feedback, evals, *dead_rows, dups=dups, unknown_fields=sum(map(_unknown, kinds.values())))
 
 
 def decode_metered(
-    records: Records, prices: PriceBooks, seen: Seen, *, epoch: int, rules: Redaction | None = None
+    records: Records, prices: PriceBooks, seen: DuplicateWindow, *, epoch: int, rules: Redaction | None = None
 ) -> Metered:
     """Turn one batch of llm.events into what is counted: the verdict, prices and duplicates of ``decode``.
 
@@ -241,7 +243,7 @@ def _land(
         return schema.empty_table()
     table, skewed = _dated(_positioned(parse(rows.lines, kind), rows, records, epoch), rows, records)
     if kind is Call:
-        table, differs = settled(table)
+        table, differs = with_unit_columns(table)
         table = price(table, prices)
         for row in np.flatnonzero(mismatched(table) | differs).tolist():
             rows.flags[row] = add(rows.flags.get(row, ()), TOKEN_MISMATCH)
@@ -270,7 +272,7 @@ def _count(rows: _Rows, records: Records, prices: PriceBooks, epoch: int) -> pa.
     if not rows.lines:
         return METERED.empty_table()
     table, skewed = _dated(_positioned(parse_metered(rows.lines), rows, records, epoch), rows, records)
-    table = price(settled(table)[0], prices)
+    table = price(with_unit_columns(table)[0], prices)
     compared = comparable(table)
     columns = {
         "cost_nanousd": nanousd(table.column("cost_usd")),
@@ -303,12 +305,12 @@ def _positioned(table: pa.Table, rows: _Rows, records: Records, epoch: int) -> p
 
 
 def _dated(table: pa.Table, rows: _Rows, records: Records) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
-    """Add ``day``: that of ts, or of _kafka_time where ts is not believed; and return the rows where that is so."""
+    """Add ``day``: that of ts, or of _kafka_time where ts is implausible; and return the rows where that is so."""
     ts, kafka_time = (
         table.column(name).combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False)
         for name in ("ts", "_kafka_time")
     )
-    near = believed(ts, kafka_time, _history(rows, records))
+    near = is_plausible(ts, kafka_time, _history(rows, records))
     days = pa.array((near // DAY_US).astype(np.int32)).cast(pa.date32())
     return put(table, {"day": days}), near != ts
 

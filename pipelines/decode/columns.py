@@ -148,7 +148,7 @@ def _metered_sql() -> str:
         "content": {"output": "VARCHAR"},
     }
     transform, select = _transformed(columns, lists)
-    # one that says nothing leaves no trace in the lake, and what is counted can be counted there
+    # an empty one is not stored in the lake, so that every stored one can be counted there
     done = " OR ".join(f's.retrieval."{name}" IS NOT NULL' for name in retrieval)
     flat = (
         f"SELECT {select}, s.guardrails, {done} AS retrieval, s.retrieval.docs AS retrieval_docs,"

@@ -41,7 +41,7 @@ class Edit(NamedTuple):
 
 
 class Repaired(NamedTuple):
-    """What became of a message."""
+    """The result for a message."""
 
     value: bytes
     steps: tuple[str, ...]

@@ -38,7 +38,7 @@ _AFTER_ALERT_S = 1.0
 """The same after an alert: what was sent and is not in a checkpoint is sent again, under the same id."""
 log = structlog.get_logger(NAME)
 
-Beat = Callable[[dict[str, Any]], None]
+HeartbeatCallback = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DetectConfig:
     runbooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checkpoint_s: float = 15.0
     """How long judging goes on between two checkpoints: as much is judged again after a crash."""
-    patience: StallTimeouts = field(default_factory=lambda: StallTimeouts(stuck_s=30.0))
+    stall_timeouts: StallTimeouts = field(default_factory=lambda: StallTimeouts(stuck_s=30.0))
 
 
 class PartitionMismatchError(FatalError):
@@ -76,7 +76,7 @@ def run(
     *,
     stop: threading.Event,
     now: Callable[[], int] | None = None,
-    beat: Beat = lambda facts: None,
+    heartbeat: HeartbeatCallback = lambda facts: None,
 ) -> None:
     """Judge until ``stop``. ``now`` is not needed: time comes from ticks.
 
@@ -90,8 +90,8 @@ def run(
     stage, done = _Stage(config, partitions), threading.Event()
     heart = threading.Thread(
         target=watch,
-        args=(stage, Source(config.kafka, [ROLLUPS], batch_rows=1), beat),
-        kwargs={"patience": config.patience, "until": done},
+        args=(stage, Source(config.kafka, [ROLLUPS], batch_rows=1), heartbeat),
+        kwargs={"stall_timeouts": config.stall_timeouts, "until": done},
         name="detect-watch",
         daemon=True,
     )

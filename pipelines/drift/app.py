@@ -64,7 +64,7 @@ class DriftConfig:
     """Texts of a partition between two checkpoints: after a crash at most as many are judged again (1 ms each)."""
     retry_s: float = 5.0
     """How long the model is left alone after it failed."""
-    patience: StallTimeouts = field(default_factory=StallTimeouts)
+    stall_timeouts: StallTimeouts = field(default_factory=StallTimeouts)
 
 
 def run(
@@ -72,7 +72,7 @@ def run(
     *,
     stop: threading.Event,
     now: Callable[[], int] | None = None,
-    beat: Callable[[dict[str, Any]], None] = lambda _: None,
+    heartbeat: Callable[[dict[str, Any]], None] = lambda _: None,
     embedder: Embedder | None = None,
 ) -> None:
     """Run the stage until ``stop`` is set.
@@ -81,7 +81,7 @@ def run(
         config: plain values.
         stop: ends it within 5 s.
         now: not used: every decision is dated by its record.
-        beat: called once a second with state (``unknown`` while the model does not answer), positions, lag.
+        heartbeat: called once a second with state (``unknown`` while the model does not answer), positions, lag.
         embedder: another model than the one in ``config``; closed at the end.
 
     Raises:
@@ -97,8 +97,8 @@ def run(
     stage, done = Stage(config, model), threading.Event()
     heart = threading.Thread(
         target=watch,
-        args=(stage, Source(config.kafka, [SAMPLES], batch_rows=1), beat),
-        kwargs={"patience": config.patience, "until": done},
+        args=(stage, Source(config.kafka, [SAMPLES], batch_rows=1), heartbeat),
+        kwargs={"stall_timeouts": config.stall_timeouts, "until": done},
         daemon=True,
     )
     heart.start()

@@ -179,7 +179,7 @@ class Admin:
         while missing and time.monotonic() < deadline:
             try:
                 found = self._client.list_topics(timeout=TIMEOUT_S).topics
-            except KafkaException as error:  # gone in between
+            except KafkaException as error:  # deleted between the two requests
                 raise unified(error, self.config.bootstrap_servers, "list topics") from error
             missing = {n for n in names if n not in found or not _led(found[n], partitions)}
             if missing:

@@ -39,8 +39,8 @@ class Batch:
     def extend(self, messages: Sequence[Message], next_offsets: dict[tuple[str, int], int]) -> None:
         """Append ``messages`` (none an error) and move ``next_offsets`` behind them.
 
-        What is not assigned or already seen is left out: `consume` may hand over records of an assignment that
-        is gone (confluent-kafka-python#1013).
+        What is not assigned or already seen is left out: `consume` may return records of a former assignment
+        (confluent-kafka-python#1013).
         """
         partitions = list(map(_PARTITION, messages))
         offsets = list(map(_OFFSET, messages))

@@ -84,7 +84,7 @@ def changed_ends(
     last: Mapping[Position, LastRecord],
     watermarks: Watermarks,
     *,
-    alive: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> dict[Position, int]:
     """Return partition -> first offset known not to be in the log that was read; whole logs are left out.
 
@@ -92,7 +92,7 @@ def changed_ends(
         source: reads; left without partitions.
         last: what was read of each partition.
         watermarks: of the same partitions.
-        alive: called between two reads.
+        heartbeat: called between two reads.
 
     Raises:
         KafkaUnavailableError: the brokers do not answer.
@@ -104,7 +104,7 @@ def changed_ends(
         if at not in found and record.kafka_time is not None and record.next_offset > watermarks[at][0]
     }
     starts = {at: record.next_offset - 1 for at, record in compared.items()}
-    times = read_times(source, starts, {at: offset + 1 for at, offset in starts.items()}, alive=alive)
+    times = read_times(source, starts, {at: offset + 1 for at, offset in starts.items()}, heartbeat=heartbeat)
     for at, record in compared.items():
         absent = None if record.always_a_record else record.kafka_time
         if times[at].get(starts[at], absent) != record.kafka_time:
@@ -118,7 +118,7 @@ def find_truncations(
     positions: Mapping[Position, int],
     watermarks: Watermarks,
     *,
-    alive: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> dict[Position, int]:
     """Return partition -> first offset to read again, for logs that are not the recorded ones; whole logs are left out.
 
@@ -129,7 +129,7 @@ def find_truncations(
         recorded: the times of the records that were read before.
         positions: partition -> next offset.
         watermarks: of all partitions.
-        alive: called between two reads.
+        heartbeat: called between two reads.
 
     Raises:
         KafkaUnavailableError: the brokers do not answer.
@@ -141,7 +141,9 @@ def find_truncations(
     size = FIRST_WINDOW
     while stops:
         starts = {at: max(watermarks[at][0], stop - size) for at, stop in stops.items()}
-        read = read_times(source, starts, {at: min(stop, watermarks[at][1]) for at, stop in stops.items()}, alive=alive)
+        read = read_times(
+            source, starts, {at: min(stop, watermarks[at][1]) for at, stop in stops.items()}, heartbeat=heartbeat
+        )
         for topic in {t for t, _ in stops}:
             known = recorded(topic, {p: (start, stops[t, p]) for (t, p), start in starts.items() if t == topic})
             for at in [at for at in stops if at[0] == topic]:

@@ -1,6 +1,6 @@
 """Which partitions this copy of a stage works on: a member of a consumer group that itself reads nothing.
 
-Kafka's group protocol deals the partitions among the copies that are alive, and again when one comes or goes. The
+Kafka's group protocol assigns the partitions to the running copies, and again when one joins or leaves. The
 reading is done by a `Source`, from positions of the stage. A copy may continue for a moment with partitions that
 another copy has by now, so what it writes must be fenced: land compares and sets the ledger, meter commits its offsets
 with the generation of its share, which the brokers refuse once it is old (KIP-447).
@@ -29,7 +29,7 @@ _REFRESH_MS = 30_000
 """How soon partitions that were added are noticed, and dealt."""
 _POLL_S = 0.1
 _LEAVE_S = 2.0
-"""Leaving is not waited for longer: the brokers notice a member that is gone after ``SESSION_MS`` in any case."""
+"""Longest wait for leaving the group: the brokers remove a missing member after ``SESSION_MS`` in any case."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Membership:
         self._thread = threading.Thread(target=self._run, name=f"members-{group}", daemon=True)
         self._thread.start()
 
-    def wait(self, stop: threading.Event, beat: Callable[[], None]) -> Share | None:
-        """Return this copy's share once it is assigned, None when ``stop`` is set first; ``beat`` is called meanwhile.
+    def wait(self, stop: threading.Event, heartbeat: Callable[[], None]) -> Share | None:
+        """Return the share of this copy once it is assigned; None when ``stop`` is set first. Calls ``heartbeat``.
 
         Raises:
             KafkaRefusedError: this user may not join the group.
@@ -96,7 +96,7 @@ class Membership:
                     raise self._failure
                 if self._share is not None or (self._changed.wait(0.2) and self._share is not None):
                     return self._share
-            beat()
+            heartbeat()
         return None
 
     def require(self, share: Share) -> None:

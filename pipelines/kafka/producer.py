@@ -37,7 +37,7 @@ class Producer:
             "linger.ms": linger_ms,
             "message.max.bytes": MAX_MESSAGE_BYTES,
             "compression.type": compression,
-            # as Java and Faust do: a key is on the same partition, whichever client sends it
+            # as Java and Faust do: a key is on the same partition with every client
             "partitioner": "murmur2_random",
         }
         fixed = {"acks": "all", "enable.idempotence": True, **settings}
@@ -175,7 +175,7 @@ class TransactionalProducer(Producer):
         self._errors.clear()
 
     def close(self, timeout_s: float = 0.0) -> None:
-        """Let go at once; an open transaction is undone by the next producer of this id, or by its time limit."""
+        """Close immediately; an open transaction is aborted by the next producer of this id, or by its timeout."""
         self._producer.purge()
 
     def _call(self, function: Callable[..., object], *args: object, action: str) -> None:
@@ -195,8 +195,8 @@ class TransactionalProducer(Producer):
     ) -> ck.KafkaException | None:
         """Call ``function`` in a thread that can be given up; return the error it ended with.
 
-        librdkafka 2.16 may never return from send_offsets_to_transaction, whatever its timeout, when the broker
-        goes away under it (seen in 3 of 9 outages). The thread is left behind; a new producer shuts its id out.
+        librdkafka 2.16 may never return from send_offsets_to_transaction, with any timeout, when the broker becomes
+        unavailable during the call (seen in 3 of 9 outages). The thread is abandoned; a new producer fences its id.
         """
         ended: list[ck.KafkaException | None] = []
 

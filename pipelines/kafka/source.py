@@ -1,4 +1,4 @@
-"""Reading: batches as columns, from positions that the stage itself remembers."""
+"""Reads batches as columns, from positions that the stage itself stores."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _DRAIN_S = 0.02
 class Source:
     """A consumer of assigned partitions, without the group protocol: no partition is ever revoked.
 
-    A batch ends at ``batch_rows``, ``batch_bytes`` or ``batch_wait_s`` after the last one ended, whichever comes first:
-    what came while the last one was worked on is not kept waiting. ``group`` names the group whose committed offsets
-    `committed` and transactions speak of; None where there is none.
+    A batch ends at the first of ``batch_rows``, ``batch_bytes`` and ``batch_wait_s`` since the end of the last one:
+    records that came while the last one was processed do not wait longer. ``group`` names the group whose committed
+    offsets `committed` and transactions use; None where there is none.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Source:
         return {tp.partition: (tp.offset, tp.metadata or "") for tp in found if tp.offset >= 0}
 
     def commit(self, positions: Mapping[Position, int]) -> None:
-        """Tell Kafka how far we are, for lag monitors only; nothing is read back from it by land."""
+        """Commit the positions to Kafka, for lag monitors only; land never reads them back."""
         moves = [TopicPartition(self.config.on_wire(t), p, offset) for (t, p), offset in positions.items()]
         self._guarded(lambda: self._consumer.commit(offsets=moves, asynchronous=True), "commit offsets")
 

@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from pipelines.kafka.errors import PartitionStalledError
 from pipelines.kafka.source import Position
 
-PATIENCE_S = 120.0
+STALL_S = 120.0
 _LOOKS = 3
 """Several looks are needed, because a stage that was itself suspended looks before it has read again."""
 
 
 class StallDetector:
-    """Remembers since when each partition has not moved, of those with records to read."""
+    """Stores since when each partition has not moved, of those with records to read."""
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, stall_s: float = STALL_S) -> None:
+        self._stall_s = stall_s
         self._seen: dict[Position, tuple[int, float, int]] = {}
         """Partition -> (position, since when, looks)."""
 
@@ -43,5 +43,5 @@ class StallDetector:
             seen[key] = (offset, since, looks + 1) if before == offset else (offset, at, 1)
         self._seen = seen
         for (topic, partition), (offset, since, looks) in seen.items():
-            if looks >= _LOOKS and at - since >= self._patience_s:
+            if looks >= _LOOKS and at - since >= self._stall_s:
                 raise PartitionStalledError(topic, partition, offset, ends[topic, partition], at - since)

@@ -18,14 +18,14 @@ def read_times(
     starts: Mapping[Position, int],
     ends: Mapping[Position, int],
     *,
-    alive: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> dict[Position, dict[int, int]]:
     """Return, for each partition, offset -> Kafka's time (µs UTC) of its records from start to before end.
 
     The arguments and errors are those of `read_records`.
     """
     found: dict[Position, dict[int, int]] = {at: {} for at in starts}
-    for record in read_records(source, starts, ends, alive=alive):
+    for record in read_records(source, starts, ends, heartbeat=heartbeat):
         found[record.topic, record.partition][record.offset] = record.kafka_time
     return found
 
@@ -35,7 +35,7 @@ def read_records(
     starts: Mapping[Position, int],
     ends: Mapping[Position, int],
     *,
-    alive: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Iterator[Record]:
     """Yield the records of each partition from start to before end.
 
@@ -45,7 +45,7 @@ def read_records(
         source: any, of these topics.
         starts: partition -> first offset.
         ends: partition -> offset to stop before; not above the end of its log.
-        alive: called between two reads.
+        heartbeat: called between two reads.
 
     Raises:
         KafkaUnavailableError: the brokers do not answer.
@@ -59,7 +59,7 @@ def read_records(
             raise KafkaUnavailableError(
                 source.config.bootstrap_servers, "compare the log", f"{_STILL_S:.0f} s of silence"
             )
-        alive()
+        heartbeat()
         for records in source.poll(_POLL_S):
             for record in records.rows():
                 if record.offset < ends[record.topic, record.partition]:

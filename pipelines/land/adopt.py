@@ -53,7 +53,7 @@ def adopt(
         TopicMissingError: one of them does not exist.
     """
     with closing(Source(config.kafka, topics, group=None)) as source:
-        # checked before the lock is taken: without a topic to adopt nobody has to stop land
+        # checked before the lock is taken: without a topic to adopt land need not be stopped
         with closing(connect(config.lake, read_only=True)) as reader:
             if not _replaced_topics(source, topics, reader, force=force):
                 return {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipelines.decode import Redaction
 from pipelines.kafka import KafkaConfig
-from pipelines.kafka.stall_detector import PATIENCE_S
+from pipelines.kafka.stall_detector import STALL_S
 from warehouse.storage.connect import LakeConfig
 
 
@@ -29,7 +29,7 @@ class LandConfig:
     """Consecutive events that the share is taken over, at least."""
     check_every_s: float = 60.0
     """How often topic ids, new partitions and stalled partitions are checked."""
-    stalled_s: float = PATIENCE_S
+    stalled_s: float = STALL_S
     """A partition with records to read that does not move for longer makes land start over."""
     copy_name: str = ""
     """Unique among the running copies, which share the partitions; they need a catalog on PostgreSQL. Empty: the only

@@ -54,12 +54,13 @@ def land_rows(records: Records, *, epoch: int, landed_at: int) -> dict[str, pa.T
         except BadMessageError as error:
             dead.append(error)
             continue
-        except (pa.ArrowException, *UNREADABLE) as error:  # a number in a header, say, that its column cannot hold
+        # for example a number in a header that its column cannot hold
+        except (pa.ArrowException, *UNREADABLE) as error:
             reason = "range:time" if isinstance(error, OverflowError) else "range"  # a time beyond the year 9999
             dead.append(BadMessageError(record, reason, str(error)[:200]))
             continue
         if rows is not None:
-            parts.setdefault(table.name, []).append(_placed(rows, table, record, epoch, landed_at))
+            parts.setdefault(table.name, []).append(_with_position(rows, table, record, epoch, landed_at))
     landed = {name: pa.concat_tables(rows) for name, rows in parts.items()}
     return {**landed, **dead_rows(dead, epoch=epoch, landed_at=landed_at)}
 
@@ -200,7 +201,7 @@ def _constant(rows: pa.Table, table: lake.Table, values: Row) -> pa.Table:
     return rows
 
 
-def _placed(rows: pa.Table, table: lake.Table, record: Record, epoch: int, landed_at: int) -> pa.Table:
+def _with_position(rows: pa.Table, table: lake.Table, record: Record, epoch: int, landed_at: int) -> pa.Table:
     position: Row = {
         "_epoch": epoch,
         "_partition": record.partition,

@@ -13,7 +13,7 @@ import structlog
 from pipelines.backoff import exponential_s
 from pipelines.busy import busy
 from pipelines.clock import now_us
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.kafka import (
     Admin,
     LogTruncatedError,
@@ -56,7 +56,7 @@ from warehouse.lake import Lake
 from warehouse.storage.landed_positions import landed_times
 
 log = structlog.get_logger(__name__)
-Beat = Callable[[dict[str, object]], None]
+HeartbeatCallback = Callable[[dict[str, object]], None]
 _BACK_OFF_S = 5.0
 _COMMIT_EVERY_S = 5.0
 _DESCRIBE_S = 10.0
@@ -68,24 +68,24 @@ def run(
     *,
     stop: threading.Event,
     now: Callable[[], int] = now_us,
-    beat: Beat = lambda facts: None,
+    heartbeat: HeartbeatCallback = lambda facts: None,
     usage: Usage | None = None,
 ) -> None:
-    """Land until ``stop``. What may pass (brokers away, disk full, catalog locked) is waited for.
+    """Land until ``stop``. Temporary errors (brokers unavailable, disk full, catalog locked) are retried.
 
     Args:
         config: what to land, and where.
         stop: ends it.
         now: wall clock, µs UTC.
-        beat: called with facts while it works.
+        heartbeat: called with facts while it works.
         usage: totals of what has landed before.
 
     Raises:
-        FatalError: a person has to look: another land, a topic made again, a newer lake.
+        FatalError: a person has to act: another land, a topic that was created again, a newer lake.
     """
     members = _members(config)
     try:
-        _run(config, members, stop, now, beat, usage or Usage())
+        _run(config, members, stop, now, heartbeat, usage or Usage())
     finally:
         if members:
             members.close()
@@ -103,18 +103,21 @@ def _run(
     members: Membership | None,
     stop: threading.Event,
     now: Callable[[], int],
-    beat: Beat,
+    heartbeat: HeartbeatCallback,
     usage: Usage,
 ) -> None:
     tries = 0
     share: Share | None = None
     while not stop.is_set():
         try:
-            if members and (share := members.wait(stop, lambda: beat({"state": "waiting", "error": _DEALT}))) is None:
+            if (
+                members
+                and (share := members.wait(stop, lambda: heartbeat({"state": "waiting", "error": _DEALT}))) is None
+            ):
                 return
             with (
-                _open(config, now, beat) as lake,
-                Land(config, lake, stop, now=now, beat=beat, members=members, share=share) as land,
+                _open(config, now, heartbeat) as lake,
+                Land(config, lake, stop, now=now, heartbeat=heartbeat, members=members, share=share) as land,
             ):
                 land.usage = usage
                 land.start()
@@ -131,19 +134,19 @@ def _run(
         except RetryableError as error:
             tries += 1
             log.warning("land_interrupted", cause=str(error), tries=tries)
-            _wait(stop, beat, tries, str(error))
+            _wait(stop, heartbeat, tries, str(error))
 
 
-def _open(config: LandConfig, now: Callable[[], int], beat: Beat) -> Lake:
-    with busy(beat, "opening"):  # columns of a newer version are added to a big lake
+def _open(config: LandConfig, now: Callable[[], int], heartbeat: HeartbeatCallback) -> Lake:
+    with busy(heartbeat, "opening"):  # columns of a newer version are added to a big lake
         return Lake.open(config.lake, now=now)
 
 
-def _wait(stop: threading.Event, beat: Beat, tries: int, cause: str) -> None:
+def _wait(stop: threading.Event, heartbeat: HeartbeatCallback, tries: int, cause: str) -> None:
     pause = exponential_s(tries, first_s=0.4, longest_s=_BACK_OFF_S)
     end = time.monotonic() + pause * random.uniform(0.5, 1.0)
     while not stop.is_set() and (left := end - time.monotonic()) > 0:
-        beat({"state": "waiting", "error": cause})
+        heartbeat({"state": "waiting", "error": cause})
         stop.wait(min(0.5, left))
 
 
@@ -157,7 +160,7 @@ class Land:
         stop: threading.Event,
         *,
         now: Callable[[], int],
-        beat: Beat,
+        heartbeat: HeartbeatCallback,
         members: Membership | None = None,
         share: Share | None = None,
     ) -> None:
@@ -166,10 +169,10 @@ class Land:
         self.lake = lake
         self._stop = stop
         self._now = now
-        self._beat = beat
+        self._heartbeat = heartbeat
         self.usage = Usage()
         """Totals of what has landed."""
-        self._seen = Seen()
+        self._seen = DuplicateWindow()
         self._breaker = Breaker(limit=config.dead_ratio_limit, window=config.dead_window)
         self._checked = self._committed = 0.0
         self._unknown_fields = 0
@@ -292,7 +295,10 @@ class Land:
         return {**decoded.tables(), **no_record.rows(records, epoch=epoch, landed_at=landed_at)}
 
     def _append(self, tables: dict[str, pa.Table], moves: Sequence[Move], origin: Mapping[str, Records]) -> None:
-        """Land the batch; in halves one of too many days or too big for memory, as dead a single row too big."""
+        """Land the batch.
+
+        Split it where it has too many days or is too big for memory; a row that is too big lands as dead.
+        """
         if cut := by_days(tables, moves):
             for part, its_moves in cut:
                 self._append(part, its_moves, origin)
@@ -301,7 +307,7 @@ class Land:
         tries = 0
         while True:
             try:
-                with busy(self._beat, "committing"):  # an import writes a file a day, in one transaction
+                with busy(self._heartbeat, "committing"):  # an import writes a file a day, in one transaction
                     self.lake.append(tables, moves)
                 self.usage.add(tables)
                 self._committed_at = self._now()
@@ -322,7 +328,7 @@ class Land:
                     raise
                 tries += 1
                 log.warning("append_delayed", cause=str(error), tries=tries)
-                _wait(self._stop, self._beat, tries, str(error))
+                _wait(self._stop, self._heartbeat, tries, str(error))
 
     def _reject(self, move: Move, origin: Mapping[str, Records]) -> dict[str, pa.Table]:
         """Return the dead row of the one record at ``move``."""
@@ -389,13 +395,13 @@ class Land:
         Raises:
             TopicReplacedError: a topic has another id than the one that was landed.
         """
-        patience = time.monotonic() + _DESCRIBE_S
+        deadline = time.monotonic() + _DESCRIBE_S
         while True:
             try:
                 ids = self._probe.topic_ids(topics)
                 break
             except RetryableError:  # such as a broker that restarts: reading the batch again would cost more
-                if time.monotonic() > patience or self._stop.wait(0.5):
+                if time.monotonic() > deadline or self._stop.wait(0.5):
                     raise
                 self._alive()
         require_same_topics(self._ids, ids)
@@ -428,8 +434,10 @@ class Land:
         """
         epochs = {topic: self.lake.epoch(topic) for topic in TOPICS}
         landed = landed_times(self.lake.connection, epochs)
-        with busy(self._beat, "comparing"):
-            ends = find_truncations(self._probe, landed, positions, self._marks, alive=lambda: self._alive("comparing"))
+        with busy(self._heartbeat, "comparing"):
+            ends = find_truncations(
+                self._probe, landed, positions, self._marks, heartbeat=lambda: self._alive("comparing")
+            )
         if ends:
             raise LogTruncatedError({at: (positions[at], end) for at, end in ends.items()})
 
@@ -483,7 +491,7 @@ class Land:
             facts["repaired"] = [str(finding) for finding in self._settings.repaired.values()]
         if self._held:
             facts["error"] = "; ".join(f"{topic}: {why}" for topic, why in self._held.items())
-        self._beat(facts)
+        self._heartbeat(facts)
 
 
 def _before(records: Records, offset: int) -> Records:

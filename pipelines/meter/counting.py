@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from pipelines.decode import Metered, Redaction, Seen, decode_metered
+from pipelines.decode import DuplicateWindow, Metered, Redaction, decode_metered
 from pipelines.meter import measures, sample, wire
 from pipelines.meter.heavy import BLOCK, HeavyHitters, hash_values
 from pipelines.meter.plan import Plan
@@ -47,7 +47,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class _Times:
-    """Of (n,) calls: the partition, and the event time or the append time (µs UTC), whichever is less."""
+    """Of (n,) calls: the partition, and the lesser of event time and append time (µs UTC)."""
 
     partitions: Array
     capped: Array
@@ -71,7 +71,7 @@ class Counting:
     ) -> None:
         """``samples_per_s``: calls a second and partition whose texts go to drift when there is plenty."""
         self.plan, self.epoch, self.slot = plan, epoch, slot
-        self.seen = Seen()
+        self.seen = DuplicateWindow()
         self._heavy = HeavyHitters()
         self._samplers = {history: sample.Sampler(samples_per_s) for history in (False, True)}
         """Of live calls, by the brokers' time, and of history, by event time: it is sampled as it would have been."""

@@ -1,4 +1,4 @@
-"""The calls that show a number: the dearest, the longest, the slowest, some at random; one per trigger and error."""
+"""Example calls of a number: the most expensive, the longest, the slowest, random ones; one per trigger and error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Chosen:
 
 
 def candidates(calls: pa.Table, hashes: Array) -> Candidates:
-    """Rank ``calls``: dearest (nano-USD), most tokens, slowest (µs), lowest hash (63 bits); ties by position."""
+    """Rank ``calls``: most expensive (nano-USD), most tokens, slowest (µs), lowest hash (63 bits); ties by position."""
     position = np.lexsort((measures.integers(calls["_offset"]), measures.integers(calls["_partition"])))
     place = np.empty(len(position), dtype=np.int64)
     place[position] = np.arange(len(position))

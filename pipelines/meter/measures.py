@@ -1,4 +1,4 @@
-"""What one call counts as: every spelling of the providers is put into our words here, and nowhere else."""
+"""The measures of one call: only this module translates the values of the providers to ours."""
 
 from __future__ import annotations
 

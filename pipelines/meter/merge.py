@@ -60,7 +60,7 @@ def _best(items: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     limits = {",".join(dims): plan.limit(dims) for dims in plan.families()}
     limit = pl.col("dims").replace_strict(limits, default=plan.exemplars, return_dtype=pl.Int64)
     single = pl.any_horizontal(pl.col("measure").str.starts_with(prefix) for prefix in ONE_EACH)
-    # dearest and longest first, but the lowest hash
+    # the most expensive and the longest first, but the lowest hash
     ordered = items.with_columns(_by=pl.when(pl.col("measure") == "hash").then("value").otherwise(-pl.col("value")))
     ordered = ordered.sort([*_KEY, "measure", "_by", "partition", "offset"])
     nth = pl.int_range(pl.len()).over([*_KEY, "measure"])

@@ -22,7 +22,7 @@ from schemas.topics import EVENTS, ROLLUPS
 
 log = structlog.get_logger(__name__)
 _FORMER_AT = (ROLLUPS, 0)
-"""Where meters before 0.2 kept "epoch id": beside an offset 0 of the group, which monitors show as a lag for ever."""
+"""Where meters before 0.2 kept "epoch id": beside an offset 0 of the group, which monitors show as a permanent lag."""
 _WINDOW = 256
 """Offsets of llm.rollups read at a time until a tick is found; there are two ticks a second."""
 
@@ -78,7 +78,7 @@ def resume(
     *,
     rollups: Callable[[], Source],
     mine: Callable[[int], bool] = lambda partition: True,
-    alive: Callable[[], None] = lambda: None,
+    heartbeat: Callable[[], None] = lambda: None,
 ) -> Resumed:
     """Return where to continue: at the committed offsets, else at the low watermark.
 
@@ -90,7 +90,7 @@ def resume(
         marks: partition -> (low, high) watermark, of all partitions.
         rollups: opens a source of llm.rollups; called only where no offset has the id of its topic.
         mine: whether this copy counts a partition.
-        alive: called between two reads.
+        heartbeat: called between two reads.
 
     Raises:
         TopicReplacedError: another topic under the old epoch.
@@ -98,7 +98,7 @@ def resume(
     """
     committed = source.committed(EVENTS, marks)
     known = {p: found for p, (_, text) in committed.items() if (found := OffsetMetadata.parse(text))}
-    epoch, topic_id = recorded(known.values()) or _of_ticks(rollups, alive) or _former(source)
+    epoch, topic_id = recorded(known.values()) or _of_ticks(rollups, heartbeat) or _former(source)
     if not topic_id:  # the metadata of the offsets was lost with their cluster: the lake has the id
         require_same_topics({EVENTS: now.landed_id}, {EVENTS: now.topic_id})
     adopted = now.epoch > epoch
@@ -110,7 +110,7 @@ def resume(
         if mine(p) and is_same_topic(known[p].topic_id if p in known else topic_id, now.topic_id)
     }
     here = {p: mark for p, mark in marks.items() if mine(p)}
-    cut = _cut(source, offsets, known, here, alive)
+    cut = _cut(source, offsets, known, here, heartbeat)
     positions = {}
     for p, (low, _) in here.items():
         start = now.starts.get(p, low)
@@ -170,13 +170,13 @@ def _cut(
     offsets: Mapping[int, int],
     known: Mapping[int, OffsetMetadata],
     marks: Mapping[int, tuple[int, int]],
-    alive: Callable[[], None],
+    heartbeat: Callable[[], None],
 ) -> dict[int, int]:
     """Partition -> where its log ends, or is known to have another record, of those that were cut."""
     last = {
         (EVENTS, p): LastRecord(offset, known[p].kafka_time if p in known else None) for p, offset in offsets.items()
     }
-    ends = changed_ends(source, last, {(EVENTS, p): mark for p, mark in marks.items()}, alive=alive)
+    ends = changed_ends(source, last, {(EVENTS, p): mark for p, mark in marks.items()}, heartbeat=heartbeat)
     return {p: end for (_, p), end in ends.items()}
 
 
@@ -187,7 +187,7 @@ def _former(source: Source) -> tuple[int, str]:
     return (int(epoch), topic_id) if epoch.isdigit() else (0, "")
 
 
-def _of_ticks(rollups: Callable[[], Source], alive: Callable[[], None]) -> tuple[int, str] | None:
+def _of_ticks(rollups: Callable[[], Source], heartbeat: Callable[[], None]) -> tuple[int, str] | None:
     """(epoch, topic id) of the newest ticks that have them; None where there are none.
 
     Every partition gets every tick, so one partition is enough.
@@ -196,7 +196,7 @@ def _of_ticks(rollups: Callable[[], Source], alive: Callable[[], None]) -> tuple
         low, end = source.partitions(ROLLUPS)[0]
         while end > low:
             start = max(low, end - _WINDOW)
-            records = read_records(source, {(ROLLUPS, 0): start}, {(ROLLUPS, 0): end}, alive=alive)
+            records = read_records(source, {(ROLLUPS, 0): start}, {(ROLLUPS, 0): end}, heartbeat=heartbeat)
             if found := [each for record in records if (each := _identity(record))]:
                 return max(found)
             end = start

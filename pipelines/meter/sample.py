@@ -25,14 +25,14 @@ Array = np.ndarray
 
 
 def block_of(offsets: Array) -> Array:
-    """(n,) int64: number of the block that each offset lies in."""
+    """(n,) int64: number of the block that contains each offset."""
     doublings = (BLOCK // FIRST).bit_length() - 1
     early = np.floor(np.log2(np.maximum(offsets, 1) / FIRST)).astype(np.int64) + 1
     return np.where(offsets < BLOCK, np.clip(early, 0, doublings), offsets // BLOCK + doublings)
 
 
 def block_start(offset: int) -> int:
-    """First offset of the block *before* the one ``offset`` lies in: where re-reading begins."""
+    """First offset of the block *before* the one that contains ``offset``: where re-reading begins."""
     if offset >= 2 * BLOCK:
         return (offset // BLOCK - 1) * BLOCK
     return 0
@@ -61,8 +61,8 @@ class Sampler:
 
         Within a block, time does not go back: a call that is older than one before it counts as that one's time.
 
-        One rate holds for a block of offsets and half a minute; it follows from the one before, which lies in the
-        same or the preceding block, so that re-reading from ``block_start`` finds it again.
+        One rate holds for a block of offsets and half a minute; it follows from the one before, which is in the same or
+        the preceding block, so that re-reading from ``block_start`` finds it again.
         """
         block = self._blocks.setdefault(partition, _Block())
         numbers, times = block_of(offsets), times.copy()

@@ -26,7 +26,7 @@ from pipelines.kafka import (
     TransactionalProducer,
 )
 from pipelines.kafka.identity import require_same_topics
-from pipelines.kafka.stall_detector import PATIENCE_S
+from pipelines.kafka.stall_detector import STALL_S
 from pipelines.meter import wire
 from pipelines.meter.counting import Counted, Counting
 from pipelines.meter.plan import DEFAULT, Plan
@@ -40,9 +40,12 @@ from schemas.topics import EVENTS, ROLLUPS, SAMPLES, TOPICS
 
 log = structlog.get_logger()
 
-_AFTERMATH_S = 60.0
-"""A producer that was given up while the brokers were down registers once more when they are back: the newer
-process that fences us so soon after is ourselves. Once; a real one fences again."""
+_OWN_FENCE_S = 60.0
+"""A producer that was abandoned while the brokers were down registers again when they are back.
+
+Being fenced within this time after an outage is therefore blamed on our own old producer, once; a real second process
+fences again.
+"""
 GROUP = "meter"
 _LOOK_S = 10.0
 """Time between two checks of the topics: partitions added, or another topic of this name?"""
@@ -80,7 +83,7 @@ class MeterConfig:
     batch_bytes: int = 32 << 20
     batch_wait_s: float = 0.3
     tick_s: float = 0.5
-    stalled_s: float = PATIENCE_S
+    stalled_s: float = STALL_S
     """A partition with records to read that does not move for longer makes meter start over."""
 
 
@@ -89,7 +92,7 @@ def run(
     *,
     stop: threading.Event,
     now: Callable[[], int],
-    beat: Callable[[dict[str, Any]], None] = lambda facts: None,
+    heartbeat: Callable[[dict[str, Any]], None] = lambda facts: None,
 ) -> None:
     """Count llm.events until ``stop`` is set.
 
@@ -97,14 +100,14 @@ def run(
         config: plain arguments.
         stop: ends the loop within a batch.
         now: wall time, µs UTC; it only reaches ticks.
-        beat: called at least once a second with positions and lag while the stage is alive.
+        heartbeat: called at least once a second with positions and lag while the stage runs.
 
     Raises:
         FatalError: fenced by another copy, refused by the brokers, or llm.events is another topic now.
     """
     members = Membership(config.kafka, [EVENTS], group=GROUP, copy_name=config.copy_name) if config.copy_name else None
     try:
-        _run(config, members, stop, now, beat)
+        _run(config, members, stop, now, heartbeat)
     finally:
         if members:
             members.close()
@@ -115,17 +118,20 @@ def _run(
     members: Membership | None,
     stop: threading.Event,
     now: Callable[[], int],
-    beat: Callable[[dict[str, Any]], None],
+    heartbeat: Callable[[dict[str, Any]], None],
 ) -> None:
     failures = 0
-    given_up = -_AFTERMATH_S
+    given_up = -_OWN_FENCE_S
     share: Share | None = None
     while not stop.is_set():
         session = None
         try:
-            if members and (share := members.wait(stop, lambda: beat({"state": "waiting", "error": _DEALT}))) is None:
+            if (
+                members
+                and (share := members.wait(stop, lambda: heartbeat({"state": "waiting", "error": _DEALT}))) is None
+            ):
                 return
-            session = _Session(config, share, stop, now, beat)
+            session = _Session(config, share, stop, now, heartbeat)
             config = replace(config, landed_id=session.topic_id)
             while not stop.is_set():
                 if members and share:
@@ -136,13 +142,13 @@ def _run(
             log.info("meter_share_moved", cause=str(error))
         except (RetryableError, OSError, FencedError) as error:
             fenced = isinstance(error, FencedError)
-            if fenced and time.monotonic() - given_up > _AFTERMATH_S:
+            if fenced and time.monotonic() - given_up > _OWN_FENCE_S:
                 raise
-            given_up = time.monotonic() if session is None and not fenced else -_AFTERMATH_S
+            given_up = time.monotonic() if session is None and not fenced else -_OWN_FENCE_S
             failures += 1
             pause = exponential_s(failures, first_s=0.4, longest_s=_LONGEST_PAUSE_S)
             log.warning("meter_interrupted", cause=str(error), retry_s=pause)
-            beat({"state": "retrying", "error": str(error)})
+            heartbeat({"state": "retrying", "error": str(error)})
             stop.wait(pause)
         finally:
             if session is not None:
@@ -158,9 +164,9 @@ class _Session:
         share: Share | None,
         stop: threading.Event,
         now: Callable[[], int],
-        beat: Callable[..., None],
+        heartbeat: Callable[..., None],
     ) -> None:
-        self.config, self._share, self._now, self._beat = config, share, now, beat
+        self.config, self._share, self._now, self._heartbeat = config, share, now, heartbeat
         name = config.copy_name or "0"
         # first of all: undo what a predecessor left open, and shut it out
         self._producer = TransactionalProducer(config.kafka, f"tailrace-meter-{name}", stopping=stop.is_set)
@@ -197,14 +203,14 @@ class _Session:
             partitions,
             rollups=lambda: Source(config.kafka, [ROLLUPS]),
             mine=self._mine,
-            alive=self._alive,
+            heartbeat=self._alive,
         )
         positions = resumed.positions
         self._last |= resumed.kafka_times
         # the first transaction commits every position: none may stay that was committed under another epoch
         self._committed: dict[tuple[str, int], int] = {}
         self._committed_all = time.monotonic()
-        warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, alive=self._alive, now=now)
+        warm_up(self._source, self._counting, positions, self._feed.books(), stop=stop, heartbeat=self._alive, now=now)
         self._ticked = self._looked = 0.0
         self._stall_detector = StallDetector(config.stalled_s)
         log.info("partitions_assigned", topic=EVENTS, positions=positions, slot=name, topic_id=self.topic_id)
@@ -228,7 +234,7 @@ class _Session:
         self._alive()
 
     def close(self) -> None:
-        """Let go; an open transaction is undone by the next session, or by its time limit."""
+        """Close; an open transaction is aborted by the next session, or by its timeout."""
         self._source.close()
         self._feed.close()
         self._producer.close()
@@ -287,7 +293,7 @@ class _Session:
     def _alive(self) -> None:
         repaired = [str(finding) for finding in self._settings.repaired.values()]
         reached = self._progress.facts(self._source.positions(), self._source.lag())
-        self._beat({"state": "running", **reached, "repaired": repaired})
+        self._heartbeat({"state": "running", **reached, "repaired": repaired})
 
     def _log(self, counted: Counted, took_s: float) -> None:
         log.info(

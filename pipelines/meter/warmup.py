@@ -23,12 +23,13 @@ def warm_up(
     books: PriceBooks,
     *,
     stop: threading.Event,
-    alive: Callable[[], None],
+    heartbeat: Callable[[], None],
     now: Callable[[], int],
 ) -> None:
     """Rebuild the state of ``counting`` at ``positions``, then assign ``source`` there.
 
-    At most three blocks of 65,536 offsets of each partition, about a second each; what retention took is gone.
+    At most three blocks of 65,536 offsets of each partition, about a second each; records that retention deleted are
+    missing.
     """
     low = {p: marks[0] for p, marks in source.partitions(EVENTS).items()}
     feed_from, learn_from = {}, {}
@@ -44,14 +45,14 @@ def warm_up(
             known = between(batch, learn_from, positions)
             counting.learn(known, books, wall=now())
             rows += len(batch)
-        # what lies behind is read once more, from its true start
+        # the rest is read again, from its true start
         left = {at: offset for at, offset in source.positions().items() if offset < positions[at[1]]}
         if len(left) < len(rest):
             # not by pause and resume: around an assign librdkafka may drop the resume (librdkafka#5591), and the
             # partition is not read any more (zippy, seed 20261121)
             source.assign(left)
         rest = left
-        alive()
+        heartbeat()
     source.assign({(EVENTS, p): position for p, position in positions.items()})
     log.info("memory_rebuilt", topic=EVENTS, rows=rows, positions=dict(positions))
 

@@ -1,7 +1,7 @@
 """What changed, for messages: releases as they come on llm.log, notes on what is new as they come on llm.alerts. Pure.
 
-notify reads both topics anyway, so a message names what changed without asking the lake. Of changes it knows what is on
-the topics, 30 days; `tailrace alerts show` asks the lake.
+notify reads both topics anyway, so a message names what changed without a query of the lake. It has the changes that
+are on the topics, 30 days; `tailrace alerts show` queries the lake.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schemas.errors import UNREADABLE
 from schemas.releases import of_row
 
 _MOST_APPS = 10_000
-"""Apps that are kept in memory; beyond that the one first heard of goes."""
+"""Apps that are kept in memory; beyond that the one that was added first is evicted."""
 
 
 class ChangeBook:
@@ -38,7 +38,7 @@ class ChangeBook:
         return True
 
     def admit(self, alert: Alert) -> None:
-        """Take in one state of llm.alerts."""
+        """Apply one state of llm.alerts."""
         if app := alert.series.get("app"):
             self._of(app).add_alert(alert)
 

@@ -16,7 +16,7 @@ from schemas.errors import UNREADABLE
 
 _OF_ALERT = ("rule", "detector", "severity")
 """Matchers that are fields of an alert; every other one is a dimension of its series."""
-_REMEMBER = 31 * 86_400 * 1_000_000
+_KEEP_US = 31 * 86_400 * 1_000_000
 """How long an acknowledgement counts, µs: longer than llm.alerts keeps its records."""
 _MOST = 10_000
 """Decisions of each kind that are kept in memory; beyond that the oldest go."""
@@ -74,12 +74,12 @@ class Decisions:
                 return f"{SILENCED}{silence.id[:8]} of {silence.by}{f': {silence.why}' if silence.why else ''}"
         if alert.state == "update" and alert.id in self._acks:
             at, actor = self._acks[alert.id]
-            if now - at < _REMEMBER:
+            if now - at < _KEEP_US:
                 return f"acknowledged by {actor}"
         return ""
 
     def in_force(self, now: int) -> int:
-        """How many silences hold now; those that ended are forgotten."""
+        """How many silences are active now; those that ended are removed."""
         self._silences = {i: s for i, s in self._silences.items() if s.end > now}
         return sum(s.start <= now for s in self._silences.values())
 

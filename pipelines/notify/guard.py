@@ -24,7 +24,7 @@ Resolver = Callable[[str, int, float], tuple[str, ...]]
 """(host, port, time-out in seconds) -> addresses as text; raises UnreachableError."""
 
 PORTS = frozenset({443, 8443})
-_ODD = re.compile(r"[\x00-\x20\x7f-\xa0\\<>\"`{}^|]|[^\x00-\x7f]")
+_UNSAFE = re.compile(r"[\x00-\x20\x7f-\xa0\\<>\"`{}^|]|[^\x00-\x7f]")
 _NUMERIC = re.compile(r"^(0[xX][0-9a-fA-F]*|[0-9]+)$")
 _WRAPS_IPV4 = tuple(
     map(
@@ -56,7 +56,7 @@ _NEVER = tuple(
 
 
 class RefusedTargetError(RetryableError):
-    """The guard does not let a request go there. Found at the start it is fatal, later (DNS) it may pass."""
+    """The guard refuses an address. At the start this is fatal; later (DNS) it may be temporary."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -181,7 +181,7 @@ class Guard:
 
 
 def refusal(address: Address, *, allowed: bool = False) -> str:
-    """Say why ``address`` must not be called; "" where it may. ``allowed`` lets private and loopback pass."""
+    """Return why ``address`` must not be called; "" where it may. ``allowed`` lets private and loopback pass."""
     if address.version == 6 and int(address) > 1 and any(address in net for net in _WRAPS_IPV4):
         return "an IPv6 address that wraps an IPv4 one"
     if address.is_multicast or address.is_unspecified or any(address in net for net in _NEVER):
@@ -193,7 +193,7 @@ def refusal(address: Address, *, allowed: bool = False) -> str:
 
 def _parsed(url: str) -> httpx.URL:
     """Parse once, strictly: what two parsers may read in two ways is refused."""
-    if len(url) > 2048 or _ODD.search(url):
+    if len(url) > 2048 or _UNSAFE.search(url):
         raise RefusedTargetError("the URL is too long or holds characters that must be percent-encoded")
     try:
         parsed = httpx.URL(url)

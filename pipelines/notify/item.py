@@ -1,4 +1,4 @@
-"""One thing that is owed to one channel."""
+"""One pending delivery to one channel."""
 
 from __future__ import annotations
 

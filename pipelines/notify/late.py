@@ -142,11 +142,11 @@ class LateStates:
 
 
 def _age_s(alert: Alert, now: int) -> float:
-    """For how long ``alert`` has been over at ``now``; for ever, where its end cannot be read."""
+    """For how long ``alert`` has been over at ``now``; infinite, where its end cannot be read."""
     end, at = parsed(alert.window.end), from_micros(now)
     return float("inf") if end is None or at is None else (at - end).total_seconds()
 
 
 def member(delivery: Delivery, own: Delivery, now: int) -> Delivery:
-    """Return the final record of a member: what became of its digest became of it."""
+    """Return the final record of a member: its outcome is that of its digest."""
     return replace(delivery, state=own.state, at=now, detail=f"in digest {own.alert_id[:8]}", digest=own.alert_id)

@@ -64,7 +64,7 @@ class RetryPolicy:
     cap_s: float = 120.0
     give_up_after_s: float = 86_400.0
 
-    def wait_s(self, attempts: int, salt: str) -> float:
-        """Exponential, with jitter from half to whole; the jitter is a function of ``salt``: no randomness here."""
+    def wait_s(self, attempts: int, jitter_key: str) -> float:
+        """Exponential, with jitter from half to whole; a function of ``jitter_key``, without randomness."""
         whole = exponential_s(attempts, first_s=self.base_s, longest_s=self.cap_s)
-        return whole * (0.5 + zlib.crc32(f"{salt}#{attempts}".encode()) / 2**33)
+        return whole * (0.5 + zlib.crc32(f"{jitter_key}#{attempts}".encode()) / 2**33)

@@ -70,7 +70,7 @@ def secret_values(specs: Sequence[ChannelSpec]) -> list[str]:
 
 
 def kind_of(url: str) -> str:
-    """Tell the kind of a bare URL: Slack's hosts are Slack, http(s) is a webhook, any other scheme is Apprise's."""
+    """Return the kind of a plain URL: Slack's hosts are Slack, http(s) is a webhook, any other scheme is Apprise's."""
     if url.startswith(SLACK_HOSTS):
         return "slack"
     return "webhook" if url.split(":", 1)[0].lower() in ("http", "https") else "apprise"

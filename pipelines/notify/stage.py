@@ -1,8 +1,8 @@
 """notify: llm.alerts in, requests out. llm.deliveries is its only state.
 
-What is owed is written to llm.deliveries before the first attempt and again after each one. At the start llm.alerts
-is read from its low watermark and what is settled is passed over: no offset has to be kept. A crash between a
-request and its record repeats the request under the same id. Run one: a second one would send everything too.
+A pending delivery is written to llm.deliveries before the first attempt and again after each one. At the start
+llm.alerts is read from its low watermark and finished deliveries are skipped: no offset has to be kept. A crash between
+a request and its record repeats the request under the same id. Run one: a second one would send everything too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from schemas.topics import ALERTS, DELIVERIES
 log = structlog.get_logger()
 
 Now = Callable[[], int]
-Beat = Callable[[dict[str, object]], None]
+HeartbeatCallback = Callable[[dict[str, object]], None]
 _POLL_S = 0.1
 _POLL_BUSY_S = 0.02
 """Answers are looked for between polls: 10 times a second would send 40 messages a second, in a storm too few."""
@@ -74,7 +74,9 @@ class NotifyConfig:
     """What happens to alerts of the past."""
 
 
-def run(config: NotifyConfig, *, stop: threading.Event, now: Now = now_us, beat: Beat = lambda facts: None) -> None:
+def run(
+    config: NotifyConfig, *, stop: threading.Event, now: Now = now_us, heartbeat: HeartbeatCallback = lambda facts: None
+) -> None:
     """Deliver until ``stop``.
 
     Raises:
@@ -84,15 +86,15 @@ def run(config: NotifyConfig, *, stop: threading.Event, now: Now = now_us, beat:
     channels = _channels(config)
     while not stop.is_set():
         try:
-            with busy(beat, "reading"):  # what is owed, and what was decided, to the ends of their topics
+            with busy(heartbeat, "reading"):  # what is owed, and what was decided, to the ends of their topics
                 notifier = Notifier(config, channels, now)
         except RetryableError as error:
             log.warning("notify_waited", cause=str(error))
-            beat({"state": "waiting", "error": str(error)})
+            heartbeat({"state": "waiting", "error": str(error)})
             stop.wait(_BACK_OFF_S)
             continue
         try:
-            _serve(notifier, stop, beat)
+            _serve(notifier, stop, heartbeat)
         finally:
             notifier.close()
 
@@ -103,8 +105,8 @@ def send_once(config: NotifyConfig, alert: Alert) -> dict[str, Outcome]:
     return {name: channel.send(message) for name, channel in _channels(config).items()}
 
 
-def _serve(notifier: Notifier, stop: threading.Event, beat: Beat) -> None:
-    beat(notifier.facts())  # before the first record: its position is then known if it ends the process
+def _serve(notifier: Notifier, stop: threading.Event, heartbeat: HeartbeatCallback) -> None:
+    heartbeat(notifier.facts())  # before the first record: its position is then known if it ends the process
     while not stop.is_set():
         try:
             notifier.step()
@@ -112,7 +114,7 @@ def _serve(notifier: Notifier, stop: threading.Event, beat: Beat) -> None:
             # nothing is lost: what could not be written is kept, and written first when the brokers are back
             log.warning("notify_waited", cause=str(error))
             stop.wait(_BACK_OFF_S)
-        beat(notifier.facts())
+        heartbeat(notifier.facts())
 
 
 class Notifier:
@@ -151,7 +153,7 @@ class Notifier:
         log.info("notify_started", channels=sorted(channels), **self._book.facts())
 
     def step(self) -> None:
-        """Take in, settle, write down, send. Nothing is sent before it is written that it is owed."""
+        """Read, finish, write, send. Nothing is sent before its pending state is written."""
         now = self._time()
         self._decision_log.poll()  # before alerts are read: a decision counts for what comes after it
         self._take_in(now)
@@ -182,7 +184,7 @@ class Notifier:
         return {"state": "running", **reached, "silences": silences, **self._book.facts()}
 
     def close(self) -> None:
-        """Wait a little for what is under way, write what came of it, leave."""
+        """Wait briefly for running requests, write their outcomes, close."""
         until = time.monotonic() + _GRACE_S
         while self._book.busy > len(self._ready) and time.monotonic() < until:
             self._record_outcome(self._time(), wait_s=0.05)

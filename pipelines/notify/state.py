@@ -31,8 +31,8 @@ LONGEST_HOLD_S = 3600.0
 """The longest Retry-After that is kept: one wrong header (or a date in the year 9999) must not mute a channel."""
 _S = 1_000_000
 _AHEAD = 60 * _S
-_REMEMBER = 31 * 86_400 * _S
-"""How long a settled item is remembered: longer than llm.alerts keeps its records, 30 days."""
+_KEEP_US = 31 * 86_400 * _S
+"""How long a finished item is kept: longer than llm.alerts keeps its records, 30 days."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Book:
     def __init__(
         self,
         channels: Mapping[str, ChannelRules],
-        patience: RetryPolicy,
+        retry: RetryPolicy,
         known: Iterable[Delivery] = (),
         *,
         decisions: Decisions | None = None,
         lateness: Lateness | None = None,
     ) -> None:
         self._channels = channels
-        self._patience = patience
+        self._retry = retry
         self._decisions = decisions or Decisions()
         self._lateness = lateness or Lateness()
         self._known: dict[Key, Delivery] = {(d.alert_id, d.seq, d.channel): d for d in known}
@@ -87,22 +87,22 @@ class Book:
         self._busy: set[Lane] = set()
         self._held: dict[str, int] = {}
         self._gone: dict[str, str] = {}
-        self._swept = 0
+        self._dropped_at = 0
         self._counts = {"delivered": 0, "failed": 0, "silenced": 0}
 
     def admit(self, alert: Alert, body: bytes, since: int, now: int) -> list[Delivery]:
-        """Take ``alert`` in, once per channel: what is settled, or waits already, is passed over."""
+        """Add ``alert``, once per channel: an item that is finished, or waits already, is skipped."""
         if not self._channels:
             return self._without_channel(alert, now)
         return [d for channel in self._channels for d in self._admit(OfferedState(alert, body, since, channel), now)]
 
-    def _admit(self, offer: OfferedState, now: int) -> list[Delivery]:
-        alert, channel = offer.alert, offer.channel
+    def _admit(self, offered: OfferedState, now: int) -> list[Delivery]:
+        alert, channel = offered.alert, offered.channel
         known = self._known.get((alert.id, alert.seq, channel))
         if known and known.digest and known.state not in FINAL:
             own = self._known.get((known.digest, 0, channel))
             if own is not None:
-                return self._to_digest(offer, known, own, now)
+                return self._to_digest(offered, known, own, now)
             known = None  # a crash before its digest was owed: it is gathered again
         if known and (known.state in FINAL or alert.seq in self._waiting.get((alert.id, channel), {})):
             return []
@@ -110,7 +110,7 @@ class Book:
             return []
         if known and known.at > now + _AHEAD:  # written by a clock that was ahead: its time is unusable
             known = msgspec.structs.replace(known, at=now, retry_at=now if known.retry_at else None)
-        item = Item(alert, offer.body, offer.since, known or self._first(alert, channel, now))
+        item = Item(alert, offered.body, offered.since, known or self._first(alert, channel, now))
         if known is None and item.delivery.state not in FINAL:
             if self._late.gathers(alert, channel, sent=item.lane in self._sent or item.lane in self._waiting):
                 self._late.add(item, now)
@@ -124,11 +124,11 @@ class Book:
         self._waiting.setdefault(item.lane, {})[item.delivery.seq] = item
         return self._keep(item.delivery)
 
-    def _to_digest(self, offer: OfferedState, known: Delivery, own: Delivery, now: int) -> list[Delivery]:
+    def _to_digest(self, offered: OfferedState, known: Delivery, own: Delivery, now: int) -> list[Delivery]:
         """Give a member back to its digest, after a restart."""
         if own.state in FINAL:  # a crash between the digest's last record and those of its members
             return [self._keep(member(known, own, now))]
-        item = self._late.resume(Item(offer.alert, offer.body, offer.since, known), own, now)
+        item = self._late.resume(Item(offered.alert, offered.body, offered.since, known), own, now)
         if item is not None:
             self._waiting[item.lane] = {0: item}
         return []
@@ -155,7 +155,7 @@ class Book:
         return written
 
     def due(self, now: int) -> tuple[list[Item], list[Delivery]]:
-        """Return what to attempt now (from here on under way) and what was given up or overtaken instead."""
+        """Return what to attempt now (from here on under way) and what was given up or superseded instead."""
         jobs: list[Item] = []
         written = self._close_backlogs(now)
         room = {name: rules.parallel for name, rules in self._channels.items()}
@@ -172,7 +172,7 @@ class Book:
                 room[lane[1]] -= 1
                 self._busy.add(lane)
                 jobs.append(head)
-        self._sweep(now)
+        self._drop_old(now)
         return jobs, self._with_members(written)
 
     def shift(self, by: int) -> None:
@@ -189,7 +189,7 @@ class Book:
         return self._with_members(self._record_outcome(item, outcome, now))
 
     def _with_members(self, written: list[Delivery]) -> list[Delivery]:
-        """Add what became of the members of the digests that have come to an end."""
+        """Add the outcomes of the members of digests that have ended."""
         ends = [end for d in written if d.state in FINAL for end in self._late.ended(d)]
         return written + [self._keep(end) for end in ends]
 
@@ -249,26 +249,26 @@ class Book:
         return _record(alert, channel, "pending", now, "")
 
     def _head(self, lane: Lane, now: int) -> tuple[Item | None, list[Delivery]]:
-        """The first of ``lane`` that is still worth an attempt, and what became of those before it."""
+        """The first of ``lane`` that still needs an attempt, and the outcomes of those before it."""
         written = []
         while items := self._waiting.get(lane):
             head = items[min(items)]
-            overtaken = head.alert.state == "update" and len(items) > 1 and self._channels[lane[1]].coalesces
-            if now - head.since >= self._patience.give_up_after_s * _S:
-                hours = self._patience.give_up_after_s / 3600
+            superseded = head.alert.state == "update" and len(items) > 1 and self._channels[lane[1]].coalesces
+            if now - head.since >= self._retry.give_up_after_s * _S:
+                hours = self._retry.give_up_after_s / 3600
                 last = f"; last: {head.delivery.detail}" if head.delivery.detail else ""
                 written.append(self._end(head, "failed", now, f"not delivered within {hours:g} h{last}"))
             elif reason := self._decisions.reason(head.alert, now):
                 written.append(self._end(head, "silenced", now, reason))
-            elif overtaken:
+            elif superseded:
                 written.append(self._end(head, "silenced", now, "a later state of the alert waits"))
             else:
                 return head, written
         return None, written
 
     def _again(self, item: Item, outcome: Outcome, now: int, attempts: int) -> Delivery:
-        salt = f"{item.delivery.alert_id}/{item.delivery.seq}/{item.delivery.channel}"
-        wait_s = self._patience.wait_s(attempts, salt)
+        jitter_key = f"{item.delivery.alert_id}/{item.delivery.seq}/{item.delivery.channel}"
+        wait_s = self._retry.wait_s(attempts, jitter_key)
         detail = outcome.detail
         if (asked_s := outcome.retry_after_s) is not None:
             if asked_s > LONGEST_HOLD_S:
@@ -319,12 +319,12 @@ class Book:
     def _disabled(self, channel: str) -> str:
         return f"channel disabled until restart: {self._gone[channel]}"
 
-    def _sweep(self, now: int) -> None:
+    def _drop_old(self, now: int) -> None:
         """Forget what no record on llm.alerts can ask for any more: memory stays bounded."""
-        if now - self._swept < 3600 * _S:
+        if now - self._dropped_at < 3600 * _S:
             return
-        self._swept = now
-        old = [k for k, d in self._known.items() if d.state in FINAL and now - d.at > _REMEMBER]
+        self._dropped_at = now
+        old = [k for k, d in self._known.items() if d.state in FINAL and now - d.at > _KEEP_US]
         for key in old:
             del self._known[key]
             self._delivered_states.discard(key[:2])

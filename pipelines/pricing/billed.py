@@ -28,7 +28,7 @@ class Line:
     rate: Fraction | None
     """USD a unit; None: no price is known."""
     paid: Fraction = Fraction(0)
-    """The part of ``quantity`` that is paid here and nowhere else."""
+    """The part of ``quantity`` that is paid only here."""
 
     @property
     def usd(self) -> Fraction | None:

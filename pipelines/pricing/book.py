@@ -1,7 +1,7 @@
 """Price books: immutable, content-addressed tables of what a token costs, and how a call finds its row.
 
 A book is plain JSON, so that every stage reads the same rules from ``llm.prices``. Matching runs once per distinct
-(provider, model, response model, tier) and is remembered; the arithmetic in ``price.py`` is vectorised.
+(provider, model, response model, tier) and is cached; the arithmetic in ``price.py`` is vectorised.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from schemas.errors import UNREADABLE, FatalError
 FORMAT = 1
 DAY_US = 86_400_000_000
 LATE_US, EARLY_US = 7 * DAY_US, DAY_US
-"""How far event time is believed: as late as Kafka keeps events, and a day ahead. Beyond that the clock is wrong."""
+"""Plausible event times: as late as Kafka keeps events, and a day ahead. Beyond that the clock is wrong."""
 OLDEST_US = 946_684_800_000_000
 """2000-01-01. An older event time is a wrong clock (most often 1970) even where the record is marked as history."""
 UNITS = 10**24
@@ -88,8 +88,9 @@ class Price:
     rates: Rates | None
     """None: it is not in the book."""
     dated: bool
-    """Whether the book says from which day on it holds: such a price says what a call of then cost, another one only
-    what a call costs now."""
+    """Whether the book has the day from which on it holds: such a price is the cost of a call at that time, another one
+    only that of a call now.
+    """
 
 
 Key = tuple[str | None, str | None, str | None, str | None]
@@ -224,7 +225,7 @@ class PriceBook:
         return Price(None, dated=False)
 
     def _resolve(self, model: Mapping[str, Any], tier: str | None, date_index: int, time_index: int) -> Price:
-        """Choose among a model's conditional prices (the last that holds), then lay the tier's prices over them."""
+        """Choose among a model's conditional prices (the last that holds), then override them by the tier's prices."""
         prices = model["prices"]
         held = [p for p in prices if self._active(p["when"], date_index, time_index)]
         base = (held or prices)[-1 if held else 0]
@@ -251,7 +252,7 @@ class PriceBook:
         return start <= time_index < end if start <= end else time_index >= start or time_index < end
 
 
-def believed(
+def is_plausible(
     ts: npt.NDArray[np.int64], kafka_time: npt.NDArray[np.int64], history: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.int64]:
     """Return ``ts``, and ``kafka_time`` where a clock must have been wrong (all µs UTC): for the day and the price.

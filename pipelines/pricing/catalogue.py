@@ -38,7 +38,7 @@ ALIASES = {
     "x_ai": "x-ai",
     "xai": "x-ai",
 }
-"""OpenTelemetry's and LiteLLM's provider names that genai-prices spells otherwise, or would take for another."""
+"""OpenTelemetry's and LiteLLM's provider names that genai-prices writes differently, or would mistake for another."""
 
 _MODERATION = "moderation"
 """OpenAI's moderation models: free (guide "Moderation"); the packaged data have the entry without prices."""

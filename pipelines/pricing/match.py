@@ -95,7 +95,7 @@ class Matcher:
         return known is not None and known["id"] == "azure"
 
     def may_be_openrouter(self, provider: str | None) -> bool:
-        """Return whether a call of ``provider`` may have gone to OpenRouter: no other provider in the book is named."""
+        """Return whether a call of ``provider`` may have been served by OpenRouter: it names no other provider."""
         known = self._provider(provider) if provider else None
         return known is None or known["id"] == "openrouter"
 

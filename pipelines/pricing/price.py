@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipelines.pricing.arrays import MAX_CALL_NANOUSD, Bools, Ints, equals, filled, micros, money, nano, one, valid
 from pipelines.pricing.billed import bill
-from pipelines.pricing.book import COMPONENTS, UNITS, PriceBook, PriceBooks, believed
+from pipelines.pricing.book import COMPONENTS, UNITS, PriceBook, PriceBooks, is_plausible
 from pipelines.pricing.flags import USAGE_MISSING
 from pipelines.pricing.tariff import Gathered, cost, distinct_keys, gather, moments, moments_of
 from pipelines.pricing.unit_costs import Billed, Used, beyond, bills, rounded, tokens_of, unit_sums, used_units
@@ -161,7 +161,7 @@ def shares(table: pa.Table, book: PriceBook) -> list[Share]:
     """Return the components that the first row of ``table`` pays for by ``book``; [] where it has no price there."""
     first = table.slice(0, 1)
     counts, _ = _counts(first)
-    moment = believed(micros(first.column("ts")), micros(first.column("_kafka_time")))
+    moment = is_plausible(micros(first.column("ts")), micros(first.column("_kafka_time")))
     _, names = distinct_keys(first)
     rates = book.rates(names[0], *book.moment(int(moment[0])))
     if rates is None:

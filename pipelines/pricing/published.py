@@ -189,5 +189,8 @@ def _readable(records: Sequence[Record]) -> Iterator[PriceBook]:
 
 
 def _awake() -> float:
-    """Return seconds of a clock that also runs while the machine sleeps: a book may be announced meanwhile."""
+    """Return seconds of a clock that also runs while the machine is suspended.
+
+    A book may be announced during that time.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -66,8 +66,8 @@ def wanted(
 
     Args:
         groups: what there is.
-        old: every book by which a cost may be known; calls of one that is not there are looked at.
-        new: the book that is believed.
+        old: every book by which a cost may be known; calls of a missing one are priced again.
+        new: the current book.
         since: the first of the calls' times, µs UTC.
         until: the last of them.
         undated: as for ``adjustments``.
@@ -85,15 +85,15 @@ def wanted(
 def adjustments(calls: pa.Table, book: PriceBook, *, undated: bool = False) -> pa.Table:
     """Return the rows of ``cost_adjustments`` (without ``adjusted_at``) that bring ``calls`` to the prices of ``book``.
 
-    What was never priced gets whatever price ``book`` has; what was partly priced too, where ``book`` prices it whole.
-    What was priced is touched only where ``book`` itself says
-    from which day on its price holds: a price without a date says what a call costs now, not what it cost then. A cost
-    that is known never becomes unknown, and what a gateway reported stays. Doing it again finds nothing.
+    A call that was never priced gets the price of ``book``; so does one that was partly priced, where ``book`` prices
+    it completely. A priced call is changed only where ``book`` has the day from which on its price holds: a price
+    without a date is the cost of a call now, not at that time. A cost that is known never becomes unknown, and what a
+    gateway reported stays. Doing it again finds nothing.
 
     Args:
         calls: columns ``READ``, ``cost_status`` as landed, ``known_usd``: the cost as known now, NULL = unknown, and
             ``partly``: it is that of a part.
-        book: the book that is believed, whenever it takes effect; its prices by date follow event time.
+        book: the current book, whenever it takes effect; its prices by date follow event time.
         undated: correct by prices without a date too.
     """
     priced = price(calls.select(READ), PriceBooks([book]))
@@ -128,9 +128,7 @@ _SCHEMA = pa.schema([field for field in COST_ADJUSTMENTS.schema if field.name !=
 
 
 def _differ(key: Key, old: PriceBook | None, new: PriceBook, since: int, until: int) -> tuple[bool, bool]:
-    """Return whether the two books say different prices of ``key`` at any moment of the span, and whether ``new`` says
-    of one of those from which day on it holds.
-    """
+    """Return whether prices of ``key`` differ at any moment of the span, and whether one of ``new`` has a start day."""
     differs = by_date = False
     for moment in _moments((old, new) if old else (new,), since, until):
         price = new.price(key, *new.moment(moment))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipelines.pricing.arrays import MAX_CALL_NANOUSD, Bools, Ints, filled, half_even, half_even_int, micros, one
-from pipelines.pricing.book import COMPONENTS, DAY_US, PriceBook, PriceBooks, Rates, believed
+from pipelines.pricing.book import COMPONENTS, DAY_US, PriceBook, PriceBooks, Rates, is_plausible
 
 _KEYS = ("provider", "model", "response_model", "service_tier")
 _FINE = 10**9
@@ -50,12 +50,12 @@ class Gathered:
 
 
 def moments_of(table: pa.Table) -> Ints:
-    """Return the times whose prices hold (µs UTC): ts, and _kafka_time where ts is not believed.
+    """Return the times whose prices hold (µs UTC): ts, and _kafka_time where ts is implausible.
 
-    ``day`` is that of ts exactly where it is believed; so what was sent as history is priced by its own time again.
+    ``day`` is that of ts exactly where ts is plausible; so what was sent as history is priced by its own time again.
     """
     ts, kafka_time = micros(table.column("ts")), micros(table.column("_kafka_time"))
-    near = believed(ts, kafka_time)
+    near = is_plausible(ts, kafka_time)
     if "day" not in table.schema.names:
         return near
     return np.where(filled(table.column("day").cast(pa.int32())) == ts // DAY_US, ts, near)

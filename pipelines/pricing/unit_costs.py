@@ -59,7 +59,7 @@ class Billed:
 
 
 def used_units(table: pa.Table) -> Used:
-    """Return the units of ``table``; names that a token column holds are left out (see ``settled``)."""
+    """Return the units of ``table``; names that a token column holds are left out (see ``with_unit_columns``)."""
     rows: dict[int, Entries] = {}
     found, only_tools = np.zeros(table.num_rows, np.bool_), np.zeros(table.num_rows, np.bool_)
     for i, entries in _read(table):
@@ -123,7 +123,7 @@ def rounded(value: Fraction | int, digits: int) -> Decimal:
     return Decimal(round(value * 10**digits)).scaleb(-digits)
 
 
-def settled(table: pa.Table) -> tuple[pa.Table, Bools]:
+def with_unit_columns(table: pa.Table) -> tuple[pa.Table, Bools]:
     """Move units that a token column holds into that column where it is NULL.
 
     Returns:

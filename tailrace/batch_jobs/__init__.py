@@ -38,7 +38,7 @@ JOBS: tuple[BatchJob, ...] = (
 
 
 def on_timetable(settings: Settings) -> tuple[Job, ...]:
-    """Return the lines of the timetable: of every job that these settings want."""
+    """Return the lines of the timetable: one for every job that these settings enable."""
     return tuple(job.line for job in JOBS if job.wanted(settings))
 
 

@@ -1,4 +1,4 @@
-"""What every batch job states of itself: its line in the timetable, how it runs, whether the settings want it."""
+"""What every batch job declares: its line in the timetable, how it runs, whether the settings enable it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _run(here: Context, stop: Stop) -> tuple[Report, str]:
-    from jobs.evals.job import week_before
+    from jobs.evals.settings import week_before
     from pipelines.clock import now_us
     from tailrace.job_runs.weekly_report import weekly
 

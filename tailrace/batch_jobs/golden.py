@@ -17,13 +17,13 @@ def _run(here: Context, stop: Stop) -> tuple[Report, str]:
     from jobs.evals.scorers import Embedding
     from jobs.golden import refresh
     from pipelines.clock import now_us
-    from tailrace import wiring
+    from tailrace import job_wiring, wiring
 
     with closing(Embedding(wiring.embed(here.settings))) as embedding:
         report = refresh(
             wiring.lake(here.settings),
             now=now_us,
-            settings=wiring.golden(here.settings),
+            settings=job_wiring.golden(here.settings),
             stop=stop,
             vectors=embedding.vectors,
         )

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def _run(here: Context, stop: Stop, *, clean: bool = True) -> tuple[Report, str]:
     from jobs.maintain import maintain
     from pipelines.clock import now_us
-    from tailrace import wiring
+    from tailrace import job_wiring, wiring
 
-    settings = replace(wiring.maintain(here.settings), clean=clean)
+    settings = replace(job_wiring.maintain(here.settings), clean=clean)
     report = maintain(wiring.lake(here.settings), now=now_us, settings=settings, stop=stop)
     merged = sum(m.files_before - m.files_after for m in report.merged)
     first = (

@@ -1,4 +1,4 @@
-"""What the broker is told: its properties, its ports, its identity."""
+"""The configuration of the broker: its properties, its ports, its identity."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _APPENDED = ("listeners", "advertised.listeners", "listener.security.protocol.ma
 
 
 def properties(port: int, controller_port: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """A whole server.properties for one broker on loopback; ``extra`` has the last word."""
+    """A whole server.properties for one broker on loopback; ``extra`` overrides the others."""
     # paths are relative to the folder the JVM runs in: commas and spaces in a home's name mean nothing
     result = {
         "process.roles": "broker,controller",
@@ -120,7 +120,7 @@ def to_properties_text(values: Mapping[str, str]) -> str:
 
 
 def pick_free_port(other_than: int = 0) -> int:
-    """A port of ``PORTS`` on which nobody listens at this moment, and which is not about to be taken by ourselves."""
+    """A port of ``PORTS`` on which no process listens now, and which is none of ``other_than``."""
     return next(port for port in random.sample(PORTS, len(PORTS)) if port != other_than and can_listen(port))
 
 

@@ -1,4 +1,4 @@
-"""What can stand between a person and a running broker, each with its remedy."""
+"""Errors that prevent a running broker, each with its remedy."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class NoCacheError(BrokerError):
 
 
 class PortTakenError(BrokerError):
-    """Somebody else listens where this broker's clients expect it."""
+    """Another process listens on the port of this broker."""
 
     def __init__(self, port: int, owner: str, port_file: Path) -> None:
         self.port, self.owner = port, owner
@@ -94,7 +94,7 @@ class ClusterMismatchError(BrokerError):
 
 
 class BrokerStopError(BrokerError):
-    """Kafka was told to end and did not."""
+    """Kafka was signalled to stop and did not."""
 
     def __init__(self, pid: int, folder: Path, timeout_s: float) -> None:
         self.pid, self.folder = pid, folder
@@ -104,7 +104,7 @@ class BrokerStopError(BrokerError):
 
 
 class BrokerStartError(BrokerError):
-    """Kafka ended, or stayed silent, before it was ready."""
+    """Kafka ended, or wrote no log line for too long, before it was ready."""
 
     def __init__(self, log_file: Path, problem: str, last_lines: str) -> None:
         self.log_file, self.last_lines = log_file, last_lines

@@ -1,4 +1,4 @@
-"""Stands between the owner of a broker and its JVM, so that neither can leave the other behind.
+"""A process between the owner of a broker and its JVM: when one of them ends, the other one ends too.
 
 A child of the owner and the parent of the JVM, run as a bare script (standard library only, 9 MB):
 
@@ -6,11 +6,11 @@ A child of the owner and the parent of the JVM, run as a bare script (standard l
   holds the pipe, the parent's pid changes), and the JVM is stopped;
 - this process ends, even by SIGKILL: PR_SET_PDEATHSIG ends the JVM. The owner could not rely on that
   signal itself, for it is bound to the thread that forked, not to the process;
-- the lock of the home folder is an inherited descriptor that the JVM keeps open on purpose: the folder
-  is free exactly when nobody can write to it any more.
+- the lock of the home folder is an inherited descriptor that the JVM keeps open on purpose: the folder is free exactly
+when no process can write to it any more.
 
-Usage: guard.py OWNER_PID LOCK_FD COMMAND... Prints the JVM's pid; the JVM's own words go to stderr. The owner hands in
-its own pid: that of process 1, in a container without an init, does not mark an orphan.
+Usage: guard.py OWNER_PID LOCK_FD COMMAND... Prints the JVM's pid; the JVM's output goes to stderr. The owner passes its
+    own pid, because in a container without an init process 1 is no sign of an orphan.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def main(owner: int, lock_fd: int, command: list[str]) -> int:
     )
     sys.stdout.write(f"{jvm.pid}\n")
     sys.stdout.flush()
-    while jvm.poll() is None and _owner_lives(owner):
+    while jvm.poll() is None and _owner_is_running(owner):
         pass
     return _stop(jvm)
 
 
-def _owner_lives(owner: int) -> bool:
-    """Wait a moment; False once the pipe has closed or the owner has gone."""
+def _owner_is_running(owner: int) -> bool:
+    """Wait briefly; False once the pipe has closed or the owner has ended."""
     try:
         readable, _, _ = select.select([0], [], [], LOOK_EVERY_S)
         if readable and not os.read(0, 1):
@@ -66,7 +66,7 @@ def _owner_lives(owner: int) -> bool:
 def _stop(jvm: subprocess.Popen[bytes]) -> int:
     if jvm.poll() is None:
         jvm.terminate()
-        jvm.send_signal(signal.SIGCONT)  # a paused JVM hears no SIGTERM
+        jvm.send_signal(signal.SIGCONT)  # a paused JVM does not handle SIGTERM
         try:
             return jvm.wait(STOP_GRACE_S)
         except subprocess.TimeoutExpired:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tailrace.broker.errors import BrokerRunningError
-from warehouse.storage.locks import alive, open_lock_file, try_lock
+from warehouse.storage.locks import is_running, open_lock_file, try_lock
 
 # the guard of a killed owner stops its JVM within this time
 ORPHAN_GRACE_S = 12.0
@@ -26,16 +26,16 @@ class Running:
     owner_pid: int
     port: int
     owner_born: int | None = None
-    """When the owner began, by `warehouse.storage.locks.born_at`: its pid may be another process's by now."""
+    """When the owner began, by `process_start_time`: by now its pid may belong to another process."""
 
 
 def write_running(folder: Path, running: Running) -> None:
-    """Say who runs here."""
+    """Write the pid and the ports of the broker that runs here."""
     (folder / "pid").write_text(json.dumps(asdict(running)) + "\n")
 
 
 def read_running(folder: Path) -> Running | None:
-    """Who said last that they run here; they may be long dead."""
+    """Read the broker that was started here last; it may have ended long ago."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         return Running(**json.loads((folder / "pid").read_text()))
     return None
@@ -65,7 +65,7 @@ def lock(folder: Path) -> int:
     file = open_lock_file(folder / "lock")
     while not try_lock(file):
         running = read_running(folder)
-        if running is None or alive(running.owner_pid, running.owner_born) or time.monotonic() > deadline:
+        if running is None or is_running(running.owner_pid, running.owner_born) or time.monotonic() > deadline:
             os.close(file)
             owner = f"kafka with pid {running.pid}, of process {running.owner_pid}," if running else "a kafka"
             raise BrokerRunningError(folder, owner)

@@ -29,8 +29,8 @@ class JvmLaunch:
 def command(java: Path, heap_mb: int) -> list[str]:
     """The start of a command line: Java and its options.
 
-    No JMX, no perf file in the temporary folder; out of memory ends the process, for a half-dead broker helps
-    nobody.
+    No JMX, no perf file in the temporary folder; out of memory ends the process, because a broker that runs in part is
+    worse than none.
     """
     # The first compiler alone: a start costs 1.8 CPU-seconds instead of 3.4, and producing 600,000 events of
     # 1 KB 0.8 instead of 1.7 (two cores; the second compiler competes with the work it is to speed up).
@@ -58,7 +58,7 @@ def write_private(file: Path, text: str) -> None:
 
 
 def last_lines(text: str, count: int = 12) -> str:
-    """What a JVM said last, without stack frames and its own warnings."""
+    """The last lines that a JVM wrote, without stack frames and its own warnings."""
     telling = [line for line in text.splitlines() if not line.startswith(("\tat ", "WARNING: "))]
     return "\n".join(telling[-count:])
 

@@ -1,4 +1,4 @@
-"""One real Kafka broker as a child process, on loopback, gone when its owner is gone."""
+"""One real Kafka broker as a child process, on loopback, which ends when its owner ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tailrace.broker import config, home, jvm, wire
 from tailrace.broker.errors import BrokerStartError, PortTakenError
 from tailrace.broker.jars import default_cache, ensure_jars
 from tailrace.broker.java import child_environment, find_java
-from warehouse.storage.locks import born_at
+from warehouse.storage.locks import process_start_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +102,7 @@ class Broker:
         """Start, and return once clients are served. Does nothing while it runs.
 
         Raises:
-            BrokerError: One of its kinds, saying what stands in the way and what to do.
+            BrokerError: A subclass with the cause and the remedy.
         """
         if self.alive:
             return
@@ -147,7 +147,7 @@ class Broker:
         self._forget()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open, nobody answers. Returns when every thread of the JVM has stopped."""
+        """SIGSTOP: connections stay open without an answer. Returns when every thread of the JVM has stopped."""
         self._signal(signal.SIGSTOP)
         deadline = time.monotonic() + STOPS_WITHIN_S
         while not _thread_states(self._pid) <= STOPPED and time.monotonic() < deadline:
@@ -192,7 +192,7 @@ class Broker:
         assert self._guard.stdout is not None
         self._pid = int(self._guard.stdout.readline() or 0)
         me = os.getpid()
-        running = home.Running(pid=self._pid, owner_pid=me, port=self._port, owner_born=born_at(me))
+        running = home.Running(pid=self._pid, owner_pid=me, port=self._port, owner_born=process_start_time(me))
         home.write_running(self.folder, running)
 
     def _await_ready(self, timeout_s: float) -> None:

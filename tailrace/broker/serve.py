@@ -29,34 +29,34 @@ def serve(
         java_home: As for ``Broker``.
 
     Returns:
-        0 if told to stop, 1 if Kafka ended by itself.
+        0 if it was stopped, 1 if Kafka ended by itself.
 
     Raises:
         BrokerError: It cannot start.
     """
-    told = SignalEvent()
-    previous = {number: signal.signal(number, told.receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    stop_requested = SignalEvent()
+    previous = {number: signal.signal(number, stop_requested.receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with Broker(home, heap_mb=heap_mb, java_home=java_home) as broker:
             if on_ready:
                 on_ready(broker)
-            while broker.alive and not told.wait(0.2):
+            while broker.alive and not stop_requested.wait(0.2):
                 pass
-            return 0 if told.is_set() else 1
+            return 0 if stop_requested.is_set() else 1
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def stop_running(home: Path, timeout_s: float = 15) -> bool:
-    """Stop the broker that runs in ``home``, whoever owns it; False if none does.
+    """Stop the broker that runs in ``home``, started by any process; False if none does.
 
     Raises:
         BrokerStopError: It did not end.
     """
     folder = home.absolute() / "kafka"
     running = folders.read_running(folder)
-    # the lock, not the pid, says whether it lives: a pid may have been given to somebody else
+    # the lock shows whether it runs, not the pid: a pid may have been reused by another process
     if running is None or not folders.is_locked(folder):
         return False
     os.kill(running.pid, signal.SIGTERM)

@@ -21,7 +21,7 @@ from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.gate import EXITS, GateGroup
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.shown import json_line, shown
+from tailrace.cli.render.printable import json_line, printable
 from tailrace.job_runs.canary import Outside, Pace, watch
 from tailrace.job_runs.report_channels import to_channels
 from tailrace.supervisor.signals import on_stop_signals
@@ -123,9 +123,9 @@ def _ab(
     if as_json:
         print_json({"a": a, "b": b, "verdict": verdict.value, "measures": [facts(each) for each in found]})
     else:
-        typer.echo(shown(f"{verdict.value}: {b} against {a}"))
+        typer.echo(printable(f"{verdict.value}: {b} against {a}"))
         for each in found:
-            typer.echo(shown(line(each)))
+            typer.echo(printable(line(each)))
     sys.exit(EXITS[verdict.value])
 
 
@@ -168,7 +168,7 @@ def _sent(report: Report, config: Any) -> Sequence[Delivered]:
     results = to_channels(report, config)
     for each in results:
         if not each.ok:
-            typer.echo(shown(f"channel {each.channel} did not get the decision: {each.detail}"), err=True)
+            typer.echo(printable(f"channel {each.channel} did not get the decision: {each.detail}"), err=True)
     return results
 
 
@@ -179,6 +179,6 @@ def _show(decision: Decision, found: Sequence[Comparison], *, as_json: bool) -> 
         typer.echo(json_line({**decided, "measures": measures}))
         return
     to = f", next {decision.next_share} %" if decision.action == "advance" else ""
-    typer.echo(shown(f"{decision.action} at {decision.share} %{to}"))
+    typer.echo(printable(f"{decision.action} at {decision.share} %{to}"))
     for each in found:
-        typer.echo(shown(f"  {line(each)}"))
+        typer.echo(printable(f"  {line(each)}"))

@@ -1,4 +1,4 @@
-"""``alerts``: list and show what has landed, acknowledge and silence what goes out."""
+"""``alerts``: list and show landed alerts, acknowledge them, and silence notifications."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tailrace.cli.context import get, print_json
 from tailrace.cli.ids import NotLandedError, alert_id, digest_ids
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
-from tailrace.cli.render.shown import shown, shown_lines
+from tailrace.cli.render.printable import printable, printable_lines
 from tailrace.records.changed import changes_of
 from tailrace.times import moment
 from warehouse.errors import QueryFailedError
@@ -119,7 +119,7 @@ def _incident(page: Page, row: dict[str, Any], now: int) -> None:
     marks = [alert.state.upper(), alert.severity]
     marks += [f"acknowledged by {row['acknowledged_by']}"] if row["acknowledged_by"] else []
     marks += ["silenced"] if row["silenced"] else []
-    page.line(shown(f"{alert.id}  {' '.join(marks)}"))
+    page.line(printable(f"{alert.id}  {' '.join(marks)}"))
     page.line(words.clean(alert.title) or f"{words.clean(alert.rule)} on {words.series(alert)}", indent=4)
     page.line(words.when(alert, now), indent=4)
 
@@ -151,7 +151,7 @@ def _show(
             return
         if sql:
             text = next((a.evidence.sql for a in reversed(read) if a.evidence.sql), "")
-            typer.echo(shown_lines(text))
+            typer.echo(printable_lines(text))
             sys.exit(0 if text else 1)
         _print(lake, read)
 
@@ -166,7 +166,7 @@ def _test(context: typer.Context) -> None:
         raise SettingsError("alert_channels", "none is set", "name one, see docs/reference/alert-channels.md")
     failed = False
     for name, outcome in send_once(config, _test_alert(now_us())).items():
-        typer.echo(shown(f"{name}: {outcome.kind} {outcome.detail}".rstrip()))
+        typer.echo(printable(f"{name}: {outcome.kind} {outcome.detail}".rstrip()))
         failed = failed or outcome.kind != "delivered"
     sys.exit(int(failed))
 

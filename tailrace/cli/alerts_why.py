@@ -20,7 +20,7 @@ from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.times import moment, span
 from warehouse.query.readonly import ReadOnlyLake
 
@@ -67,7 +67,7 @@ def why(
         state = judged.replay(lake.query, found, judge, pairs["app"], last)
         if state is None:
             raise SettingsError(
-                "--series", f"no rollup of app {shown(pairs['app'])} landed before {at}", "see `tailrace sql`"
+                "--series", f"no rollup of app {printable(pairs['app'])} landed before {at}", "see `tailrace sql`"
             )
         silences = lake.query(_SILENCES, [last]).to_pylist()
     answer = judged.explain(judge, state, pairs, last)
@@ -91,7 +91,7 @@ def _pairs(series: Sequence[str]) -> dict[str, str]:
     for part in (each for text in series for each in _PARTS.split(text)):
         name, equals, value = part.partition("=")
         if not equals or not value or name.strip() in found:
-            raise SettingsError("--series", f"cannot read {shown(part[:60])!r}", "write app=shop,feature=chat")
+            raise SettingsError("--series", f"cannot read {printable(part[:60])!r}", "write app=shop,feature=chat")
         found[name.strip()] = value
     return _ordered(found)
 
@@ -105,7 +105,9 @@ def _decoded(text: str) -> dict[str, str]:
 
 def _ordered(pairs: dict[str, str]) -> dict[str, str]:
     if unknown := [name for name in pairs if name not in _NAMES]:
-        raise SettingsError("--series", f"no dimension {shown(unknown[0][:60])!r}", f"use some of {', '.join(_NAMES)}")
+        raise SettingsError(
+            "--series", f"no dimension {printable(unknown[0][:60])!r}", f"use some of {', '.join(_NAMES)}"
+        )
     if "app" not in pairs:
         raise SettingsError("--series", "names no app", "begin with app=NAME: a series belongs to an app")
     return {name: pairs[name] for name in _NAMES if name in pairs}
@@ -139,7 +141,7 @@ def _print(answer: Why, silenced: Sequence[dict[str, Any]]) -> None:
     page = Page()
     page.title(" · ".join(f"{words.clean(k)}={words.clean(v)}" for k, v in answer.series.items()))
     silences = [
-        shown(f"silenced until {s['until']} by {s['by']}: {' '.join(f'{k}={v}' for k, v in s['matchers'].items())}")
+        printable(f"silenced until {s['until']} by {s['by']}: {' '.join(f'{k}={v}' for k, v in s['matchers'].items())}")
         for s in silenced
     ]
     states = [*(words.clean(state) for state in answer.states), *silences]

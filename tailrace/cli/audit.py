@@ -9,8 +9,8 @@ import typer
 
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
-from tailrace.cli.render.shown import shown
-from tailrace.cli.whose import who_of
+from tailrace.cli.person import person_of
+from tailrace.cli.render.printable import printable
 from tailrace.imports import hide_pandas
 from warehouse.forget import NOT_REACHED, held
 
@@ -32,7 +32,7 @@ def _audit(
     """
     settings = get(context).settings
     hide_pandas()
-    found, mentioned = held(wiring.lake(settings), who_of(settings, "audit", user, tenant))
+    found, mentioned = held(wiring.lake(settings), person_of(settings, "audit", user, tenant))
     if as_json:
         tables = [{**asdict(each), "first": _text(each.first), "last": _text(each.last)} for each in found]
         facts = {"tenant": tenant, "user": user, "tables": tables, "mentions": mentioned}
@@ -40,7 +40,7 @@ def _audit(
         return
     for each in found:
         days = f"{each.first} to {each.last}" if each.rows else ""
-        typer.echo(shown(f"{each.table:14} {each.rows:>12,} rows  {days}".rstrip()))
+        typer.echo(printable(f"{each.table:14} {each.rows:>12,} rows  {days}".rstrip()))
     for table, rows in mentioned.items():
         typer.echo(f"{table:14} {rows:>12,} rows of others mention the id, their calls or texts")
     typer.echo("not looked through: " + "; ".join(NOT_REACHED))

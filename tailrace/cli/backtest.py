@@ -22,11 +22,11 @@ from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.times import moment, span
 from warehouse.query.readonly import ReadOnlyLake
 
-_TOLD = """
+_EMITTED = """
 SELECT id, seq, alert FROM alerts WHERE detector = ANY($1)
 AND epoch_us(detected_at) >= $2 AND epoch_us(detected_at) < $3
 AND ($4::VARCHAR IS NULL OR json_extract_string(series, '$.app') = $4)
@@ -42,7 +42,7 @@ def add_to(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """What the live stage told and the backtest tells, state by state."""
+    """Alert states that the live stage and the backtest emitted, compared one by one."""
 
     same: int
     only_live: int
@@ -130,7 +130,7 @@ def _chosen(alerts: Iterable[Alert], first: int, last: int, app: str | None) -> 
 
 
 def _beginning(lake: ReadOnlyLake, first: int, warm_up: int) -> int:
-    """Return from when on to judge: not from before the ticks that are kept, where older ones are gone."""
+    """Return the start of the judged period: not before the oldest tick that is kept."""
     from pipelines.detect import backtest
 
     rollup, tick = backtest.firsts(lake.query)
@@ -147,7 +147,9 @@ def _print(alerts: Sequence[Alert], difference: Difference | None, *, as_json: b
         if as_json:
             print_json(json.loads(alert.to_json()))
         else:
-            typer.echo(shown(f"{alert.detected_at}  {alert.state:8} {alert.severity:8} {alert.rule}: {alert.title}"))
+            typer.echo(
+                printable(f"{alert.detected_at}  {alert.state:8} {alert.severity:8} {alert.rule}: {alert.title}")
+            )
     if not as_json:
         fired = len({alert.id for alert in alerts})
         typer.echo(f"{fired} alerts, {len(alerts)} state changes", err=True)
@@ -162,13 +164,13 @@ def _print(alerts: Sequence[Alert], difference: Difference | None, *, as_json: b
 def _difference(
     lake: ReadOnlyLake, alerts: Sequence[Alert], names: list[str], first: int, last: int, app: str | None
 ) -> Difference:
-    told: dict[tuple[str, int], set[str]] = {}
-    for row in lake.query(_TOLD, [names, first, last, app]).to_pylist():
-        told.setdefault((row["id"], row["seq"]), set()).add(_hash(row["alert"].encode()))
+    live: dict[tuple[str, int], set[str]] = {}
+    for row in lake.query(_EMITTED, [names, first, last, app]).to_pylist():
+        live.setdefault((row["id"], row["seq"]), set()).add(_hash(row["alert"].encode()))
     here = {(alert.id, alert.seq): _hash(alert.to_json()) for alert in alerts}
-    both = told.keys() & here.keys()
-    same = sum(told[key] == {here[key]} for key in both)
-    return Difference(same, len(told.keys() - here.keys()), len(here.keys() - told.keys()), len(both) - same)
+    both = live.keys() & here.keys()
+    same = sum(live[key] == {here[key]} for key in both)
+    return Difference(same, len(live.keys() - here.keys()), len(here.keys() - live.keys()), len(both) - same)
 
 
 def _rule(text: str) -> tuple[str, str, Any]:

@@ -14,7 +14,7 @@ from tailrace.cli.context import get, print_json
 from tailrace.cli.ids import call_id
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from warehouse.query.readonly import ReadOnlyLake
 
 _CALL = "SELECT * FROM calls WHERE id = $1::UUID LIMIT 1"
@@ -85,7 +85,7 @@ def _price(lake: ReadOnlyLake, table: pa.Table, row: Mapping[str, Any]) -> list[
 def _print(row: Mapping[str, Any], price: list[dict[str, Any]], attached: Mapping[str, list[dict[str, Any]]]) -> None:
     page = Page()
     model = row["model"] + (f" (answered by {row['response_model']})" if row["response_model"] else "")
-    page.title(shown(f"{row['app']} · {model} · {row['status']}"))
+    page.title(printable(f"{row['app']} · {model} · {row['status']}"))
     page.fields(
         (
             ("call", row["id"]),
@@ -120,7 +120,7 @@ def _print(row: Mapping[str, Any], price: list[dict[str, Any]], attached: Mappin
 def _pairs(row: Mapping[str, Any], names: Iterable[str]) -> str:
     """``feature=chat  user_id=u-1``: what is not NULL."""
     found = [(name, row.get(name)) for name in names]
-    return shown("  ".join(f"{name}={_text(value)}" for name, value in found if value is not None and value != []))
+    return printable("  ".join(f"{name}={_text(value)}" for name, value in found if value is not None and value != []))
 
 
 def _text(value: Any) -> str:
@@ -146,7 +146,7 @@ def _share(part: Mapping[str, Any]) -> str:
         return f"{part['count']} request at ${_usd(part['usd'])} = ${_usd(part['usd'])}"
     if part["unit"]:
         each = _usd(part["usd_per_million"] / 1_000_000)
-        return shown(f"{part['count']:g} {part['component']} at ${each} = ${_usd(part['usd'])}")
+        return printable(f"{part['count']:g} {part['component']} at ${each} = ${_usd(part['usd'])}")
     rate = f"${_usd(part['usd_per_million'])} a million"
     return f"{part['count']:,} {part['component']} tokens at {rate} = ${_usd(part['usd'])}"
 

@@ -14,14 +14,14 @@ from pydantic import SecretStr
 from pipelines.notify.spec import parse_channels, secret_values
 from schemas.errors import FatalError, SettingsError
 from tailrace import logs
-from tailrace.cli.render.shown import json_line
+from tailrace.cli.render.printable import json_line
 from tailrace.home.layout import Home
 from tailrace.settings.model import Settings, load
 from warehouse.errors import passwords, without_password
 
 
 class NotRunningError(FatalError):
-    """The command needs a running Tailrace, or to be told where Kafka is."""
+    """The command needs a running Tailrace, or a setting with the address of Kafka."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(
@@ -58,7 +58,7 @@ class Context:
 
     @cached_property
     def bootstrap_servers(self) -> str:
-        """Where Kafka is: as set, else as the running ``up`` says. Raises NotRunningError."""
+        """The address of Kafka: from the settings, else that of the running ``up``. Raises NotRunningError."""
         if self.known_bootstrap_servers is None:
             raise NotRunningError(self.settings.home)
         return self.known_bootstrap_servers
@@ -103,18 +103,18 @@ def secrets(settings: Settings) -> list[str]:
     found += [os.environ.get(name, "") for name in _SECRET_VARIABLES]
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
     found += secret_values(parse_channels(settings.alert_channels, secrets=secret))
-    return [each for each in found if each]  # an empty one stands between any two characters
+    return [each for each in found if each]  # an empty secret would match between any two characters
 
 
 def masked(settings: Settings) -> dict[str, Any]:
     """Every setting as it holds, with *** in place of secrets and of what holds them."""
-    shown = settings.model_dump(mode="json")
-    shown["kafka"]["client"] = {k: "***" if _SECRET_SETTING.search(k) else v for k, v in settings.kafka.client.items()}
-    shown["alert_channels"] = [
+    values = settings.model_dump(mode="json")
+    values["kafka"]["client"] = {k: "***" if _SECRET_SETTING.search(k) else v for k, v in settings.kafka.client.items()}
+    values["alert_channels"] = [
         {"name": spec.name, "kind": spec.kind, "url": "***"} for spec in parse_channels(settings.alert_channels)
     ]
-    shown["lake"]["catalog"] = without_password(settings.lake.catalog or "") or None
-    return {k: logs.hidden(v, secrets(settings)) for k, v in shown.items()}
+    values["lake"]["catalog"] = without_password(settings.lake.catalog or "") or None
+    return {k: logs.hidden(v, secrets(settings)) for k, v in values.items()}
 
 
 def print_json(value: Any) -> None:

@@ -11,7 +11,7 @@ import typer
 from pipelines.clock import now_us
 from tailrace.cli.context import get, print_json
 from tailrace.cli.render.page import Page
-from tailrace.cli.render.shown import shown_lines
+from tailrace.cli.render.printable import printable_lines
 from tailrace.supervisor.signals import on_stop_signals
 from tailrace.times import moment
 
@@ -46,7 +46,7 @@ def _run(
     if as_json:
         print_json(json.loads(report.to_json()))
     else:
-        typer.echo(shown_lines(report.text()))
+        typer.echo(printable_lines(report.text()))
     if report.run.failed or not report.ok:
         sys.exit(1)
 

@@ -22,7 +22,7 @@ from schemas.topics import EVENTS
 from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.rows import json_lines, shown, table
+from tailrace.cli.render.rows import json_lines, printable, table
 from tailrace.events import dead as letters
 from tailrace.events.replay import read_json_lines
 from tailrace.files import check_new_file, new_file
@@ -38,7 +38,7 @@ _ADVICE = {
     "not_object": "send one JSON object a message; an array of events has to be split",
     "too_large": f"keep an event under {MAX_BYTES} bytes: let the emitter truncate content, or `--drop content`",
     "too_deep": f"flatten it to at most {MAX_DEPTH} levels, or `dead repair --drop` the deep part",
-    "duplicate_key": "write each key once; equal values are mended by `dead repair`",
+    "duplicate_key": "write each key once; equal values are merged by `dead repair`",
     "bad_utf8": "encode as UTF-8; `dead repair` puts U+FFFD in place of the bytes that are not",
     "unknown_type": 'set "type" to call, feedback or eval',
     "unsupported_version": 'this Tailrace reads "v": 1; upgrade Tailrace, then `dead replay`',
@@ -94,7 +94,7 @@ def _explain(
     with _lake(get(context)) as lake:
         found = next(letters.letters(lake, choice), None)
     if found is None:
-        typer.echo(f"no dead record at {shown(position)}: see `tailrace dead list`", err=True)
+        typer.echo(f"no dead record at {printable(position)}: see `tailrace dead list`", err=True)
         sys.exit(1)
     facts = _described(found)
     if as_json:
@@ -102,39 +102,39 @@ def _explain(
         return
     for name, value in facts.items():
         if value is not None:
-            typer.echo(f"{name:9} {shown(value)}")
+            typer.echo(f"{name:9} {printable(value)}")
 
 
-def _described(letter: letters.DeadLetter) -> dict[str, Any]:
+def _described(record: letters.DeadLetter) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "position": letter.position,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "app": letter.app,
-        "size": letter.size,
+        "position": record.position,
+        "reason": record.reason,
+        "detail": record.detail,
+        "app": record.app,
+        "size": record.size,
         "now": None,
         "place": None,
         "found": None,
-        "remedy": _ADVICE.get(letter.reason.partition(":")[0], "written by a stage of ours: report it with this page"),
+        "remedy": _ADVICE.get(record.reason.partition(":")[0], "written by a stage of ours: report it with this page"),
         "repair": None,
     }
-    if letter.topic != EVENTS:
+    if record.topic != EVENTS:
         return facts
-    if not letter.kept:
+    if not record.kept:
         return facts | {"now": "unknown: the original bytes were kept for 7 days and are gone", "remedy": None}
-    now = verdict(letter.value)
+    now = verdict(record.value)
     if isinstance(now, Accepted):
         return facts | {
             "now": "accepted by this version",
             "remedy": f"`tailrace dead replay` sends it again ({EVENTS})",
         }
     facts |= {"now": f"{now.reason}: {now.detail}", "remedy": _ADVICE[now.reason.partition(":")[0]]}
-    if place := locate(letter.value, now):
-        facts["place"] = f"{letters.shown(place.path) or 'the text'}, line {place.line}, column {place.column}"
-        facts["found"] = letters.shown(place.found, 80)
-    repaired = repair(letter.value)
+    if place := locate(record.value, now):
+        facts["place"] = f"{letters.redacted(place.path) or 'the text'}, line {place.line}, column {place.column}"
+        facts["found"] = letters.redacted(place.found, 80)
+    repaired = repair(record.value)
     if isinstance(repaired.verdict, Accepted):
-        facts["repair"] = f"`tailrace dead repair` mends it: {'; '.join(map(letters.shown, repaired.steps))}"
+        facts["repair"] = f"`tailrace dead repair` repairs it: {'; '.join(map(letters.redacted, repaired.steps))}"
     return facts
 
 
@@ -154,7 +154,7 @@ def _repair(
     drop: Annotated[list[str] | None, typer.Option(help="Field to leave out.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Without the differences.")] = False,
 ) -> None:
-    """Mend dead events: --drop, --rename, --set in this order, then what is safe. Shows the (redacted) difference.
+    """Repair dead events: --drop, --rename, --set in this order, then safe repairs. Shows the (redacted) difference.
 
     Nothing is sent: read the file, then `tailrace dead replay FILE`.
     """
@@ -169,29 +169,29 @@ def _repair(
     choice = _choice(position, reason, only_app, since, limit)
     repaired = left = 0
     with _lake(here) as lake, _writer(out) as write:
-        for letter in letters.letters(lake, choice):
-            if letter.topic != EVENTS or not letter.kept:
+        for record in letters.letters(lake, choice):
+            if record.topic != EVENTS or not record.kept:
                 continue
-            result = repair(letter.value, edits)
+            result = repair(record.value, edits)
             if isinstance(result.verdict, Accepted):
                 repaired += 1
                 write(result.value.replace(b"\n", b" ") + b"\n")
             else:
                 left += 1
             if not quiet:
-                _report(letter, result.value, result.steps, result.verdict)
-    typer.echo(f"{repaired} mended, {left} still dead", err=True)
+                _report(record, result.value, result.steps, result.verdict)
+    typer.echo(f"{repaired} repaired, {left} still dead", err=True)
     if repaired and out is not None:
         typer.echo(f"next: tailrace dead replay {out}", err=True)
 
 
-def _report(letter: letters.DeadLetter, value: bytes, steps: tuple[str, ...], now: Accepted | Reject) -> None:
-    state = "mended" if isinstance(now, Accepted) else f"still dead: {now.reason}: {letters.shown(now.detail)}"
-    typer.echo(shown(f"{letter.position}  {letter.reason}  {state}"), err=True)
+def _report(record: letters.DeadLetter, value: bytes, steps: tuple[str, ...], now: Accepted | Reject) -> None:
+    state = "repaired" if isinstance(now, Accepted) else f"still dead: {now.reason}: {letters.redacted(now.detail)}"
+    typer.echo(printable(f"{record.position}  {record.reason}  {state}"), err=True)
     for step in steps:
-        typer.echo(f"  {shown(letters.shown(step))}", err=True)
+        typer.echo(f"  {printable(letters.redacted(step))}", err=True)
     if isinstance(now, Accepted):
-        for line in difflib.unified_diff(_laid_out(letter.value), _laid_out(value), n=0, lineterm=""):
+        for line in difflib.unified_diff(_laid_out(record.value), _laid_out(value), n=0, lineterm=""):
             if not line.startswith(("---", "+++", "@@")):
                 typer.echo(f"    {line}", err=True)
 
@@ -201,8 +201,8 @@ def _laid_out(value: bytes | None) -> list[str]:
     try:
         text = json.dumps(json.loads(text), indent=1, ensure_ascii=False)
     except (ValueError, RecursionError):
-        return [shown(letters.shown(text))]
-    return [shown(letters.shown(line)) for line in text.splitlines()]
+        return [printable(letters.redacted(text))]
+    return [printable(letters.redacted(line)) for line in text.splitlines()]
 
 
 @dead.command("replay")
@@ -237,7 +237,7 @@ def _replay(
         print_json({"sent": done.ids, "dry_run": dry_run, "skipped": [list(pair) for pair in done.skipped]})
         return
     for name, why in done.skipped[:50]:
-        typer.echo(shown(f"skipped {name}: {letters.shown(why)}"), err=True)
+        typer.echo(printable(f"skipped {name}: {letters.redacted(why)}"), err=True)
     if len(done.skipped) > 50:
         typer.echo(f"... and {len(done.skipped) - 50} more", err=True)
     typer.echo(f"{len(done.ids)} {'would be sent' if dry_run else 'sent again'}, {len(done.skipped)} skipped")

@@ -17,7 +17,7 @@ from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.ids import alert_id, silence_id
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.records import audit
 from tailrace.records.decide import canonical, landed, matchers, until
 from warehouse.query.readonly import ReadOnlyLake
@@ -94,7 +94,12 @@ def _silence(
     page = Page()
     page.line(f"silence {made.id}{_note(there)}")
     page.fields(
-        (("matches", shown(canonical(pairs))), ("until", _time(made.end)), ("by", shown(made.by)), ("why", shown(why)))
+        (
+            ("matches", printable(canonical(pairs))),
+            ("until", _time(made.end)),
+            ("by", printable(made.by)),
+            ("why", printable(why)),
+        )
     )
     page.field("lift it", f"tailrace alerts unsilence {made.id[:8]}")
 
@@ -130,8 +135,8 @@ def _silences(
             print_json({**row, "matchers": pairs})
             continue
         page.line(f"{row['silence_id']}  {'in force' if row['in_force'] else 'ended'}")
-        page.line(shown(canonical(pairs)), indent=4)
-        page.line(shown(_described(row)), indent=4)
+        page.line(printable(canonical(pairs)), indent=4)
+        page.line(printable(_described(row)), indent=4)
     if not rows and not as_json:
         page.line("no silences in force" if not every else "no silences")
 

@@ -71,12 +71,12 @@ def _demo(
     logs.configure(stage="demo", level="ERROR" if not as_json else "CRITICAL")
     screen = Console(stderr=as_json, highlight=False)
 
-    def say(text: str) -> None:
+    def echo(text: str) -> None:
         screen.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {escape(text)}")
 
     try:
-        say(f"starting Kafka and the stages in {home}")
-        outcome = play(settings, seed=seed, say=say, on_alert=lambda a: screen.print(_panel(a)), calm=calm)
+        echo(f"starting Kafka and the stages in {home}")
+        outcome = play(settings, seed=seed, echo=echo, on_alert=lambda a: screen.print(_panel(a)), no_incidents=calm)
         report = _report(settings, outcome)
         report["seconds"] = round(time.monotonic() - began, 1)
         if as_json:
@@ -97,7 +97,7 @@ def _demo_here(context: typer.Context, seed: int, *, as_json: bool) -> None:
     outcome = here_demo.play(
         wiring.kafka(running.settings, running.bootstrap_servers),
         seed=seed,
-        say=lambda text: screen.print(escape(text)),
+        echo=lambda text: screen.print(escape(text)),
         on_alert=lambda alert: screen.print(_panel(alert)),
     )
     for line in here_demo.judged(outcome):

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from tailrace.cli.context import get, print_json
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.monitor.doctor import Hop, examine
 
 _INDENT = " " * 19
@@ -54,7 +54,7 @@ def lines(hop: Hop, width: int | None) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int | None, head: str, indent: str) -> list[str]:
-    clean = shown(text)
+    clean = printable(text)
     if width is None:
         return [head + clean]
     return textwrap.wrap(

@@ -15,15 +15,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.evals.job import week_before
 from jobs.evals.markdown import to_json, to_markdown
 from jobs.evals.scorers import SCORERS
+from jobs.evals.settings import week_before
 from pipelines.clock import now_us
 from pipelines.notify.reports import Delivered
 from schemas.errors import SettingsError
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.shown import shown, shown_lines
+from tailrace.cli.render.printable import printable, printable_lines
 from tailrace.files import check_new_file, new_file
 from tailrace.job_runs import evals as runs
 from tailrace.job_runs import weekly_report as quality
@@ -69,7 +69,7 @@ def _run(
         report = runs.run_evals(
             get(context), days, names=scorer or (), apps=app or (), size=size, stop=stop.is_set, progress=progress
         )
-    typer.echo(report.to_json() if as_json else shown_lines(report.text()))
+    typer.echo(report.to_json() if as_json else printable_lines(report.text()))
     if not report.ok:
         sys.exit(1)
 
@@ -94,7 +94,7 @@ def _report(
     out: Annotated[Path | None, typer.Option(help="Write it to this new file instead.")] = None,
     send: Annotated[bool, typer.Option("--send", help="Send the summary to the channels as well.")] = False,
 ) -> None:
-    """Print the weekly report: weighted means with intervals, changes, decisions wanted, worst calls."""
+    """Print the weekly report: weighted means with intervals, changes, open decisions, worst calls."""
     here = get(context)
     days = week_days(week) if week else _days(since, until)
     if out:
@@ -114,7 +114,7 @@ def _report(
             file.write(text.encode("utf-8", "replace"))
         typer.echo(f"written: {out}", err=True)
     else:
-        typer.echo(shown_lines(text) if shape is Shape.MD else text, nl=False)
+        typer.echo(printable_lines(text) if shape is Shape.MD else text, nl=False)
     if send:
         _sent(quality.send(here, made, quality.write(here, made)))
 
@@ -122,7 +122,7 @@ def _report(
 def _sent(deliveries: Sequence[Delivered]) -> None:
     """Print the outcome of each channel; exit code 1 where one failed."""
     for each in deliveries:
-        typer.echo(shown(f"{each.channel}: {'sent' if each.ok else 'FAILED'} ({each.detail})"), err=True)
+        typer.echo(printable(f"{each.channel}: {'sent' if each.ok else 'FAILED'} ({each.detail})"), err=True)
     if not deliveries:
         typer.echo("no channel without a route is set: alert_channels (docs/reference/alert-channels.md)", err=True)
     if not all(each.ok for each in deliveries):

@@ -1,4 +1,4 @@
-"""``emit``, ``replay``, ``tail``: events in, and what became of them."""
+"""``emit``, ``replay``, ``tail``: send events, and show them with their state."""
 
 from __future__ import annotations
 

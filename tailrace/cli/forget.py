@@ -1,4 +1,4 @@
-"""``forget``: remove what the lake holds of a user or a tenant, and say what cannot be reached."""
+"""``forget``: remove the rows of a user or a tenant from the lake, and list what it cannot reach."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import typer
 from jobs import forget as job
 from pipelines.clock import now_us
 from schemas.errors import SettingsError
-from tailrace import wiring
+from tailrace import job_wiring, wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.cli.render.shown import shown
-from tailrace.cli.whose import who_of
+from tailrace.cli.person import person_of
+from tailrace.cli.render.printable import printable
 from tailrace.home.forget import Reached, canonical, reach
 from tailrace.home.layout import Home
 from tailrace.home.people import keyed_hash
@@ -24,7 +24,7 @@ from tailrace.home.search import files_with
 from tailrace.imports import hide_pandas
 from tailrace.records import audit
 from tailrace.settings.model import Settings
-from warehouse.forget import NOT_REACHED, Forgotten, Scanned, Who, among, count, scan
+from warehouse.forget import NOT_REACHED, ErasureReport, Scanned, Who, among, count, scan
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,7 +56,7 @@ def _forget(
     """
     here = get(context)
     settings = here.settings
-    who = who_of(settings, "forget", user, tenant)
+    who = person_of(settings, "forget", user, tenant)
     if yes and not (why and why.strip()):
         raise SettingsError("--why", "no reason is given", "say in a few words why, such as --why 'request 1234'")
     hide_pandas()
@@ -68,7 +68,7 @@ def _forget(
     # before the calls go: they name the reports
     beside = reach(Home(settings.home), () if of_both else ids, lambda calls: among(lake, who, calls), remove=yes)
     if yes:
-        section = wiring.maintain(settings)
+        section = job_wiring.maintain(settings)
         done = job.run(lake, who, now=now_us, slice_s=section.slice_s, memory_limit=section.memory_limit)
     else:
         done = count(lake, who)
@@ -78,7 +78,7 @@ def _forget(
         print_json(report.facts())
     else:
         for line in report.lines(yes=yes):
-            typer.echo(shown(line))
+            typer.echo(printable(line))
     if yes and (not done.done or (found and found.live and not of_both)):
         sys.exit(1)
 
@@ -87,7 +87,7 @@ def _forget(
 class _Report:
     """What was done or would be, and how it is shown."""
 
-    done: Forgotten
+    done: ErasureReport
     beside: Reached
     found: Scanned | None
     in_home: list[str]
@@ -142,7 +142,7 @@ class _Report:
 
 
 def _record(here: Context, who: Who, why: str) -> None:
-    """Write down who forgets whom and why: not under the id, which would stay."""
+    """Record who erased which person and why: not by the id, which would then be kept."""
     named = {"user": who.users, "tenant": who.tenants}
     hashes = {kind: keyed_hash(here.settings, kind, ids) for kind, ids in named.items() if ids}
     for each in (*who.users, *who.tenants):
@@ -163,6 +163,6 @@ def _in_home(settings: Settings, ids: list[str]) -> list[str]:
 
 def _files_gone(settings: Settings) -> date:
     """Return the day by which maintain, which runs hourly, has deleted what was replaced today."""
-    section = wiring.maintain(settings)
+    section = job_wiring.maintain(settings)
     now = datetime.fromtimestamp(now_us() / 1e6, UTC)
     return (now + timedelta(hours=section.snapshots_h + 1, days=section.files_days + 1)).date()

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from pipelines.clock import now_us
 from schemas.errors import TailraceError
 from tailrace.cli.context import get, print_json
-from tailrace.cli.render.shown import shown, shown_lines
+from tailrace.cli.render.printable import printable, printable_lines
 
 EXITS = {"pass": 0, "regress": 1, "undecided": 2}
 EXIT_REFUSED = 3
@@ -49,7 +49,7 @@ def _refused() -> Iterator[None]:
         raise
     except TailraceError as error:
         sys.stdout.flush()
-        print(f"tailrace: {shown_lines(str(error))}", file=sys.stderr)
+        print(f"tailrace: {printable_lines(str(error))}", file=sys.stderr)
         raise typer.Exit(EXIT_REFUSED) from error
     except (typer.Exit, typer.Abort):
         raise
@@ -146,12 +146,12 @@ def _approve(
     if get(context).as_json:
         print_json(row)
     else:
-        typer.echo(shown(f"report {row['sha256'][:12]} ({row['verdict']}) approved by {row['by']}"))
+        typer.echo(printable(f"report {row['sha256'][:12]} ({row['verdict']}) approved by {row['by']}"))
 
 
 @contextmanager
 def _progress(visible: bool) -> Iterator[Callable[[int], Callable[[], None]]]:
-    """Yield what starts a bar of so many steps and returns what moves it."""
+    """Yield a function that starts a progress bar of a number of steps and returns the function that advances it."""
     with Progress(console=Console(stderr=True), transient=True, disable=not visible) as bar:
 
         def start(total: int) -> Callable[[], None]:
@@ -164,24 +164,24 @@ def _progress(visible: bool) -> Iterator[Callable[[int], Callable[[], None]]]:
 def _print(report: dict[str, Any], out: Path) -> None:
     golden = report["golden"]
     typer.echo(
-        shown(
+        printable(
             f"{report['verdict']}: {report['candidate']['name']} against {report['baseline']['name']} on "
             f"{golden['cases']} cases of {golden['name']}, {report['samples']} samples a case"
         )
     )
     for reason in report["reasons"]:
-        typer.echo(shown(f"  {reason}"))
+        typer.echo(printable(f"  {reason}"))
     for check in report["checks"]:
         name = f"{check['name']}{' of ' + check['scope'] if check['scope'] else ''}"
         mode = "" if check["mode"] == "must_pass" else f"  ({check['mode'].replace('_', ' ')})"
-        typer.echo(shown(f"{check['verdict']:9}  {name}  {check['text']}{mode}"))
+        typer.echo(printable(f"{check['verdict']:9}  {name}  {check['text']}{mode}"))
         for note in check["notes"]:
-            typer.echo(shown(f"           {note}"))
+            typer.echo(printable(f"           {note}"))
     for text in [*golden["problems"], *report["warnings"]]:
-        typer.echo(shown(f"note: {text}"), err=True)
+        typer.echo(printable(f"note: {text}"), err=True)
     for row in report["worse"][:_WORST]:
         fell = ", ".join(f"{s['scorer']} {s['baseline']:.2f} to {s['candidate']:.2f}" for s in row["scores"])
-        typer.echo(shown(f"worse: {row['case_id']}  {fell}"))
+        typer.echo(printable(f"worse: {row['case_id']}  {fell}"))
         for line in row["diff"][:_DIFF_LINES]:
-            typer.echo(shown(f"    {line}"))
-    typer.echo(shown(f"report {report['sha256'][:12]} written to {out}"))
+            typer.echo(printable(f"    {line}"))
+    typer.echo(printable(f"report {report['sha256'][:12]} written to {out}"))

@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 
 from jobs.golden import PRODUCTION, imported, refresh
-from jobs.golden.bring_in import bring_in
 from jobs.golden.difference import difference, facts
+from jobs.golden.import_cases import import_cases
 from pipelines.clock import now_us
 from schemas.errors import SettingsError
-from tailrace import wiring
+from tailrace import job_wiring, wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.golden_cases import SetName, Version, read_cases
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.rows import json_lines, shown
+from tailrace.cli.render.rows import json_lines, printable
 from tailrace.files import check_new_file, new_file, refused
 from tailrace.golden import reviews as sets
 from tailrace.golden.files import Part, Target, exported
@@ -80,13 +80,13 @@ def _refresh(
         report = refresh(
             wiring.lake(here.settings),
             now=now_us,
-            settings=wiring.golden(here.settings, days=days, size=size),
+            settings=job_wiring.golden(here.settings, days=days, size=size),
             set_name=sets.set_name(name),
             owner=audit.actor(),
             dry_run=dry_run,
             vectors=embedding.vectors,
         )
-    typer.echo(report.to_json() if as_json else shown(report.text()))
+    typer.echo(report.to_json() if as_json else printable(report.text()))
 
 
 @golden.command("versions")
@@ -106,7 +106,7 @@ def _versions(context: typer.Context, as_json: AsJson = False) -> None:
             f"{row['window_to']:%Y-%m-%d %H:%M}  by {row['owner']}"
             f"{'  without the texts of ' + str(row['blanked']) if row['blanked'] else ''}"
         )
-        typer.echo(shown(summary))
+        typer.echo(printable(summary))
 
 
 @golden.command("show")
@@ -120,7 +120,9 @@ def _show(context: typer.Context, name: SetName = PRODUCTION, version: Version =
         return
     for row in rows.to_pylist():
         where = f"{row['app']}{'/' + row['feature'] if row['feature'] else ''}"
-        typer.echo(shown(f"{row['case_id']}  {where}  {', '.join(row['reasons'])}  {row['review'] or 'not reviewed'}"))
+        typer.echo(
+            printable(f"{row['case_id']}  {where}  {', '.join(row['reasons'])}  {row['review'] or 'not reviewed'}")
+        )
         if row["input_text"] is None:
             typer.echo("    its texts are gone: a review rejected it")
         for what, name in (
@@ -134,7 +136,7 @@ def _show(context: typer.Context, name: SetName = PRODUCTION, version: Version =
 
 
 def _short(text: str) -> str:
-    line = shown(" ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
 
 
@@ -160,9 +162,9 @@ def _diff(
     )
     for sign, key in (("+", "added"), ("-", "removed")):
         for case in found[key]:
-            typer.echo(f"{sign} {shown(case['case_id'])}  {_short(case['asked'])}")
+            typer.echo(f"{sign} {printable(case['case_id'])}  {_short(case['asked'])}")
     for case in found["changed"]:
-        typer.echo(shown(f"~ {case['case_id']}  {', '.join(case['what'])}"))
+        typer.echo(printable(f"~ {case['case_id']}  {', '.join(case['what'])}"))
 
 
 @golden.command("import")
@@ -182,12 +184,14 @@ def _import(
     with refused("read", file):
         text = file.read_bytes().decode("utf-8-sig", "replace")
     found = imported.read(text, file.name, set_name=name)
-    done = bring_in(wiring.lake(here.settings), found.cases, set_name=name, owner=audit.actor(), now=now_us)
+    done = import_cases(wiring.lake(here.settings), found.cases, set_name=name, owner=audit.actor(), now=now_us)
     typer.echo(
-        shown(f"golden set {name}, version {done.version}: {done.added} cases added, {done.known} were there already")
+        printable(
+            f"golden set {name}, version {done.version}: {done.added} cases added, {done.known} were there already"
+        )
     )
     for kind, count in found.left_out.items():
-        typer.echo(shown(f"left out: {count} assertions of type {kind}, which golden cases do not have"), err=True)
+        typer.echo(printable(f"left out: {count} assertions of type {kind}, which golden cases do not have"), err=True)
 
 
 @golden.command("export")
@@ -204,7 +208,8 @@ def _export(
     """Write the cases of a set into a new file that only you can read.
 
     Reviews count at once: what they expect is in the file, what they rejected is not. No refresh is needed. The forms
-    chat and preferences are for fine-tuning: they hold answers that a person wanted, and no case that is held out.
+    chat and preferences are for fine-tuning: they hold answers that a person wrote or liked, and no case that is held
+    out.
     """
     check_new_file(out)
     here = get(context)
@@ -214,4 +219,4 @@ def _export(
     count, content = exported(target, part, rows)
     with new_file(out) as file:
         file.write(content)
-    typer.echo(shown(f"{count} cases of golden set {name}, version {found}, written to {out}"))
+    typer.echo(printable(f"{count} cases of golden set {name}, version {found}, written to {out}"))

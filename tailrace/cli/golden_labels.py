@@ -1,4 +1,4 @@
-"""``golden labels``: what people said of production calls, as data to train a model on."""
+"""``golden labels``: feedback of people on production calls, as data to train a model on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.golden.settings import NOT_PRODUCTION
 from pipelines.clock import now_us
 from tailrace.cli.context import get
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.shown import json_line, shown
+from tailrace.cli.render.printable import json_line, printable
 from tailrace.files import check_new_file, new_file
 from tailrace.times import moment
 from warehouse.golden.labels import golden_cases, labelled
@@ -27,7 +27,7 @@ def write_labels(
     app: Annotated[str | None, typer.Option("--app", help="Only calls of this app.")] = None,
     most: Annotated[int, typer.Option(min=1, max=100_000, help="The newest labelled calls.")] = 10_000,
 ) -> None:
-    """Write what users said of all production calls, not only of golden cases, as data to train a model on.
+    """Write the feedback of users on all production calls, not only golden cases, as data to train a model on.
 
     preferences: the answer that a user wrote over the one that was given, and of one conversation a liked answer over
     a disliked one. chat: conversations that end with an answer that a user wrote or liked. thumbs: single answers with
@@ -43,4 +43,4 @@ def write_labels(
     with new_file(out) as file:
         file.write("".join(json_line(line) + "\n" for line in found.lines).encode())
     held = f"; {found.held_out} left out as a golden set holds them out" if found.held_out else ""
-    typer.echo(shown(f"{len(found.lines)} lines of {found.calls} labelled calls written to {out}{held}"))
+    typer.echo(printable(f"{len(found.lines)} lines of {found.calls} labelled calls written to {out}{held}"))

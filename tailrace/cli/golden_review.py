@@ -19,7 +19,7 @@ from tailrace import wiring
 from tailrace.cli.context import Context, get
 from tailrace.cli.golden_cases import SetName, Version, read_cases
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.files import check_new_file, new_file, refused
 from tailrace.golden import reviews as sets
 from tailrace.golden.open_cases import OPEN, with_comments
@@ -95,7 +95,7 @@ def _review_one(
     expected, rubric = (text if text is None or text.strip() else "" for text in (expected, rubric))
     record = _send(here, found[0], verdict, expected=expected, rubric=rubric, note=note)
     _wait(here, [record])
-    typer.echo(shown(f"{case_id} {verdict}; exports go by it, and so does the next refresh"))
+    typer.echo(printable(f"{case_id} {verdict}; exports go by it, and so does the next refresh"))
 
 
 def _sheets(
@@ -119,7 +119,7 @@ def _sheets(
     if to_file:
         with new_file(to_file) as out:
             out.write(sheet(list(cases.values()), to_file.name))
-        typer.echo(shown(f"{len(cases)} open cases of golden set {which[0]} written to {to_file}"))
+        typer.echo(printable(f"{len(cases)} open cases of golden set {which[0]} written to {to_file}"))
         return
     lines = filled(text, file.name, cases)
     records = [_send_line(here, cases[line.case_id], line) for line in lines]
@@ -141,7 +141,7 @@ def _review_many(here: Context, name: str, version: int | None) -> None:
     with open_lake(here) as lake:
         cases = with_comments(read_cases(here, lake, OPEN, name, version))
     if not cases:
-        typer.echo(shown(f"every case of golden set {name} has a verdict"))
+        typer.echo(printable(f"every case of golden set {name} has a verdict"))
         return
     records: list[str] = []
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.errors import FatalError, RetryableError
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from warehouse.query.readonly import ReadOnlyLake
 
 _MOST = 10
@@ -40,16 +40,16 @@ class AmbiguousIdError(FatalError):
     """A prefix that several ids have."""
 
     def __init__(self, kind: str, prefix: str, rows: Sequence[dict[str, Any]]) -> None:
-        listed = "".join(f"\n  {shown(row['id'])}  {shown(row['note'])[:60]}" for row in rows[:_MOST])
+        listed = "".join(f"\n  {printable(row['id'])}  {printable(row['note'])[:60]}" for row in rows[:_MOST])
         more = "\n  ..." if len(rows) > _MOST else ""
-        super().__init__(f"{shown(prefix)} is the beginning of several {kind}s; give more of the id:{listed}{more}")
+        super().__init__(f"{printable(prefix)} is the beginning of several {kind}s; give more of the id:{listed}{more}")
 
 
 class NotLandedError(RetryableError):
     """No such id in the lake, or not yet."""
 
     def __init__(self, kind: str, prefix: str, where: str) -> None:
-        super().__init__(f"no {kind} {shown(prefix)} has landed; see {where}")
+        super().__init__(f"no {kind} {printable(prefix)} has landed; see {where}")
 
 
 class DeadEventError(FatalError):
@@ -58,7 +58,7 @@ class DeadEventError(FatalError):
     def __init__(self, row: dict[str, Any]) -> None:
         why = f"{row['reason']}, {row['detail']}" if row["detail"] else row["reason"]
         more = f"`tailrace dead explain {row['position']}` shows more"
-        super().__init__(f"event {shown(row['event_id'])} is dead: {shown(why)}; {more}")
+        super().__init__(f"event {printable(row['event_id'])} is dead: {printable(why)}; {more}")
 
 
 def alert_id(lake: ReadOnlyLake, prefix: str) -> str:

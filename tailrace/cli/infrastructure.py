@@ -19,7 +19,7 @@ kafka = typer.Typer(no_args_is_help=True, help="The embedded broker by itself.")
 
 
 class NothingToAdoptError(FatalError):
-    """The topics are the ones the lake knows, or were never landed."""
+    """The topics have the ids that are in the ledger of the lake, or were never landed."""
 
     def __init__(self, topics: Sequence[str]) -> None:
         super().__init__(

@@ -11,7 +11,7 @@ import typer
 
 from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.imports import hide_pandas
 from warehouse.query.readonly import ReadOnlyLake
 from warehouse.verify.verify import verify
@@ -39,14 +39,14 @@ def _verify(
         print_json(json.loads(report.to_json()))
     else:
         landed = sum(p.landed for p in report.partitions)
-        buried = sum(p.dead for p in report.partitions)
+        dead = sum(p.dead for p in report.partitions)
         empty = sum(p.no_record for p in report.partitions)
         typer.echo(
-            f"{'ok' if report.ok else 'FAILED'}: {landed} landed, {buried} dead, {empty} without a record; "
+            f"{'ok' if report.ok else 'FAILED'}: {landed} landed, {dead} dead, {empty} without a record; "
             f"{report.late_duplicates} late duplicates, {report.conflicts} contradictions; "
             f"{len(report.problems)} problems"
         )
         for problem in report.problems:
-            typer.echo(shown(f"  {problem.check}  {problem.where}: {problem.detail}"))
+            typer.echo(printable(f"  {problem.check}  {problem.where}: {problem.detail}"))
     if not report.ok:
         sys.exit(1)

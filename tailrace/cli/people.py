@@ -1,4 +1,4 @@
-"""``user id``: which pseudonym stands for a person."""
+"""``user id``: the pseudonym of a person."""
 
 from __future__ import annotations
 

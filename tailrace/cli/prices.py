@@ -23,7 +23,7 @@ from schemas.errors import SettingsError
 from schemas.topics import PRICES
 from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.records import audit
 from tailrace.times import day, moment
 from warehouse.adjust import Choice
@@ -55,10 +55,10 @@ def _list(context: typer.Context, as_json: AsJson = False) -> None:
             print_json(row)
         else:
             mark = "  in force" if book is now else ""
-            said = (
+            facts = (
                 f"{row['version']}  from {row['effective_from']}  {row['source']}, {row['overrides']} overrides{mark}"
             )
-            typer.echo(shown(said))
+            typer.echo(printable(facts))
 
 
 @prices.command("show")
@@ -70,20 +70,20 @@ def _show(
     at: Annotated[str | None, typer.Option(help="When: 2h (ago), or a time. Without it: now.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a call of MODEL costs, in USD per million tokens. Exit 1 where the book has no price."""
+    """Show what a call of MODEL costs, in USD per million tokens. Exit 1 where the book has no price."""
     time = moment(at, now_us()) if at else now_us()
     book = _books(get(context)).at(time)
     rates = book.rates((provider, model, None, tier), *book.moment(time))
     if rates is None:
         remedy = "add it to `prices` in tailrace.toml, then `tailrace prices publish`; calls land unpriced until then"
-        typer.echo(shown(f"book {book.version} has no price of {model}: {remedy}"), err=True)
+        typer.echo(printable(f"book {book.version} has no price of {model}: {remedy}"), err=True)
         sys.exit(1)
     bands = _per_mtok(rates)
     if as_json:
-        said = {"book": book.version, "at": _text(time), "model": model, "provider": provider, "usd_per_mtok": bands}
-        print_json(said)
+        facts = {"book": book.version, "at": _text(time), "model": model, "provider": provider, "usd_per_mtok": bands}
+        print_json(facts)
         return
-    typer.echo(shown(f"{model} by book {book.version} at {_text(time)}, USD per million tokens"))
+    typer.echo(printable(f"{model} by book {book.version} at {_text(time)}, USD per million tokens"))
     for band in bands:
         above = band["above_input_tokens"]
         typer.echo(f"  input over {above} tokens:" if above else "  any input:")
@@ -120,16 +120,16 @@ def _explain(
         "how": found.how if found else None,
     }
     if not as_json and deployed != model:
-        typer.echo(shown(f"{model}: the setting azure_deployments names its model, {deployed}"))
+        typer.echo(printable(f"{model}: the setting azure_deployments names its model, {deployed}"))
         model = deployed
     if as_json:
         print_json(facts)
     elif override is not None:
-        typer.echo(shown(f"{model}: the setting prices[{override}] holds, before every list"))
+        typer.echo(printable(f"{model}: the setting prices[{override}] holds, before every list"))
     elif found:
-        typer.echo(shown(f"{model}: entry {facts['entry']} of {facts['list']}, found as {found.name}; {found.how}"))
+        typer.echo(printable(f"{model}: entry {facts['entry']} of {facts['list']}, found as {found.name}; {found.how}"))
     else:
-        typer.echo(shown(f"{model}: no list of book {book.version} has it; calls land unpriced"), err=True)
+        typer.echo(printable(f"{model}: no list of book {book.version} has it; calls land unpriced"), err=True)
     if override is None and found is None:
         sys.exit(1)
 
@@ -144,19 +144,19 @@ def _publish(context: typer.Context, as_json: AsJson = False) -> None:
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
     book = default_book(here.settings.price_rules)
     if published(kafka)[-1:] and published(kafka)[-1].version == book.version:
-        said: dict[str, Any] = {"version": book.version, "published": False, "effective_from": None}
+        facts: dict[str, Any] = {"version": book.version, "published": False, "effective_from": None}
     else:
         audit.record(kafka, "prices.publish", PRICES, actor=audit.actor(), now=now_us(), version=book.version)
         new = announce(kafka, book, now=now_us())
-        said = {
+        facts = {
             "version": book.version,
             "published": new is not None,
             "effective_from": _text(new.effective_from) if new else None,
         }
     if as_json:
-        print_json(said)
-    elif said["published"]:
-        typer.echo(f"{book.version} published; it holds from {said['effective_from']} on")
+        print_json(facts)
+    elif facts["published"]:
+        typer.echo(f"{book.version} published; it holds from {facts['effective_from']} on")
     else:
         typer.echo(f"{book.version} was published already; nothing to do")
 
@@ -177,10 +177,10 @@ def _reprice(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, change nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the cost of calls that have landed to what the last published book says, as rows of a ledger.
+    """Correct the cost of landed calls to the last published price book, as rows of a ledger.
 
-    Calls without a cost get one. Calls that have one are corrected where the book says from which day on its price
-    holds. Nothing that landed is changed; `calls` shows the cost as now known, `cost_landed_usd` as it landed.
+    Calls without a cost get one. Calls that have one are corrected where the price in the book has a start date.
+    Nothing that landed is changed; `calls` shows the cost as now known, `cost_landed_usd` as it landed.
     """
     here = get(context)
     kafka = wiring.kafka(here.settings, here.bootstrap_servers)
@@ -191,8 +191,8 @@ def _reprice(
     book = [default_book(here.settings.price_rules), *published(kafka)][-1]
     if not dry_run:
         days = f"{first}/{last}"
-        said = {"version": book.version, "days": days, "app": app, "model": model, "undated": undated}
-        audit.record(kafka, "prices.reprice", "raw_calls", actor=audit.actor(), now=now_us(), **said)
+        facts = {"version": book.version, "days": days, "app": app, "model": model, "undated": undated}
+        audit.record(kafka, "prices.reprice", "raw_calls", actor=audit.actor(), now=now_us(), **facts)
     with _progress((last - first) + timedelta(days=1), first) as progress:
         report = reprice(
             wiring.lake(here.settings),

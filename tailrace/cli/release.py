@@ -18,7 +18,7 @@ from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.records import audit
 from tailrace.records.changed import past
 from tailrace.records.decide import landed
@@ -74,7 +74,7 @@ def _mark(
         print_json({**msgspec.to_builtins(made), "new": is_new, "landed": there})
         return
     if not is_new:
-        typer.echo(shown(f"release {made.release} of {app} is current already: nothing is recorded"))
+        typer.echo(printable(f"release {made.release} of {app} is current already: nothing is recorded"))
         return
     page = Page()
     page.line(f"release {made.release} of {app}{'' if there else ' (it is recorded; the lake does not show it yet)'}")
@@ -113,7 +113,7 @@ def _good(context: typer.Context, app: App, as_json: AsJson = False) -> None:
     found = _past(get(context), app)
     good = known_good(found.releases, found.troubles, now_us())
     if good is None:
-        typer.echo(shown(f"no release of {app} ran for a day without an alert"), err=True)
+        typer.echo(printable(f"no release of {app} ran for a day without an alert"), err=True)
         sys.exit(1)
     if as_json:
         print_json(msgspec.to_builtins(good))

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from pipelines.clock import now_us
-from tailrace import wiring
+from tailrace import job_wiring, wiring
 from tailrace.cli.context import get, print_json
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from warehouse.forget import OTHERS, OldApp, old_apps
 from warehouse.upkeep import OldDays, old_days
 
@@ -37,7 +37,7 @@ def _retention(
 ) -> None:
     """Count what the next run of maintain would drop by age, table by table and app by app; nothing is dropped."""
     settings = get(context).settings
-    kept = wiring.maintain(wiring.with_retention(settings, day or (), app or ()))
+    kept = job_wiring.maintain(job_wiring.with_retention(settings, day or (), app or ()))
     today = datetime.fromtimestamp(now_us() / 1e6, UTC).date()
     lake = wiring.lake(settings)
     tables = old_days(lake, kept.retention_days, today=today)
@@ -51,7 +51,7 @@ def _retention(
     for each in tables:
         typer.echo(_line(each))
     for line in _of_apps(apps):
-        typer.echo(shown(line))
+        typer.echo(printable(line))
     rows = sum(each.rows for each in tables) + sum(sum(one.rows.values()) for one in apps)
     typer.echo(f"{rows:,} rows would go; `tailrace job run maintain` drops them, as its hourly run does")
 

@@ -16,7 +16,7 @@ from tailrace.cli.context import get
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.grid import print_answer
 from tailrace.cli.render.output import Format, new_file, opened
-from tailrace.cli.render.shown import shown_lines
+from tailrace.cli.render.printable import printable_lines
 from warehouse.errors import QueryFailedError
 from warehouse.query.answer import Answer
 from warehouse.query.attach import attach_lines
@@ -202,5 +202,5 @@ def _prompt(lake: ReadOnlyLake) -> None:
         except TailraceError as error:
             if line.strip() and _UNFINISHED in str(error):
                 continue
-            typer.echo(shown_lines(error), err=True)
+            typer.echo(printable_lines(error), err=True)
         text = ""

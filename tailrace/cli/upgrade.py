@@ -30,7 +30,7 @@ def _upgrade(
 ) -> None:
     """Show what the next start of the stages changes in the lake, the topics and the states of detect and drift.
 
-    Without a broker it shows the lake alone, and says so. Exit 2 where a newer Tailrace wrote the lake, or where a
+    Without a broker it shows the lake only, with a note. Exit 2 where a newer Tailrace wrote the lake, or where a
     stage of this one would refuse to start.
     """
     if not check:

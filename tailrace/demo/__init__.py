@@ -1,1 +1,1 @@
-"""The demo: traffic written by us, three incidents drawn from a seed, and a judge of what came of them."""
+"""The demo: synthetic traffic, three incidents drawn from a seed, and a check of the alerts on them."""

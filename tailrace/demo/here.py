@@ -19,7 +19,7 @@ from schemas.alerts import Alert
 from schemas.errors import UNREADABLE, RetryableError
 from schemas.topics import ALERTS, EVENTS, ROLLUPS
 from tailrace.demo.judge import matches
-from tailrace.demo.run import HISTORY_S, RATE, TEXTS_IN_HISTORY, TICKS, DemoFailedError, Say
+from tailrace.demo.run import HISTORY_S, RATE, TEXTS_IN_HISTORY, TICKS, DemoFailedError, PrintLine
 from tailrace.demo.traffic import APPS, SECOND, Incident, day_shape, events, plan
 from tailrace.events.publish import in_real_time, publish
 from tailrace.events.replay import key_of
@@ -35,7 +35,7 @@ READERS = ((EVENTS, "meter"), (ROLLUPS, "detect"))
 
 @dataclass
 class Outcome:
-    """What was sent, and what came of it."""
+    """What was sent, and the alerts on it."""
 
     incidents: tuple[Incident, ...]
     sent: int = 0
@@ -47,13 +47,13 @@ class Outcome:
         return [i for i in self.incidents if not any(a.state == "firing" and _about(i, a) for a in self.alerts)]
 
 
-def play(kafka: KafkaConfig, *, seed: int, say: Say, on_alert: Callable[[Alert], None]) -> Outcome:
+def play(kafka: KafkaConfig, *, seed: int, echo: PrintLine, on_alert: Callable[[Alert], None]) -> Outcome:
     """Send the traffic and return when both incidents have alerted, or after ``ALERT_WITHIN_S``.
 
     Args:
-        kafka: of the running stages; the invented apps are in their lake afterwards.
+        kafka: of the running stages; the apps of the demo are in their lake afterwards.
         seed: draws traffic and incidents.
-        say: prints one line of progress.
+        echo: prints one line of progress.
         on_alert: called for each alert on an app of the demo.
 
     Raises:
@@ -68,13 +68,13 @@ def play(kafka: KafkaConfig, *, seed: int, say: Say, on_alert: Callable[[Alert],
             start = now - HISTORY_S * SECOND
             past = events(seed, start, now, rate=rate, content_share=TEXTS_IN_HISTORY / (HISTORY_S * RATE))
             outcome.sent = len(publish(kafka, ((key_of(c), msgspec.json.encode(c)) for c in past)).positions)
-            say(f"{outcome.sent:,} calls of history sent; waiting until meter and detect have read them")
+            echo(f"{outcome.sent:,} calls of history sent; waiting until meter and detect have read them")
         _await_readers(kafka)
         # drift learns from samples of days: an hour's history shows no change of topic on every setting
         planned = plan(seed, now_us() + 4 * SECOND)
         outcome.incidents = tuple(i for i in planned if i.kind != "topic_shift")
         for incident in outcome.incidents:
-            say(f"planted: {incident.kind} on {incident.app} ({incident.value})")
+            echo(f"planted: {incident.kind} on {incident.app} ({incident.value})")
         outcome.sent += _live(kafka, seed, now, rate, outcome)
     return outcome
 

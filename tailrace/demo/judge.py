@@ -11,7 +11,7 @@ DETECTORS = {"cost_spike": "spike", "guardrail_surge": "surge", "topic_shift": "
 
 
 def matches(incident: Incident, alert: Alert) -> bool:
-    """Tell whether ``alert`` is about ``incident``: its detector, its app and the dimension that was planted."""
+    """Return whether ``alert`` is about ``incident``: its detector, its app and the dimension that was planted."""
     if alert.detector != DETECTORS[incident.kind] or alert.series.get("app") != incident.app:
         return False
     if incident.kind == "cost_spike":
@@ -41,5 +41,5 @@ def judge(incidents: Sequence[Incident], alerts: Sequence[Alert]) -> list[str]:
 
 
 def complete(incidents: Sequence[Incident], alerts: Sequence[Alert]) -> bool:
-    """Tell whether every incident has been resolved, so that waiting longer brings nothing."""
+    """Return whether every incident has been resolved, so that waiting longer brings nothing."""
     return all(any(a.state == "resolved" and matches(i, a) for a in alerts) for i in incidents)

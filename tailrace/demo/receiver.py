@@ -61,7 +61,7 @@ def listening(receiver: Receiver) -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: the demo's screen is for people."""
+            """Log nothing: the output of the demo is for people."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         receiver.url = f"http://127.0.0.1:{server.server_address[1]}/alerts"

@@ -28,8 +28,8 @@ from tailrace.supervisor.up import running
 
 HISTORY_S = 65 * 60
 RATE = 10.0
-"""Calls a second now, whatever the hour; the history follows the day's shape up to it."""
-CALM_S = 4
+"""Calls a second now, at any hour; the history follows the daily curve up to it."""
+QUIET_START_S = 4
 """Quiet live seconds before the first incident may begin."""
 READY_WITHIN_S = 120.0
 CATCH_UP_WITHIN_S = 120.0
@@ -39,7 +39,7 @@ TICKS = 60
 """A lag below this is the clock's own records, eight a second, counted every five seconds."""
 STEADY_S = 5.0
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 class DemoFailedError(RetryableError):
@@ -61,15 +61,22 @@ class Outcome:
     weekly: weekly.Outcome = field(default_factory=weekly.Outcome)
 
 
-def play(settings: Settings, *, seed: int, say: Say, on_alert: Callable[[Alert], None], calm: bool = False) -> Outcome:
+def play(
+    settings: Settings,
+    *,
+    seed: int,
+    echo: PrintLine,
+    on_alert: Callable[[Alert], None],
+    no_incidents: bool = False,
+) -> Outcome:
     """Run the whole demo; everything it started has ended when it returns.
 
     Args:
         settings: with a separate home.
         seed: draws traffic and incidents.
-        say: prints one line of progress.
+        echo: prints one line of progress.
         on_alert: called for each alert as it arrives at the webhook.
-        calm: plant nothing; then any alert is a problem.
+        no_incidents: plant none; then any alert is a problem.
 
     Raises:
         DemoFailedError: a stage did not come up or catch up in time.
@@ -83,12 +90,18 @@ def play(settings: Settings, *, seed: int, say: Say, on_alert: Callable[[Alert],
             "TAILRACE_METER__SAMPLES_PER_S": "1000",  # the few texts of the history come at once; all are sampled
         }
         with running(settings, environment=environment) as (supervisor, _), _kept_alive(supervisor):
-            say(f"Kafka runs, the stages start; writing {HISTORY_S // 60} minutes of history")
-            return _traffic(settings, supervisor, receiver, seed=seed, say=say, calm=calm)
+            echo(f"Kafka runs, the stages start; writing {HISTORY_S // 60} minutes of history")
+            return _traffic(settings, supervisor, receiver, seed=seed, echo=echo, no_incidents=no_incidents)
 
 
 def _traffic(
-    settings: Settings, supervisor: Supervisor, receiver: Receiver, *, seed: int, say: Say, calm: bool
+    settings: Settings,
+    supervisor: Supervisor,
+    receiver: Receiver,
+    *,
+    seed: int,
+    echo: PrintLine,
+    no_incidents: bool,
 ) -> Outcome:
     kafka = wiring.kafka(settings, supervisor.bootstrap_servers)
     now = now_us()
@@ -102,14 +115,14 @@ def _traffic(
     )
     outcome = Outcome(())
     outcome.sent = len(publish(kafka, ((key_of(c), msgspec.json.encode(c)) for c in past)).positions)
-    say(f"{outcome.sent:,} calls of history sent; waiting until every stage runs and has read them")
+    echo(f"{outcome.sent:,} calls of history sent; waiting until every stage runs and has read them")
     _await(settings, READY_WITHIN_S, "not every stage became ready", _ready)
     _await(settings, CATCH_UP_WITHIN_S, "the stages did not catch up", _caught_up, STEADY_S)
     start = now_us()
-    incidents = () if calm else plan(seed, start + CALM_S * SECOND)
+    incidents = () if no_incidents else plan(seed, start + QUIET_START_S * SECOND)
     outcome.incidents = incidents
     end = max((i.end for i in incidents), default=start + 90 * SECOND) + 12 * SECOND
-    say(f"live: {RATE:.0f} calls a second; incidents will arrive in the next {(end - start) / SECOND:.0f} seconds")
+    echo(f"live: {RATE:.0f} calls a second; incidents will arrive in the next {(end - start) / SECOND:.0f} seconds")
     # calls missed while the history was read fill the gap between the two
     live = events(seed + 1, now, end + int(RESOLVE_WITHIN_S) * SECOND, rate=rate, incidents=incidents)
     timed = ((max(0, c["ts"] * 1000 - start), key_of(c), msgspec.json.encode(c)) for c in live)
@@ -135,7 +148,7 @@ def _traffic(
     outcome.alerts = list(receiver.alerts)
     outcome.problems = judge(incidents, outcome.alerts)
     outcome.weekly = loop.result()
-    if not calm:
+    if not no_incidents:
         outcome.problems += outcome.weekly.problems()
     return outcome
 
@@ -149,7 +162,7 @@ def _until(timed: Iterator[tuple[int, bytes, bytes]], finished: threading.Event)
 
 @contextmanager
 def _kept_alive(supervisor: Supervisor) -> Iterator[None]:
-    """Supervise from a thread while the demo does its own things."""
+    """Supervise from a thread while the demo runs."""
     stop = threading.Event()
 
     def look() -> None:

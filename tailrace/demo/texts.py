@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Topic:
-    """Questions and answers about one thing; ``{a}`` and ``{b}`` are filled from the lists."""
+    """Questions and answers about one subject; ``{a}`` and ``{b}`` are filled from the lists."""
 
     questions: Sequence[str]
     answers: Sequence[str]

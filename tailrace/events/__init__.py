@@ -1,1 +1,1 @@
-"""Events from files onto the topic, and what became of them: landed rows and dead letters."""
+"""Sends events from files to the topic, and finds them again: landed rows and dead letters."""

@@ -1,4 +1,4 @@
-"""The detectors over a file of events: from the settings to the arguments, and what is said of lines that are none."""
+"""The detectors over a file of events: arguments from the settings, and the report on lines that are no events."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def judge_events(settings: Settings, file: Path, judge: Judge, *, tick_us: int) 
     )
     with closing(Replay(config)) as stages, _progress(file) as progress:
         alerts = list(stages.run(read_lines(file, progress)))
-        _say(stages, file)
+        _report_dead_lines(stages, file)
     return alerts
 
 
@@ -95,7 +95,7 @@ def _lines(opened: IO[bytes], progress: Callable[[int], None]) -> Iterator[bytes
             yield line.rstrip(b"\r\n")
 
 
-def _say(stages: Replay, file: Path) -> None:
+def _report_dead_lines(stages: Replay, file: Path) -> None:
     number, cause = stages.first_dead or (0, "")
     if stages.lines and stages.dead == stages.lines:
         raise NoEventError(file, stages.lines, cause)

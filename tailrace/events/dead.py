@@ -1,7 +1,7 @@
-"""Dead letters: read the originals, and send again what is fit by now. For operators: a reader never sees the bytes.
+"""Dead letters: read the originals, and send again those that are valid now.
 
-The lake's read-only door hides ``dead_bytes``; this goes through ``Lake``, which is trusted code. What is shown to a
-person is redacted first, by the rules that apply at ingest.
+For operators: a reader never sees the bytes. Read-only connections to the lake hide ``dead_bytes``; this goes through
+``Lake``, which is trusted code. What is shown to a person is redacted first, by the rules that apply at ingest.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One dead record. ``value`` None: the record had none, or its bytes are gone after their seven days."""
+    """One dead record. ``value`` None: the record had none, or its bytes were deleted after their seven days."""
 
     topic: str
     epoch: int
@@ -161,11 +161,11 @@ def replay(
     history: bool = False,
     most: int = 500,
 ) -> Replayed:
-    """Publish again what the verdict accepts by now, with unchanged bytes and key; skip the rest with a reason.
+    """Publish again what the verdict accepts now, with unchanged bytes and key; skip the rest with a reason.
 
     An id that is in the lake is skipped. One that lands in between is harmless: land marks the second of
     an id as a duplicate, and views show one. Before each page is sent, who sends what is recorded on llm.log.
-    ``history`` marks them as history, as the importer of such events did when they died.
+    ``history`` marks them as history, as the importer did when it sent them first.
 
     Raises:
         KafkaUnavailableError: the brokers did not answer in time; running it again sends what is missing.
@@ -205,9 +205,9 @@ def replay(
 
 def from_letters(found: Iterable[DeadLetter]) -> Iterator[Candidate]:
     """Yield the originals of llm.events that are still there."""
-    for letter in found:
-        if letter.topic == EVENTS and letter.kept:
-            yield Candidate(letter.position, letter.value, letter.key)
+    for record in found:
+        if record.topic == EVENTS and record.kept:
+            yield Candidate(record.position, record.value, record.key)
 
 
 def from_lines(lines: Iterable[bytes]) -> Iterator[Candidate]:
@@ -216,8 +216,8 @@ def from_lines(lines: Iterable[bytes]) -> Iterator[Candidate]:
         yield Candidate(f"line {number}", line, key_of_line(line))
 
 
-def shown(text: str, limit: int = 200) -> str:
-    """Return a stranger's text for a person's eyes: redacted, then without control characters, then cut."""
+def redacted(text: str, limit: int = 200) -> str:
+    """Return a text of an event as a person may see it: redacted, without control characters, cut to ``limit``."""
     return clean_text(Redaction().redactor().text(text))[:limit]
 
 

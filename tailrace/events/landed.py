@@ -141,7 +141,7 @@ def unknown_fields(row: dict[str, Any]) -> str:
 
 
 def far_clock(row: dict[str, Any]) -> str:
-    """Return what a row's flag ``clock_skew`` means; empty where its time is believed."""
+    """Return what a row's flag ``clock_skew`` means; empty where its time is accepted."""
     if CLOCK_SKEW not in (row.get("flags") or ()):
         return ""
     apart = row["event_time"] - row["kafka_time"]

@@ -164,7 +164,7 @@ def read_json_lines(path: Path) -> Iterator[bytes]:
 
 
 def is_traffic(path: Path) -> bool:
-    """Tell whether ``path`` is Parquet of traffic rather than of events."""
+    """Return whether ``path`` is Parquet of traffic rather than of events."""
     with _parquet_errors(path):
         return path.suffix == ".parquet" and "event" not in pl.read_parquet_schema(_file(path))
 

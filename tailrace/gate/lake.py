@@ -69,7 +69,7 @@ def golden(settings: Settings, name: str | None, version: int, *, stale_days: in
         settings: where the lake is.
         name: of the set; None: the one of production.
         version: of it.
-        stale_days: after so many days without a review the set is stale.
+        stale_days: days without a review after which the set is stale.
         at: µs UTC.
 
     Raises:
@@ -93,7 +93,7 @@ def golden(settings: Settings, name: str | None, version: int, *, stale_days: in
 
 
 def waiting(lake: ReadOnlyLake, *, at: int) -> list[str]:
-    """Return a sentence a golden set of which cases wait for a review: how many, how long, whose.
+    """Return a sentence for each golden set with cases that wait for a review: how many, how long, of which apps.
 
     The owner is that of the app with most of them. After three weeks it reports that the set is stale.
 
@@ -106,8 +106,8 @@ def waiting(lake: ReadOnlyLake, *, at: int) -> list[str]:
         open_, days, owner, more = lake.query(_UNREVIEWED, [name, version, at]).to_pylist()[0].values()
         if open_:
             stale = ", so the set is stale" if days > STALE_DAYS else ""
-            whose = f"{owner}{f' and {more} other apps' if more > 1 else ' and another app' if more else ''}"
-            waits = f"a review of {open_} cases of golden set {name} by the owner of {whose}, "
+            apps = f"{owner}{f' and {more} other apps' if more > 1 else ' and another app' if more else ''}"
+            waits = f"a review of {open_} cases of golden set {name} by the owner of {apps}, "
             waits += f"the oldest waits for {days:.0f} days{stale}"
             sentences.append(f"{waits}: `tailrace golden review`")
     return sentences

@@ -16,7 +16,7 @@ from typing import Any
 
 from jobs.evals.scorers import Scorer
 from jobs.gate import answers as kept_answers
-from jobs.gate import clients, golden_file, report, results, runner, written
+from jobs.gate import clients, formats, golden_file, report, results, runner
 from jobs.gate.cost import priced
 from jobs.gate.golden_file import GoldenCases
 from jobs.gate.report import Inputs
@@ -48,7 +48,7 @@ class Asked:
     out: Path
     samples: int | None
     unreviewed: bool = False
-    """Cases that nobody reviewed count as well."""
+    """Unreviewed cases count as well."""
 
 
 def run(
@@ -106,7 +106,7 @@ def run(
         now(),
     )
     made = report.make(inputs if texts else report.without_texts(inputs), thresholds)
-    write(asked.out, written.files(made))
+    write(asked.out, formats.files(made))
     return made
 
 
@@ -114,7 +114,7 @@ def approve(path: Path, *, by: str | None, note: str, now: int) -> dict[str, Any
     """Write who signed the report at ``path`` beside it, and return the line.
 
     Raises:
-        GateInputError: it is no report, was changed, or nobody is named.
+        GateInputError: it is no report, was changed, or no person is named.
     """
     with refused("read", path):
         file = path / "report.json" if path.is_dir() else path
@@ -169,7 +169,7 @@ def write(out: Path, contents: dict[str, bytes]) -> None:
         if os.path.lexists(whole):
             whole.rename(old)
         draft.rename(whole)
-    except OSError as error:  # it names the draft, which nobody asked for
+    except OSError as error:  # the error names the internal draft file
         raise from_os_error("write", OSError(error.errno, error.strerror), out) from error
     finally:
         for folder in (draft, old):

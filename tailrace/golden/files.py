@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from jobs.golden import openai, promptfoo, tools
 from jobs.golden.splits import held_out, split
-from tailrace.cli.render.shown import json_line
+from tailrace.cli.render.printable import json_line
 
 
 class Target(StrEnum):

@@ -46,7 +46,7 @@ def with_comments(rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def _case(row: dict[str, Any]) -> dict[str, Any]:
-    said, kinds = row.pop("said") or [], row.pop("said_as") or []
-    text = redactor(row, row["expected"], *said)
-    lines = [f"{kind}: {comment}" if kind else comment for kind, comment in zip(kinds, said, strict=True)]
+    comments, kinds = row.pop("said") or [], row.pop("said_as") or []
+    text = redactor(row, row["expected"], *comments)
+    lines = [f"{kind}: {comment}" if kind else comment for kind, comment in zip(kinds, comments, strict=True)]
     return {**row, "comments": clean_text(text("\n".join(lines)) or "")}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailrace.cli.render.shown import shown_lines
+from tailrace.cli.render.printable import printable_lines
 
 Case = Mapping[str, Any]
 KEYS = "a accept  e expected answer  u rubric  r reject  s skip  v whole texts  q quit"
@@ -110,18 +110,18 @@ def screen(case: Case, number: int, total: int, columns: int, lines: int) -> str
 
 def whole(case: Case) -> Iterator[str]:
     """Yield the lines of a case with all its texts and the conversation."""
-    yield shown_lines(f"{case['case_id']}  {', '.join(case['reasons'])}")
+    yield printable_lines(f"{case['case_id']}  {', '.join(case['reasons'])}")
     for name, field in _TEXTS:
         if case.get(field):
-            yield f"\n{name}:\n{shown_lines(case[field])}"
+            yield f"\n{name}:\n{printable_lines(case[field])}"
     for turn in case["messages"] or ():
-        yield f"\n[{shown_lines(turn['role'] or 'user')}]\n{shown_lines(turn['text'] or '')}"
+        yield f"\n[{printable_lines(turn['role'] or 'user')}]\n{printable_lines(turn['text'] or '')}"
 
 
 def _wrapped(text: str, columns: int) -> list[str]:
-    return [line for each in shown_lines(text).splitlines() for line in textwrap.wrap(each, columns - 2) or [""]]
+    return [line for each in printable_lines(text).splitlines() for line in textwrap.wrap(each, columns - 2) or [""]]
 
 
 def _cut(line: str, columns: int) -> str:
-    line = shown_lines(line).replace("\n", " ")
+    line = printable_lines(line).replace("\n", " ")
     return line if len(line) <= columns else line[: columns - 1] + "…"

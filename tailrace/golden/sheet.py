@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import FatalError
-from tailrace.cli.render.shown import json_line
+from tailrace.cli.render.printable import json_line
 
 COLUMNS = (
     *("case_id", "app", "feature", "reasons", "asked", "answered", "comments"),

@@ -73,7 +73,7 @@ def reach(home: Home, ids: Sequence[str], among: Among, *, remove: bool) -> Reac
 
 
 def canonical(text: str) -> list[bytes]:
-    """Return how a page, JSON and plain text may spell ``text``."""
+    """Return the forms of ``text`` in a page, in JSON and in plain text."""
     page = html.escape(text)  # of Python; Jinja writes quotes in another way
     jinja = page.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
     forms = {text, page, jinja, *(json.dumps(text, ensure_ascii=plain)[1:-1] for plain in (True, False))}

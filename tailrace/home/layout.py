@@ -15,15 +15,15 @@ from typing import Any
 import structlog
 
 from tailrace.files import from_os_error, refused
-from warehouse.storage.locks import born_at, pid_namespace
+from warehouse.storage.locks import pid_namespace, process_start_time
 
 log = structlog.get_logger()
 _unwritten: set[str] = set()
 """Names whose run file could not be written the last time: logged once."""
 CARRIED = ("usage",)
 """Facts kept after a restart: counters in metrics, which must not decrease."""
-Beat = Callable[[dict[str, Any]], None]
-BEAT_EVERY_S = 0.5
+HeartbeatCallback = Callable[[dict[str, Any]], None]
+HEARTBEAT_EVERY_S = 0.5
 STARTING_S = 180.0
 """Imports take 4 s of processor time; on a machine where everything starts at once, minutes."""
 
@@ -72,10 +72,10 @@ class Home:
         return self.path / "run" / f"{name}.json"
 
     def write_run(self, name: str, facts: dict[str, Any]) -> None:
-        """Replace the run file of ``name`` whole, so that a reader never sees half of it.
+        """Replace the run file of ``name`` as a whole, so that a reader never sees a part of it.
 
-        On a full disk the last file stays and is touched: the process does not count as hung, alerts are sent, and only
-        ``status``, which reads the old time, shows "silent".
+        On a full disk the last file is kept and its time is updated: the process does not count as hung, alerts are
+        sent, and only ``status``, which reads the old time inside, shows "silent".
         """
         target = self.run_file(name)
         draft = target.with_suffix(f".{os.getpid()}.tmp")
@@ -102,7 +102,7 @@ class Home:
             raise from_os_error("read", error, self.run_file(name)) from error
         return facts
 
-    def beaten(self, name: str) -> int:
+    def last_heartbeat_ns(self, name: str) -> int:
         """Return when ``name`` last wrote or touched its run file, ns; only good to see that it did."""
         try:
             return self.run_file(name).stat().st_mtime_ns
@@ -119,26 +119,26 @@ class Heartbeat:
         self._state: tuple[str, str | None] = ("starting", None)
         before = (home.read_run(name) or {}).get("facts", {})
         self._facts: dict[str, Any] = {key: before[key] for key in CARRIED if key in before}
-        self._born = born_at(os.getpid())
+        self._process_started = process_start_time(os.getpid())
         self._lock = threading.Lock()
-        self.spoken = threading.Event()
+        self.has_reported = threading.Event()
         """Set once the stage itself has reported."""
 
     def while_starting(self, ended: threading.Event) -> None:
         """Repeat the last report while a stage imports or loads, until it reports itself or after ``STARTING_S``."""
         deadline = time.monotonic() + STARTING_S
-        while not (self.spoken.wait(2.0) or ended.is_set() or time.monotonic() > deadline):
+        while not (self.has_reported.wait(2.0) or ended.is_set() or time.monotonic() > deadline):
             with self._lock:
-                if not self.spoken.is_set():  # else the stage's own report is newer, and must not be replaced
+                if not self.has_reported.is_set():  # else the stage's own report is newer, and must not be replaced
                     self._write(*self._state)
 
     def __call__(self, facts: dict[str, Any]) -> None:
-        """Remember ``facts``; write them at most twice a second, the first at once. Any thread may call it."""
+        """Store ``facts``; write them at most twice a second, the first immediately. Any thread may call it."""
         with self._lock:
             self._facts = {**self._facts, **facts}
-            first = not self.spoken.is_set()
-            self.spoken.set()
-            if first or time.monotonic() - self._last >= BEAT_EVERY_S:
+            first = not self.has_reported.is_set()
+            self.has_reported.set()
+            if first or time.monotonic() - self._last >= HEARTBEAT_EVERY_S:
                 self._write("running", None)
 
     def write(self, state: str, error: str | None = None) -> None:
@@ -148,6 +148,6 @@ class Heartbeat:
 
     def _write(self, state: str, error: str | None) -> None:
         self._last, self._state = time.monotonic(), (state, error)
-        report: dict[str, Any] = {"pid": os.getpid(), "born": self._born, "pid_namespace": pid_namespace()}
+        report: dict[str, Any] = {"pid": os.getpid(), "born": self._process_started, "pid_namespace": pid_namespace()}
         report |= {"at": self._now(), "state": state, "error": error}
         self._home.write_run(self._name, {**report, "facts": self._facts})

@@ -11,17 +11,17 @@ from tailrace import wiring
 from tailrace.cli.context import Context
 from warehouse.query.readonly import ReadOnlyLake
 
-PATIENCE_S = 60.0
+WAIT_S = 60.0
 """For land to land what had reached Kafka when the run began."""
 KNOWN_BEFORE = timedelta(minutes=1)
-"""Rows carry the time at which their batch was decoded, and are seen when it commits: younger ones may be missing."""
+"""Rows carry the time at which their batch was decoded, and are visible when it commits: newer ones may be missing."""
 _LEDGER = "SELECT partition, max(next_offset) AS next FROM ledger WHERE topic = $1 GROUP BY partition"
 
 
-def behind(here: Context, lake: ReadOnlyLake, topic: str, stop: Callable[[], bool], patience_s: float) -> str:
+def behind(here: Context, lake: ReadOnlyLake, topic: str, stop: Callable[[], bool], wait_s: float) -> str:
     """Wait until what is in ``topic`` now has landed; return what is missing, in words."""
     ends = Admin(wiring.kafka(here.settings, here.bootstrap_servers)).end_offsets(topic)
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + wait_s
     while True:
         landed = {row["partition"]: row["next"] for row in lake.query(_LEDGER, [topic]).to_pylist()}
         missing = {p: end - landed.get(p, 0) for p, end in ends.items() if landed.get(p, 0) < end}

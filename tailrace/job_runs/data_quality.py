@@ -11,11 +11,11 @@ import msgspec
 
 from jobs.data_quality import DataQualityReport, Outcome, Window, data_quality
 from jobs.data_quality.alerts import DETECTOR, data_quality_alerts
-from jobs.data_quality.own import FOLDER
+from jobs.data_quality.user_suites import FOLDER
 from jobs.landed_alerts import open_alerts
 from pipelines.clock import now_us
 from schemas.alerts import Alert, LogRecord
-from tailrace import wiring
+from tailrace import job_wiring, wiring
 from tailrace.cli.context import Context
 from tailrace.files import refused
 from tailrace.job_runs.publish_alerts import publish
@@ -70,7 +70,7 @@ def judge(here: Context, hour: int | None, *, stop: Callable[[], bool] = lambda:
             window,
             site=site,
             own=here.home.path / FOLDER,
-            settings=wiring.data_quality(here.settings),
+            settings=job_wiring.data_quality(here.settings),
             stop=stop,
         )
     if not publish or stop():
@@ -86,7 +86,7 @@ def found(outcome: Outcome) -> str:
     count = outcome.observed if outcome.observed is not None else outcome.failing
     where = f" in {', '.join(outcome.scopes[:5])}" if outcome.scopes else ""
     what = "" if count is None else f"{count:,.6g} {outcome.unit}{where}. "
-    return f"{what}Expected: {outcome.says} {outcome.detail}".strip()
+    return f"{what}Expected: {outcome.description} {outcome.detail}".strip()
 
 
 def publish_results(here: Context, run: DataQualityReport, alerts: Sequence[Alert], window: Window) -> None:

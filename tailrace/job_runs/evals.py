@@ -9,13 +9,15 @@ from datetime import date, timedelta
 
 from jobs.evals.bootstrap import REPLICATES
 from jobs.evals.expect import NEED_RULES, Rules
-from jobs.evals.job import EvalReport, evals, run_name
+from jobs.evals.job import evals
 from jobs.evals.outlet import KafkaOutlet
+from jobs.evals.report import EvalReport
 from jobs.evals.scorers import CrossEncoder, Embedding, choose, scorers_with
+from jobs.evals.settings import run_name
 from jobs.evals.summary import Period, Summary, summarise
 from pipelines.clock import now_us
 from schemas.errors import FatalError
-from tailrace import wiring
+from tailrace import job_wiring, wiring
 from tailrace.cli.context import Context
 from tailrace.gate.lake import waiting
 from tailrace.job_runs.judge import NOT_CONFIGURED, judge_scorers, options
@@ -65,7 +67,7 @@ def run_evals(
             outlet,
             days,
             now=now_us,
-            settings=wiring.evals(here.settings, apps=apps, size=size),
+            settings=job_wiring.evals(here.settings, apps=apps, size=size),
             scorers=scorers,
             stop=stop,
             progress=progress,
@@ -103,5 +105,5 @@ def summary_of(here: Context, lake: ReadOnlyLake, days: Days) -> Summary:
 
 def _chosen(here: Context, found: Sequence[StoredRun], days: Days) -> StoredRun | None:
     """Return the run with the sample of the settings, else the newest."""
-    name = run_name(*days, wiring.evals(here.settings))
+    name = run_name(*days, job_wiring.evals(here.settings))
     return next((run for run in found if run.run_id == name), found[0] if found else None)

@@ -65,7 +65,7 @@ def judge_scorers(
 
     Args:
         here: settings and home.
-        names: the scorers that are wanted; empty: all.
+        names: the scorers to yield; empty: all.
         without_kafka: where no Kafka is known, judge all the same, and send no event of a judge's call.
 
     Raises:

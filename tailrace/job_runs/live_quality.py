@@ -11,18 +11,16 @@ from schemas import faults
 from schemas.topics import ALERTS
 from tailrace import wiring
 from tailrace.cli.context import Context
-from tailrace.job_runs.behind import KNOWN_BEFORE, PATIENCE_S, behind
+from tailrace.job_runs.behind import KNOWN_BEFORE, WAIT_S, behind
 from tailrace.job_runs.publish_alerts import publish
 from warehouse.query.readonly import ReadOnlyLake
 
 
-def judge(
-    here: Context, *, stop: Callable[[], bool] = lambda: False, patience_s: float = PATIENCE_S
-) -> LiveQualityReport:
-    """Judge the labels of all apps now, and publish what there is to tell; nothing where alerts have not landed."""
+def judge(here: Context, *, stop: Callable[[], bool] = lambda: False, wait_s: float = WAIT_S) -> LiveQualityReport:
+    """Judge the labels of all apps now, and publish the alerts; nothing where earlier alerts have not landed."""
     settings = Settings(**here.settings.live_quality.model_dump())
     with ReadOnlyLake.open(wiring.lake(here.settings)) as lake:
-        if late := behind(here, lake, ALERTS, stop, patience_s):
+        if late := behind(here, lake, ALERTS, stop, wait_s):
             return LiveQualityReport(0, (), 0.0, late)
         report = live_quality(lake, datetime.fromtimestamp(now_us() / 1e6, UTC) - KNOWN_BEFORE, settings)
     if not stop():

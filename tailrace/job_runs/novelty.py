@@ -11,13 +11,13 @@ from schemas import faults
 from schemas.topics import ALERTS
 from tailrace import wiring
 from tailrace.cli.context import Context
-from tailrace.job_runs.behind import KNOWN_BEFORE, PATIENCE_S, behind
+from tailrace.job_runs.behind import KNOWN_BEFORE, WAIT_S, behind
 from tailrace.job_runs.publish_alerts import publish
 from warehouse.query.readonly import ReadOnlyLake
 
 
-def judge(here: Context, *, stop: Callable[[], bool] = lambda: False, patience_s: float = PATIENCE_S) -> NoveltyReport:
-    """Judge all apps now, and publish what there is to tell.
+def judge(here: Context, *, stop: Callable[[], bool] = lambda: False, wait_s: float = WAIT_S) -> NoveltyReport:
+    """Judge all apps now, and publish the alerts.
 
     Judges nothing where alerts have not landed: a run that ended between publishing and landing would be repeated.
 
@@ -29,7 +29,7 @@ def judge(here: Context, *, stop: Callable[[], bool] = lambda: False, patience_s
     fields = {name: getattr(section, name) for name in type(section).model_fields if name != "allowed_pairs"}
     settings = Settings(**fields)
     with ReadOnlyLake.open(wiring.lake(here.settings)) as lake:
-        if late := behind(here, lake, ALERTS, stop, patience_s):
+        if late := behind(here, lake, ALERTS, stop, wait_s):
             return NoveltyReport((), (), 0.0, late)
         now = datetime.fromtimestamp(now_us() / 1e6, UTC) - KNOWN_BEFORE
         report = novelty(lake, now, settings, pairs, stop=stop)

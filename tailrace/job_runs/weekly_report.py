@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from jobs.evals import operations
-from jobs.evals.job import EvalReport
 from jobs.evals.judge import JUDGE_APP
 from jobs.evals.markdown import to_json, to_markdown
 from jobs.evals.message import report_message
 from jobs.evals.operations import Operations
 from jobs.evals.quality_alerts import DETECTOR, quality_alerts
 from jobs.evals.rates import SUCCESS
+from jobs.evals.report import EvalReport
 from jobs.evals.summary import Summary
 from jobs.evals.trend import Week, trend_of
 from jobs.landed_alerts import open_alerts

@@ -184,10 +184,10 @@ def differing_costs(row: dict[str, Any]) -> Hop:
 
 
 def far_clocks(row: dict[str, Any]) -> Hop:
-    """Return how many events of the last day had a time that is not believed; that fails no hop.
+    """Return how many events of the last day had an implausible time; that fails no check.
 
     Args:
-        row: events; how many of them lie in the past; the greatest distance from their arrival, µs.
+        row: events; how many of them are in the past; the greatest distance from their arrival, µs.
     """
     if not row["events"]:
         return Hop("clocks", True, "no far clock in what landed in the last 24 h")

@@ -43,7 +43,7 @@ class Sender(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release its resources."""
         ...
 
 
@@ -66,7 +66,7 @@ class Exporter:
         return bool(self._senders)
 
     def close(self) -> None:
-        """Let go of every sender."""
+        """Close every sender."""
         for sender in self._senders.values():
             sender.close()
 

@@ -54,7 +54,7 @@ class StageCollector:
             yield _plain(f"tailrace_{name}", SUPERVISOR.get(name, name.replace("_", " ")), float(value))
         reports = {stage.name: home.read_run(stage.name) or {} for stage in self._stages}
         yield from _states(known["stages"], supervised)
-        yield from _beats(reports)
+        yield from _heartbeats(reports)
         yield from _facts({name: s.get("facts", {}) for name, s in reports.items()})
         land, schedule, drift = (reports.get(name, {}).get("facts", {}) for name in ("land", "schedule", "drift"))
         yield from _usage(land.get("usage") or {})
@@ -106,7 +106,7 @@ def _states(stages: dict[str, Any], supervised: dict[str, Any]) -> Iterator[Metr
         yield _counter(f"tailrace_stage_{key}", doc, rows)
 
 
-def _beats(reports: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+def _heartbeats(reports: dict[str, dict[str, Any]]) -> Iterator[Metric]:
     ages = [([name], max(0.0, (now_us() - s["at"]) / 1e6)) for name, s in reports.items() if s]
     yield _gauge("tailrace_stage_heartbeat_age_seconds", "since the last report of the stage", ages, ["stage"])
     places = [

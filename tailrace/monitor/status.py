@@ -15,7 +15,7 @@ from tailrace.supervisor.failing import Mark
 from tailrace.supervisor.pace import Sample
 from tailrace.supervisor.stages import STAGES, Stage
 from warehouse.errors import without_password
-from warehouse.storage.locks import alive, pid_namespace
+from warehouse.storage.locks import is_running, pid_namespace
 
 FRESH_S = 30.0
 _TROUBLE = frozenset({"held", "waiting", "retrying", "unknown", "opening", "reading"})
@@ -30,7 +30,7 @@ def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str,
     home = Home(settings.home)
     supervisor = home.read_run("up")
     killed = None
-    if supervisor and not _lives(supervisor):
+    if supervisor and not _is_running(supervisor):
         killed = supervisor["pid"]
         supervisor = None
     if supervisor:  # of `up --only` the stages that it runs
@@ -71,22 +71,26 @@ def _learning(home: Home) -> dict[str, Any]:
 def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: int | None) -> dict[str, Any]:
     report = home.read_run(stage.name)
     known = (supervisor or {}).get("stages", {}).get(stage.name, {})
-    lives = report is not None and _lives(report)
-    state, error = _living(report, stage) if report and lives else _dead(report, known, supervisor is None, killed)
+    running = report is not None and _is_running(report)
+    state, error = (
+        _running_state(report, stage)
+        if report and running
+        else _stopped_state(report, known, supervisor is None, killed)
+    )
     if failing := known.get("failing"):
         last_error = (known.get("last_exit") or {}).get("error")
         text = f"ended {failing['ends']} times at {failing['position']}: {failing['cause']}"
         state, error = "failing", f"{text}: {last_error}" if last_error else text
-    facts = report["facts"] if report and lives else {}
+    facts = report["facts"] if report and running else {}
     lag, mark = facts.get("lag"), Mark.of(facts)
     samples = [Sample(**sample) for sample in known.get("samples", [])]
     until = pace.worked_until(facts) or known.get("worked_until")
     if lag is None and not (samples and samples[-1].lag):
-        until = None  # nothing waited when it was last alive: what came since is not known
+        until = None  # nothing waited at its last report: what came since then is unknown
     behind_s = pace.behind(lag, until, now_us())
     return {
         "state": state,
-        "pid": report["pid"] if report and lives else None,
+        "pid": report["pid"] if report and running else None,
         "lag": lag,
         "behind_s": behind_s,
         "current": pace.is_ready(behind_s, samples),
@@ -99,19 +103,19 @@ def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: 
     }
 
 
-def _lives(report: dict[str, Any]) -> bool:
-    """Whether the process that wrote ``report`` lives.
+def _is_running(report: dict[str, Any]) -> bool:
+    """Whether the process that wrote ``report`` runs.
 
-    Of a process in another container the number means nothing here: it lives while its reports are fresh.
+    The pid of a process in another container means nothing here: it counts as running while its reports are recent.
     """
     namespace = report.get("pid_namespace")
     if namespace is not None and namespace != pid_namespace():
         return bool((now_us() - report["at"]) / 1e6 <= FRESH_S)
-    return alive(report["pid"], report.get("born"))
+    return is_running(report["pid"], report.get("born"))
 
 
-def _living(report: dict[str, Any], stage: Stage) -> tuple[str, str | None]:
-    """State and error of a stage whose process lives."""
+def _running_state(report: dict[str, Any], stage: Stage) -> tuple[str, str | None]:
+    """State and error of a stage whose process runs."""
     facts = report["facts"]
     trouble = facts.get("state") if facts.get("state") in _TROUBLE else None
     error = report["error"] or (facts.get("error") if trouble else None)
@@ -120,7 +124,7 @@ def _living(report: dict[str, Any], stage: Stage) -> tuple[str, str | None]:
     return str(trouble if trouble and report["state"] == "running" else report["state"]), error
 
 
-def _dead(
+def _stopped_state(
     report: dict[str, Any] | None, known: dict[str, Any], stopped: bool, killed: int | None
 ) -> tuple[str, str | None]:
     """State and error of a stage without a process: why it ended, from its run file or its supervisor's."""

@@ -26,7 +26,7 @@ _LOOK_EVERY_S = 0.25
 
 
 class NotADecisionError(FatalError):
-    """A silence or acknowledgement that cannot be: a matcher that matches nothing, an invalid end."""
+    """An invalid silence or acknowledgement: a matcher that matches nothing, an invalid end."""
 
     def __init__(self, what: str, problem: str, remedy: str) -> None:
         super().__init__(f"{what}: {problem}; {remedy}")

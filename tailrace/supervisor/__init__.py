@@ -1,1 +1,1 @@
-"""``tailrace up``: a process for each stage, restarted when it dies or hangs."""
+"""``tailrace up``: a process for each stage, restarted when it ends or hangs."""

@@ -97,7 +97,7 @@ class Track:
         return track if stuck else replace(track, stalls=0, since=None, cause="")
 
     def end(self, cause: str, *, at: int, stalled: bool) -> Track:
-        """Return what is remembered after a process ended for ``cause``."""
+        """Return the new state after a process ended for ``cause``."""
         stuck = {"", *(place for place in self.best.position if self.waiting.get(place, 0) > 0)}
         return replace(
             self,
@@ -110,7 +110,7 @@ class Track:
     def stall_after_s(self, usual_s: float) -> float:
         """Return how long it may make no progress now: twice as long after each stall at one position, up to 8 times.
 
-        A step that is slow on a busy machine gets done this way, instead of being begun again for ever.
+        So a step that is slow on a busy machine is finished, instead of being restarted without end.
         """
         return exponential_s(self.stalls + 1, first_s=usual_s, longest_s=usual_s * _LONGER_AT_MOST)
 

@@ -14,7 +14,7 @@ CURRENT_S = 10.0
 READY_S = 300.0
 """A stage that is behind by more than this reports the past: its alerts come too late to act on."""
 READ_ALL_S = 15.0
-"""A stage that had read everything within this number of seconds keeps up, whatever the time of its last record."""
+"""A stage that had read everything within this number of seconds keeps up, with any time of its last record."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def end_with(parent: int) -> None:
     process 1, and elsewhere an orphan's new parent may be any process (prctl(2), PR_SET_CHILD_SUBREAPER).
     """
     tied = _tied_by_the_kernel()
-    if os.getppid() != parent:  # the parent ended before the kernel was told to watch it
+    if os.getppid() != parent:  # the parent ended before prctl took effect
         _end(parent)
     if not tied:
         threading.Thread(target=_ask, args=(parent,), name="parent-watch", daemon=True).start()

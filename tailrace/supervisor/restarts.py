@@ -12,7 +12,7 @@ BACK_OFF_FIRST_S, BACK_OFF_LONGEST_S = 0.5, 20.0
 HEALTHY_AFTER_S = 60.0
 START_WITHIN_S = 60.0
 """Until its first heartbeat: importing alone takes 4 s of processor time, more where all start at once."""
-OVERSLEPT_S = 5.0
+SUSPENDED_AFTER_S = 5.0
 """A supervisor that looks five times a second and missed this long was not running itself."""
 
 
@@ -26,7 +26,7 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Child:
-    """What the supervisor remembers of one child. Times are seconds of one monotonic clock."""
+    """The supervisor's state of one child. Times are seconds of one monotonic clock."""
 
     started: float | None = None
     failures: int = 0
@@ -52,10 +52,10 @@ class Observation:
 
 
 def decide(child: Child, seen: Observation, now: float, stall_after_s: float) -> tuple[Child, Action]:
-    """Return what is remembered next and what to do.
+    """Return the next state and the action.
 
-    A dead child is started again after a back-off that doubles from 0.5 s to 20 s and is forgotten after a minute of
-    health. A child that lives and is silent for longer than ``stall_after_s`` is killed (Faust's known hang).
+    An ended child is started again after a back-off that doubles from 0.5 s to 20 s and is reset after a healthy
+    minute. A child that runs and sends no heartbeat for longer than ``stall_after_s`` is killed (Faust's known hang).
     """
     if child.started is None:
         return child, Action.START if now >= child.next_start else Action.WAIT
@@ -73,19 +73,20 @@ def decide(child: Child, seen: Observation, now: float, stall_after_s: float) ->
 
 
 @dataclass(frozen=True)
-class Wakefulness:
+class Suspension:
     """Since when the supervisor has been watching without a break. Seconds of the same clock."""
 
     since: float
     looked: float
 
-    def look(self, now: float) -> Wakefulness:
-        """Return what holds after a look at ``now``.
+    def look(self, now: float) -> Suspension:
+        """Return the state after a check at ``now``.
 
-        Where the supervisor itself was suspended (SIGSTOP to all, a paused machine), silence is no evidence about the
-        children: they get a fresh stall period. A laptop's sleep stops the monotonic clock and is not seen at all.
+        Where the supervisor itself was suspended (SIGSTOP to all, a paused machine), missing heartbeats are no evidence
+        about the children: their stall period starts again. A laptop's sleep stops the monotonic clock and is not seen
+        at all.
         """
-        return Wakefulness(now if now - self.looked > OVERSLEPT_S else self.since, now)
+        return Suspension(now if now - self.looked > SUSPENDED_AFTER_S else self.since, now)
 
 
 @dataclass(frozen=True)
@@ -93,24 +94,24 @@ class LastHeartbeat:
     """The last heartbeat of one process, and when the supervisor first saw it: on its monotonic clock."""
 
     pid: int
-    beat: int | None
+    written_ns: int | None
     """None: it has sent none."""
     at: float
 
 
-def last_heartbeat(heartbeat: LastHeartbeat | None, pid: int, beat: int | None, now: float) -> LastHeartbeat:
-    """Return the last heartbeat, given that the run file of ``pid`` has ``beat`` (None: nothing of this process).
+def last_heartbeat(heartbeat: LastHeartbeat | None, pid: int, written_ns: int | None, now: float) -> LastHeartbeat:
+    """Return the last heartbeat, given that the run file of ``pid`` has ``written_ns`` (None: nothing of this process).
 
-    A jump of the wall clock, either way, changes ``beat`` once and nothing else.
+    A jump of the wall clock, either way, changes ``written_ns`` once and nothing else.
     """
-    if heartbeat is not None and heartbeat.pid == pid and (beat is None or beat == heartbeat.beat):
+    if heartbeat is not None and heartbeat.pid == pid and (written_ns is None or written_ns == heartbeat.written_ns):
         return heartbeat
-    return LastHeartbeat(pid, beat, now)
+    return LastHeartbeat(pid, written_ns, now)
 
 
-def silent_for_s(heartbeat: LastHeartbeat, awake: Wakefulness, now: float) -> float:
+def silent_for_s(heartbeat: LastHeartbeat, suspension: Suspension, now: float) -> float:
     """Return for how many seconds a process has sent no heartbeat while the supervisor was watching."""
-    return min(now - heartbeat.at, now - awake.since)
+    return min(now - heartbeat.at, now - suspension.since)
 
 
 def back_off(failures: int) -> float:

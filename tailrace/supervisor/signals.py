@@ -11,7 +11,8 @@ class SignalEvent(threading.Event):
     """An event that a signal handler may set, also a handler that interrupts another one.
 
     A handler runs in the main thread, between any two steps of it. The lock of a plain ``Event`` is not reentrant: set
-    while the main thread enters ``wait``, it would wait for itself for ever. So would a handler that writes a log line.
+    while the main thread enters ``wait``, it would wait for itself without end. So would a handler that writes a log
+    line.
     """
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ import structlog
 from pipelines.backoff import exponential_s
 from pipelines.clock import now_us
 from schemas.errors import RetryableError, TailraceError
-from tailrace.home.layout import Beat, Heartbeat, Home
+from tailrace.home.layout import Heartbeat, HeartbeatCallback, Home
 from tailrace.imports import hide_pandas
 from tailrace.settings.model import Settings
 from tailrace.supervisor.ownership import owned_stage
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 BACK_OFF_FIRST_S, BACK_OFF_LONGEST_S = 0.5, 15.0
 
 
-Run = Callable[[Settings, threading.Event, Beat], None]
+Run = Callable[[Settings, threading.Event, HeartbeatCallback], None]
 
 
 @dataclass(frozen=True)
@@ -43,29 +43,29 @@ class Stage:
     """What a second copy on the same home would do; it is refused. Empty: the stage itself decides."""
 
 
-def _land(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+def _land(settings: Settings, stop: threading.Event, heartbeat: HeartbeatCallback) -> None:
     from pipelines import land
     from tailrace import wiring
 
     before = (Home(settings.home).read_run("land") or {}).get("facts", {}).get("usage")
-    land.run(wiring.land(settings), stop=stop, now=now_us, beat=beat, usage=land.Usage(before))
+    land.run(wiring.land(settings), stop=stop, now=now_us, heartbeat=heartbeat, usage=land.Usage(before))
 
 
-def _meter(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+def _meter(settings: Settings, stop: threading.Event, heartbeat: HeartbeatCallback) -> None:
     from pipelines.meter import stage
     from tailrace import wiring
 
-    stage.run(wiring.meter(settings), stop=stop, now=now_us, beat=beat)
+    stage.run(wiring.meter(settings), stop=stop, now=now_us, heartbeat=heartbeat)
 
 
-def _detect(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+def _detect(settings: Settings, stop: threading.Event, heartbeat: HeartbeatCallback) -> None:
     from pipelines.detect import app
     from tailrace import wiring
 
-    app.run(wiring.detect(settings), stop=stop, now=now_us, beat=beat)
+    app.run(wiring.detect(settings), stop=stop, now=now_us, heartbeat=heartbeat)
 
 
-def _drift(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+def _drift(settings: Settings, stop: threading.Event, heartbeat: HeartbeatCallback) -> None:
     from pipelines.drift.embed import ModelProcess
     from pipelines.kafka import Admin
     from schemas.topics import SAMPLES
@@ -75,22 +75,22 @@ def _drift(settings: Settings, stop: threading.Event, beat: Beat) -> None:
     with contextlib.closing(ModelProcess(wiring.embed(settings))) as model:
         from pipelines.drift import app  # Faust: seconds in which the model, the slowest of all to start, loads already
 
-        app.run(wiring.drift(settings), stop=stop, now=now_us, beat=beat, embedder=model)
+        app.run(wiring.drift(settings), stop=stop, now=now_us, heartbeat=heartbeat, embedder=model)
 
 
-def _notify(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+def _notify(settings: Settings, stop: threading.Event, heartbeat: HeartbeatCallback) -> None:
     from pipelines.notify import stage
     from tailrace import wiring
 
-    stage.run(wiring.notify(settings), stop=stop, now=now_us, beat=beat)
+    stage.run(wiring.notify(settings), stop=stop, now=now_us, heartbeat=heartbeat)
 
 
-def _schedule(settings: Settings, stop: threading.Event, beat: Beat) -> None:
+def _schedule(settings: Settings, stop: threading.Event, heartbeat: HeartbeatCallback) -> None:
     from jobs import scheduler
     from tailrace import wiring
     from tailrace.batch_jobs import on_timetable
 
-    scheduler.run(wiring.schedule(settings, on_timetable(settings)), stop=stop, now=now_us, beat=beat)
+    scheduler.run(wiring.schedule(settings, on_timetable(settings)), stop=stop, now=now_us, heartbeat=heartbeat)
 
 
 STAGES = (
@@ -115,15 +115,15 @@ STAGES = (
 
 
 def run_stage(stage: Stage, settings: Settings) -> None:
-    """Run one stage until SIGTERM or SIGINT; back off and start over on what may pass.
+    """Run one stage until SIGTERM or SIGINT; back off and start again on temporary errors.
 
     Raises:
         StageRunsError: another process runs this stage on this home, and two would double its work.
-        FatalError: nothing but a person can mend it; ``__main__`` prints it and exits with 2.
+        FatalError: a person has to repair it; ``__main__`` prints it and exits with 2.
     """
     hide_pandas()
     stop = on_stop_signals()
-    faulthandler.enable()  # a crash in a library leaves its stack in the log, not silence
+    faulthandler.enable()  # a crash in a library writes its stack to the log
     faulthandler.register(signal.SIGUSR1)  # sent by the supervisor before it kills what makes no progress
     home = Home(settings.home)
     heartbeat = Heartbeat(home, stage.name, now_us)
@@ -131,11 +131,11 @@ def run_stage(stage: Stage, settings: Settings) -> None:
         try:
             _run_again(stage, settings, stop, heartbeat)
         except BaseException as error:
-            heartbeat.spoken.set()
+            heartbeat.has_reported.set()
             known = isinstance(error, TailraceError)
             heartbeat.write("failed", str(error) if known else f"{type(error).__name__}: {error}")
             raise
-        heartbeat.spoken.set()
+        heartbeat.has_reported.set()
         heartbeat.write("stopped")
         log.info("stage_stopped", signal=stop.name)
 

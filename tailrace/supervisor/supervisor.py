@@ -1,4 +1,4 @@
-"""The supervisor: one process a stage, restarted when it dies or hangs, and what is known of each for ``status``."""
+"""The supervisor: one process for each stage, restarted when it ends or hangs, and the state of each for ``status``."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from tailrace.supervisor.restarts import (
     Child,
     LastHeartbeat,
     Observation,
-    Wakefulness,
+    Suspension,
     decide,
     last_heartbeat,
     silent_for_s,
     start,
 )
 from tailrace.supervisor.stages import STAGES, Stage
-from warehouse.storage.locks import alive, born_at, pid_namespace
+from warehouse.storage.locks import is_running, pid_namespace, process_start_time
 
 log = structlog.get_logger()
 STOP_WITHIN_S = 7.0
@@ -68,7 +68,7 @@ class _Slot:
 
 
 class Supervisor:
-    """Keeps one process a stage alive. All of them end when this process ends, however it ends."""
+    """Keeps one process running for each stage. All of them end when this process ends, in any way."""
 
     def __init__(
         self,
@@ -85,8 +85,8 @@ class Supervisor:
         self.broker_pid: int | None = None
         """The broker's guard: a child of this process that `broker.process` waits for."""
         self._asked_at = 0.0
-        self._born = born_at(os.getpid())
-        self._awake = Wakefulness(time.monotonic(), time.monotonic())
+        self._process_started = process_start_time(os.getpid())
+        self._suspension = Suspension(time.monotonic(), time.monotonic())
         self._slots = [_Slot(stage) for stage in stages]
         self._environment = {
             "OPENBLAS_NUM_THREADS": "1",  # numpy's threads of six processes fight over the cores
@@ -101,7 +101,7 @@ class Supervisor:
     def look(self) -> None:
         """One round: look at every child, decide, act, write what is the case."""
         now = time.monotonic()
-        self._awake = self._awake.look(now)
+        self._suspension = self._suspension.look(now)
         for slot in self._slots:
             seen = self._see(slot, now)
             stall_after_s = slot.track.stall_after_s(slot.stage.stall_after_s)
@@ -123,7 +123,7 @@ class Supervisor:
         """What ``status`` reads."""
         return {
             "pid": os.getpid(),
-            "born": self._born,
+            "born": self._process_started,
             "pid_namespace": pid_namespace(),
             "at": now_us(),
             "bootstrap_servers": self.bootstrap_servers,
@@ -169,20 +169,20 @@ class Supervisor:
         report = self.home.read_run(slot.stage.name)
         own = report if report and report["pid"] == slot.process.pid else None
         slot.heartbeat = last_heartbeat(
-            slot.heartbeat, slot.process.pid, self.home.beaten(slot.stage.name) if own else None, now
+            slot.heartbeat, slot.process.pid, self.home.last_heartbeat_ns(slot.stage.name) if own else None, now
         )
         if own and slot.child.started is not None:
             self._follow(slot, own["facts"], now)
         return Observation(
             alive=code is None,
             exit_code=code,
-            silent_s=silent_for_s(slot.heartbeat, self._awake, now),
-            has_reported=slot.heartbeat.beat is not None,
+            silent_s=silent_for_s(slot.heartbeat, self._suspension, now),
+            has_reported=slot.heartbeat.written_ns is not None,
             failing=slot.track.failing,
         )
 
     def _follow(self, slot: _Slot, facts: dict[str, Any], now: float) -> None:
-        """Remember how far the stage is, and from time to time how far it is behind."""
+        """Store the position of the stage, and from time to time its lag."""
         lag = facts.get("lag")
         lived_s = now - (slot.child.started or now)
         slot.track = slot.track.look(facts, healthy=lag == 0 and lived_s > HEALTHY_AFTER_S)
@@ -229,7 +229,11 @@ class Supervisor:
     def _account_for_predecessor(self, slot: _Slot) -> None:
         """Write why the process before ended, where it could not: SIGKILL, often together with its supervisor."""
         report = self.home.read_run(slot.stage.name)
-        if report and report["state"] not in ("stopped", "failed") and not alive(report["pid"], report.get("born")):
+        if (
+            report
+            and report["state"] not in ("stopped", "failed")
+            and not is_running(report["pid"], report.get("born"))
+        ):
             reason = "ended without a word: killed by SIGKILL, or together with the supervisor it belonged to"
             self._note(slot, {"event": "stage_ended", "pid": report["pid"], "reason": reason})
 

@@ -1,4 +1,4 @@
-"""``tailrace up``: all stages, or some, and unless Kafka is given the embedded broker; restarts what dies or hangs."""
+"""``tailrace up``: all stages, or some, and unless Kafka is given the embedded broker; restarts what ends or hangs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BROKER_STOP_LEAST_S = 2.0
 
 @contextlib.contextmanager
 def kafka(settings: Settings) -> Iterator[tuple[str, Broker | None]]:
-    """Yield the brokers' address: the given one, or that of an embedded broker that lives as long as the block."""
+    """Yield the brokers' address: the given one, or that of an embedded broker that runs as long as the block."""
     if settings.kafka.bootstrap_servers:
         yield settings.kafka.bootstrap_servers, None
         return

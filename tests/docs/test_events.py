@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import tailrace_emitter
-from pipelines.decode import Accepted, Seen, decode, verdict
+from pipelines.decode import Accepted, DuplicateWindow, decode, verdict
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.emitter import Emitter
@@ -32,7 +32,7 @@ def blocks(language: str) -> list[str]:
 def landed(values: list[bytes]) -> list[dict[str, Any]]:
     n = len(values)
     records = Records("llm.events", [0] * n, list(range(n)), [KAFKA_TIME] * n, [None] * n, values, [()] * n)
-    decoded = decode(records, PriceBooks([default_book()]), Seen(), epoch=0, landed_at=KAFKA_TIME)
+    decoded = decode(records, PriceBooks([default_book()]), DuplicateWindow(), epoch=0, landed_at=KAFKA_TIME)
     assert decoded.dead.to_pylist() == []
     rows: list[dict[str, Any]] = decoded.calls.to_pylist()
     return rows

@@ -39,11 +39,11 @@ WATCHED = """
     here = original("_thread", "get_ident")
     sender = tailrace_emitter.default()._sender
     where = set()
-    turn = sender._turn
+    work_slice = sender._work_slice
     def watched(*args):
         where.add(here())
-        return turn(*args)
-    sender._turn = watched
+        return work_slice(*args)
+    sender._work_slice = watched
     tailrace_emitter.call("m", output="x")
     ticks = 0
     while ticks < 100 or not where:  # the hub goes round
@@ -90,7 +90,7 @@ def test_sigterm_flushes_an_app_of_greenlets(topic: Any, script: Any) -> None:
 @pytest.mark.row(58)
 @pytest.mark.parametrize("order", list(ORDERS.values())[:2], ids=list(ORDERS)[:2])
 def test_with_no_broker_the_hub_goes_round_while_an_event_waits(order: tuple[str, str], script: Any) -> None:
-    """Structure instead of a clock: no turn of the sender, in which it may wait for Kafka, is one of the hub's."""
+    """Structure instead of a clock: no work slice of the sender, which may wait for Kafka, runs in the hub."""
     source = WATCHED.format(first=order[0], then=order[1])
     app = script(source, environment(None, TAILRACE_BOOTSTRAP_SERVERS="127.0.0.1:9", TAILRACE_EXIT_S="0.1"))
     try:

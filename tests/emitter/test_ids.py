@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 
-from tailrace_emitter.ids import FRESH_NS, make_ready, new_id, next_id
+from tailrace_emitter.ids import READY_MAX_AGE_NS, make_ready, new_id, next_id
 
 
 def test_an_id_is_a_uuid_of_version_7_that_tells_its_millisecond() -> None:
@@ -30,7 +30,7 @@ def test_ids_made_ahead_are_in_order_with_those_made_at_once() -> None:
 
 def test_an_id_made_ahead_is_not_used_a_second_later() -> None:
     make_ready()
-    later = time.time_ns() + FRESH_NS
+    later = time.time_ns() + READY_MAX_AGE_NS
     assert uuid.UUID(next_id(later)).int >> 80 >= later // 1_000_000
 
 

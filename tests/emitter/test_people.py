@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.decode import Redaction, Seen, decode, decode_metered
+from pipelines.decode import DuplicateWindow, Redaction, decode, decode_metered
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter import pseudonym
@@ -103,8 +103,8 @@ def landed(values: "list[bytes]", people: "People | None") -> "list[dict[str, An
         "llm.events", [0] * count, list(range(count)), [NOW // 1000] * count, [None] * count, values, [()] * count
     )
     books, rules = PriceBooks([default_book()]), Redaction(people=people)
-    decoded = decode(records, books, Seen(), epoch=0, landed_at=0, rules=rules)
-    metered = decode_metered(records, books, Seen(), epoch=0, rules=rules)
+    decoded = decode(records, books, DuplicateWindow(), epoch=0, landed_at=0, rules=rules)
+    metered = decode_metered(records, books, DuplicateWindow(), epoch=0, rules=rules)
     assert metered.table["user"].to_pylist() == decoded.calls["user_id"].to_pylist()
     assert metered.table["tenant"].to_pylist() == decoded.calls["tenant_id"].to_pylist()
     rows: list[dict[str, Any]] = decoded.calls.to_pylist() + decoded.feedback.to_pylist()
@@ -148,7 +148,7 @@ def test_the_head_of_a_dead_event_shows_the_pseudonym_of_its_user(user: str, nam
     value = json.dumps({"v": 1, "type": "call", name: user, "role": "user"}, ensure_ascii=ascii_only).encode()
     records = Records("llm.events", [0], [0], [NOW // 1000], [None], [value], [()])
     rules, books = Redaction(people=people), PriceBooks([default_book()])
-    (head,) = decode(records, books, Seen(), epoch=0, landed_at=0, rules=rules).dead["head"].to_pylist()
+    (head,) = decode(records, books, DuplicateWindow(), epoch=0, landed_at=0, rules=rules).dead["head"].to_pylist()
     assert json.loads(head)[name] == people.user(user) != user
     assert user not in head
 
@@ -224,7 +224,7 @@ def test_a_user_beside_a_filled_field_does_not_land_in_clear(kind: str) -> None:
     event |= {"model": "m"} if kind == "call" else {"trace_id": "t", "name": "n", "kind": "copy", "score": 1.0}
     records = Records("llm.events", [0], [0], [NOW // 1000], [None], [json.dumps(event).encode()], [()])
     rules, books = Redaction(people=People("k")), PriceBooks([default_book()])
-    decoded = decode(records, books, Seen(), epoch=0, landed_at=0, rules=rules)
+    decoded = decode(records, books, DuplicateWindow(), epoch=0, landed_at=0, rules=rules)
     (row,) = (
         decoded.calls if kind == "call" else decoded.feedback if kind == "feedback" else decoded.evals
     ).to_pylist()

@@ -72,7 +72,7 @@ def test_with_no_broker_the_process_still_ends_and_says_what_is_left(end: str, s
 
 
 HELD = {
-    "the lock of what is refused at the door": "sender._door_lock",
+    "the lock of the count of refused events": "sender._refused_lock",
     "the lock of the sender's start": "sender._start_lock",
     "the lock of threads that start": "__import__('threading')._active_limbo_lock",
 }
@@ -206,7 +206,7 @@ QUIET = """
     at_fork = []
     os.register_at_fork(before=look)  # registered first, called last
     import tailrace_emitter
-    tailrace_emitter.fork.REST_S = 60  # the machine may be busy
+    tailrace_emitter.fork.FORK_WAIT_S = 60  # the machine may be busy
     sender = tailrace_emitter.default()._sender
     children = []
     for i in range(8):
@@ -242,7 +242,7 @@ def test_no_thread_of_librdkafka_is_there_when_the_app_forks(topic: Any, script:
 def test_events_that_wait_for_a_broker_that_is_away_outlive_a_fork_and_hold_up_only_the_first(script: Any) -> None:
     source = """
         import os, tailrace_emitter
-        tailrace_emitter.fork.REST_S = 0.2
+        tailrace_emitter.fork.FORK_WAIT_S = 0.2
         sender = tailrace_emitter.default()._sender
         tailrace_emitter.call("m")
         while sender._taken == 0: pass
@@ -258,7 +258,7 @@ def test_events_that_wait_for_a_broker_that_is_away_outlive_a_fork_and_hold_up_o
             if pid == 0:
                 os._exit(tailrace_emitter.stats()["waiting"])
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-            while sender._rest_until is not None: pass
+            while sender._close_until is not None: pass
         assert flushes == ["flush"], flushes
         assert sender._producer is seen
         assert tailrace_emitter.stats()["waiting"] == 1
@@ -273,9 +273,9 @@ def test_events_that_wait_for_a_broker_that_is_away_outlive_a_fork_and_hold_up_o
 def test_a_row_of_forks_waits_once_and_what_is_recorded_meanwhile_is_sent_after_it(topic: Any, script: Any) -> None:
     source = """
         import os, tailrace_emitter
-        tailrace_emitter.fork.REST_S = tailrace_emitter.fork.CALM_S = 60
+        tailrace_emitter.fork.FORK_WAIT_S = tailrace_emitter.fork.FORK_SERIES_GAP_S = 60
         from tailrace_emitter import sender as senders
-        senders.REST_MAX_S = 60
+        senders.PRODUCER_DELAY_MAX_S = 60
         sender = tailrace_emitter.default()._sender
         built = []
         make = sender._load
@@ -287,7 +287,7 @@ def test_a_row_of_forks_waits_once_and_what_is_recorded_meanwhile_is_sent_after_
             if pid == 0: os._exit(0)
             os.waitpid(pid, 0)
         assert len(built) == 1, built
-        tailrace_emitter.fork.CALM_S = 0
+        tailrace_emitter.fork.FORK_SERIES_GAP_S = 0
         assert tailrace_emitter.flush(60) == 0
         assert len(built) == 2, built
         print(os.getpid())
@@ -302,7 +302,7 @@ def test_a_row_of_forks_waits_once_and_what_is_recorded_meanwhile_is_sent_after_
 def test_a_producer_that_cannot_be_built_again_for_now_loses_nothing(topic: Any, script: Any) -> None:
     source = """
         import os, tailrace_emitter
-        tailrace_emitter.fork.REST_S = 60
+        tailrace_emitter.fork.FORK_WAIT_S = 60
         sender = tailrace_emitter.default()._sender
         tailrace_emitter.call("m", extra={"pid": os.getpid()})
         assert tailrace_emitter.flush(60) == 0

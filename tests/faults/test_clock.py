@@ -25,7 +25,7 @@ def test_row_62_a_clock_that_jumps_an_hour_back_and_a_day_ahead_changes_no_row(s
     stop, beats = threading.Event(), []
     beat: Callable[[dict[str, Any]], None] = beats.append
     config = LandConfig(scene.kafka, scene.lake_config, batch_wait_s=0.2, price_overrides=PRICES)
-    land = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "now": now, "beat": beat})
+    land = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "now": now, "heartbeat": beat})
     land.start()
     try:
         for shift in (0, -HOUR_US, 24 * HOUR_US, 0):  # noqa: B007 - the clock reads it

@@ -19,7 +19,7 @@ from fault_harness.traffic import PRICES, call
 
 from jobs.duplicates import duplicates
 from pipelines.clock import now_us
-from pipelines.decode import Seen, decode_metered
+from pipelines.decode import DuplicateWindow, decode_metered
 from pipelines.kafka import Source
 from pipelines.pricing import PriceBooks, default_book
 from pipelines.pricing.price import nanousd
@@ -85,7 +85,7 @@ def replayed(scene: Scene, books: PriceBooks, seed: int) -> Decimal:
     source = Source(scene.kafka, [topics.EVENTS], batch_rows=random.Random(seed).randrange(700, 20_000))
     ends = {p: high for p, (_, high) in source.partitions(topics.EVENTS).items()}
     source.assign({(topics.EVENTS, p): 0 for p in ends})
-    seen, nano = Seen(), 0
+    seen, nano = DuplicateWindow(), 0
     for p in ends:
         seen.start(p, 0)
     while any(source.positions()[topics.EVENTS, p] < end for p, end in ends.items()):

@@ -112,7 +112,7 @@ def test_a_meter_that_comes_back_reads_on_in_every_partition_without_pausing_one
         positions,
         feed.books(),
         stop=threading.Event(),
-        alive=lambda: None,
+        heartbeat=lambda: None,
         now=lambda: time.time_ns() // 1000,
     )
     read: dict[int, list[int]] = {0: [], 1: []}

@@ -19,7 +19,7 @@ import pytest
 
 from jobs import prices as job
 from jobs.prices import reprice
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.pricing import PriceBook, PriceBooks, default_book, price
 from schemas.records import Move, Records
 from schemas.tables import LATE_DUPLICATES, PRICES, RAW_CALLS
@@ -211,7 +211,7 @@ def _calls(lake: Lake) -> pa.Table:
             "also_priced": [False],
         }
     )
-    (table,) = adjust.calls(lake, ALL, DAY, wanted=chosen, columns=job.READ, rows=100)
+    (table,) = adjust.calls(lake, ALL, DAY, groups=chosen, columns=job.READ, rows=100)
     return table
 
 
@@ -370,7 +370,7 @@ PART = {name: price for name, price in WHOLE.items() if name != "units"}
 
 def landed_events(config: LakeConfig, records: Records, book: PriceBook) -> None:
     """Land events as land does, the book beside them."""
-    seen = Seen()
+    seen = DuplicateWindow()
     seen.start(0, 0)
     tables = decode(records, PriceBooks([book]), seen, epoch=0, landed_at=NOW).tables()
     said = {

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from fault_harness.proxy import Proxy
 
-from jobs.desk import ScheduleConfig
+from jobs.job_runner import ScheduleConfig
 from jobs.process import run_to_end
 from jobs.runs import RunLog
 from jobs.schedule import Job
@@ -73,7 +73,7 @@ class World:
         folder = self.folder / home
         folder.mkdir(exist_ok=True)
         command = [sys.executable, "-c", script]
-        return ScheduleConfig(self.kafka, self.lake, folder, lambda name: [*command, name], jobs, first_look_s=0.0)
+        return ScheduleConfig(self.kafka, self.lake, folder, lambda name: [*command, name], jobs, first_check_s=0.0)
 
     @contextmanager
     def scheduler(self, config: ScheduleConfig) -> Iterator[threading.Event]:
@@ -83,7 +83,7 @@ class World:
 
         def body() -> None:
             try:
-                run(config, stop=stop, now=self.clock, beat=beats.append)
+                run(config, stop=stop, now=self.clock, heartbeat=beats.append)
             except Exception as error:  # noqa: BLE001 - raised below
                 failed.append(error)
 
@@ -335,7 +335,7 @@ def test_a_lake_of_a_newer_tailrace_ends_the_stage(world: World) -> None:
         lake.transact(lambda connection: connection.execute(newer))
 
     with pytest.raises(LakeNewerError):
-        run(world.config(), stop=threading.Event(), now=world.clock, beat=lambda facts: None)
+        run(world.config(), stop=threading.Event(), now=world.clock, heartbeat=lambda facts: None)
 
 
 def test_records_wait_for_the_brokers_and_the_job_does_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.clock import now_us
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.land.usage import Usage
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
@@ -19,7 +19,7 @@ from tailrace.home.layout import Heartbeat, Home
 from tailrace.monitor.metrics import StageCollector, exposition
 from tailrace.settings.model import MonitoringSettings, Settings
 from tailrace.supervisor.stages import STAGES
-from warehouse.storage.locks import born_at
+from warehouse.storage.locks import process_start_time
 
 BOOKS = PriceBooks([default_book()])
 
@@ -44,7 +44,7 @@ def decoded(first: int, count: int) -> dict[str, Any]:
         for n in range(first, first + count)
     ]
     offsets = list(range(first, first + count))
-    seen = Seen()
+    seen = DuplicateWindow()
     seen.start(0, first)
     now = now_us()
     columns = [[0] * count, offsets, [now] * count, [None] * count, values, [()] * count]
@@ -85,7 +85,13 @@ class Living:
             "schedule": {"jobs": [["maintain", now - 10**9, now - 9 * 10**8, "done"], ["prices", now, None, None]]},
         }
         stages = {name: {"restarts": 2, "stalls": 0} for name in self._beats}
-        up = {"pid": os.getpid(), "born": born_at(os.getpid()), "bootstrap_servers": "x", "web": None, "stages": stages}
+        up = {
+            "pid": os.getpid(),
+            "born": process_start_time(os.getpid()),
+            "bootstrap_servers": "x",
+            "web": None,
+            "stages": stages,
+        }
         self._home.write_run("up", up)
         for name, beat in self._beats.items():
             beat({"state": "running", **common, **facts.get(name, {})})

@@ -150,7 +150,7 @@ def lake(broker, tmp_path_factory):
     config = LakeConfig(str(home / "lake" / "catalog.sqlite"), str(home / "lake" / "data"))
     stop, facts = threading.Event(), {}
     land = LandConfig(kafka, config, batch_wait_s=0.2, dead_ratio_limit=1.0)
-    thread = threading.Thread(target=run, args=(land,), kwargs={"stop": stop, "beat": facts.update})
+    thread = threading.Thread(target=run, args=(land,), kwargs={"stop": stop, "heartbeat": facts.update})
     thread.start()
     deadline = time.monotonic() + 90
     try:
@@ -374,7 +374,7 @@ def test_whole_dead_events_do_not_go_to_a_terminal(command):
     code, got = command.on_a_terminal("dead", "repair")
     assert code == 2
     assert "--out" in got
-    assert "mended," not in got
+    assert "repaired," not in got
     piped = command.piped("dead", "repair", "--quiet")
     assert piped.returncode == 0, piped.stderr
     assert b"still dead" in piped.stderr

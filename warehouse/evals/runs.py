@@ -1,4 +1,4 @@
-"""Runs of evals in the lake: who scores one, which sample it has, and which scores of it have landed.
+"""Runs of evals in the lake: which process scores a run, its sample, and its landed scores.
 
 A run is a row of ``job_claims``: ``due_at`` is the moment whose lake it samples, so that it draws the same calls
 however often it is resumed; the lease names the process that works on it. Its progress is what has landed in
@@ -21,7 +21,7 @@ from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig, connect, disconnect
 
 _LEASE_US = 300_000_000
-"""Much longer than a slice: a process that did not renew its lease for so long has ended."""
+"""Much longer than a slice: a process that did not renew its lease for this time has ended."""
 _SCORED = """
 SELECT call_id::VARCHAR AS call_id, name, evaluator_version FROM raw_evals
 WHERE run_id = $1 AND day >= make_timestamptz($2::BIGINT)::DATE - 1 AND call_id IS NOT NULL AND error IS NULL
@@ -39,7 +39,7 @@ class EvalRunBusyError(RetryableError):
 
 
 class EvalRunLostError(RetryableError):
-    """Another process took the run over, because this one was silent for too long."""
+    """Another process took the run over, because this one did not renew its lease in time."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -84,14 +84,14 @@ class EvalRun:
 
 @contextmanager
 def scoring(lake: Lake, run_id: str, *, now: Callable[[], int], owner: str = "") -> Iterator[EvalRun]:
-    """Yield the lease of run ``run_id``; no other process scores it meanwhile.
+    """Yield the lease of run ``run_id``; no other process scores it during this time.
 
     Raises:
         EvalRunBusyError: another process has it.
         LakeBusyError: others held the catalog for too long.
     """
     was, at = claims.ensure(lake, f"evals/{run_id}"), now()
-    if was.attempt and was.ended_at is None and was.lease_until > at and not claims.owner_died(was.owner):
+    if was.attempt and was.ended_at is None and was.lease_until > at and not claims.owner_has_ended(was.owner):
         raise EvalRunBusyError(run_id, was.owner)
     as_of = was.due_at if was.attempt else at
     mine = Claim(was.job, as_of, was.attempt + 1, owner or claims.new_owner(), at, at + _LEASE_US, None)
@@ -124,7 +124,7 @@ def landed_until(config: LakeConfig, topic: str) -> dict[int, int]:
 def scored(lake: Lake, run_id: str, as_of: int) -> set[Done]:
     """Return what of the run has landed; its events carry ``as_of`` as their time.
 
-    A scorer that failed at a call is tried again: a judge that was away, or a spend limit, is no result.
+    A scorer that failed at a call is tried again: an unavailable judge, or a spend limit, is no result.
     """
     with lake.reading() as reader:
         return {

@@ -21,7 +21,7 @@ FOLDED = 20
 """Features, models and prompt versions of an app that are groups of their own, the most frequent ones; the others share
 ``*``: an app may put an id into any of them."""
 _LATE = timedelta(days=30)
-"""So long after a call, feedback is still matched to it."""
+"""Longest time after a call at which feedback is still matched to it."""
 _MOST_VECTORS = 20_000
 """Of an app, by a hash of the call's id; 8 MB."""
 _MIN_TOPIC = 30
@@ -133,7 +133,7 @@ LEFT JOIN (
 WHERE c.day >= $since AND c.day <= $until
 """
 # by the id of the call, else by that of the response; feedback on a whole trace is not feedback on one call
-_SAID = """
+_OPINIONS = """
 CREATE OR REPLACE TEMP TABLE eval_said AS
 WITH said AS (
     SELECT call_id, response_id, ts, id, kind, score, label, edited, '' AS name FROM feedback
@@ -215,7 +215,7 @@ class SampleReader:
         columns = [pa.array(column, pa.int32()) for column in (zip(*takes, strict=True) if takes else ((), (), ()))]
         self._connection.register("takes", pa.table(columns, names=["number", "stratum", "take"]))
         try:
-            for sql in (_DRAWN, "DROP TABLE eval_grouped", "DROP TABLE eval_calls", _WHOLE, _SAID):
+            for sql in (_DRAWN, "DROP TABLE eval_grouped", "DROP TABLE eval_calls", _WHOLE, _OPINIONS):
                 self._execute(sql)
         finally:
             self._connection.unregister("takes")

@@ -1,8 +1,8 @@
 """Rows of one person, of a tenant or old ones of an app leave the lake; files that held them are written again."""
 
 from warehouse.forget.count import Held, among, count, held
-from warehouse.forget.erase import Forgotten, forget
-from warehouse.forget.old_calls import OTHERS, OldApp, drop_old_calls, old_apps, unkeepable_apps
+from warehouse.forget.erase import ErasureReport, forget
+from warehouse.forget.old_calls import OTHERS, OldApp, drop_old_calls, invalid_app_retention, old_apps
 from warehouse.forget.scan import Scanned, scan
 from warehouse.forget.who import Who
 
@@ -18,7 +18,7 @@ NOT_REACHED = (
 __all__ = [
     "NOT_REACHED",
     "OTHERS",
-    "Forgotten",
+    "ErasureReport",
     "Held",
     "OldApp",
     "Scanned",
@@ -28,7 +28,7 @@ __all__ = [
     "drop_old_calls",
     "forget",
     "held",
+    "invalid_app_retention",
     "old_apps",
     "scan",
-    "unkeepable_apps",
 ]

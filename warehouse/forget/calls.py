@@ -1,4 +1,4 @@
-"""The calls that go, some days at a time, so that their ids fit into memory however many they are."""
+"""The calls to delete, some days at a time, so that their ids always fit into memory."""
 
 from __future__ import annotations
 

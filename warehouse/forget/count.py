@@ -1,4 +1,4 @@
-"""What would go: counted, and nothing changed."""
+"""Counts the rows that would be deleted, and changes nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas.tables import ALERTS, GOLDEN_CASES, ROLLUPS
 from warehouse.errors import LakeUnavailableError, first_line
 from warehouse.forget import rules
 from warehouse.forget.calls import all_of, calls_sql
-from warehouse.forget.erase import Forgotten
+from warehouse.forget.erase import ErasureReport
 from warehouse.forget.exemplars import citing
 from warehouse.forget.hide import MASKED, mentions
 from warehouse.forget.who import Who
@@ -45,7 +45,7 @@ class Held:
         return Held(self.table, self.rows + other.rows, min(days, default=None), max(days, default=None))
 
 
-def count(config: LakeConfig, who: Who) -> Forgotten:
+def count(config: LakeConfig, who: Who) -> ErasureReport:
     """Return what `forget` would do now; ``done`` is False.
 
     Raises:
@@ -58,7 +58,7 @@ def count(config: LakeConfig, who: Who) -> Forgotten:
             require_current(connection, config.name)
             connection.execute("BEGIN TRANSACTION")  # one snapshot
             tables, mentioned = _counted(connection, who)
-            return Forgotten({name: each.rows for name, each in tables.items()}, mentioned, done=False)
+            return ErasureReport({name: each.rows for name, each in tables.items()}, mentioned, done=False)
         except duckdb.IOException as error:
             raise LakeUnavailableError(config.name, "read", first_line(error)) from error
 

@@ -28,7 +28,7 @@ from warehouse.upkeep.pace import Pace
 
 log = structlog.get_logger(__name__)
 _ROUNDS = 3
-"""What lands while a round works is the next round's."""
+"""Most rounds: rows that land during a round are deleted by the next one."""
 _RETIRE = """
 INSERT INTO retired_days (topic, "table", day, _epoch, _partition, positions, from_offset, to_offset, retired_at)
 SELECT topic, $1, day, _epoch, _partition, count(*), min(_offset), max(_offset) + 1, $2 FROM going GROUP BY ALL
@@ -36,18 +36,18 @@ SELECT topic, $1, day, _epoch, _partition, count(*), min(_offset), max(_offset) 
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class ErasureReport:
     """What one run did."""
 
     rows: dict[str, int]
-    """Table -> rows that went."""
+    """Table -> rows that were deleted."""
     masked: dict[str, int]
-    """Table -> rows of others that mentioned them, and stay without the mention."""
+    """Table -> rows of others that mentioned them; the mention was removed and the row kept."""
     done: bool
     """False where it was stopped, or more landed than it could follow; run it again."""
 
 
-def forget(pace: Pace, who: Who, *, at: datetime | None = None) -> Forgotten:
+def forget(pace: Pace, who: Who, *, at: datetime | None = None) -> ErasureReport:
     """Remove the rows of ``who`` from the lake; old snapshots and ended files go with the next runs of maintain.
 
     Args:
@@ -66,11 +66,11 @@ def forget(pace: Pace, who: Who, *, at: datetime | None = None) -> Forgotten:
     eraser.rewrite_all()
     followed = any(not _round(eraser, who, masked) or pace.stopped for _ in range(_ROUNDS))
     eraser.renew_all()
-    return Forgotten(eraser.rows, masked, done=followed and not pace.stopped)
+    return ErasureReport(eraser.rows, masked, done=followed and not pace.stopped)
 
 
 def _round(eraser: Eraser, who: Who, masked: dict[str, int]) -> int:
-    """Remove what is there now; return how many rows went."""
+    """Delete the rows that are there now; return how many were deleted."""
     before = sum(eraser.rows.values())
     for rule in rules.alone(who):
         eraser.erase(rule)
@@ -99,7 +99,7 @@ class Eraser:
         """
         self.pace = pace
         self.rows: dict[str, int] = {}
-        """Table -> rows that went."""
+        """Table -> rows that were deleted."""
         self._chosen, self._at, self._tables = chosen, at, sorted(tables)
 
     def rewrite_all(self) -> None:
@@ -108,18 +108,18 @@ class Eraser:
             rewrite(self.pace, table)
 
     def renew_all(self) -> None:
-        """Let the catalog keep no least or greatest value that no row has any more."""
+        """Remove from the catalog the least and greatest values that no row has any more."""
         for table in self._tables:
             if not self.pace.stopped:
                 renew(self.pace, table)
 
     def groups(self) -> Iterator[pa.Table]:
-        """Yield the calls that go, as many at a time as fit into memory; one empty table where there are none."""
+        """Yield the calls to delete, as many at a time as fit into memory; one empty table where there are none."""
         with self.pace.lake.reading() as reader:
             yield from all_of(reader, self._chosen)
 
     def erase(self, rule: Rule, calls: pa.Table | None = None) -> None:
-        """Remove the rows of ``rule`` that are there now; ``calls`` are those that go, where the rule needs them."""
+        """Delete the rows of ``rule`` that are there now; ``calls`` are those to delete, where the rule needs them."""
         self.rows.setdefault(rule.table, 0)
         files = self._files(rule, calls)
         while files and not self.pace.stopped:

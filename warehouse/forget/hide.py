@@ -1,4 +1,4 @@
-"""Alerts and log records of other people that mention a forgotten person stay, without the mention.
+"""Removes mentions of an erased person from alerts and log records of other people, which are kept.
 
 The rows are few, one a state change of an alert or a decision of a person: those that mention are read into memory.
 """
@@ -77,7 +77,7 @@ def _masked(reader: duckdb.DuckDBPyConnection, table: str, mask: Mask, who: Who)
     text = "concat_ws(' ', " + ", ".join(f'"{name}"::VARCHAR' for name in columns) + ")"
     sql = f"SELECT {_PLACE}, {named} FROM {table} WHERE EXISTS (FROM needles AS n WHERE contains({text}, n.text))"
     if table == ALERTS.name:
-        sql += f" AND NOT coalesce({who.series}, false)"  # those go as a whole
+        sql += f" AND NOT coalesce({who.series}, false)"  # those are deleted as a whole
     found = reader.execute(sql).to_arrow_table()
     rows = found.to_pylist()
     new = [{**row, **{name: _apply(mask, name, row[name]) for name in columns}} for row in rows]

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 HIDDEN = "forgotten"
-"""Stands for an id, a call's id, or an excerpt."""
+"""Replaces an id, a call's id, or an excerpt."""
 _SHORT = 4
 """An id with fewer characters is a word or a number elsewhere, too: it is replaced only where it is all of a value, or
 follows the word user or tenant."""
@@ -63,7 +63,7 @@ class Mask:
 
     @property
     def needles(self) -> list[str]:
-        """What a row must hold, one of them, to be changed: also as JSON spells it."""
+        """Texts of which a row must contain one to be changed, also in their JSON form."""
         found = (*self._ids, *self._calls, *self._excerpts)
         return sorted({*found, *(json.dumps(each, ensure_ascii=False)[1:-1] for each in found)})
 

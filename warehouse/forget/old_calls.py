@@ -1,4 +1,6 @@
-"""Calls of one app that are too old leave, with what hangs on them: files hold other apps too, so they are rewritten.
+"""Deletes calls of one app that are too old, with the rows that belong to them.
+
+Files hold other apps too, so they are rewritten.
 
 A retention by table drops whole days and bounds this one: it runs first.
 """
@@ -26,7 +28,7 @@ from warehouse.storage.connect import LakeConfig
 from warehouse.upkeep.pace import Pace
 
 OTHERS = "*"
-"""Stands for every app that is not named."""
+"""Name for every app that is not named."""
 _OF_APP = "app = getvariable('old_app')"  # of one alone DuckDB skips files
 _OF_APPS = "list_contains(getvariable('old_apps'), app)"
 _OF_OTHERS = "app IS NOT NULL AND NOT list_contains(getvariable('named_apps'), app)"
@@ -80,12 +82,12 @@ class OldApp:
     app: str
     keeps_days: int
     before: date
-    """Days before this one go."""
+    """Days before this one are deleted."""
     rows: dict[str, int] = field(default_factory=dict)
     """Table -> rows that would go. What hangs on calls of another app is counted with both."""
 
 
-def unkeepable_apps(apps: Mapping[str, int], days: Mapping[str, int]) -> list[str]:
+def invalid_app_retention(apps: Mapping[str, int], days: Mapping[str, int]) -> list[str]:
     """Return what of ``apps`` cannot be: nameless, below a day, or longer than the table of calls keeps any app."""
     longest = days.get(RAW_CALLS.name)
     return sorted(app for app, kept in apps.items() if not app or kept < 1 or (longest is not None and kept > longest))
@@ -106,7 +108,7 @@ def old_apps(config: LakeConfig, apps: Mapping[str, int], days: Mapping[str, int
         LakeUnavailableError: it does not answer; retry.
     """
     floors = {table: today - timedelta(days=kept) for table, kept in days.items()}
-    # bytes are found by their letters
+    # bytes are found by their dead letters
     floors[DEAD_BYTES.name] = max(floors.get(each.name, date.min) for each in (DEAD, DEAD_BYTES))
     with reading(config) as (connection, _):
         try:
@@ -149,7 +151,7 @@ def _count(connection: duckdb.DuckDBPyConnection, old: OldCalls, floors: Mapping
 
 
 def drop_old_calls(pace: Pace, apps: Mapping[str, int], *, today: date, at: datetime) -> dict[str, dict[str, int]]:
-    """Remove what is older than its app is kept; return apps -> table -> rows that went. Safe to kill anywhere.
+    """Delete rows older than the retention of their app; return apps -> table -> deleted rows. Safe to kill anywhere.
 
     Calls go with feedback, evals, embeddings, corrections of their cost and reports of the same calls by others;
     feedback, evals, embeddings and dead letters of the app also by their own day. Other tables stay.

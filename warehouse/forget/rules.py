@@ -1,6 +1,7 @@
-"""Which rows of which table go, in the order in which they go.
+"""Which rows of which table are deleted, in the order of deletion.
 
-Rows that are found by their call go before the call: a run that is killed finds the rest by the calls that are left.
+Rows that are found by their call are deleted before the call: after a kill the next run finds the rest by the remaining
+calls.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _OF_CASES = (
 
 @dataclass(frozen=True)
 class Rule:
-    """The rows of one table that go, and what goes with them in the same transaction."""
+    """The rows of one table to delete, and the rows that are deleted with them in the same transaction."""
 
     table: str
     which: str
@@ -63,7 +64,7 @@ class Rule:
 
 
 def _event(table: str, which: str) -> Rule:
-    """Return the rule of an event table: what names its rows by position goes with them, or verify would miss them."""
+    """Return the rule of an event table: rows that name its rows by position are deleted too."""
     deleted = tuple(f"DELETE FROM {side} WHERE {_PLACE} IN (SELECT {_PLACE} FROM going)" for side in _SIDES)
     return Rule(table, which, f"'{EVENTS}'", f"'{EVENTS}' AS {_PLACES}", deleted, _SIDES)
 
@@ -73,7 +74,7 @@ def aged(old: str) -> tuple[Rule, ...]:
     place = "(topic, _epoch, _partition, _offset)"
     of_bytes = f"({place} IN (SELECT {place} FROM dead WHERE {old}))"
     return (
-        Rule(DEAD_BYTES.name, of_bytes),  # before the letters that find them
+        Rule(DEAD_BYTES.name, of_bytes),  # before the dead letters by which they are found
         Rule(DEAD.name, old, "topic", _PLACES),
         _event(RAW_FEEDBACK.name, old),
         _event(RAW_EVALS.name, old),
@@ -102,7 +103,7 @@ def alone(who: Who) -> tuple[Rule, ...]:
     by_bytes = f"{who.named_in_bytes('bytes')} OR {who.named_in_bytes('key')}"
     of_bytes = f"{place} IN (SELECT {place} FROM dead_bytes WHERE {by_bytes})"
     return (
-        Rule(DEAD.name, f"({dead} OR {of_bytes})", "topic", _PLACES),  # before the bytes that find them
+        Rule(DEAD.name, f"({dead} OR {of_bytes})", "topic", _PLACES),  # before the bytes by which they are found
         Rule(DEAD_BYTES.name, f"({by_bytes})"),
         Rule(ROLLUPS.name, who.series),
         Rule(ALERTS.name, who.series),

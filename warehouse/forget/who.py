@@ -1,4 +1,4 @@
-"""Who is forgotten, and how the questions of this package find their rows."""
+"""The person whose rows are deleted, and how the queries of this package find these rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ID = pa.schema([("id", pa.string())])
 
 
 class Chosen(Protocol):
-    """Calls that go, as the questions of this package find them: those of a person, or old ones of an app."""
+    """Calls that go, as the queries of this package find them: those of a person, or old ones of an app."""
 
     @property
     def calls(self) -> str:

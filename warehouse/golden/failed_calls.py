@@ -1,4 +1,4 @@
-"""What failed in production: calls with a reason, the most severe of every kind first, bounded in number and in bytes.
+"""The failures in production: calls with a reason, the most severe of every kind first, bounded in number and in bytes.
 
 Sources are the call itself, feedback of people, scores, and drift alerts.
 """
@@ -23,7 +23,7 @@ PER_STRATUM = 2_000
 FEATURES = 20
 """Of an app, those that most calls failed in: strata of their own. Others share one: a feature may be an id."""
 _LATE = timedelta(days=30)
-"""So long after a call feedback and scores are still matched to it."""
+"""Longest time after a call at which feedback and scores are still matched to it."""
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME = re.compile(r"\$(\w+)")
 
@@ -51,11 +51,11 @@ class Criteria:
     not_envs: Sequence[str] = ()
     """None of these."""
     low_scores: Mapping[str, float] = field(default_factory=dict)
-    """Scorer -> below what its score is a failure. Others' are below 0.5 where they lie in 0..1."""
+    """Scorer -> below what its score is a failure. Scores of others are below 0.5, where they are in 0..1."""
     low_is_good: Sequence[str] = ()
     """Words in the names of scorers whose scores, and whose ``no``, are never a failure."""
     high_is_good: Sequence[str] = ()
-    """Words in the names of scorers that are none of those, whatever else is in them."""
+    """Words in the names of scorers that are none of those, with any other words in the name."""
     healthy: int = 0
     """About twice this number of calls without a reason is drawn by the hash of their ids, with reason ``healthy``."""
 
@@ -82,7 +82,7 @@ def failures(
 ) -> Failures:
     """Return the calls that failed in ``window``, first the most severe of each stratum, then the next of each.
 
-    A stratum is an app, a feature and a kind of reason. A word on a call counts by its own time; the call may be 30
+    A stratum is an app, a feature and a kind of reason. Feedback on a call counts by its own time; the call may be 30
     days older. It is found by its id, else by the id of the response, else as the last call of the trace at that time.
 
     Args:
@@ -122,13 +122,13 @@ def _execute(connection: duckdb.DuckDBPyConnection, sql: str, asked: Mapping[str
 
 
 def _below(calls: int, healthy: int) -> str:
-    """Return the hash, 8 hex digits, below which the hash of a call's id lies where it is drawn as a healthy one."""
+    """Return the bound, 8 hex digits: a call is drawn as healthy where the hash of its id is below it."""
     share = min(1.0, 2 * healthy / calls) if calls else 0.0
     return "g" if share == 1.0 else f"{int(share * 0x100000000):08x}"
 
 
 def _depth(sizes: Sequence[int], most: int) -> int:
-    """Return how many of each stratum make up ``most``, or all: to rank more of them would be for nothing."""
+    """Return how many of each stratum make up ``most``, or all: ranking more of them would have no effect."""
     depth = done = 0
     for rank, size in enumerate(sorted(sizes)):
         left = len(sizes) - rank

@@ -1,7 +1,7 @@
 """The SQL of ``failures``, in the order in which it runs. Parameters are named; no value is part of the text.
 
-Of all calls only columns that are narrow are read; texts are looked at where a call failed or is pointed at, and read
-where it was drawn. So what it costs follows the failures, not the calls.
+Of all calls only columns that are narrow are read; texts are checked where a call failed or has feedback, and read
+where it was drawn. So the cost depends on the number of failures, not of calls.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ coalesce(status, 'ok') = 'ok' AND left(sha256($seed || '/healthy/' || id::VARCHA
     AND NOT coalesce(regexp_matches(variant, '{NOT_USER_FACING}', 'i'), false)
 """
 CALLS = f"SELECT count(*) FROM raw_calls WHERE day >= $first AND day <= $last AND {_INSIDE}"
-# $first, $last: days of the window; $before: first day of calls that a late word may be about.
+# $first, $last: days of the window; $before: first day of calls that late feedback may be about.
 # Hashed texts can be no test, vectors have none.
 _USABLE = f"""
 WITH looked_at AS (
@@ -64,7 +64,7 @@ WHERE (len(l.own) > 0 OR by_id OR by_response OR by_trace)
     AND CASE WHEN l.id IS NOT NULL THEN trim(c.input_text) <> '' END
 """
 # a comment beside a thumb up is praise; one alone may be anything, and a reviewer decides
-_SAID = f"""
+_FEEDBACK = f"""
 SELECT call_id, response_id, trace_id, ts, id AS feedback_id,
     CASE kind WHEN 'thumbs' THEN 'thumbs_down' WHEN 'rating' THEN 'low_rating' WHEN 'comment' THEN 'comment'
         ELSE 'edited' END AS reason
@@ -81,7 +81,7 @@ FROM evals WHERE day >= $first AND day <= $last AND {_INSIDE} AND dataset IS NUL
 """
 # each a table: what a step needed is given back before the next one, and what it made may spill
 STEPS = {
-    "said": _SAID,
+    "said": _FEEDBACK,
     "drifted": """
 SELECT DISTINCT TRY_CAST(call_id AS UUID) AS id
 FROM (

@@ -9,7 +9,7 @@ from warehouse.query.readonly import ReadOnlyLake
 
 Row = dict[str, Any]
 _LATE = timedelta(days=30)
-"""So long after a call, a word is still matched to it."""
+"""Longest time after a call at which feedback is still matched to it."""
 # by the id of the call, else by that of the response; feedback on a whole trace names no call
 _LABELLED = """
 WITH words AS (

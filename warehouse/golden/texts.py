@@ -16,7 +16,7 @@ SELECT DISTINCT version FROM golden_cases
 WHERE set_name = $1 AND case_id = ANY($2::VARCHAR[]) AND input_text IS NOT NULL ORDER BY version
 """
 _BEFORE = "SELECT DISTINCT case_id FROM golden_cases WHERE set_name = $1 AND version < $2"
-# all that strangers wrote; a column that is added to golden_cases may belong here
+# all texts from events; a column that is added to golden_cases may belong here
 _STAYING = """
 CREATE OR REPLACE TEMP TABLE golden_staying AS
 SELECT c.* REPLACE (

@@ -147,7 +147,7 @@ def prepare(lake: Lake, set_name: str) -> None:
 
 
 def write(lake: Lake, was: GoldenState, set_name: str, change: Change, *, now: int) -> bool:
-    """Write ``change``, or nothing; False where another one wrote, or a verdict that it goes by changed, since ``was``.
+    """Write ``change``, or nothing; False where another process wrote, or a verdict changed, since ``was``.
 
     Args:
         lake: opened with ``lander=False``.
@@ -162,7 +162,7 @@ def write(lake: Lake, was: GoldenState, set_name: str, change: Change, *, now: i
     """
     if was.claim is None:
         return False
-    until = max(was.claim.due_at, change.window.until)  # what was seen was seen, though a clock went back
+    until = max(was.claim.due_at, change.window.until)  # the window never moves back, also where a clock is set back
     mine = Claim(_claimed(set_name), until, was.claim.attempt + 1, claims.new_owner(), change.window.since, now, now)
     batches = _batches(set_name, change, now, known=was.sketches)
     wrote = False
@@ -170,7 +170,7 @@ def write(lake: Lake, was: GoldenState, set_name: str, change: Change, *, now: i
     def body(connection: duckdb.DuckDBPyConnection) -> None:
         nonlocal wrote
         found = claims.read_by(connection, mine.job)
-        wrote = found == mine  # by a try whose answer was lost
+        wrote = found == mine  # by an attempt whose answer was lost
         if found == was.claim and _is_unchanged(connection, was, set_name, change):
             wrote = claims.put(connection, was.claim, mine)
             if wrote:
@@ -192,7 +192,7 @@ def write(lake: Lake, was: GoldenState, set_name: str, change: Change, *, now: i
 
 
 def _is_unchanged(connection: duckdb.DuckDBPyConnection, was: GoldenState, set_name: str, change: Change) -> bool:
-    """Whether the verdicts on cases that ``change`` removes are as read: a case accepted meanwhile must stay."""
+    """Whether the verdicts on cases that ``change`` removes are unchanged: a case that was accepted since must stay."""
     removed = {case["case_id"] for case in was.cases} if change.version else set()
     removed |= set(cases_before(connection, set_name, change.oldest))
     removed -= {case["case_id"] for case in (change.cases if change.version else was.cases)}
@@ -218,7 +218,7 @@ def _blank(lake: Lake, mine: Claim, set_name: str, cases: list[str]) -> None:
 
 
 def _batches(set_name: str, change: Change, now: int, *, known: Collection[str]) -> dict[str, pa.Table]:
-    """Return what is inserted; rejected cases that are ``known`` have a row from a refresh that came to no end."""
+    """Return what is inserted; rejected cases that are ``known`` have a row from a refresh that did not finish."""
     at = _START + timedelta(microseconds=now)
     rows: dict[str, list[Row]] = {
         GOLDEN_REJECTED.name: [
@@ -236,7 +236,7 @@ def _batches(set_name: str, change: Change, now: int, *, known: Collection[str])
 
 
 def _claimed(set_name: str) -> str:
-    """Return the name of the row; no job is called so."""
+    """Return the name of the row; no job has this name."""
     return f"golden/{set_name}"
 
 

@@ -34,7 +34,7 @@ def attach_lines(config: LakeConfig, target: str) -> str:
 
 
 def _statements(config: LakeConfig) -> list[str]:
-    # before it is quoted: a password that is quoted itself would end at its own first quote
+    # before it is quoted: a password with quotes would end at its first quote
     catalog = PASSWORD.sub(lambda found: f"{found[1] or found[3]}<password>", config.catalog)
     attach = attach_statement(replace(config, catalog=catalog), read_only=True)
     return [*_secret(config), attach, f"USE {LAKE}", "SET TimeZone = 'UTC'"]

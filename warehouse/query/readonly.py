@@ -1,4 +1,4 @@
-"""The lake for readers: one SELECT at a time, bounded in memory and time, unable to write or to look elsewhere."""
+"""The lake for readers: one SELECT at a time, bounded in memory and time, without any other access."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ReadOnlyLake:
 
     @classmethod
     def open(cls, config: LakeConfig, *, timeout_s: float = 60.0) -> ReadOnlyLake:
-        """Attach read-only, then lock the door: no files but the data folder, no settings, no extensions.
+        """Attach read-only, then lock the configuration: no files but the data folder, no settings, no extensions.
 
         Raises:
             LakeMissingError: no catalog there.
@@ -96,8 +96,8 @@ class ReadOnlyLake:
     def answer(self, sql: str) -> Iterator[Answer]:
         """Bind one SELECT and yield its answer, whose rows are read on demand.
 
-        Raises as ``query``, also while the rows are read. The limit of time counts what DuckDB works, and not what the
-        reader of the rows does between two batches.
+        Raises as ``query``, also while the rows are read. The time limit counts the time of DuckDB, and not the time of
+        the reader between two batches.
         """
         statement = check(sql)
         with self._one:
@@ -147,7 +147,7 @@ class ReadOnlyLake:
         return VIEWS
 
     def close(self) -> None:
-        """Give the catalog back."""
+        """Release the catalog."""
         disconnect(self._connection)
         self._remove_copy()
 

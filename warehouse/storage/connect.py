@@ -80,7 +80,7 @@ def quoted(text: str) -> str:
 
 
 def connect(
-    config: LakeConfig, *, read_only: bool = False, create: bool = False, patient: bool = False
+    config: LakeConfig, *, read_only: bool = False, create: bool = False, long_wait: bool = False
 ) -> duckdb.DuckDBPyConnection:
     """Return a connection whose current database is the lake.
 
@@ -88,7 +88,7 @@ def connect(
         config: where the lake is.
         read_only: without the right to write.
         create: make a lake where none is.
-        patient: wait long for a locked SQLite catalog inside one statement. For jobs: a stage has to report meanwhile.
+        long_wait: wait longer inside one statement for a locked SQLite catalog. For jobs: a stage has to report.
 
     Raises:
         LakeMissingError: no catalog and ``create`` is off, or a data folder without its catalog.
@@ -115,7 +115,7 @@ def connect(
         load_extensions(connection, config)
         configure(connection, config)
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(attach_statement(config, read_only=read_only, create=create, patient=patient))
+        connection.execute(attach_statement(config, read_only=read_only, create=create, long_wait=long_wait))
         connection.execute(f"USE {LAKE}")
     except duckdb.Error as error:
         connection.close()
@@ -156,8 +156,8 @@ def _catalog_is_there(config: LakeConfig) -> bool:
 def disconnect(connection: duckdb.DuckDBPyConnection) -> None:
     """Close ``connection``, also with an open or broken transaction.
 
-    Closing one with a transaction whose Postgres session is gone ends the whole process (DuckDB 1.5.5: an exception in
-    a destructor): it is rolled back first, and an error of the rollback is ignored.
+    Closing one with a transaction whose Postgres session has ended aborts the whole process (DuckDB 1.5.5: an exception
+    in a destructor): it is rolled back first, and an error of the rollback is ignored.
     """
     with suppress(duckdb.Error):
         connection.rollback()
@@ -199,7 +199,7 @@ def configure(connection: duckdb.DuckDBPyConnection, config: LakeConfig, *, name
 def _may_create(config: LakeConfig, *, create: bool) -> None:
     folder = Path(config.data_path)
     if config.on_disk and folder.is_dir() and next(folder.rglob("*.parquet"), None):
-        # a fresh catalog over old files would look like an empty lake, and land would start from nothing
+        # a new catalog over old files would look like an empty lake, and land would start from the beginning
         raise LakeMissingError(
             config.catalog, f"its data folder {folder} has files but the catalog is gone", "restore the catalog"
         )
@@ -217,21 +217,24 @@ _LINK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""Of libpq: without them a link that a firewall forgot is waited for two hours. Seconds; the last in milliseconds."""
+"""Of libpq: without them libpq waits two hours for a connection that a firewall has dropped.
+
+Seconds; the last in milliseconds.
+"""
 
 
 _LOCK_S = 30
 
 
 def _with_timeouts(catalog: str, idle_s: int) -> str:
-    """Return a libpq string or URI with bounds on what is waited for, where it names none.
+    """Return a libpq string or URI with timeouts, where it names none.
 
-    Besides a dead link that is a writer that lives and does nothing: a process that was stopped in the middle of a
-    transaction holds its locks for as long as the server lets it, and everybody else waits inside libpq.
+    They bound the wait for a lost connection, and for an idle writer: a process that was stopped in the middle of a
+    transaction holds its locks until the server ends it, and all others wait inside libpq.
 
     Args:
         catalog: as the settings have it.
-        idle_s: how long the server lets a transaction of ours do nothing; 0: for ever, as readers may.
+        idle_s: how long the server lets our transaction be idle; 0: without limit, for readers.
     """
     options = f"-c lock_timeout={_LOCK_S * 1000}"
     if idle_s:
@@ -246,7 +249,7 @@ def _with_timeouts(catalog: str, idle_s: int) -> str:
 
 
 def attach_statement(
-    config: LakeConfig, *, read_only: bool, create: bool = False, patient: bool = False, name: str = LAKE
+    config: LakeConfig, *, read_only: bool, create: bool = False, long_wait: bool = False, name: str = LAKE
 ) -> str:
     """Return the statement that attaches the lake as ``name``."""
     options = [f"DATA_PATH {quoted(config.data_path.rstrip('/') + '/')}", "OVERRIDE_DATA_PATH true"]
@@ -259,7 +262,7 @@ def attach_statement(
     if config.on_sqlite:
         catalog = f"sqlite:{config.catalog}"
         # short: a stage that waits inside SQLite cannot send heartbeats; Lake retries for longer
-        options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 15_000 if patient else 1000}")
+        options.append(f"META_BUSY_TIMEOUT {5000 if read_only else 15_000 if long_wait else 1000}")
         if not read_only:
             options.append("META_JOURNAL_MODE 'WAL'")
     else:

@@ -1,7 +1,7 @@
 """Originals of dead letters, kept out of the catalog's statistics.
 
 DuckLake writes the least and the greatest value of every column of every file into its catalog, binary ones as the hex
-of their first 256 bytes (tried on 1.5.5), and those of a whole table stay for ever. For ``dead_bytes`` that is a
+of their first 256 bytes (tried on 1.5.5), and those of a whole table are never removed. For ``dead_bytes`` that is a
 text of an app, which neither retention nor ``forget`` removes. So a value is prefixed with 256 zeros, which is all the
 statistics then contain; zstd compresses them to a few bytes.
 """

@@ -122,18 +122,18 @@ def open_lock_file(path: Path | str) -> int:
 
 
 def try_lock(file: int) -> bool:
-    """Lock an open file, if nobody else has; the lock lasts until the last copy of the descriptor is closed."""
+    """Lock an open file, if no other process has; the lock lasts until the last copy of the descriptor is closed."""
     from filelock import lock_descriptor
 
     return lock_descriptor(file, blocking=False)
 
 
-def alive(pid: int, born: int | None = None) -> bool:
+def is_running(pid: int, started: int | None = None) -> bool:
     """Whether process ``pid`` of this host runs, of any user.
 
     Args:
         pid: its process id. Ids are used again.
-        born: when it began, by `born_at`; with it a later process of the same id is not taken for it. None: unknown.
+        started: when it began, by `process_start_time`; it distinguishes a later process of the same id. None: unknown.
     """
     try:
         os.kill(pid, 0)
@@ -142,10 +142,10 @@ def alive(pid: int, born: int | None = None) -> bool:
     except PermissionError:
         pass
     state, began = _stat(pid)
-    return state not in _ENDED and (born is None or began is None or began == born)
+    return state not in _ENDED and (started is None or began is None or began == started)
 
 
-def born_at(pid: int) -> int | None:
+def process_start_time(pid: int) -> int | None:
     """Return when process ``pid`` began, in clock ticks since the boot; None: it has ended, or there is no /proc."""
     return _stat(pid)[1]
 

@@ -78,7 +78,7 @@ class Session:
         """The DuckDB connection; opened again where an error broke it."""
         if self._connection is None:
             try:
-                self._connection = self._configured(connect(self.config, patient=not self._lander))
+                self._connection = self._configured(connect(self.config, long_wait=not self._lander))
             except LakeMissingError as error:
                 # it was there when we opened: moved away, not never made
                 raise LakeUnavailableError(self.config.name, "reopen", str(error)) from error
@@ -126,7 +126,7 @@ class Session:
                 if self._links and unknown:
                     self._links.restore_names()  # at once: readers may see the commit already
                 elif self._links and committing:
-                    self._links.release()  # nothing was committed: what DuckLake deleted is gone for good
+                    self._links.release()  # nothing was committed, but files that DuckLake deleted stay deleted
                 try:
                     self._recover(error, rows)
                 except LakeUnavailableError:

@@ -14,7 +14,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from warehouse.storage.locks import alive
+from warehouse.storage.locks import is_running
 
 _LIFE = uuid.uuid4().hex
 """Of this process: a container that starts again has its old number again."""
@@ -39,4 +39,4 @@ def folder(base: Path) -> str:
 
 def _left(rest: str) -> bool:
     pid = rest.partition("-")[0]
-    return pid.isdigit() and (int(pid) == os.getpid() or not alive(int(pid)))
+    return pid.isdigit() and (int(pid) == os.getpid() or not is_running(int(pid)))

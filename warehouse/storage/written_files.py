@@ -66,7 +66,7 @@ class ScannedFiles:
         """Nothing to prepare."""
 
     def begin(self) -> None:
-        """Remember the time of the monotonic clock."""
+        """Store the time of the monotonic clock."""
         self._began = time.monotonic_ns()
 
     def files(self) -> list[Path]:

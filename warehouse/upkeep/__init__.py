@@ -5,7 +5,7 @@ from warehouse.upkeep.expire import Cleaned, OrphansRefusedError, clean_old_file
 from warehouse.upkeep.merge import Merged, merge
 from warehouse.upkeep.pace import Pace
 from warehouse.upkeep.plan import OldDays, old_days
-from warehouse.upkeep.retention import RETAINED, drop_old_days, unkeepable
+from warehouse.upkeep.retention import RETAINED, drop_old_days, invalid_retention
 
 __all__ = [
     "RETAINED",
@@ -19,8 +19,8 @@ __all__ = [
     "drop_old_days",
     "expire_snapshots",
     "find_duplicates",
+    "invalid_retention",
     "merge",
     "old_days",
     "remove_orphans",
-    "unkeepable",
 ]

@@ -1,6 +1,6 @@
 """Expired snapshots, the files that only they named, and orphaned files.
 
-Two things DuckLake 1.5.5 gets wrong are kept out here. ``older_than`` of expiry and clean-up compares texts on a SQLite
+This module avoids two errors of DuckLake 1.5.5. ``older_than`` of expiry and clean-up compares texts on a SQLite
 catalog: ``2026-11-21 10:22`` counts as older than ``2026-11-21T09:00``, so a guard of two days may be one; snapshots
 go by id, files by whole days. ``cleanup_all`` deletes the file of a transaction in flight, so it is never used
 (docs/engine-notes.md).
@@ -31,7 +31,7 @@ YOUNGEST_ORPHAN = timedelta(days=2)
 
 @dataclass(frozen=True)
 class Cleaned:
-    """How many files were listed, and how many of them are gone."""
+    """How many files were listed, and how many of them were deleted."""
 
     found: int
     removed: int
@@ -118,7 +118,7 @@ def remove_orphans(pace: Pace, *, now: datetime, older_than: timedelta = YOUNGES
     """Delete Parquet files that no snapshot names and that are older than ``older_than``: left by killed processes.
 
     Raises:
-        OrphansRefusedError: one that DuckLake lists is named by the catalog, or younger by its own time stamp.
+        OrphansRefusedError: one that DuckLake lists is named by the catalog, or newer by its own time stamp.
         ValueError: ``older_than`` is below two days: a transaction in flight would lose its files.
     """
     if older_than < YOUNGEST_ORPHAN:

@@ -82,7 +82,8 @@ def merge(pace: Pace, table: str, *, target_bytes: int = TARGET_BYTES) -> Merged
         try:
             moved = _slice(pace, table, min(row["target"] for row in rows))
         except LakeBusyError as error:
-            target_bytes //= 2  # two files of half the size are half the work; the larger ones are a calmer hour's
+            # two files of half the size are half the work; larger ones are merged when the load is lower
+            target_bytes //= 2
             if target_bytes < _LEAST_BYTES:
                 log.warning("merge_postponed", table=table, cause=str(error))
                 break

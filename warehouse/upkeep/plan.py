@@ -21,7 +21,7 @@ class OldDays:
 
     table: str
     keeps_days: int | None
-    """None: for ever."""
+    """None: without limit."""
     before: date | None
     """Days before this one would go."""
     days: int

@@ -32,7 +32,7 @@ RETAINED = (*(table.name for table in (ROLLUPS, TICKS, EMBEDDINGS, DEAD_BYTES)),
 """Tables that may lose old days."""
 
 
-def unkeepable(days: Mapping[str, int]) -> list[str]:
+def invalid_retention(days: Mapping[str, int]) -> list[str]:
     """Return which of these retentions cannot be: of a table that has none, or one that would take today's rows."""
     return sorted(table for table, kept in days.items() if table not in RETAINED or kept < 1)
 

@@ -81,7 +81,7 @@ def _verified(connection: duckdb.DuckDBPyConnection, config: LakeConfig, name: s
     connection.execute("BEGIN TRANSACTION")
     (snapshot,) = connection.execute(f"SELECT max(snapshot_id) FROM ducklake_snapshots('{LAKE}')").fetchone() or (0,)
     files, broken, problems = _files(connection, config)
-    # a scan over a harmed file ends with an error: what needs none of its table is checked all the same
+    # a scan over a damaged file ends with an error: checks that do not read its table run in any case
     topics = [t for t, names in TABLES_OF.items() if not broken & {*names, *_SHARED}]
     partitions = invariants.partitions(connection, topics)
     problems += invariants.positions(connection, partitions)
@@ -103,7 +103,7 @@ def _verified(connection: duckdb.DuckDBPyConnection, config: LakeConfig, name: s
 
 
 def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[int, set[str], list[Problem]]:
-    """Return how many there are, the tables of which one is harmed, and what is wrong."""
+    """Return the number of files, the tables with a damaged file, and what is wrong."""
     rows: list[tuple[str, str, int]] = []
     for table in TABLES:
         rows += [
@@ -113,9 +113,9 @@ def _files(connection: duckdb.DuckDBPyConnection, config: LakeConfig) -> tuple[i
             ).fetchall()
         ]
     objects = _objects(connection, config.data_path) if rows and not config.on_disk else {}
-    harmed = [(table, path, why) for table, path, size in rows if (why := _corruption(path, size, config, objects))]
-    problems = [Problem("files", path, f"{table}: {why}") for table, path, why in harmed]
-    return len(rows), {table for table, *_ in harmed}, problems
+    damaged = [(table, path, why) for table, path, size in rows if (why := _corruption(path, size, config, objects))]
+    problems = [Problem("files", path, f"{table}: {why}") for table, path, why in damaged]
+    return len(rows), {table for table, *_ in damaged}, problems
 
 
 def _corruption(path: str, size: int, config: LakeConfig, objects: Mapping[str, int]) -> str:

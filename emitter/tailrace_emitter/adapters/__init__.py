@@ -9,7 +9,7 @@ from typing import Any, Callable, List, NamedTuple, Tuple
 
 
 class Patches:
-    """What ``instrument()`` replaced in the clients, and how it is put back.
+    """The attributes that ``instrument()`` replaced in the clients, and how to restore them.
 
     Args:
         emitter: records the calls; None: the default emitter.
@@ -29,11 +29,11 @@ class Patches:
         setattr(owner, name, value)
 
     def on_undo(self, undo: Callable[[], None]) -> None:
-        """Call ``undo`` when everything is put back."""
+        """Call ``undo`` when the replaced attributes are restored."""
         self._undo.append(undo)
 
     def undo(self) -> None:
-        """Put everything back as it was, the last change first."""
+        """Restore every replaced attribute, the last one first."""
         while self._undo:
             self._undo.pop()()
 

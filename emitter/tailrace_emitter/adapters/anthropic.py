@@ -1,4 +1,4 @@
-"""The Anthropic SDK, recorded at its one door: ``client.request``, through which every endpoint goes.
+"""Records the Anthropic SDK in ``client.request``, the one method that every endpoint calls.
 
 So ``messages.create``, ``messages.stream``, ``messages.parse``, tool runners, the beta messages, ``with_raw_response``
 and the clients of Bedrock and Vertex AI are all seen, and what the app gets is the SDK's own object.
@@ -31,7 +31,7 @@ _ABSENT = ("Omit", "NotGiven")
 
 
 def _code(error: BaseException) -> Any:
-    """The API's own word (``overloaded_error``), else the HTTP status."""
+    """The error type that the API reports (``overloaded_error``), else the HTTP status."""
     return getattr(error, "type", None) or _typed(getattr(error, "body", None)) or getattr(error, "status_code", None)
 
 
@@ -41,7 +41,7 @@ def _typed(body: Any) -> Any:
 
 
 def _platform(client: Any) -> Optional[str]:
-    """The platform whose protocol a client speaks, whatever its address; None for Anthropic's own."""
+    """The platform whose protocol a client uses, at any address; None for Anthropic's own API."""
     name = getattr(client, "_gen_ai_provider_name", None)
     return name if isinstance(name, str) and name != "anthropic" else None
 
@@ -51,7 +51,7 @@ def _emitter(client: Any) -> Emitter:
 
 
 def _body(options: Any) -> Dict[str, Any]:
-    """The request's body; the app goes on with its lists and appends to them."""
+    """A copy of the request's body: the app may append to its own lists afterwards."""
     extra = getattr(options, "extra_json", None)
     given = {**options.json_data, **(extra if isinstance(extra, dict) else {})}
     body = {name: value for name, value in given.items() if type(value).__name__ not in _ABSENT}
@@ -62,7 +62,7 @@ def _body(options: Any) -> Dict[str, Any]:
 
 
 def _prepare(client: Any, options: Any) -> Optional[Recording]:
-    """A recording, or None where this request is not ours to record."""
+    """A recording, or None where this request is not to be recorded."""
     try:
         op = read.operation(str(options.url))
         if op is None or not isinstance(options.json_data, dict) or str(options.method).lower() != "post":
@@ -78,20 +78,20 @@ def _prepare(client: Any, options: Any) -> Optional[Recording]:
             provider_of=lambda f: read.provider_of(host, platform, f.get("model"), f.get("response_model")),
             code_of=_code,
         )
-    except Exception:  # noqa: BLE001 - never in the app's way
+    except Exception:  # noqa: BLE001 - a failure of the recording must not reach the app
         return None
 
 
 def _raw(client: Any, recording: Recording, response: Any) -> None:
-    """A raw response: read again from the bytes that the app reads, never from the wire."""
+    """Record a raw response from the bytes that the app reads; nothing more is read from the network."""
 
-    def ended(body: bytes, *told_of: Any, whole: bool) -> None:
-        error = told_of[-1]
+    def ended(body: bytes, *details: Any, whole: bool) -> None:
+        error = details[-1]
 
-        def told() -> Dict[str, Any]:
+        def read_fields() -> Dict[str, Any]:
             return read.body_fields(body, client._make_sse_decoder().iter_bytes(iter([body])), read_to_end=whole)
 
-        recording.end(told, error)
+        recording.end(read_fields, error)
 
     if response.is_stream_consumed or hasattr(response, "_content"):
         recording.end(lambda: read.answer_fields(response.json()))
@@ -100,7 +100,7 @@ def _raw(client: Any, recording: Recording, response: Any) -> None:
 
 
 def _observe(client: Any, recording: Recording, result: Any) -> None:
-    """Look at what the SDK returned; taps a stream, reads an answer."""
+    """Record what the SDK returned: the chunks of a stream, or an answer."""
     try:
         if hasattr(result, "http_response"):
             _raw(client, recording, result.http_response)
@@ -111,7 +111,7 @@ def _observe(client: Any, recording: Recording, result: Any) -> None:
             on_close(result, tap)
         else:
             recording.end(partial(read.answer_fields, result))
-    except Exception:  # noqa: BLE001 - never in the app's way
+    except Exception:  # noqa: BLE001 - a failure of the recording must not reach the app
         recording.end(dict)
 
 

@@ -19,14 +19,14 @@ from tailrace_emitter.emitter import Emitter
 _BATCHES = "/v1/messages/batches"
 _RESULTS = re.compile(r"/v1/messages/batches/([^/?]+)/results")
 _MAX_BATCHES = 1_024
-"""Batches whose owner is remembered; a result of an older one is recorded in the context of who reads it."""
+"""Batches whose owner is stored. A result of an older batch is recorded in the context of the code that reads it."""
 _contexts: "OrderedDict[str, Mapping[str, Any]]" = OrderedDict()
 """Batch id -> what ``context(...)`` held where the batch was made."""
 
 
 def observed(client: Any, options: Any, result: Any, emitter_of: Callable[[Any], Emitter]) -> Any:
-    """Remember a batch that was made, tap the results of one; returns ``result``."""
-    with contextlib.suppress(Exception):  # never in the app's way
+    """Store the owner of a new batch, record the results of a finished one; returns ``result``."""
+    with contextlib.suppress(Exception):  # a failure of the recording must not reach the app
         path, method = str(options.url).split("?", 1)[0], str(options.method).lower()
         if method == "post" and path.rstrip("/") == _BATCHES:
             _remember(result)
@@ -53,7 +53,7 @@ class _Results:
         self._rest = b""
 
     def add(self, piece: bytes) -> None:
-        """Some bytes of the body passed."""
+        """Add bytes of the body that the app has read."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             self._record(line)
@@ -89,15 +89,15 @@ def _fields(batch_id: str, found: Dict[str, Any], host: str, given: Dict[str, An
     else:  # errored, expired
         error = result.get("error") or {}
         error = error.get("error") or error
-        told = {"type": error.get("type") or kind, "message": error.get("message")}
-        fields.update(status="error", error={k: v for k, v in told.items() if v is not None})
+        described = {"type": error.get("type") or kind, "message": error.get("message")}
+        fields.update(status="error", error={k: v for k, v in described.items() if v is not None})
     fields["provider"] = read.provider_of(host, None, fields.get("model"))
     extra = {**fields.get("extra", {}), "batch_id": batch_id, "custom_id": found["custom_id"], **given.get("extra", {})}
     return {**fields, **given, "extra": extra}
 
 
 def _tap(result: Any, results: _Results) -> None:
-    """Read along with the app: a decoder of lines reads its own iterator of bytes, a raw response its body's."""
+    """Record what the app reads: a line decoder reads its own iterator of bytes, a raw response that of its body."""
     decoder = result.__dict__.get("_raw_iterator")
     if decoder is not None:
         result._raw_iterator = (_async_pieces if hasattr(decoder, "__anext__") else _pieces)(decoder, results)

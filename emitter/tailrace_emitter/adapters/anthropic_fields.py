@@ -1,4 +1,4 @@
-"""What the requests, answers and streams of Anthropic's API say about a call, as fields of an event. Pure."""
+"""Reads the requests, answers and streams of Anthropic's API as fields of an event. Pure."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from tailrace_emitter.adapters.providers import provider_of as known_provider
 from tailrace_emitter.adapters.sdk_values import plain
-from tailrace_emitter.adapters.usage import answered_for_nothing, from_anthropic
+from tailrace_emitter.adapters.usage import from_anthropic, reports_nothing
 
 Json = Dict[str, Any]
 OPERATIONS = {"/v1/messages": "chat", "/v1/complete": "text_completion"}
@@ -41,7 +41,7 @@ def _known(fields: Mapping[str, Any]) -> Json:
 
 
 def request_fields(op: str, body: Mapping[str, Any]) -> Json:
-    """What was asked for."""
+    """The fields of the request."""
     thinking = _dict(body.get("thinking"))
     effort = _dict(body.get("output_config")).get("effort")
     fields: Json = {
@@ -56,7 +56,8 @@ def request_fields(op: str, body: Mapping[str, Any]) -> Json:
         "system": body.get("system"),
     }
     asked = body.get("messages", body.get("prompt"))
-    fields["input"] = asked if isinstance(asked, (list, tuple, str)) else None  # never read an iterator of the app's
+    # an iterator belongs to the app and can be read only once
+    fields["input"] = asked if isinstance(asked, (list, tuple, str)) else None
     if isinstance(body.get("tools"), (list, tuple)):
         definitions = json.dumps(body["tools"], sort_keys=True, default=str).encode("utf-8", "replace")
         fields["tools_hash"] = hashlib.sha256(definitions).hexdigest()[:16]
@@ -118,7 +119,7 @@ def answer_fields(answer: Any) -> Json:
         "service_tier": "fast" if usage.get("speed") == "fast" else usage.get("service_tier"),
     }
     tokens = from_anthropic(usage) if usage else {}
-    if answered_for_nothing(tokens):
+    if reports_nothing(tokens):
         tokens = {}
     fields["tokens"] = tokens or None
     fields["usage_reported"] = bool(tokens)
@@ -129,7 +130,7 @@ def answer_fields(answer: Any) -> Json:
 
 
 def stream_fields(events: Iterable[Any]) -> Json:
-    """The answer that the events of a stream make up, as far as they came."""
+    """The answer that is built from the events of a stream, as far as they were received."""
     message: Json = {}
     blocks: Dict[Any, Json] = {}
     complete = False
@@ -172,7 +173,7 @@ def is_whole(events: Iterable[Any]) -> bool:
 
 
 def body_fields(body: bytes, frames: Iterable[Any], *, read_to_end: bool) -> Json:
-    """What a raw body says.
+    """The fields of a call from the raw body of its answer.
 
     Args:
         body: one JSON answer, or the bytes of a stream.
@@ -190,8 +191,8 @@ def body_fields(body: bytes, frames: Iterable[Any], *, read_to_end: bool) -> Jso
     fields = stream_fields(events)
     error = next((_dict(e.get("error")) for e in events if e.get("type") == "error"), None)
     if error is not None:
-        told = {"type": error.get("type"), "code": error.get("type"), "message": error.get("message")}
-        fields.update(status="error", error=_known(told))
+        described = {"type": error.get("type"), "code": error.get("type"), "message": error.get("message")}
+        fields.update(status="error", error=_known(described))
     elif not read_to_end and not is_whole(events):
         fields["status"] = "cancelled"
     return fields

@@ -1,4 +1,4 @@
-"""What the requests, answers and streams of Google's Gemini API and of Vertex AI say about a call. Pure.
+"""Reads the requests, answers and streams of Google's Gemini API and of Vertex AI as fields of an event. Pure.
 
 Both as JSON on the wire: ``GenerateContentRequest`` and ``GenerateContentResponse`` at ai.google.dev/api, ``predict``
 in the reference of Vertex AI.
@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
-from tailrace_emitter.adapters.usage import answered_for_nothing, from_gemini, grounding
+from tailrace_emitter.adapters.usage import from_gemini, grounding, reports_nothing
 
 Json = Dict[str, Any]
 _METHODS = {
@@ -39,7 +39,7 @@ def _known(fields: Json) -> Json:
 
 
 def snapshot(value: Any) -> Any:
-    """A copy that shares texts and numbers: the SDK takes fields that it does not know out of the answer."""
+    """A copy that shares texts and numbers: the SDK removes unknown fields from the answer itself."""
     if isinstance(value, dict):
         return {name: snapshot(one) for name, one in value.items()}
     if isinstance(value, list) and value and isinstance(value[0], (dict, list)):
@@ -80,14 +80,14 @@ def _part(part: Json) -> Optional[Json]:
         call = _dict(part["functionCall"])
         return {"type": "function_call", "name": call.get("name"), "arguments": call.get("args")}
     if "functionResponse" in part:
-        told = _dict(part["functionResponse"]).get("response")
-        return {"type": "tool_result", "text": json.dumps(told, ensure_ascii=False, default=str)}
+        response = _dict(part["functionResponse"]).get("response")
+        return {"type": "tool_result", "text": json.dumps(response, ensure_ascii=False, default=str)}
     if isinstance(part.get("text"), str):
         return {"type": "text", "text": part["text"]}
     return {"type": next(iter(part), "part")}
 
 
-def _turn(content: Json) -> Json:
+def _message(content: Json) -> Json:
     role = content.get("role")
     parts = [_part(p) for p in _list(content.get("parts"))]
     return {"role": "assistant" if role == "model" else role or "user", "content": [p for p in parts if p is not None]}
@@ -99,7 +99,7 @@ def _text(content: Any) -> Optional[str]:
 
 
 def request_fields(op: str, model: str, body: Mapping[str, Any], *, stream: bool) -> Json:
-    """What was asked for."""
+    """The fields of the request."""
     config = _dict(body.get("generationConfig"))
     thinking = _dict(config.get("thinkingConfig"))
     budget = thinking.get("thinkingBudget")
@@ -124,7 +124,7 @@ def request_fields(op: str, model: str, body: Mapping[str, Any], *, stream: bool
 
 def _input(body: Mapping[str, Any]) -> Any:
     if "contents" in body:
-        return [_turn(c) for c in _list(body["contents"])] or None
+        return [_message(c) for c in _list(body["contents"])] or None
     instances = _list(body.get("instances"))
     texts: List[Any] = [_text(r.get("content")) for r in _list(body.get("requests"))]
     texts += [_text(body.get("content"))] + [i.get("content") or i.get("prompt") for i in instances]
@@ -153,9 +153,9 @@ def _usage(answer: Json) -> Json:
         counts = [_dict(s).get("token_count") for s in texts]
         known = [c for c in counts if isinstance(c, (int, float)) and not isinstance(c, bool)]
         tokens = {"input": int(sum(known))} if known and len(known) == len(counts) else {}
-    if answered_for_nothing(tokens):
+    if reports_nothing(tokens):
         tokens = {}
-    tier = usage.get("serviceTier")  # Vertex AI's is read off its traffic type, with the tokens
+    tier = usage.get("serviceTier")  # that of Vertex AI is read from its traffic type, with the tokens
     return {
         "tokens": tokens or None,
         "usage_reported": bool(tokens),
@@ -172,7 +172,7 @@ def answer_fields(answer: Any) -> Json:
     found = _loaded(answer)
     candidates = _list(found.get("candidates"))
     parts = [_list(_dict(c.get("content")).get("parts")) for c in candidates]
-    spoken = [[p["text"] for p in of if isinstance(p.get("text"), str) and not p.get("thought")] for of in parts]
+    answer_texts = [[p["text"] for p in of if isinstance(p.get("text"), str) and not p.get("thought")] for of in parts]
     blocked = _dict(found.get("promptFeedback")).get("blockReason")
     stopped = next((c["finishReason"] for c in candidates if c.get("finishReason") is not None), blocked)
     images = [p for p in _list(found.get("predictions")) if "bytesBase64Encoded" in p or "gcsUri" in p]
@@ -180,7 +180,7 @@ def answer_fields(answer: Any) -> Json:
         "response_model": found.get("modelVersion"),
         "response_id": found.get("responseId"),
         "finish_reason": None if stopped is None else str(stopped),
-        "output": "\n\n".join("".join(texts) for texts in spoken if texts) or None,
+        "output": "\n\n".join("".join(texts) for texts in answer_texts if texts) or None,
         "tools": _tools([p for of in parts for p in of]) or None,
         "refused": True if blocked or stopped in _REFUSED else None,
         "status": "blocked" if blocked else None,
@@ -191,8 +191,8 @@ def answer_fields(answer: Any) -> Json:
         fields["tokens"] = {**(fields["tokens"] or {}), "images": len(images)}
     error = _dict(found.get("error"))
     if error:
-        told = {"type": error.get("status"), "code": error.get("status"), "message": error.get("message")}
-        fields.update(status="error", error=_known(told))
+        described = {"type": error.get("status"), "code": error.get("status"), "message": error.get("message")}
+        fields.update(status="error", error=_known(described))
     return _known(fields)
 
 
@@ -203,11 +203,14 @@ def is_whole(chunks: List[Any]) -> bool:
 
 
 def stream_fields(chunks: Iterable[Any]) -> Json:
-    """The answer that the chunks of a stream make up. Each repeats the usage so far: the last one counts."""
+    """The answer that is built from the chunks of a stream.
+
+    Each chunk repeats the usage so far: the last one counts.
+    """
     whole: Json = {}
     candidates: Dict[Any, Json] = {}
-    came = [_loaded(chunk) for chunk in chunks]
-    for chunk in came:
+    answers = [_loaded(chunk) for chunk in chunks]
+    for chunk in answers:
         whole.update({k: v for k, v in chunk.items() if k != "candidates" and v is not None})
         for candidate in _list(chunk.get("candidates")):
             held = candidates.setdefault(candidate.get("index") or 0, {"content": {"parts": []}})
@@ -215,7 +218,8 @@ def stream_fields(chunks: Iterable[Any]) -> Json:
             held.update({k: v for k, v in candidate.items() if k != "content" and v is not None})
     whole["candidates"] = [candidates[number] for number in sorted(candidates)]
     fields = answer_fields(whole)
-    if "finish_reason" not in fields and "tokens" in fields:  # the counts of the output are those of this moment
+    # the output is incomplete, so its token counts are those up to this chunk
+    if "finish_reason" not in fields and "tokens" in fields:
         fields["tokens"] = {k: v for k, v in fields["tokens"].items() if k not in ("output", "reasoning", "audio_out")}
         fields["usage_reported"] = False
     return fields

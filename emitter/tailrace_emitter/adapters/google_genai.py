@@ -1,4 +1,4 @@
-"""The Google GenAI SDK, recorded where its four ways to ask meet: the API client's ``request`` and its variants.
+"""Records the Google GenAI SDK in the API client's ``request`` and its three variants, which every method calls.
 
 So ``generate_content``, its streams, chats, each request of automatic function calling, ``embed_content`` and
 ``generate_images`` are all seen, for the Gemini API and for Vertex AI, and what the app gets is the SDK's own object.
@@ -22,7 +22,7 @@ Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _code(error: BaseException) -> Any:
-    """The API's own word (``RESOURCE_EXHAUSTED``), else the HTTP status."""
+    """The status that the API reports (``RESOURCE_EXHAUSTED``), else the HTTP status."""
     return getattr(error, "status", None) or getattr(error, "code", None)
 
 
@@ -34,7 +34,7 @@ def _host(client: Any, given: Any) -> Optional[str]:
 
 
 def _prepare(client: Any, path: Any, body: Any, options: Any, *, stream: bool) -> Optional[Recording]:
-    """A recording, or None where this request is not ours to record."""
+    """A recording, or None where this request is not to be recorded."""
     try:
         found = read.operation(str(path), body) if isinstance(body, dict) else None
         if found is None:
@@ -50,19 +50,19 @@ def _prepare(client: Any, path: Any, body: Any, options: Any, *, stream: bool) -
             provider_of=lambda fields: read.provider_of(host, vertex=vertex),
             code_of=_code,
         )
-    except Exception:  # noqa: BLE001 - never in the app's way
+    except Exception:  # noqa: BLE001 - a failure of the recording must not reach the app
         return None
 
 
 def _kept(answer: Any) -> Any:
-    """An answer or a chunk: a copy of the JSON, or the JSON text that later versions of the SDK hand on."""
+    """An answer or a chunk: a copy of the JSON, or the JSON text that later versions of the SDK return."""
     return read.snapshot(answer) if isinstance(answer, dict) else getattr(answer, "body", None)
 
 
 def _answered(recording: Recording, answer: Any) -> None:
     try:
         recording.end(partial(read.answer_fields, _kept(answer)))
-    except Exception:  # noqa: BLE001 - never in the app's way
+    except Exception:  # noqa: BLE001 - a failure of the recording must not reach the app
         recording.end(dict)
 
 
@@ -163,7 +163,7 @@ async def _under_async(context: Mapping[str, Any], chunks: AsyncIterator[Any]) -
 
 
 def owned(stream: Callable[..., Any]) -> Callable[..., Any]:
-    """A generator of the SDK sends its request when it is first read; it is read under the context of the call."""
+    """A generator of the SDK sends its request when it is first read; so it is read in the context of the call."""
 
     @functools.wraps(stream)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -194,7 +194,7 @@ _classes: Dict[Any, type] = {}
 
 
 def _record(thing: Any, **wraps: Wrap) -> Any:
-    """Record what some methods of one object of the SDK do, without touching its class; returns the object.
+    """Record some methods of one object of the SDK, without changing its class; returns the object.
 
     What ``instrument()`` has wrapped already is wrapped once.
     """

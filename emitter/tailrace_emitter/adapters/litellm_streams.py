@@ -1,4 +1,6 @@
-"""Streams through LiteLLM that the app leaves early: LiteLLM calls nobody back for them, so they are watched here.
+"""Streams through LiteLLM that the app stops reading early.
+
+LiteLLM makes no callback for them, so they are recorded here.
 
 LiteLLM's stream holds the request, and the request holds the stream, so one that is dropped is recorded when Python's
 collector finds it, when it is closed, or when the process ends.
@@ -20,7 +22,7 @@ _open: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 class Left(NamedTuple):
-    """What a stream held when the app left it."""
+    """What was received of a stream when the app stopped reading it."""
 
     request: Mapping[str, Any]
     """LiteLLM's facts of the request."""
@@ -29,10 +31,10 @@ class Left(NamedTuple):
     chunks: List[Any]
     """Of a chat completion; of a response one answer, as far as it was received."""
     at: float
-    """When it was left, seconds since 1970."""
+    """When the app stopped reading, seconds since 1970."""
 
     def payload(self) -> Mapping[str, Any]:
-        """Return the payload that LiteLLM would have handed to a callback, without an answer."""
+        """Return the payload that LiteLLM would have passed to a callback, without an answer."""
         from datetime import datetime
 
         from litellm.litellm_core_utils.litellm_logging import get_standard_logging_object_payload
@@ -48,13 +50,13 @@ class Left(NamedTuple):
         return made or {}  # type: ignore[return-value, unused-ignore]
 
     def answer(self) -> Fields:
-        """Return what was received: text, tools, usage where a chunk has it; ``cancelled`` unless it was all."""
+        """Return what was received: text, tools, usage where a chunk has it; ``cancelled`` unless it was complete."""
         fields = stream_fields("chat", self.chunks)
         return fields if is_whole("chat", fields, self.chunks) else {**fields, "status": "cancelled"}
 
 
 def watch(left: Callable[[Left], None]) -> None:
-    """Call ``left`` for every stream of LiteLLM that is left before its end; once for a process."""
+    """Call ``left`` for every stream of LiteLLM that is not read to its end; installed once for a process."""
     from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
     from litellm.responses import streaming_iterator as responses
 
@@ -72,7 +74,7 @@ def watch(left: Callable[[Left], None]) -> None:
 def left_at_exit(left: Callable[[Left], None]) -> None:
     """Record the streams that are open when the process ends."""
     for stream in list(_open):
-        _leave(stream, left)
+        _report_left(stream, left)
 
 
 def has_usage(chunks: Any) -> bool:
@@ -81,7 +83,7 @@ def has_usage(chunks: Any) -> bool:
 
 
 def _watch_reads(kind: Any, name: str) -> None:
-    """Note when a stream has ended or failed: LiteLLM reports it then."""
+    """Mark a stream that has ended or failed: LiteLLM reports it then."""
     read = vars(kind)[name]
     if hasattr(read, "__tailrace__"):
         return
@@ -113,7 +115,7 @@ def _watch_reads(kind: Any, name: str) -> None:
 
 
 def _watch_life(kind: Any, left: Callable[[Left], None]) -> None:
-    """Look at a stream when it is made, closed and freed."""
+    """Check a stream when it is made, closed and freed."""
     begin, end, close = kind.__init__, vars(kind).get("__del__"), vars(kind).get("aclose")
     if hasattr(begin, "__tailrace__"):
         return
@@ -128,7 +130,7 @@ def _watch_life(kind: Any, left: Callable[[Left], None]) -> None:
     def freed(self: Any) -> None:
         if end is not None:
             end(self)
-        _leave(self, left)
+        _report_left(self, left)
 
     begun.__tailrace__ = begin  # type: ignore[attr-defined]
     kind.__init__, kind.__del__ = begun, freed
@@ -139,14 +141,14 @@ def _watch_life(kind: Any, left: Callable[[Left], None]) -> None:
             try:
                 return await close(self)
             finally:
-                _leave(self, left)
+                _report_left(self, left)
 
         kind.aclose = closed
 
 
-def _leave(stream: Any, left: Callable[[Left], None]) -> None:
-    """Hand ``stream`` on, unless LiteLLM reports it, or it was handed on already."""
-    with contextlib.suppress(Exception):  # never in the app's way, nor at the end of the interpreter
+def _report_left(stream: Any, left: Callable[[Left], None]) -> None:
+    """Pass ``stream`` to ``left``, unless LiteLLM reports it, or it was passed already."""
+    with contextlib.suppress(Exception):  # a failure must not reach the app, nor stop the exit of the interpreter
         if getattr(stream, _ENDED, False) or getattr(stream, "completed_response", None) is not None:
             return
         setattr(stream, _ENDED, True)
@@ -160,7 +162,7 @@ def _leave(stream: Any, left: Callable[[Left], None]) -> None:
 
 
 def _reads_another(stream: Any) -> bool:
-    """Whether a stream only hands on another one, which is watched itself: those of LiteLLM's router and proxy."""
+    """Whether a stream only wraps another one, which is checked itself: those of LiteLLM's router and proxy."""
     kind = type(stream)
     own = [name for name in ("__next__", "__anext__") if not hasattr(getattr(kind, name, None), "__tailrace__")]
     return kind.__module__ == "litellm.router" or (hasattr(kind, "chunk_creator") and bool(own))

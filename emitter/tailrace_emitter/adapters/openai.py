@@ -1,8 +1,8 @@
-"""The OpenAI SDK, recorded at its one door: ``client.request``, through which every endpoint goes.
+"""Records the OpenAI SDK in ``client.request``, the one method that every endpoint calls.
 
-So ``create``, ``parse``, ``stream``, ``with_raw_response`` and Azure's clients are all seen, and what the app
-gets is the SDK's own object, never a wrapper. A stream keeps its class; only its inner iterator is tapped.
-If anything here fails, the app's call goes on as if it were not here.
+So ``create``, ``parse``, ``stream``, ``with_raw_response`` and Azure's clients are all recorded, and the app gets the
+SDK's own object, never a wrapper. A stream keeps its class; only its inner iterator is replaced. If anything here
+fails, the app's call continues unchanged and is not recorded.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class _Prepared(NamedTuple):
 
 
 def _prepare(client: Any, options: Any, *, stream: bool) -> Optional[_Prepared]:
-    """A recording and the options to send, or None where this request is not ours to record."""
+    """A recording and the options to send, or None where this request is not to be recorded."""
     try:
         body = _body(options)
         found = route(str(options.method), str(options.url), body)
@@ -49,7 +49,7 @@ def _prepare(client: Any, options: Any, *, stream: bool) -> Optional[_Prepared]:
             options = options.model_copy() if hasattr(options, "model_copy") else options.copy()
             options.json_data = {**options.json_data, "stream_options": {"include_usage": True}}
         return _Prepared(recording, options)
-    except Exception:  # noqa: BLE001 - never in the app's way
+    except Exception:  # noqa: BLE001 - a failure of the recording must not reach the app
         return None
 
 
@@ -61,7 +61,7 @@ def _body(options: Any) -> Dict[str, Any]:
 
 
 def _may_ask_usage(client: Any, found: Route, options: Any, body: Mapping[str, Any]) -> bool:
-    """Whether a stream has to be asked for its usage, and nothing speaks against it."""
+    """Whether the usage of a stream has to be requested, and the server may accept that."""
     return (
         found.kind == "call"
         and found.op in ("chat", "text_completion")
@@ -74,7 +74,7 @@ def _may_ask_usage(client: Any, found: Route, options: Any, body: Mapping[str, A
 def _observe(recording: Any, result: Any, *, stream: bool) -> None:
     try:
         recording.observe(result, stream=stream)
-    except Exception:  # noqa: BLE001 - never in the app's way
+    except Exception:  # noqa: BLE001 - a failure of the recording must not reach the app
         with contextlib.suppress(Exception):
             recording.end(dict)
 
@@ -85,7 +85,7 @@ def _failed(recording: Any, error: BaseException) -> None:
 
 
 def _refused_usage(error: BaseException, asked: bool) -> bool:
-    """Whether a server may not have understood ``stream_options``, which the app had not sent."""
+    """Whether a server may have refused ``stream_options``, which the app did not send."""
     return asked and getattr(error, "status_code", None) in (400, 404, 422)
 
 

@@ -24,11 +24,14 @@ from tailrace_emitter.emitter import Emitter
 from tailrace_emitter.ids import id_of
 
 _MAX_OWNERS = 4_096
-"""Batches and their files whose owner is remembered; the oldest is forgotten first."""
+"""Batches and their files whose owner is stored; the oldest is evicted first."""
 _MAX_LINES = 65_536
-"""Lines that are remembered as recorded."""
+"""Ids of recorded lines that are stored."""
 AT_ONCE = 4_000
-"""Lines that are handed over in the app's thread; those that follow wait in a thread until the emitter has room."""
+"""Lines that are recorded in the app's thread.
+
+A background thread records those that follow, as the emitter gets room.
+"""
 _PATIENCE_S = 60.0
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _MADE = re.compile(rb'"created(?:_at)?"\s*:\s*(\d{9,11})\b')
@@ -51,7 +54,7 @@ class BatchWatch:
         """No call of a model failed."""
 
     def observe(self, result: Any, *, stream: bool) -> None:
-        """Look at what the SDK returned."""
+        """Handle what the SDK returned."""
         if self._route.kind == "batch":
             _remember_batch(_json(result), made=not self._route.key)
         else:
@@ -171,7 +174,7 @@ def _fields(line: bytes, given: Json) -> Json:
 
 
 class _Split:
-    """The lines of a body as its pieces pass."""
+    """Splits a body into lines, piece by piece."""
 
     def __init__(self, lines: Any) -> None:
         self._lines, self._rest = lines, b""
@@ -185,12 +188,15 @@ class _Split:
         self._pass([rest])
 
     def _pass(self, lines: List[bytes]) -> None:
-        with contextlib.suppress(Exception):  # never in the app's way
+        with contextlib.suppress(Exception):  # a failure of the recording must not reach the app
             self._lines(lines)
 
 
 def _tap(response: Any, lines: Any) -> None:
-    """Read along while the app reads the body of a raw response; of a file read in part the lines so far."""
+    """Record the lines of a raw response while the app reads it.
+
+    Of a file that is read in part, these are the lines that were read.
+    """
     split = _Split(lines)
     iterate, iterate_async = response.iter_bytes, response.aiter_bytes
 

@@ -1,4 +1,4 @@
-"""What the OpenAI API's requests and answers hold of a call, as fields of an event. Pure.
+"""Reads the requests and answers of the OpenAI API as fields of an event. Pure.
 
 Runs in the background thread: the app's thread only keeps references.
 Source: the API reference of chat completions, completions and responses at platform.openai.com.
@@ -16,13 +16,13 @@ from tailrace_emitter.adapters.usage import hosted_tools
 _TOOL_ITEMS = ("function_call", "custom_tool_call", "mcp_call")
 """Items of a response that are calls of a tool with arguments."""
 ENDED = ("completed", "incomplete", "failed", "cancelled")
-"""How a response ends."""
+"""States of a response that has ended."""
 RUNNING = ("queued", "in_progress")
-"""What it is before that."""
+"""States of a response that is still running."""
 
 
 def request_fields(op: str, body: Mapping[str, Any]) -> Json:
-    """What was asked for."""
+    """The fields of the request."""
     reasoning = body.get("reasoning_effort") or as_dict(body.get("reasoning")).get("effort")
     fields: Json = {
         "op": op,
@@ -49,10 +49,10 @@ def request_fields(op: str, body: Mapping[str, Any]) -> Json:
 def _input(op: str, body: Mapping[str, Any]) -> Any:
     if op in ("transcription", "translation"):
         return "[audio]"
-    said = body.get("messages") if "messages" in body else body.get("input", body.get("prompt"))
-    if op == "embeddings" and isinstance(said, (list, tuple)) and not all(isinstance(s, str) for s in said):
+    prompt = body.get("messages") if "messages" in body else body.get("input", body.get("prompt"))
+    if op == "embeddings" and isinstance(prompt, (list, tuple)) and not all(isinstance(s, str) for s in prompt):
         return None  # token numbers, not text
-    return list(said) if isinstance(said, (list, tuple)) else said
+    return list(prompt) if isinstance(prompt, (list, tuple)) else prompt
 
 
 def _common(answer: Json) -> Json:
@@ -105,7 +105,7 @@ def chat_fields(answer: Json) -> Json:
     fields["tools"] = _asked_tools(calls)
     fields["refused"] = refused
     failed = as_dict(answer.get("error"))
-    if failed and not answer.get("choices"):  # Azure's content filter once answered with status 200
+    if failed and not answer.get("choices"):  # Azure's content filter has answered with status 200
         code = str(failed.get("code") or "error")
         fields["error"] = {"type": code, "code": code, "message": failed.get("message")}
         fields["status"] = "blocked" if code == "content_filter" else "error"
@@ -114,7 +114,10 @@ def chat_fields(answer: Json) -> Json:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a content: Mistral's is a list of parts where the model thinks, and the thoughts are none."""
+    """Return the text of a content.
+
+    Mistral's is a list of parts where the model reasons; reasoning is no part of the text.
+    """
     if isinstance(content, (list, tuple)):
         return "".join(str(piece.get("text") or "") for piece in as_list(content))
     return content if isinstance(content, str) else ""
@@ -153,12 +156,12 @@ def response_fields(answer: Json) -> Json:
 
 
 def answer_fields(op: str, answer: Any, asked: Optional[Mapping[str, Any]] = None) -> Json:
-    """What an answer holds, whichever endpoint gave it.
+    """The fields of an answer of any endpoint.
 
     Args:
         op: operation of the request.
         answer: an object of the SDK, or its JSON.
-        asked: the request's body; of endpoints whose answer holds no usage it holds what is billed.
+        asked: the request's body; where an answer has no usage, the request holds what is billed.
     """
     media = openai_media.READERS.get(op)
     if media is not None:

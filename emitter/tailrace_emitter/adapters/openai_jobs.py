@@ -1,4 +1,4 @@
-"""Responses that go on without their request (``background=True``): one event, when their end is first seen.
+"""Responses that run without their request (``background=True``): one event, when their end is first seen.
 
 The end may be seen by the stream of the request, by ``responses.retrieve``, or by ``responses.cancel``; more than once,
 in this process or in another. The event's id follows from the response's, so that it counts once. It is on the owner
@@ -17,7 +17,7 @@ from tailrace_emitter.adapters.sdk_values import part, plain
 from tailrace_emitter.ids import id_of
 
 _MAX = 16_384
-"""Responses that are remembered, of those that go on and of those that have ended; the oldest is forgotten first."""
+"""Most responses that are stored, of the running ones and of the ended ones; the oldest is evicted first."""
 _running: "OrderedDict[str, Recording]" = OrderedDict()
 _ended: "OrderedDict[str, None]" = OrderedDict()
 
@@ -37,7 +37,7 @@ class BackgroundRecording(Recording):
         _follow(self, answer)
 
     def finished(self, error: Optional[BaseException] = None) -> None:
-        """A stream of its events ended; the response may go on."""
+        """A stream of its events ended; the response may still run."""
         found = _last_response(self.chunks)
         if found is not None:
             _follow(self, found)
@@ -45,7 +45,7 @@ class BackgroundRecording(Recording):
             self.failed(error)
 
     def abandoned(self) -> None:
-        """The app reads no further; the response goes on."""
+        """The app stopped reading; the response still runs."""
         self.finished()
 
     def body_ended(self, body: bytes, error: Optional[BaseException], *, whole: bool, content_type: str) -> None:
@@ -71,7 +71,7 @@ def _last_response(chunks: Any) -> Any:
 
 
 def _follow(recording: Recording, answer: Any) -> None:
-    """Record a response that has ended; of one that goes on, remember who began it."""
+    """Record a response that has ended; store the owner of one that still runs."""
     response_id = part(answer, "id")
     if not isinstance(response_id, str) or not _is_background(recording, response_id, answer):
         return
@@ -103,7 +103,10 @@ def _remember(held: "OrderedDict[str, Any]", response_id: str, value: Any) -> No
 
 
 def _fields(answer: Any, asked: Mapping[str, Any]) -> Fields:
-    """What the response says of its end, and of its request where that is not known; its times are the provider's."""
+    """The fields of an ended response, with those of its request where that is unknown.
+
+    Its times are the provider's.
+    """
     found = plain(answer)
     request = {} if asked else read.request_fields("chat", {k: v for k, v in found.items() if k != "input"})
     return {**request, **read.answer_fields("chat", found), **_times(found)}

@@ -19,7 +19,7 @@ Asked = Mapping[str, Any]
 
 
 def embedding_fields(answer: Any, asked: Asked) -> Json:
-    """Embeddings; the vectors are left where they are."""
+    """Embeddings; the vectors are not read."""
     fields: Json = {"response_model": part(answer, "model")}
     put_usage(fields, plain(part(answer, "usage")))
     return fields
@@ -117,7 +117,7 @@ READERS: Dict[str, Callable[[Any, Asked], Json]] = {
 
 
 def media_stream(op: str, chunks: List[Json]) -> Optional[Json]:
-    """The answer that a stream of images, of a transcription or of speech adds up to; None for another stream."""
+    """The answer that is built from a stream of images, of a transcription or of speech; None for another stream."""
     if op == "image_generation":
         done = [c for c in chunks if str(c.get("type", "")).endswith(".completed")]
         return {"data": done, "usage": done[-1].get("usage")} if done else {"data": []}

@@ -1,6 +1,6 @@
-"""One request of the OpenAI SDK while it lasts: its owner, its times, its chunks; one event at its end.
+"""A running request of the OpenAI SDK: its owner, its times, its chunks; one event at its end.
 
-The app's thread only keeps references. What they hold is read in the background thread.
+The app's thread only stores references. The background thread reads the objects.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ Read = Callable[[], Fields]
 
 
 class Recording(Timed):
-    """One call in the making: what was asked, when it began, when the first chunk came.
+    """A call that is not finished: its request, its start, the time of its first chunk.
 
     Args:
         emitter: records the call.
         client: of the SDK.
         body: of the request, as the app made it.
         op: operation.
-        hide_usage: usage is asked for by us and not by the app.
+        hide_usage: the emitter requested the usage and the app did not.
     """
 
     def __init__(self, emitter: Emitter, client: Any, body: Fields, op: str, *, hide_usage: bool = False) -> None:
@@ -38,7 +38,7 @@ class Recording(Timed):
         self.body = dict(body)
         for name in ("messages", "input"):
             if isinstance(self.body.get(name), list):
-                self.body[name] = list(self.body[name])  # the app goes on and appends to it
+                self.body[name] = list(self.body[name])  # a copy: the app may append to its list
         self.hide_usage = hide_usage
         self.retries = [0]
         self.reading = False
@@ -49,7 +49,7 @@ class Recording(Timed):
     def end(self, answer: Read, error: Optional[BaseException] = None, *, event_id: str = "") -> None:
         """Record the call, once; ``answer`` is read in the background thread.
 
-        A call with an ``event_id`` of its own ended before it was seen: ``answer`` holds its times.
+        A call with a given ``event_id`` ended before it was seen: ``answer`` holds its times.
         """
         if self._done:
             return
@@ -79,7 +79,7 @@ class Recording(Timed):
         self.end(partial(openai_streams.stream_fields, self.op, self.chunks, self.body), error)
 
     def abandoned(self) -> None:
-        """The app reads no further: what it received is kept."""
+        """The app stopped reading: what it received is recorded."""
         self.end(partial(_cancelled, self.op, self.chunks, self.body))
 
     def body_ended(self, body: bytes, error: Optional[BaseException], *, whole: bool, content_type: str) -> None:
@@ -95,7 +95,7 @@ class Recording(Timed):
     # -- what the SDK returned ------------------------------------------------------------------------------
 
     def observe(self, result: Any, *, stream: bool) -> None:
-        """Look at what the SDK returned: tap a stream, keep an answer."""
+        """Handle what the SDK returned: record the chunks of a stream, or an answer."""
         response = getattr(result, "http_response", None)
         if response is None and hasattr(result, "is_stream_consumed"):  # the app asked for the response of httpx
             response = result
@@ -117,7 +117,7 @@ def _all_fields(
     op: str, body: Fields, host: str, answer: Read, error: Optional[BaseException], given: Fields
 ) -> Fields:
     out = read.request_fields(op, body)
-    with contextlib.suppress(Exception):  # an answer of a new shape still leaves the call itself
+    with contextlib.suppress(Exception):  # where the answer has an unknown shape, the call is recorded without it
         out.update(answer())
     out.setdefault("model", out.get("response_model"))
     out["provider"] = provider_of(host, out.get("response_model"), out.get("model"))
@@ -125,7 +125,7 @@ def _all_fields(
         out.setdefault("usage_reported", False)
         out.update(read.error_fields(error))
     extra = {**out.get("extra", {}), **given.get("extra", {})}
-    out.update(given)  # what the app says by context() comes before what is read off the request
+    out.update(given)  # fields that the app set by context() win over those of the request
     return {**out, "extra": extra} if extra else out
 
 
@@ -138,15 +138,15 @@ def _is_hidden(chunk: Any) -> bool:
     return not getattr(chunk, "choices", True) and getattr(chunk, "usage", None) is not None
 
 
-def _unask(chunk: Any) -> None:
-    """Usage was asked for by us: a chunk then says ``usage: null`` where it would have said nothing."""
+def _remove_usage_key(chunk: Any) -> None:
+    """Remove ``usage: null`` from a chunk: it is there only because the emitter requested the usage."""
     if getattr(chunk, "usage", 0) is None:
         with contextlib.suppress(Exception):
             chunk.__pydantic_fields_set__.discard("usage")
 
 
 class Tap:
-    """Iterates a stream's own iterator and remembers what passed; hides the chunk the app did not ask for."""
+    """Iterates a stream's own iterator and stores its chunks; hides the chunk that the app did not request."""
 
     def __init__(self, inner: Any, recording: Recording) -> None:
         self._inner = inner
@@ -159,7 +159,7 @@ class Tap:
             if self._recording.hide_usage:
                 if _is_hidden(chunk):
                     return False
-                _unask(chunk)
+                _remove_usage_key(chunk)
         return True
 
     def _ended(self, error: Optional[BaseException] = None) -> None:
@@ -211,9 +211,9 @@ class AsyncTap(Tap):
 
 
 def _on_close(response: Any, recording: Recording) -> None:
-    """Record what passed when ``response`` (of httpx) is closed by the app, whichever object it closes.
+    """Record what was received when the app closes ``response`` (of httpx), through any object that holds it.
 
-    A stream of the SDK is part of a reference cycle already, so that one more does not keep it longer.
+    A stream of the SDK is part of a reference cycle already, so one more reference does not delay its release.
     """
     close, close_async = response.close, response.aclose
 

@@ -1,6 +1,6 @@
-"""Which requests of the OpenAI API call a model, and which ask for the end of a call that another request began.
+"""Which requests of the OpenAI API call a model, and which read the result of a call that another request began.
 
-Source: the API reference at platform.openai.com. A path may stand behind a prefix of the server's own.
+Source: the API reference at platform.openai.com. A server may add a prefix in front of a path.
 """
 
 import re
@@ -30,13 +30,13 @@ _FOLLOW_UPS = (
 
 
 class Route(NamedTuple):
-    """What a request is about."""
+    """The kind of a request and the id that it reads."""
 
     kind: str
     """``call``, ``background`` (a response that goes on without its request), ``retrieve``, ``batch``, ``file``."""
     op: str = "chat"
     key: str = ""
-    """Id of what is asked about; empty for a call."""
+    """Id of the response, batch or file that is read; empty for a call."""
 
 
 def operation(url: str) -> Optional[str]:
@@ -47,7 +47,7 @@ def operation(url: str) -> Optional[str]:
 
 
 def route(method: str, url: str, body: Mapping[str, Any]) -> Optional[Route]:
-    """What this request is, or None for one that neither is a model call nor reads the end of one."""
+    """The route of a request, or None where it neither calls a model nor reads the result of a call."""
     method = method.lower()
     if method == "post":
         op = operation(url)

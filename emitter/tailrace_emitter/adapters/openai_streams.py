@@ -1,4 +1,4 @@
-"""Streams of the OpenAI API, put together into the answer that they spell out. Pure."""
+"""Builds the answer from the chunks of a stream of the OpenAI API. Pure."""
 
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
@@ -8,7 +8,7 @@ from tailrace_emitter.adapters.sdk_values import Json, as_dict, as_list, plain, 
 
 
 def stream_fields(op: str, chunks: Iterable[Any], asked: Optional[Mapping[str, Any]] = None) -> Json:
-    """What a stream held, as if it had been one answer; without a ``finish_reason`` where its end is missing."""
+    """The fields of a stream, as of one answer; without a ``finish_reason`` where its end is missing."""
     received = [plain(chunk) for chunk in chunks]
     media = openai_media.media_stream(op, received)
     if media is not None:
@@ -19,7 +19,7 @@ def stream_fields(op: str, chunks: Iterable[Any], asked: Optional[Mapping[str, A
 
 
 def is_whole(op: str, fields: Json, chunks: List[Any]) -> bool:
-    """Whether the answer is complete, although the app read no further."""
+    """Whether the answer is complete, although the app stopped reading."""
     if op in ("chat", "text_completion"):
         return fields.get("finish_reason") is not None or "error" in fields
     last = plain(chunks[-1]).get("type", "") if chunks else ""
@@ -27,13 +27,13 @@ def is_whole(op: str, fields: Json, chunks: List[Any]) -> bool:
 
 
 def _usage(chunk: Json, choices: List[Json]) -> Any:
-    """The usage of a chunk: in its place, or where Groq and Moonshot put it."""
+    """The usage of a chunk: in ``usage``, or where Groq and Moonshot put it."""
     found = chunk.get("usage") or as_dict(chunk.get("x_groq")).get("usage")
     return found or next((c["usage"] for c in choices if c.get("usage")), None)
 
 
 def _join_chat(chunks: List[Json]) -> Json:
-    """The chat completion that a stream of chunks spells out."""
+    """Build the chat completion from its chunks."""
     whole: Json = {"choices": []}
     held: Dict[int, Json] = {}
     for chunk in chunks:
@@ -52,7 +52,7 @@ def _join_chat(chunks: List[Json]) -> Json:
 
 
 def _join_choice(held: Dict[int, Json], choice: Json) -> None:
-    """Add one chunk's piece of a choice to what there is of it."""
+    """Add one chunk's part of a choice to the choice."""
     empty: Json = {"content": "", "refusal": "", "audio": {"transcript": ""}, "calls": []}
     known = held.setdefault(choice.get("index") or 0, {"message": empty, "finish_reason": None})
     message, delta = known["message"], as_dict(choice.get("delta"))
@@ -69,7 +69,7 @@ def _join_choice(held: Dict[int, Json], choice: Json) -> None:
 def _join_tool(calls: List[Json], piece: Json) -> None:
     """Add one piece of a streamed tool call to the call it belongs to.
 
-    A piece with an id that was not seen begins a call, whatever its index: some servers send every call as number 0.
+    A piece with a new id begins a call, at any index: some servers send every call as number 0.
     A piece without an id whose index was not seen begins one too, and so does a whole second call of the same index.
     """
     function, number, name = as_dict(piece.get("function")), piece.get("index") or 0, piece.get("id")

@@ -1,4 +1,4 @@
-"""Who answers behind an address, by OpenTelemetry's names: from the host, else from the model's name, never a guess."""
+"""The provider behind an address, by OpenTelemetry's names: from the host, else from the model's name."""
 
 import re
 from typing import Any, Optional

@@ -1,7 +1,7 @@
-"""The body of a raw HTTP response, remembered while the app reads it: ``with_raw_response`` and streams of these.
+"""Copies the body of a raw HTTP response while the app reads it: ``with_raw_response`` and streams of these.
 
 An app that asks for the raw response reads its bytes itself, or lets the SDK parse them later. httpx hands every way
-of reading out through ``iter_bytes`` (``aiter_bytes``), so that is where the bytes are remembered.
+of reading out through ``iter_bytes`` (``aiter_bytes``), so the bytes are copied there.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ Ended = Callable[..., None]
 
 
 class _Body:
-    """The bytes so far, and the one report at the end. Of audio and images no bytes are kept."""
+    """The bytes so far, and one call of ``ended`` at the end. The bytes of audio and images are not kept."""
 
     def __init__(self, ended: Ended, begun: Callable[[], None], content_type: str) -> None:
         self._ended, self._begun = ended, begun
@@ -45,7 +45,7 @@ class _Body:
     def end(self, error: Optional[BaseException] = None, *, whole: bool = True) -> None:
         if not self._done:
             self._done = True
-            with contextlib.suppress(Exception):  # never in the app's way
+            with contextlib.suppress(Exception):  # a failure of the recording must not reach the app
                 self._ended(b"".join(self._pieces), error, whole=whole)
 
     def __del__(self) -> None:
@@ -55,7 +55,7 @@ class _Body:
 class _Frames:
     """Server-sent events one by one, without the chunk of usage that the app did not ask for.
 
-    An event longer than ``MAX_FRAME`` is no such chunk: it is passed on as it comes.
+    An event longer than ``MAX_FRAME`` is no such chunk: it is passed on unchanged.
     """
 
     def __init__(self) -> None:
@@ -85,8 +85,8 @@ class _Frames:
         return frame if self._passing or not _only_usage(frame) else b""
 
 
-class _Everything:
-    """The bytes as they come."""
+class _Unchanged:
+    """Passes the bytes on unchanged."""
 
     def pass_on(self, piece: bytes) -> bytes:
         return piece
@@ -108,11 +108,12 @@ def _only_usage(frame: bytes) -> bool:
 def tap(response: Any, ended: Ended, begun: Callable[[], None], *, hide_usage: bool = False) -> None:
     """Call ``ended(body, error, whole=...)`` once, when the app has read ``response``, closed it or dropped it.
 
-    ``hide_usage``: we asked for usage and the app did not; the chunk that holds only that is kept from it.
+    ``hide_usage``: the emitter requested the usage and the app did not; the chunk that holds only usage is hidden from
+        the app.
     """
     content_type = str(response.headers.get("content-type", ""))
     body = _Body(ended, begun, content_type)
-    frames: Any = _Frames() if hide_usage and "event-stream" in content_type else _Everything()
+    frames: Any = _Frames() if hide_usage and "event-stream" in content_type else _Unchanged()
     iterate, iterate_async = response.iter_bytes, response.aiter_bytes
     close, close_async = response.close, response.aclose
 

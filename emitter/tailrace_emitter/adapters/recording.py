@@ -1,7 +1,6 @@
-"""One request of a client while it lasts: the owner, the times, the chunks of a stream; one event at its end.
+"""A running request of a client: the owner, the times, the chunks of a stream; one event at its end.
 
-The app's thread only keeps references. What they say is read in the background thread, by the functions that an
-adapter hands in.
+The app's thread only stores references. The background thread reads the objects, by functions of the adapter.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ def default_emitter() -> Emitter:
 
 
 def reported_by_litellm() -> bool:
-    """Whether LiteLLM makes the call in hand: it reports the call itself where its logger is on."""
+    """Whether LiteLLM makes the current call: it reports the call itself where its logger is on."""
     if "litellm" not in sys.modules:
         return False
     from tailrace_emitter import instrumentation
@@ -45,12 +44,12 @@ def reported_by_litellm() -> bool:
 
 
 def error_fields(error: BaseException, code: Any = None) -> Fields:
-    """How a call failed: the SDK's class, the provider's own word for it (``code``), the message."""
-    told: Fields = {"type": type(error).__name__, "message": str(error)}
+    """How a call failed: the SDK's class, the provider's error code (``code``), the message."""
+    described: Fields = {"type": type(error).__name__, "message": str(error)}
     if isinstance(code, (str, int)):
-        told["code"] = str(code)
+        described["code"] = str(code)
     ended = isinstance(error, Exception) and type(error).__name__ != "CancelledError"
-    return {"error": told, "status": "error" if ended else "cancelled"}
+    return {"error": described, "status": "error" if ended else "cancelled"}
 
 
 class Timed:
@@ -66,25 +65,25 @@ class Timed:
         return (time.perf_counter() - self._begun) * 1000
 
     def begun(self) -> None:
-        """The first chunk of a stream is here."""
+        """The first chunk of a stream was received."""
         if self._ttft_ms is None:
             self._ttft_ms = self._ms()
 
     def chunk(self, chunk: Any) -> None:
-        """A chunk of a stream passed."""
+        """Store a chunk of a stream."""
         self.begun()
         self.chunks.append(chunk)
 
 
 class Recording(Timed):
-    """One request in the making.
+    """A request that is not finished.
 
     Args:
         emitter: records the call.
         request: reads what was asked for; it runs in the background thread.
-        code_of: reads the provider's own word for an error of its SDK.
-        provider_of: reads the provider from the fields that are known by the end.
-        host: the address that was asked, without path.
+        code_of: reads the provider's error code from an error of its SDK.
+        provider_of: reads the provider from the fields of the ended call.
+        host: the address of the request, without path.
     """
 
     def __init__(
@@ -117,27 +116,28 @@ class Recording(Timed):
 
         def lazy(fields: Fields) -> Fields:
             out = request()
-            with contextlib.suppress(Exception):  # an answer of a new shape still leaves the call itself
+            # where the answer has an unknown shape, the call is recorded without it
+            with contextlib.suppress(Exception):
                 out.update(answer())
             out["provider"] = provider_of(out)
             if error is not None:
                 out.setdefault("usage_reported", False)
                 out.update(error_fields(error, code_of(error)))
             extra = {**out.get("extra", {}), **fields.get("extra", {})}
-            out.update(fields)  # what the app says by context() comes before what is read off the request
+            out.update(fields)  # fields that the app set by context() win over those of the request
             return {**out, "extra": extra} if extra else out
 
         self._emitter.record(given, lazy, context=self._context)
 
 
 class Tap:
-    """Iterates a stream's own iterator; remembers what passed and how it ended.
+    """Iterates a stream's own iterator; stores its items and how it ended.
 
     Args:
         inner: the SDK's iterator.
         recording: gets every item.
         read: reads the items as the fields of one answer, in the background thread.
-        is_whole: whether the items hold the end of the answer, although the app read no further.
+        is_whole: whether the items hold the end of the answer, although the app stopped reading.
         keep: returns what is kept of an item; by default the item itself.
     """
 
@@ -164,7 +164,7 @@ class Tap:
             self._recording.end(lambda: read(chunks), error)
 
     def abandoned(self) -> None:
-        """The app reads no further."""
+        """The app stopped reading."""
         chunks, read, is_whole = self._recording.chunks, self._read, self._is_whole
 
         def cancelled() -> Fields:
@@ -211,7 +211,7 @@ class AsyncTap(Tap):
 
 
 def on_close(stream: Any, tap: Tap) -> None:
-    """Record what passed ``tap`` when the app closes ``stream``, whose ``close`` may be a coroutine.
+    """Record what ``tap`` received when the app closes ``stream``, whose ``close`` may be a coroutine.
 
     The new method does not hold the stream: one that the app drops is freed, and its connection closed, at once.
     """

@@ -7,7 +7,7 @@ from tailrace_emitter.emitter import Emitter
 
 
 def counting(build: Callable[..., Any], retries: "ContextVar[Any]") -> Callable[..., Any]:
-    """``BaseClient._build_request``; the list that ``retries`` holds gets the number of attempts before."""
+    """``BaseClient._build_request``; the list in ``retries`` gets the number of earlier attempts."""
 
     def call(self: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
         holder = retries.get()

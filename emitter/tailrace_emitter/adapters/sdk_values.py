@@ -1,10 +1,10 @@
-"""What SDKs return, as dicts and lists, without their serialisation: an app's own types may refuse or slow that."""
+"""Objects of SDKs as dicts and lists, without the SDKs' serialisation, which fails or is slow for types of the app."""
 
 from typing import Any, Dict, List, Mapping
 
 Json = Dict[str, Any]
 _APP_TYPES = frozenset(("parsed", "parsed_arguments", "parsed_output"))
-"""Attributes that hold an object of the app's own type, made of a text that stands beside it."""
+"""Attributes that hold an object of the app's own type; the text it was parsed from is another attribute."""
 _DEPTH = 32
 
 

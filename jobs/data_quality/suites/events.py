@@ -1,4 +1,7 @@
-"""What every table of events is asked: volume, freshness, positions, shares. SQL from constants of ours only."""
+"""The expectations of every table of events: volume, freshness, positions, shares.
+
+The SQL is built from our constants only.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class Share:
     """A share of rows with a limit. What is judged is the lower end of its 99 % interval, so few rows fail nothing."""
 
     name: str
-    says: str
+    description: str
     part: str
     """SQL condition of what counts."""
     limit: float
@@ -48,7 +51,7 @@ class Share:
         )
         return Check(
             self.name,
-            self.says,
+            self.description,
             "expect_column_values_to_be_between",
             {"column": self.column, "max_value": self.limit},
             "critical" if self.severity == "critical" else "warning",
@@ -71,7 +74,7 @@ def measures(table: str, shares: Sequence[Share] = (), totals: Mapping[str, str]
 
     Volume is compared with the same hour (UTC) of the last 14 days, working days with working days, from the first
     day on which the scope had rows; three days at least. Low is half of the least, high twice the most, both widened
-    by three standard deviations of a Poisson count. Freshness allows twice the longest silence of those days.
+    by three standard deviations of a Poisson count. Freshness allows twice the longest gap between rows in those days.
 
     Args:
         table: of events.
@@ -184,7 +187,7 @@ def not_null(column: str, *, severity: str = "critical") -> Check:
 
 
 def between(column: str, low: float | None, high: float | None) -> Check:
-    """Return that ``column`` is in a range wherever it is reported."""
+    """Return that ``column`` is in a range where it is reported."""
     limits = {name: value for name, value in (("min_value", low), ("max_value", high)) if value is not None}
     bounds = f"from {low:,} to {high:,}" if low is not None and high is not None else f"at least {low:,}"
     return Check(
@@ -196,7 +199,7 @@ def between(column: str, low: float | None, high: float | None) -> Check:
 
 
 def one_of(column: str, *values: str) -> Check:
-    """Return that ``column`` is one of ``values`` wherever it is reported."""
+    """Return that ``column`` is one of ``values`` where it is reported."""
     return Check(
         f"{column}_known",
         f"{column} is one of {', '.join(values)}.",

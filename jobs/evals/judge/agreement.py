@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 MIN_LABELS = 50
-"""Fewer labels by people than this say nothing about a judge that could block a release."""
+"""With fewer labels by people, the agreement is too uncertain for a judge that can block a release."""
 MIN_KAPPA = 0.4
 """Below it agreement is called fair at best: Landis and Koch (1977), Biometrics 33(1)."""
 _Z = 1.959963984540054
@@ -22,7 +22,7 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class CalibrationRow:
-    """Answers whose judge score lies in one bin."""
+    """Answers whose judge score is in one bin."""
 
     low: float
     high: float
@@ -68,7 +68,7 @@ def agreement(passed: Sequence[bool], good: Sequence[bool], scores: Sequence[flo
     """Compare a judge with people.
 
     Args:
-        passed: whether the judge let each answer pass.
+        passed: whether each answer passed the judge.
         good: whether people called it good; the same answers in the same order.
         scores: the judge's normalised scores in [0, 1], for the calibration table.
         bins: rows of the table, of equal width; rows without an answer are left out.

@@ -1,4 +1,4 @@
-"""From settings to judge scorers: rubrics, endpoint, and what stands between them."""
+"""Builds the judge scorers from settings: rubrics, endpoint, cache, spend limit and rate limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JudgeOptions:
 
     model: str
     url: str
-    """Base address of an API that speaks OpenAI's chat completions."""
+    """Base address of an API that implements OpenAI's chat completions."""
     rubrics: tuple[Path, ...] = ()
     """Empty: those that are shipped."""
     samples: int = 1
@@ -84,12 +84,12 @@ def build(
     """Make the scorers. All share one cache, one spend limit and one pace.
 
     Args:
-        options: what the settings say.
-        client: of the endpoint; its calls are recorded by whoever made it.
+        options: from the settings.
+        client: of the endpoint; the code that made it also records its calls.
         price: of one reply.
         cache: file of the replies.
         now: µs UTC.
-        only: names of scorers (``judge.NAME``) that are wanted; empty: all.
+        only: names of scorers (``judge.NAME``) to make; empty: all.
 
     Raises:
         RubricError: a rubric cannot be used.

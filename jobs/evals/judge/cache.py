@@ -1,4 +1,4 @@
-"""Replies of the judge by the hash of what was asked, so that nothing is paid twice. A SQLite file in the home."""
+"""Replies of the judge by the hash of the question, so that no reply is paid twice. A SQLite file in the home."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CacheUnusableError(FatalError):
 
 
 class CachingEndpoint:
-    """Looks into the cache first; keeps every reply, parsable or not: the same question would be paid again.
+    """Reads the cache first; keeps every reply, parsable or not, because the same question would be paid again.
 
     The key covers model, address, parameters, messages, schema and number of the sample. The file holds reasons of the
     judge, which may quote the texts of a case: it is readable by its owner alone.
@@ -35,7 +35,7 @@ class CachingEndpoint:
         """Open or create the file.
 
         Args:
-            inner: asked where the cache has nothing.
+            inner: asked where the cache has no reply.
             path: the file.
             identity: model, address and parameters: what changes a reply beside the question.
             now: µs UTC.
@@ -59,7 +59,7 @@ class CachingEndpoint:
             raise CacheUnusableError(path, str(error)) from error
 
     def ask(self, question: Question) -> Reply:
-        """Return the kept reply, at no cost; else ask and keep what comes."""
+        """Return the cached reply, at no cost; else ask, and cache the reply."""
         key = self._key(question)
         with self._lock, closing(self._db.execute("SELECT text FROM replies WHERE key = ?", (key,))) as found:
             row = found.fetchone()
@@ -82,12 +82,12 @@ class CachingEndpoint:
 
 
 def forget_replies(path: Path, *, since: int, remove: bool) -> int:
-    """Return how many replies were kept since a time; with ``remove`` they go, and no byte of them stays in the file.
+    """Return how many replies were cached since a time; ``remove`` deletes them and overwrites their bytes in the file.
 
     Args:
         path: the file; where there is none nothing is done.
         since: µs UTC.
-        remove: whether they go.
+        remove: whether they are deleted.
 
     Raises:
         CacheUnusableError: it is damaged, or another process uses it.

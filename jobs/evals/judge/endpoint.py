@@ -1,4 +1,4 @@
-"""One question to a judge model over any endpoint that speaks OpenAI's chat completions."""
+"""One question to a judge model over any endpoint that implements OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Price = Callable[[str, Mapping[str, Any]], Decimal | None]
 
 
 class JudgeError(Exception):
-    """The judge gave no reply to one question. The case stays without a score and the run goes on."""
+    """The judge gave no reply to one question. The case has no score and the run continues."""
 
     def __init__(self, kind: str, detail: str) -> None:
         self.kind = kind
@@ -26,7 +26,7 @@ class JudgeError(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked once."""
+    """One question to the judge."""
 
     messages: Sequence[Message]
     schema: Mapping[str, Any]
@@ -58,7 +58,7 @@ class Endpoint(Protocol):
 
 @dataclass
 class ChatEndpoint:
-    """Chat completions of an ``openai.OpenAI`` client; the client retries what may pass (429, 5xx, connections)."""
+    """Chat completions of an ``openai.OpenAI`` client; the client retries temporary errors (429, 5xx, connections)."""
 
     client: openai.OpenAI
     model: str

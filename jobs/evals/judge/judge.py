@@ -17,7 +17,7 @@ Better = Literal["first", "second", "equal"]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What several samples say of one answer."""
+    """The verdict of several samples on one answer."""
 
     score: float | None
     """Median of the parsable samples on the rubric's scale; None where fewer than half of the samples are parsable."""
@@ -40,9 +40,9 @@ class PairJudgement:
     """Which of two answers is better, asked in both orders."""
 
     better: Better | None
-    """None where a reply is missing or unparsable. Verdicts that turn with the order are ``equal``."""
+    """None where a reply is missing or unparsable. Verdicts that change with the order are ``equal``."""
     consistent: bool
-    """Whether both orders say the same: the share of those that do not is the judge's position bias."""
+    """Whether both orders give the same verdict: the share of pairs where they differ is the judge's position bias."""
     reason: str = ""
     error: str = ""
 

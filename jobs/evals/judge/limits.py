@@ -15,7 +15,7 @@ class SpendLimit:
     """Stops asking before a run spends more than ``limit``.
 
     A question in flight is counted with the highest cost of a question so far, so that several threads do not pass
-    the limit together; the first question of a run goes out alone.
+    the limit together; the first question of a run is sent alone.
     """
 
     inner: Endpoint
@@ -91,7 +91,7 @@ class RateLimit:
 
 @dataclass
 class Breaker:
-    """Stops asking after ``after`` failures in a row, so that an endpoint that is away does not cost hours."""
+    """Stops asking after ``after`` failures in a row, so that an unavailable endpoint does not cost hours."""
 
     inner: Endpoint
     after: int = 5

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.evals.judge import JUDGE_APP
 from jobs.evals.judge.endpoint import Price
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.pricing import PriceBook, PriceBooks
 from schemas.records import Records
 from schemas.topics import EVENTS
@@ -32,7 +32,7 @@ def price_by(book: PriceBook, host: str, *, now: Callable[[], int]) -> Price:
         fields = {"model": model, "provider": provider_of(host, model), "usage": dict(usage)}
         value = encode("call", new_id(), at * 1000, fields, policy).value
         records = Records(EVENTS, [0], [0], [at], [None], [value], [()])
-        cost = decode(records, books, Seen(), epoch=0, landed_at=at).calls["cost_usd"][0].as_py()
+        cost = decode(records, books, DuplicateWindow(), epoch=0, landed_at=at).calls["cost_usd"][0].as_py()
         return None if cost is None else Decimal(cost)
 
     return price

@@ -1,8 +1,8 @@
 """What a judge model is asked, and how its answer is read. Pure.
 
 The texts of a case come from strangers. They are sent as one JSON document, so that no text can close its own quotes,
-and the instructions say that nothing in it is a command. The answer is read strictly: what is not a JSON object with a
-whole number on the scale is unparsable and never becomes a score.
+and the instructions state that nothing in it is a command. The answer is read strictly: what is not a JSON object with
+a whole number on the scale is unparsable and never becomes a score.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 from jobs.evals.judge.rubric import Rubric
 
 VERSION = "1"
-"""Changes whenever the wording below does: it is part of the scorer's version."""
+"""Must change with the wording below: it is part of the scorer's version."""
 MAX_CHARS = 24_000
-"""Of one text of a case; a longer one is cut in the middle, and the judge is told so."""
+"""Of one text of a case; a longer one is cut in the middle, and the prompt states this."""
 REASON_CHARS = 1_000
 Message = dict[str, str]
 
@@ -62,7 +62,7 @@ class Material:
     """Of this case alone; a part of the instructions, not of the data."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the judge sees; keys without a value are left out."""
+        """Return the JSON that the judge gets; keys without a value are left out."""
         found: dict[str, Any] = {"question": shortened(self.question)}
         if self.contexts:
             found["retrieved_texts"] = [shortened(text) for text in self.contexts]
@@ -162,7 +162,7 @@ def _schema(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _object(text: str | None) -> Mapping[str, Any]:
-    """Return the JSON object that a reply is; a fence of Markdown around it is the one thing that is forgiven."""
+    """Return the JSON object that a reply is; a Markdown fence around it is accepted."""
     body = (text or "").strip()
     if body.startswith("```") and body.endswith("```") and "\n" in body:
         body = body[body.index("\n") : -3].strip()

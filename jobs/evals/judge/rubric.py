@@ -1,4 +1,7 @@
-"""Rubrics: YAML files that say what a judge model scores, on which scale, with which examples. Pure but for reading."""
+"""Rubrics: YAML files that define what a judge model scores, on which scale, with which examples.
+
+Pure but for reading.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +111,8 @@ class Rubric(BaseModel):
     @property
     def digest(self) -> str:
         """Hash of all that the judge is asked; the layout of the file does not change it."""
-        left_out = {"case_rubric"} if self.case_rubric is None else set()  # as before there were rubrics of cases
+        # left out where it is empty, so that the digests of older rubrics stay the same
+        left_out = {"case_rubric"} if self.case_rubric is None else set()
         text = json.dumps(self.model_dump(mode="json", exclude=left_out), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -141,7 +145,7 @@ def parse(text: str, path: str) -> Rubric:
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RubricError(path, line, f"not YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none is a plain ValueError
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an invalid date raises a plain ValueError
         raise RubricError(path, "", f"not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(content, Mapping):
         raise RubricError(path, "", "must be one mapping with the keys name and instructions")

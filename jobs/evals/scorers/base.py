@@ -19,8 +19,8 @@ Kind = Literal["code", "embedding", "llm", "human"]
 class Scorer(Protocol):
     """Scores cases. 1 is the good end of every scorer.
 
-    ``score`` keeps the order of its cases, and says the same of a case whatever stands beside it. A case that it cannot
-    judge is ``not_judgeable``, never 0 or 1. No text makes it raise: texts are strangers'.
+    ``score`` keeps the order of its cases, and the score of a case does not depend on the other cases of the batch. A
+    case that it cannot judge is ``not_judgeable``, never 0 or 1. No text makes it raise: texts come from users.
     """
 
     @property
@@ -69,13 +69,13 @@ class ByCase:
 
 
 class ByPerson(ByCase):
-    """The same, over what people said."""
+    """The same, over judgements of people."""
 
     kind: Kind = "human"
 
 
 def output_of(case: Case) -> str | Score:
-    """Return the answer; where there is none, the score that says why."""
+    """Return the answer; where there is none, a score with the reason."""
     if case.status != "ok":
         return not_judgeable(f"the call ended as {case.status}")
     if case.output is None:
@@ -101,7 +101,7 @@ def digest(sources: Sequence[str], parameters: Mapping[str, Any] | None = None) 
 
 @cache
 def _code(source: str) -> str:
-    """Return ``source`` without comments, docstrings and layout, so that a reworded comment begins no new series."""
+    """Return ``source`` without comments, docstrings and layout, so that a changed comment begins no new series."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):

@@ -8,7 +8,7 @@ from pipelines.meter.measures import TRUNCATED
 
 
 def complete(case: Case) -> Score:
-    """0 where the finish reason says that the answer was cut; by the same spellings as the live measure."""
+    """0 where the finish reason shows that the answer was cut; by the same values as the live measure."""
     if case.status != "ok":
         return not_judgeable(f"the call ended as {case.status}")
     if not case.finish_reason:

@@ -1,4 +1,4 @@
-"""A cross-encoder for scorers: a model of entailment in a process of its own, loaded at the first pair."""
+"""A cross-encoder for scorers: a model of entailment in a separate process, loaded at the first pair."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pipelines.drift.vectors import Floats
 from schemas.errors import RetryableError, SettingsError
 
 _DEADLINE_S = 600.0
-"""For one batch, and for loading: no person waits for the job."""
+"""For one batch, and for loading: generous, because no person waits for the job."""
 _BATCH = 16
 _FRAME = 256
 """Pairs of one request to the process."""
 
 
 class ModelUnavailableError(RetryableError):
-    """The model cannot be loaded, is late or dead; the scores that need it are errors, and are tried again."""
+    """The model cannot be loaded, is late or has ended; the scores that need it are errors, and are tried again."""
 
     def __init__(self, model: str, cause: str) -> None:
         self.model, self.cause = model, cause
@@ -61,7 +61,7 @@ class CrossEncoder:
         """Return (n,) how far the first text of each pair supports the second.
 
         Raises:
-            ModelUnavailableError: the model cannot be loaded, is late or dead.
+            ModelUnavailableError: the model cannot be loaded, is late or has ended.
         """
         with self._lock:
             if self._process is None:

@@ -1,7 +1,8 @@
 """The process that holds a cross-encoder: pairs of texts in on its standard input, support of each out.
 
-The model of natural language inference says for a pair (source, claim) how probable it is that the source entails the
-claim. A model with one output says how far both belong together. Started and framed like ``pipelines.drift.worker``.
+The model of natural language inference gives for a pair (source, claim) the probability that the source entails the
+claim. A model with one output gives the relevance of one to the other. Started and framed like
+``pipelines.drift.worker``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from pipelines.drift.worker import Answer, Setup, serve
 
 _ENTAILMENT = ("entail", "support", "consistent", "factual", "grounded")
-"""How the labels of models begin that mean "the source says so"."""
+"""Prefixes of the labels of models that mean "the source entails the claim"."""
 
 
 class Pairs(msgspec.Struct):
@@ -54,7 +55,7 @@ def label_of(labels: Mapping[int, str], size: int) -> int:
     """Return the number of the label that means entailment; -1 where the model has one output.
 
     Raises:
-        ValueError: no label says so.
+        ValueError: no label means entailment.
     """
     if size == 1:
         return -1

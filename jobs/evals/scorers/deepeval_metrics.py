@@ -23,7 +23,7 @@ METRICS: Mapping[str, tuple[str, bool, bool]] = {
 }
 """Scorer -> class in DeepEval, whether it needs retrieved texts, whether 0 is its good end."""
 _SETTINGS = {"DEEPEVAL_TELEMETRY_OPT_OUT": "YES", "DEEPEVAL_DISABLE_DOTENV": "1", "ERROR_REPORTING": "NO"}
-"""It reports its use to its makers otherwise, and reads files called .env of the current folder."""
+"""Without these it sends usage data to its vendor, and reads a .env file of the current folder."""
 
 
 class _Text(BaseModel):

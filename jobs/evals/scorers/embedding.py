@@ -1,4 +1,4 @@
-"""The embedding model of the product, for scorers: loaded at the first text, shared, with a memory of vectors."""
+"""The embedding model of the product, for scorers: loaded at the first text, shared, with a cache of vectors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pipelines.drift.embed import WIDTH, EmbedConfig, Embedder, ModelProcess
 from pipelines.drift.vectors import Floats
 
 _REMEMBERED = 20_000
-"""Vectors, 1.5 kB each: a question and a chunk come again and again."""
+"""Vectors, 1.5 kB each: questions and chunks occur many times."""
 _DEADLINE_S = 600.0
-"""For one batch, and for loading: no person waits for the job, and a busy machine takes minutes."""
+"""For one batch, and for loading: generous, because no person waits for the job and a busy machine takes minutes."""
 _BATCH = 16
 """Texts that are padded to one length; 16 are as fast as 32 once the texts are sorted, in 100 MiB less."""
 
@@ -42,7 +42,7 @@ class Embedding:
         """Return (n, 384) float32, unit norm; a text longer than the model's limit is cut.
 
         Raises:
-            EmbedderUnavailableError: the model is missing, late or dead; run again.
+            EmbedderUnavailableError: the model is missing, late or has ended; run again.
         """
         if not texts:
             return np.empty((0, WIDTH), np.float32)
@@ -65,9 +65,9 @@ class Embedding:
         if self._embedder is None:
             self._embedder = self._make(self.config)
             atexit.register(self.close)
-        # texts of like length together: a batch is padded to its longest text (37 against 26 texts a CPU second)
+        # texts of similar length together: a batch is padded to its longest text (37 against 26 texts a CPU second)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        # what is no Unicode text cannot be framed
+        # a text that is no valid Unicode cannot be encoded
         found = self._embedder.encode([texts[i].encode("utf-8", "replace").decode() for i in order])
         vectors = np.empty_like(found)
         vectors[order] = found

@@ -4,7 +4,7 @@ Without retrieved text the case is not judgeable. The score is the mean over the
 ways to find the support of a sentence:
 
 - *similarity* (the default): how similar its most similar sentence of the retrieved texts is (cosine of MiniLM), and
-  which share of its numbers and names is found there. A sentence that says the opposite with the same words scores
+  which share of its numbers and names is found there. A sentence with the same words and the opposite meaning scores
   high. On human labels (``bench/scorers.py``, QUICK: 300 answers of RefChecker, true statements in place of the
   source): AUROC 0.75 for "has an unsupported claim", against 0.66 of a rule that looks at the length only; below 0.5
   precision 0.84 and recall 0.14. That is not good enough to alert on: it misses six of seven.

@@ -10,9 +10,9 @@ from jobs.evals.case import Case, Score, not_judgeable, passed
 from jobs.evals.scorers.base import ByCase, output_of
 
 _SURE = 0.85
-"""Probability of a language, as py3langid has it, below which the text says nothing."""
+"""Probability of a language, as py3langid has it, below which the language of a text is unknown."""
 _LETTERS = 25
-"""Letters below which it says nothing: a name or a number has no language."""
+"""Letters below which it is unknown: a name or a number has no language."""
 _MOST_CHARS = 3_000
 _CODE = re.compile(r"```.{0,20000}?(?:```|\Z)|`[^`\n]{0,200}`|https?://\S{0,500}", re.DOTALL)
 

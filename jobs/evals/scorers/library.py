@@ -38,7 +38,7 @@ class UnreadableReplyError(Exception):
 
 
 class Asker:
-    """Puts a prompt of a library to the judge and reads the reply as the model that the library wants."""
+    """Sends a prompt of a library to the judge and parses the reply as the model that the library expects."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -108,7 +108,7 @@ class LibraryScorer:
             value = float(self._measure(case))
         except (JudgeError, UnreadableReplyError) as error:
             return Score(error=str(error))
-        except Exception as error:  # noqa: BLE001 - another library's code: what it raises is its own affair
+        except Exception as error:  # noqa: BLE001 - code of another library, which may raise anything
             return Score(error=f"{self.name.partition('.')[0]}: {type(error).__name__}: {error}"[:200])
         if not math.isfinite(value):
             return not_judgeable("the library found nothing to judge")

@@ -1,4 +1,4 @@
-"""Whether the answer says something, and does not repeat its prompt."""
+"""Whether the answer has text of its own, and does not repeat its prompt."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from jobs.evals.scorers.base import ByCase, output_of
 _WORDS = 5
 """Words of a shingle: shorter ones are shared by texts that have nothing in common."""
 _LEAST = 20
-"""Words of an answer below which it says nothing: a short answer may be words of the question."""
+"""Words of an answer below which it is not judged: a short answer may consist of words of the question."""
 _MOST_WORDS = 20_000
 _COPY = 0.5
 
 
 def original(case: Case) -> Score:
-    """1 - share of the answer's runs of 5 words that stand in the prompt, system instructions included.
+    """1 - share of the answer's runs of 5 words that occur in the prompt, system instructions included.
 
     A task that is to repeat its input, such as correcting it, scores low and is no failure: compare with the week
     before, not with 1.

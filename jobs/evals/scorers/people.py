@@ -1,7 +1,7 @@
-"""What people said of a call, as scores: thumbs, ratings, edits and labels.
+"""Judgements of people as scores: thumbs, ratings, edits and labels.
 
-Who says something is no random sample of the users: the coverage beside the mean says how few they are. Compare a mean
-with that of another week, not with the mean of another scorer.
+People who give feedback are no random sample of the users: the coverage beside the mean shows how few they are. Compare
+a mean with that of another week, not with the mean of another scorer.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def kept(case: Case) -> Score:
 
 
 def human_label(case: Case) -> Score:
-    """Mean of what people's eval events say: their score in 0..1, else a label that means good or bad."""
+    """Mean of people's eval events: their score in 0..1, else a label that means good or bad."""
     values = [value for o in case.opinions if o.kind == "label" and (value := _value(o.score, o.label)) is not None]
     return Score(sum(values) / len(values)) if values else not_judgeable("no label of a person")
 

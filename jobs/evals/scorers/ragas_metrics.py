@@ -1,7 +1,8 @@
 """Metrics of RAGAS through the judge: ``ragas.faithfulness`` and ``ragas.context_precision``.
 
 Es, S., James, J., Espinosa-Anke, L., Schockaert, S. (2024), "RAGAs: Automated Evaluation of Retrieval Augmented
-Generation", EACL. RAGAS 0.4 imports a module that langchain-community 0.4 no longer has, hence the second package.
+Generation", EACL. RAGAS 0.4 imports a module that langchain-community 0.4 no longer has, so an older version of that
+package is needed too.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def ragas_scorer(name: str, endpoint: Endpoint, model: str, *, workers: int = 4)
         LibraryMissingError: RAGAS is not installed.
     """
     version = installed(name, "ragas", INSTALL)
-    os.environ.setdefault("RAGAS_DO_NOT_TRACK", "true")  # it reports its use to its makers otherwise
+    os.environ.setdefault("RAGAS_DO_NOT_TRACK", "true")  # without this it sends usage data to its vendor
     metric = _metric(name, Asker(endpoint))
 
     def measure(case: Case) -> float:

@@ -1,7 +1,7 @@
 """How good the retrieved documents are, where people or the app labelled them: recall, precision and nDCG at k.
 
-The labels are ``retrieval.docs[].relevant`` of the event, or those of a golden case. A document without a label says
-nothing: it is taken out of the ranking before anything is counted ("condensed list": Sakai 2007, "Alternatives to
+The labels are ``retrieval.docs[].relevant`` of the event, or those of a golden case. A document without a label is not
+judged: it is removed from the ranking before anything is counted ("condensed list": Sakai 2007, "Alternatives to
 Bpref", SIGIR), so that it is neither right nor wrong. The ranking is by ``rank``; where no document has one, it is the
 order of the list. A relevant document without a rank, beside others with one, was not retrieved.
 """

@@ -12,7 +12,7 @@ from jobs.evals.scorers.embedding import Embedding
 
 Texts = tuple[str, str]
 _MOST_CHARS = 4_000
-"""The model reads 128 tokens; more characters are for nothing."""
+"""The model reads 128 tokens; more characters have no effect."""
 
 
 class Pairs:
@@ -69,7 +69,8 @@ def similarity(embedding: Embedding) -> Pairs:
 def relevance(embedding: Embedding) -> Pairs:
     """Return the scorer of the relevance of the answer to the question: (1 + cosine) / 2.
 
-    It shows that answers left the subject. It does not show that they are right, and is nothing to alert on: on
-    HaluEval it does not tell hallucinated answers from others (AUROC 0.40, the length alone 0.50; bench/scorers.py).
+    It shows that answers do not concern the question. It does not show that they are right, and is not used for alerts:
+    on HaluEval it does not separate hallucinated answers from others (AUROC 0.40, the length alone 0.50;
+    bench/scorers.py).
     """
     return Pairs("relevance", to_question, embedding)

@@ -70,12 +70,12 @@ class AppriseChannel:
             sent = self._service.notify(title=title, body=body, body_format=apprise.NotifyFormat.TEXT)
         except RefusedTargetError as error:
             return Outcome("retry", error.reason)
-        except Exception as error:  # noqa: BLE001 - a hundred plug-ins: whatever one raises costs this attempt only
+        except Exception as error:  # noqa: BLE001 - a hundred plug-ins: any error of one fails this attempt only
             return Outcome("retry", f"Apprise raised {type(error).__name__}")
         return Outcome("delivered", "sent") if sent else Outcome("retry", "Apprise could not send it")
 
     def _check_addresses(self, timeout_s: float) -> None:
-        """Raise RefusedTargetError if a name leads inside by now; one that leads nowhere Apprise will not reach."""
+        """Raise RefusedTargetError if a name resolves to an internal address now."""
         for target in self._targets:
             with suppress(UnreachableError):
                 self._guard.addresses(target, timeout_s)

@@ -60,7 +60,7 @@ class Channel(Protocol):
         """Check ``spec`` as far as that goes without a request.
 
         Raises:
-            RefusedTargetError: the guard does not let a request go there.
+            RefusedTargetError: the guard refuses the address.
             SettingsError: nothing can be sent to such a URL.
         """
 

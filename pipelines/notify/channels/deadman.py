@@ -1,4 +1,4 @@
-"""The dead-man's call: an outside watcher is called while all is well, and raises the alarm when we fall silent.
+"""The dead man's switch: an external service is called while all is well, and raises an alarm when the calls stop.
 
 Healthchecks.io, Dead Man's Snitch, Better Stack and Uptime Kuma all take a GET; the URL is a secret.
 """
@@ -19,7 +19,7 @@ class Deadman:
         """Check the URL as text.
 
         Raises:
-            SettingsError: the guard does not let a call go there; never shows the URL.
+            SettingsError: the guard refuses the address; the error never shows the URL.
         """
         self._poster = Poster(guard, deadline_s=deadline_s, ca_file=ca_file)
         try:

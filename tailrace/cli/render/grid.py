@@ -10,7 +10,7 @@ from itertools import islice
 import pyarrow as pa
 import typer
 
-from tailrace.cli.render.shown import shown, shown_lines
+from tailrace.cli.render.printable import printable, printable_lines
 from warehouse.query.answer import Answer, answer_of
 
 MOST_ROWS = 1_000
@@ -37,9 +37,9 @@ def print_answer(answer: Answer, write: Callable[[bytes], object] | None = None)
     put = (lambda text: write(text.encode())) if write else sys.stdout.write
     rows = list(islice(_rows(answer), MOST_ROWS + 1))
     if answer.names == _EXPLAINED:  # a drawing of lines
-        put("".join(f"{shown_lines(plan)}\n" for _, plan in rows))
+        put("".join(f"{printable_lines(plan)}\n" for _, plan in rows))
         return
-    names = [shown(name) for name in answer.names]  # PIVOT makes names of values
+    names = [printable(name) for name in answer.names]  # PIVOT makes names of values
     cells = [[_cut(cell) for cell in row] for row in rows[:MOST_ROWS]]
     if not cells and not _fits(names, cells, width):
         put("".join(f"{line}\n" for line in _folded(f"no rows; the columns are {', '.join(names)}", width)))
@@ -57,7 +57,7 @@ def _rows(answer: Answer) -> Iterator[Sequence[str | None]]:
 
 
 def _cut(cell: str | None) -> str:
-    text = shown(cell)
+    text = printable(cell)
     return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]} ... ({len(text):,} characters)"
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import typer
 
 from schemas.errors import SettingsError
-from tailrace.cli.render.shown import shown_lines
+from tailrace.cli.render.printable import printable_lines
 
 Write = Callable[[bytes], object]
 
@@ -41,7 +41,7 @@ def opened(out: Path | None, *, force: bool = False) -> Iterator[Write]:
         with new_file(out, force=force) as file:
             yield file.write
     elif sys.stdout.isatty():
-        yield lambda text: typer.echo(shown_lines(text.decode()), nl=False)
+        yield lambda text: typer.echo(printable_lines(text.decode()), nl=False)
     else:
         sys.stdout.flush()
         yield sys.stdout.buffer.write  # typer.echo would take colours out of a pipe

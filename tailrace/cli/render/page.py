@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from tailrace.cli.render.shown import shown_lines
+from tailrace.cli.render.printable import printable_lines
 
 _LABEL = 12
 
@@ -47,7 +47,7 @@ class Page:
     def _wrapped(self, text: str, indent: int) -> list[str]:
         width = max(self._console.width - indent, 20)
         found: list[str] = []
-        for part in shown_lines(text).split("\n"):
+        for part in printable_lines(text).split("\n"):
             lines = Text(part).wrap(self._console, width, overflow="fold", tab_size=4)
             found += [line.plain.rstrip() for line in lines] or [""]
         return found

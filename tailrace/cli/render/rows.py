@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tailrace.cli.render.grid import table
-from tailrace.cli.render.shown import json_line, shown, shown_lines
+from tailrace.cli.render.printable import json_line, printable, printable_lines
 from warehouse.query.answer import Answer, answer_of
 
 __all__ = [
@@ -23,8 +23,8 @@ __all__ = [
     "json_bytes",
     "json_line",
     "json_lines",
-    "shown",
-    "shown_lines",
+    "printable",
+    "printable_lines",
     "table",
     "to_csv",
 ]
@@ -88,7 +88,7 @@ def _csv(column: pa.Array, numeric: bool, nested: bool) -> pa.Array:
         return column
     if nested:
         column, _ = _finite(column)
-    # a list or a struct is text as well by then, and a stranger's words stand in it
+    # a list or a struct is text as well by then, and contains texts of events
     return _patched(column, _MAY_RUN, _guarded)
 
 

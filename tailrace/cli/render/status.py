@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from tailrace.cli.render.shown import shown
+from tailrace.cli.render.printable import printable
 from tailrace.supervisor.pace import CURRENT_S
 
 _UNKNOWN = "not known yet"
@@ -15,16 +15,16 @@ _UNKNOWN = "not known yet"
 def lines(found: dict[str, Any], *, width: int) -> Iterator[str]:
     """Yield the lines of the document of `tailrace.monitor.status.status`."""
     kafka = found["kafka"]["bootstrap_servers"] or "not known"
-    yield f"{'ready' if found['ready'] else 'not ready'}   kafka {shown(kafka)}"
+    yield f"{'ready' if found['ready'] else 'not ready'}   kafka {printable(kafka)}"
     if found["web"]["url"]:
-        yield f"metrics {shown(found['web']['url'])}/metrics"
+        yield f"metrics {printable(found['web']['url'])}/metrics"
     if costs := found["costs"]["compared"]:
         share = found["costs"]["differing_share"]
         yield f"costs   {share:.1%} of {costs:,} reported costs are more than 1 % off the computed ones"
     if (learns := found.get("learning")) and learns["series"]:
         yield f"series  {learns['learning_share']:.1%} of {learns['series']:,} are still learning what is usual"
     for each in found.get("disk", ()):
-        yield from textwrap.wrap(shown(_disk(each)), width, subsequent_indent="        ")
+        yield from textwrap.wrap(printable(_disk(each)), width, subsequent_indent="        ")
     yield ""
     yield f"{'stage':9} {'state':10} {'records':>9}  {'behind':>9}  {'done in':>13}  {'restarts':>8}".rstrip()
     for name, stage in found["stages"].items():
@@ -32,7 +32,7 @@ def lines(found: dict[str, Any], *, width: int) -> Iterator[str]:
         row = f"{name:9} {stage['state']:10} {lag:>9}  {_behind(stage):>9}  {_done_in(stage):>13}"
         yield f"{row}  {stage['restarts']:>8}"
         for note in _notes(stage):
-            yield from textwrap.wrap(shown(note), width, initial_indent="  ", subsequent_indent="    ")
+            yield from textwrap.wrap(printable(note), width, initial_indent="  ", subsequent_indent="    ")
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tailrace_emitter.adapters.litellm import fields_of
+from tailrace_emitter.adapters.litellm_fields import fields_of
 from tailrace_emitter.adapters.openai_fields import answer_fields
 from tailrace_emitter.adapters.usage import from_anthropic, from_openai, grounding, hosted_tools, tokens_of
 

@@ -17,7 +17,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     litellm = pytest.importorskip("litellm")
 
-from tailrace_emitter.adapters.litellm import fields_of
+from tailrace_emitter.adapters.litellm_fields import fields_of
 from tailrace_emitter.adapters.usage import from_openai
 from tailrace_emitter.instrumentation import instrument, uninstrument
 from tailrace_emitter.litellm import TailraceLogger

@@ -20,7 +20,7 @@ from contract_harness.drivers import DRIVERS, SPOKEN, sse
 
 import tailrace_emitter as tailrace
 from tailrace_emitter.adapters import litellm as adapter
-from tailrace_emitter.adapters.litellm import fields_of, reports_usage
+from tailrace_emitter.adapters.litellm_fields import fields_of, reports_usage
 from tailrace_emitter.adapters.litellm_streams import left_at_exit
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # LiteLLM's own deprecations
@@ -118,7 +118,7 @@ def test_a_stream_of_the_router_counts_once_though_it_hands_on_another(
         await DRIVERS["litellm"].close()
 
     asyncio.run(read())
-    adapter._leave_open()
+    adapter._record_open_streams()
     (event,) = events(recorded, 1)
     assert event.get("status") == (None if whole else "cancelled")
     assert not adapter._contexts
@@ -153,8 +153,8 @@ def test_a_stream_that_is_open_at_the_end_of_the_process_is_recorded_once(record
     provider.answers = [answer(driver.chunks())]
     stream = driver.stream("hello")
     next(stream)
-    left_at_exit(adapter._left)
-    left_at_exit(adapter._left)
+    left_at_exit(adapter._record_left)
+    left_at_exit(adapter._record_left)
     (event,) = events(recorded, 1)
     assert event["status"] == "cancelled"
     del stream
@@ -188,7 +188,7 @@ def test_a_response_of_the_router_that_is_left_counts_once(recorded: Any, provid
 
     asyncio.run(read())
     gc.collect()
-    adapter._leave_open()
+    adapter._record_open_streams()
     (event,) = events(recorded, 1)
     assert (event["status"], event["content"]["output"]) == ("cancelled", SPOKEN)
     assert not adapter._contexts

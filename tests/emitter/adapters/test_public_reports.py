@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.adapters.usage import grounding, hosted_tools, tokens_of
@@ -375,7 +375,7 @@ def landed(report: Report) -> Json:
     event = {"v": 1, "type": "call", "id": "0199f3a4-0000-7000-8000-000000000001", "app": "bot", **event}
     value = json.dumps({**event, "ts": KAFKA_TIME // 1000}).encode()
     records = Records("llm.events", [0], [0], [KAFKA_TIME], [None], [value], [()], {0: (0, 1)})
-    seen = Seen()
+    seen = DuplicateWindow()
     seen.start(0, 0)
     decoded = decode(records, PriceBooks([default_book()]), seen, epoch=0, landed_at=0)
     assert decoded.dead.num_rows == 0, decoded.dead.to_pylist()

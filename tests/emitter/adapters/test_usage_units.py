@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailrace_emitter.adapters.usage import answered_for_nothing, from_openai, grounding, hosted_tools, tokens_of
+from tailrace_emitter.adapters.usage import from_openai, grounding, hosted_tools, reports_nothing, tokens_of
 from tailrace_emitter.fields import nest_call
 
 
@@ -140,7 +140,7 @@ def test_what_is_of_the_call_moves_to_the_call_and_joins_what_the_adapter_gives(
 
 
 def test_units_alone_are_usage():
-    assert not answered_for_nothing(from_openai({"type": "duration", "seconds": 3}))
+    assert not reports_nothing(from_openai({"type": "duration", "seconds": 3}))
 
 
 def test_hosted_tools_are_counted_as_openai_bills_them():

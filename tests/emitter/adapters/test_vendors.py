@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import tailrace_emitter as tailrace
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
 from tailrace_emitter.openai import OpenAI
@@ -180,7 +180,7 @@ def stream(case: Case) -> str:
 
 def landed(event: Json) -> Json:
     """The row of an event."""
-    seen = Seen()
+    seen = DuplicateWindow()
     seen.start(0, 0)
     event = {**event, "ts": KAFKA_TIME // 1000}
     value = json.dumps(event).encode()

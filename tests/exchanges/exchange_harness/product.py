@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.pricing import PriceBooks
 from schemas.records import Records
 from tailrace_emitter.encode import Policy, encode
@@ -29,7 +29,7 @@ def landed(messages: Sequence[bytes], books: PriceBooks, at: int) -> list[dict[s
     records = Records(
         "llm.events", [0] * count, list(range(count)), [at] * count, [None] * count, list(messages), [()] * count
     )
-    seen = Seen()
+    seen = DuplicateWindow()
     seen.start(0, 0)
     decoded = decode(records, books, seen, epoch=1, landed_at=at)
     assert not decoded.dead.num_rows, decoded.dead.to_pylist()[:3]

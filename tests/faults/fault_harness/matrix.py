@@ -100,7 +100,7 @@ Long runs, by hand (November 2026; docs/operate/performance.md has the commands)
 |---|---|
 | kill -9 of land, meter, detect, notify | 201 over 5,494,308 events: 0 lost, 0 doubled, bill exact, live equal |
 | alerts under those kills | 18 of 18 incidents told; 0 missed, 0 doubled, 0 altered; 13 delivered twice under one id |
-| random programs (zippy) | 98 minutes; three bugs found in the product, and mended |
+| random programs (zippy) | 98 minutes; three bugs found in the product, and fixed |
 | bad inputs to decoding | 1,000,000 from the fuzzer, no failure |
 | load and memory | 30 minutes at 13,415 events/s, 38,488,891 in all: 0 lost, 0 doubled; 4.7 GB, +0.2 GB |
 

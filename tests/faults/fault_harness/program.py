@@ -308,7 +308,7 @@ class Program:
         said = self.scene.facts(process.name)
         if said.get("pid") != process.pid:
             return 0.0
-        return (time.time_ns() - Home(self.scene.home).beaten(process.name)) / 1e9
+        return (time.time_ns() - Home(self.scene.home).last_heartbeat_ns(process.name)) / 1e9
 
     def _grown(self) -> bool:
         """Ask for partitions until they are there: a broker that was just killed does not answer at once."""

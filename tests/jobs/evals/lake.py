@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.evals.job import EvalReport, EvalSettings, evals
+from jobs.evals.job import evals
+from jobs.evals.report import EvalReport
 from jobs.evals.scorers import choose
-from pipelines.decode import Seen, decode
+from jobs.evals.settings import EvalSettings
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Move, Records
 from schemas.tables import TABLES
@@ -58,7 +60,7 @@ class LakeOutlet:
         self.config = config
         self.published: list[bytes] = []
         self.landed = 0
-        self._seen = Seen()
+        self._seen = DuplicateWindow()
         self.kill_after: int | None = None
         """Publications until the process is killed, after what it published is acknowledged."""
         self.caught_up = 0

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from jobs.evals.case import Case, Score
-from jobs.evals.job import EvalSettings, week_before
 from jobs.evals.scorers import ByCase, choose
+from jobs.evals.settings import EvalSettings, week_before
 from pipelines.drift.embed import EmbedderUnavailableError
 from tests.jobs.evals.lake import DAYS, MONDAY, NOW, Killed, LakeOutlet, ask, call, land_calls, now, run, uid
 from warehouse.evals.runs import EvalRunBusyError, scoring

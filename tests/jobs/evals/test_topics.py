@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from jobs.evals.job import EvalSettings
+from jobs.evals.settings import EvalSettings
 from jobs.evals.topics import topics
 from tests.jobs.evals.lake import MONDAY, LakeOutlet, ask, call, land_calls, run, uid
 from warehouse.storage.connect import LakeConfig

@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from jobs.gate import formats
 from jobs.gate import report as reports
-from jobs.gate import written
 from jobs.gate.checks import Agreement, Found, ScorerValues, build, informing, kind_of, overall
 from jobs.gate.golden_file import GoldenCase, GoldenCases
 from jobs.gate.report import Inputs, OpenAlert
@@ -184,7 +184,7 @@ def inputs(bad: range = range(0), **changes: Any) -> Inputs:
 def test_a_report_is_named_by_its_content_and_a_changed_one_is_refused():
     made = reports.make(inputs(), GateSettings())
     assert made == reports.make(inputs(), GateSettings())
-    read = json.loads(written.files(made)["report.json"])
+    read = json.loads(formats.files(made)["report.json"])
     assert reports.check_digest(read, "r") == made["sha256"]
     with pytest.raises(GateInputError, match="changed after it was written"):
         reports.check_digest({**read, "verdict": "regress"}, "r")
@@ -193,7 +193,7 @@ def test_a_report_is_named_by_its_content_and_a_changed_one_is_refused():
 
 
 def test_an_earlier_report_is_a_baseline_on_the_same_cases_and_scorers_only():
-    text = written.files(reports.make(inputs(), GateSettings()))["report.json"]
+    text = formats.files(reports.make(inputs(), GateSettings()))["report.json"]
     golden = GoldenCases("production@3", CASES)
     earlier = reports.baseline_of(text, "r.json", golden)
     assert earlier.scores["exact"] == ALL
@@ -260,20 +260,20 @@ def hostile() -> dict[str, Any]:
 
 def test_strangers_texts_are_no_markup_in_any_form():
     made = hostile()
-    page = written.html(made)
+    page = formats.html(made)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    text = written.markdown(made)
+    text = formats.markdown(made)
     outside = "".join(part for i, part in enumerate(text.split("````")) if i % 2 == 0)
     assert "<script" not in outside.replace("\\<script", "")
     assert "@team" not in outside
     assert "http://evil" not in outside
-    ET.fromstring(written.junit(made))
+    ET.fromstring(formats.junit(made))
 
 
 def test_junit_names_what_failed_and_what_only_informs():
     made = reports.make(inputs(range(30)), GateSettings())
-    suite = ET.fromstring(written.junit(made))
+    suite = ET.fromstring(formats.junit(made))
     assert suite.attrib["failures"] == "2"
     failed = {
         case.attrib["name"]: case.find("failure").attrib["type"] for case in suite if case.find("failure") is not None
@@ -297,7 +297,7 @@ JUNIT = {
 
 @pytest.mark.parametrize("candidate", [range(30), ()])
 def test_junit_keeps_to_the_schema_of_jenkins(candidate):
-    suite = ET.fromstring(written.junit(reports.make(inputs(candidate), GateSettings())))
+    suite = ET.fromstring(formats.junit(reports.make(inputs(candidate), GateSettings())))
     assert suite.tag == "testsuite"
     for element in suite.iter():
         required, optional, children = JUNIT[element.tag]

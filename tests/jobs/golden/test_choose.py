@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.golden.cases import KINDS, case_id, content_hash, draw, new_case, redactor, reviewed, spoken
+from jobs.golden.cases import KINDS, case_id, chat_text, content_hash, draw, new_case, redactor, reviewed
 from jobs.golden.choose import Before, Chosen, choose, slots, take
 from jobs.golden.settings import GoldenSettings
 from jobs.golden.similar import sketch
@@ -170,7 +170,7 @@ class Weeks:
     def next(self, calls: Any, *, recent_versions: tuple[int, ...] = (), **changes: Any) -> Chosen:
         said = {word: [self.all[i] for i, r in self.reviews.items() if r["verdict"] == word] for word in VERDICTS}
         here = {case["case_id"] for case in self.cases}
-        rejected = {case["case_id"]: sketch(spoken(case)) for case in said["rejected"]}
+        rejected = {case["case_id"]: sketch(chat_text(case)) for case in said["rejected"]}
         returning = [case for case in said["accepted"] if case["case_id"] not in here]
         before = Before(self.cases, recent_versions, self.reviews, returning, rejected)
         chosen = run(calls, before, version=self.version + 1, **{**self.changes, **changes})

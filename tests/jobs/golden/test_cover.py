@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jobs.golden import GoldenSettings
-from jobs.golden.cases import spoken
+from jobs.golden.cases import chat_text
 from jobs.golden.choose import Before, Chosen, choose
 from jobs.golden.topics import FEWEST, Topics, topics
 from pipelines.drift.embed import EmbedderUnavailableError
@@ -60,7 +60,7 @@ def run(calls: Sequence[dict[str, Any]], before: Before | None = None, **changes
 
 
 def per_topic(chosen: Chosen) -> Counter[str]:
-    return Counter(spoken(case).split()[0] for case in chosen.cases)
+    return Counter(chat_text(case).split()[0] for case in chosen.cases)
 
 
 def test_topics_are_covered_in_proportion_to_their_traffic_with_a_floor_for_rare_ones() -> None:
@@ -81,7 +81,7 @@ def test_a_topic_without_a_failure_gets_a_healthy_call_beside_their_share() -> N
     calls += [failed(1000 + i, name, "healthy") for i, name in enumerate(["refunds", "login", "recipes"] * 30)]
     chosen = run(calls)
     healthy = [case for case in chosen.cases if case["reasons"] == ["healthy"]]
-    assert {spoken(case).split()[0] for case in healthy} == {"refunds", "login", "recipes"}
+    assert {chat_text(case).split()[0] for case in healthy} == {"refunds", "login", "recipes"}
     assert 4 <= len(healthy) <= 20, "more than a tenth of forty where no failed call asks such a thing, never half"
     assert chosen.coverage == pytest.approx(1.0)
 
@@ -150,7 +150,7 @@ def test_a_refresh_covers_the_traffic_of_the_last_weeks_and_says_how_much(home: 
     assert not [text for text in seen if text.startswith("spam")]
     assert report.coverage == pytest.approx(1.0)
     assert f"cover 100.0% of the traffic ({report.topics} topics)" in report.text()
-    assert {spoken(case).split()[0] for case in home.cases().values()} == {"orders", "login"}
+    assert {chat_text(case).split()[0] for case in home.cases().values()} == {"orders", "login"}
     again = home.refresh(settings, vectors=vectors)
     assert not again.changed
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.novelty.decide import Settings, changes, is_ripe, new_values
+from jobs.novelty.decide import Settings, changes, is_due_for_note, new_values
 from jobs.novelty.values import KINDS, Value
 
 NOW = datetime(2026, 11, 18, 12, tzinfo=UTC)
@@ -80,7 +80,7 @@ def test_values_that_began_together_are_one_change_and_the_first_one_names_it():
 )
 def test_it_is_told_with_calls_enough_or_after_an_hour(calls, minutes, ripe):
     (change,) = changes(new_values([value(calls=calls, minutes=minutes)], DEFAULT), DEFAULT)
-    assert is_ripe(change, NOW, DEFAULT) is ripe
+    assert is_due_for_note(change, NOW, DEFAULT) is ripe
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(KINDS)), st.integers(0, 2000), st.sampled_from("ab")), max_size=30))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.alerts.runbook import STEPS
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.detect.items import TickAt, parse
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.meter.counting import Counting
@@ -63,7 +63,7 @@ def batches(minutes: int, wrong_from: int, wrong: float) -> Iterator[Records]:
 
 def played(minutes: int, wrong_from: int, wrong: float) -> tuple[list[Alert], pa.Table]:
     """The alerts of meter and detect, and what land writes of the same records."""
-    books, counting, seen = PriceBooks([default_book()]), Counting(PLAN, epoch=0, samples_per_s=0.0), Seen()
+    books, counting, seen = PriceBooks([default_book()]), Counting(PLAN, epoch=0, samples_per_s=0.0), DuplicateWindow()
     counting.start(0, 0)
     seen.start(0, 0)
     judge, state, alerts, rows, position = Judge(), PartitionState(), list[Alert](), [], 0

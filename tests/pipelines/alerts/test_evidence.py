@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pipelines.alerts.evidence import literal, sql
 from pipelines.alerts.lifecycle import Timing
 from pipelines.alerts.recovery import RecoveryConfig
-from pipelines.decode import Seen, decode, decode_metered
+from pipelines.decode import DuplicateWindow, decode, decode_metered
 from pipelines.detect.judge import Judge
 from pipelines.meter.measures import counts
 from pipelines.pricing import PriceBooks, default_book
@@ -205,8 +205,8 @@ def test_what_meter_counts_of_a_message_is_counted_in_what_lands_of_it(kind: str
         "llm.events", [0] * size, [*range(size)], [T0] * size, [None] * size, values, [()] * size, {0: (0, size)}
     )
     books = PriceBooks([default_book()])
-    counted = counts(decode_metered(records, books, Seen(), epoch=0).table)
-    rows = decode(records, books, Seen(), epoch=0, landed_at=T0).calls
+    counted = counts(decode_metered(records, books, DuplicateWindow(), epoch=0).table)
+    rows = decode(records, books, DuplicateWindow(), epoch=0, landed_at=T0).calls
     assert len(rows) == size
     lake = duckdb.connect()
     lake.register("rows", rows)

@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.backtest import EventsConfig, Replay
 from pipelines.backtest.events import SECOND
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 from pipelines.detect import backtest
 from pipelines.detect.judge import Judge
 from pipelines.drift.embed import EmbedderUnavailableError, Memory
@@ -157,7 +157,9 @@ def staged(lake: Lake, lines: Sequence[bytes]) -> tuple[list[Alert], list[Alert]
     ticks(last + 60 * SECOND)
     events = batch_of(lines, 0)
     lake.ensure_partitions(EVENTS, "events", {0: 0})
-    lake.append(decode(events, BOOKS, Seen(), epoch=0, landed_at=last).tables(), [Move(EVENTS, 0, 0, len(lines))])
+    lake.append(
+        decode(events, BOOKS, DuplicateWindow(), epoch=0, landed_at=last).tables(), [Move(EVENTS, 0, 0, len(lines))]
+    )
     size = len(records)
     columns = [list(column) for column in zip(*records, strict=True)]
     rows = Records(ROLLUPS, [0] * size, list(range(size)), *columns, {0: (0, size)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from pipelines.decode import Redaction, Seen, decode, decode_metered
+from pipelines.decode import DuplicateWindow, Redaction, decode, decode_metered
 
 CANARY = "canary.person@example.org"
 
@@ -22,7 +22,7 @@ def texts(mode=None):
 
 
 def landed(records, books, rules=None):
-    return decode(records, books, Seen(), epoch=0, landed_at=0, rules=rules)
+    return decode(records, books, DuplicateWindow(), epoch=0, landed_at=0, rules=rules)
 
 
 def test_no_text_field_of_an_unmarked_call_lands_with_personal_data(books, batch, call):
@@ -66,7 +66,9 @@ def test_an_address_cut_by_the_end_of_the_head_does_not_leave_its_first_half(boo
 
 
 def test_meter_gets_texts_of_asked_rows_only_and_redacted(books, batch, call):
-    metered = decode_metered(batch([call(), call(**texts()), b"{", call(**texts("full"))]), books, Seen(), epoch=0)
+    metered = decode_metered(
+        batch([call(), call(**texts()), b"{", call(**texts("full"))]), books, DuplicateWindow(), epoch=0
+    )
     assert CANARY not in json.dumps(metered.table.to_pylist(), default=str)
     got = metered.texts([2, 1]).to_pylist()
     assert [r["row"] for r in got] == [2, 1]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.decode import REASONS, Reject, Seen, decode, decode_metered, verdict
+from pipelines.decode import REASONS, DuplicateWindow, Reject, decode, decode_metered, verdict
 from pipelines.decode.check import admit
 from pipelines.decode.explain import explain
 from pipelines.decode.reasons import FIELD_REASONS, FLAGS, UNKNOWN_FIELD
@@ -44,7 +44,7 @@ def test_the_corpus_is_large_and_every_reason_of_the_closed_list_is_in_it(corpus
 def test_every_bad_event_is_dead_for_its_reason_between_neighbours_that_land(corpus, books, batch, call):
     dead = [case for case in corpus if case.reason]
     values = [v for case in dead for v in (call(user=case.name), case.value)] + [call()]
-    decoded = decode(batch(values), books, Seen(), epoch=3, landed_at=5)
+    decoded = decode(batch(values), books, DuplicateWindow(), epoch=3, landed_at=5)
     assert [(n, r) for n, r in zip([c.name for c in dead], decoded.dead["reason"].to_pylist(), strict=True)] == [
         (c.name, c.reason) for c in dead
     ]
@@ -59,7 +59,7 @@ def test_every_bad_event_is_dead_for_its_reason_between_neighbours_that_land(cor
 @pytest.mark.row(35, 43, 46)
 def test_every_odd_event_lands_with_its_columns_and_flags(corpus, books, batch):
     odd = [case for case in corpus if case.reason is None]
-    decoded = decode(batch([case.value for case in odd]), books, Seen(), epoch=0, landed_at=0)
+    decoded = decode(batch([case.value for case in odd]), books, DuplicateWindow(), epoch=0, landed_at=0)
     assert decoded.dead.to_pylist() == []
     rows = {row["_offset"]: row for t in (decoded.calls, decoded.feedback, decoded.evals) for row in t.to_pylist()}
     for offset, case in enumerate(odd):
@@ -74,8 +74,8 @@ def test_every_odd_event_lands_with_its_columns_and_flags(corpus, books, batch):
 
 def test_land_and_meter_agree_on_every_event_of_the_corpus(corpus, books, batch):
     records = batch([case.value for case in corpus])
-    landed = decode(records, books, Seen(), epoch=0, landed_at=0)
-    metered = decode_metered(records, books, Seen(), epoch=0)
+    landed = decode(records, books, DuplicateWindow(), epoch=0, landed_at=0)
+    metered = decode_metered(records, books, DuplicateWindow(), epoch=0)
     assert metered.dead == landed.dead.num_rows
     assert (metered.feedback, metered.evals, metered.dups) == (landed.feedback.num_rows, landed.evals.num_rows, 0)
     same = ["id", "_offset", "_kafka_time", "ts", "app", "model", "cost_usd", "cost_status", "price_version"]
@@ -86,7 +86,7 @@ def test_land_and_meter_agree_on_every_event_of_the_corpus(corpus, books, batch)
 
 @pytest.mark.row(36)
 def test_sums_over_the_corpus_stay_finite(corpus, books, batch):
-    decoded = decode(batch([case.value for case in corpus]), books, Seen(), epoch=0, landed_at=0)
+    decoded = decode(batch([case.value for case in corpus]), books, DuplicateWindow(), epoch=0, landed_at=0)
     for table in (decoded.calls, decoded.evals, decoded.feedback):
         for column in table.columns:
             if pa.types.is_floating(column.type):
@@ -175,8 +175,8 @@ def check_alone(books: PriceBooks, values: list[bytes]) -> None:
     assert [verdict(value) for value in values] == found
     dead = [i for i, one in enumerate(found) if isinstance(one, Reject)]
 
-    landed = decode(records, books, Seen(), epoch=0, landed_at=0)
-    metered = decode_metered(records, books, Seen(), epoch=0)
+    landed = decode(records, books, DuplicateWindow(), epoch=0, landed_at=0)
+    metered = decode_metered(records, books, DuplicateWindow(), epoch=0)
     assert landed.dead["_offset"].to_pylist() == [2 * i + 1 for i in dead]
     assert landed.dead["reason"].to_pylist() == [found[i].reason for i in dead]
     assert landed.dead_bytes["bytes"].to_pylist() == [values[i] for i in dead]

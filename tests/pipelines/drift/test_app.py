@@ -85,7 +85,7 @@ def publish(config: KafkaConfig, values: Sequence[bytes], partition: int = 1) ->
 def stage(config: DriftConfig, model: Topics) -> Iterator[list[dict[str, Any]]]:
     stop, facts = threading.Event(), []
     thread = threading.Thread(
-        target=run, args=(config,), kwargs={"stop": stop, "beat": facts.append, "embedder": model}, daemon=True
+        target=run, args=(config,), kwargs={"stop": stop, "heartbeat": facts.append, "embedder": model}, daemon=True
     )
     thread.start()
     try:
@@ -262,8 +262,9 @@ from test_app import Topics
 from pipelines.drift.app import DriftConfig, run
 from pipelines.liveness import StallTimeouts
 from pipelines.kafka import KafkaConfig
-config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), patience=StallTimeouts(3.0, 15.0))
-run(config, stop=threading.Event(), embedder=Topics(), beat=lambda facts: print("beat", facts["lag"], flush=True))
+limits = StallTimeouts(3.0, 15.0)
+config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), stall_timeouts=limits)
+run(config, stop=threading.Event(), embedder=Topics(), heartbeat=lambda facts: print("beat", facts["lag"], flush=True))
 """
 
 

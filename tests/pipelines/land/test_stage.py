@@ -93,7 +93,7 @@ class Rig:
 
         def body():
             try:
-                run(config, stop=stop, beat=facts.update)
+                run(config, stop=stop, heartbeat=facts.update)
             except BaseException as error:  # noqa: BLE001
                 facts["raised"] = error
 
@@ -394,7 +394,7 @@ def test_a_partition_that_the_client_forgot_makes_land_start_over_and_nothing_is
     rig.land_all(2)
     config, stop = replaced(rig.config, check_every_s=0.1, stalled_s=1.0), threading.Event()
     with Lake.open(config.lake, now=now_us) as lake:
-        land = Land(config, lake, stop, now=now_us, beat=lambda facts: None)
+        land = Land(config, lake, stop, now=now_us, heartbeat=lambda facts: None)
         with land:
             land.start()
             # as a resume that was lost would leave it (librdkafka#5591)

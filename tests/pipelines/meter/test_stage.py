@@ -166,7 +166,7 @@ def in_thread(config, **options):
     thread = threading.Thread(
         target=run,
         args=(settings,),
-        kwargs={"stop": stop, "now": lambda: time.time_ns() // 1000, "beat": beats.append},
+        kwargs={"stop": stop, "now": lambda: time.time_ns() // 1000, "heartbeat": beats.append},
         daemon=True,
     )
     thread.start()

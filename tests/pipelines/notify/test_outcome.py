@@ -46,10 +46,10 @@ def test_retry_after_is_seconds_or_a_date_and_nonsense_is_none(header: str | Non
 
 
 def test_waits_double_up_to_the_cap_and_are_spread() -> None:
-    patience = RetryPolicy(base_s=1.0, cap_s=120.0)
+    retry = RetryPolicy(base_s=1.0, cap_s=120.0)
     for attempts in range(1, 1500):
         whole = min(120.0, 2.0 ** min(attempts - 1, 30))
-        assert whole / 2 <= patience.wait_s(attempts, "a/0/slack") <= whole
-    spread = {round(patience.wait_s(5, f"alert-{i}/0/slack"), 1) for i in range(200)}
+        assert whole / 2 <= retry.wait_s(attempts, "a/0/slack") <= whole
+    spread = {round(retry.wait_s(5, f"alert-{i}/0/slack"), 1) for i in range(200)}
     assert len(spread) > 30
-    assert patience.wait_s(3, "x") == patience.wait_s(3, "x")
+    assert retry.wait_s(3, "x") == retry.wait_s(3, "x")

@@ -68,7 +68,7 @@ class Notify:
     def start(self, *channels: dict[str, Any], **options: Any) -> Notify:
         self._stop.clear()
         config = self.config(*channels, **options)
-        arguments = {"stop": self._stop, "beat": self.beats.append, "now": self.now}
+        arguments = {"stop": self._stop, "heartbeat": self.beats.append, "now": self.now}
         self._thread = threading.Thread(target=run, args=(config,), kwargs=arguments, daemon=True)
         self._thread.start()
         return self

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.decode import Seen, decode
+from pipelines.decode import DuplicateWindow, decode
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def land(batch, call, books):
     """Decode one call given as fields; return the row as it lands."""
 
     def run(**fields: Any) -> dict[str, Any]:
-        seen = Seen()
+        seen = DuplicateWindow()
         seen.start(0, 0)
         (row,) = decode(batch([call(**fields)]), books, seen, epoch=1, landed_at=0).calls.to_pylist()
         return row

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.decode import Seen, decode, decode_metered
+from pipelines.decode import DuplicateWindow, decode, decode_metered
 from pipelines.pricing import PriceBook, PriceBookError, PriceBooks, default_book, price
 from pipelines.pricing.book import COMPONENTS, UNITS
 from schemas.arrow import MONEY, TIME
@@ -203,10 +203,10 @@ def test_usage_of_nothing_beside_an_answer_is_no_usage_for_land_and_meter_alike(
         call(model="gpt-4o", tokens=zero, status="error"),
         call(model="gpt-4o", tokens={"input": 8, "output": 0}, content={"output": "Hello."}),
     ]
-    rows = decode(batch(messages), books, Seen(), epoch=0, landed_at=0).calls.to_pylist()
+    rows = decode(batch(messages), books, DuplicateWindow(), epoch=0, landed_at=0).calls.to_pylist()
     assert [row["cost_status"] for row in rows] == ["unpriced", "free", "computed", "computed"]
     assert [row["_flags"] for row in rows] == [["usage_missing"], None, None, None]
-    metered = decode_metered(batch(messages), books, Seen(), epoch=0).table["cost_nanousd"].to_pylist()
+    metered = decode_metered(batch(messages), books, DuplicateWindow(), epoch=0).table["cost_nanousd"].to_pylist()
     assert [value is None for value in metered] == [True, False, False, False]
 
 
@@ -220,7 +220,7 @@ def test_explain_names_the_list_the_entry_and_the_spelling(books):
 
 @pytest.mark.row(40)
 def test_null_cost_and_unpriced_are_one_thing(books, corpus, batch):
-    rows = decode(batch([c.value for c in corpus]), books, Seen(), epoch=0, landed_at=0).calls.to_pylist()
+    rows = decode(batch([c.value for c in corpus]), books, DuplicateWindow(), epoch=0, landed_at=0).calls.to_pylist()
     assert {row["cost_status"] for row in rows} == {"computed", "reported", "unpriced", "free"}
     for row in rows:
         assert (row["cost_usd"] is None) == (row["cost_status"] == "unpriced")
@@ -239,8 +239,8 @@ def test_a_price_changed_in_mid_day_holds_from_its_moment_and_both_stages_agree(
     values = [call(ts=1_795_244_399_000, tokens={"input": 10**6, "output": 5}) for _ in range(2)]
     for kafka_time, usd, book in ((start - 1, "1", old), (start, "3", new)):
         records = batch(values[:1], kafka_time=kafka_time)
-        landed = decode(records, books, Seen(), epoch=0, landed_at=0).calls.to_pylist()[0]
-        metered = decode_metered(records, books, Seen(), epoch=0).table.to_pylist()[0]
+        landed = decode(records, books, DuplicateWindow(), epoch=0, landed_at=0).calls.to_pylist()[0]
+        metered = decode_metered(records, books, DuplicateWindow(), epoch=0).table.to_pylist()[0]
         assert (landed["cost_usd"], landed["price_version"]) == (Decimal(usd), book.version)
         assert (metered["cost_usd"], metered["price_version"]) == (Decimal(usd), book.version)
         assert metered["cost_nanousd"] == int(usd) * 10**9

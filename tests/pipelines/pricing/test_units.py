@@ -11,7 +11,7 @@ import pytest
 from genai_prices import Usage, data, types
 from genai_prices.data_units import unit_data
 
-from pipelines.decode import Seen, decode, decode_metered
+from pipelines.decode import DuplicateWindow, decode, decode_metered
 from pipelines.pricing import PriceBooks, default_book
 from pipelines.pricing.vocabulary import COMPONENT, VOCABULARY
 from schemas.errors import SettingsError
@@ -25,7 +25,7 @@ def land(batch, call, books):
     """Decode calls given as fields; return the rows as they land."""
 
     def run(*calls: dict[str, Any], by: PriceBooks = books) -> list[dict[str, Any]]:
-        seen = Seen()
+        seen = DuplicateWindow()
         seen.start(0, 0)
         records = batch([call(**fields) for fields in calls])
         decoded = decode(records, by, seen, epoch=1, landed_at=0)
@@ -159,7 +159,7 @@ def test_land_and_meter_cost_the_same_and_the_parts_add_up(batch, call, books):
         tokens["cache_read"] = draw.randrange(tokens["input"] + 1)
         units = [{"unit": draw.choice(names), "quantity": draw.choice([0, 1, 7, 0.3, 4096])} for _ in range(4)]
         values.append(call(model=draw.choice(models), tokens=tokens, units=units))
-    seen, again = Seen(), Seen()
+    seen, again = DuplicateWindow(), DuplicateWindow()
     seen.start(0, 0)
     again.start(0, 0)
     landed = decode(batch(values), books, seen, epoch=1, landed_at=0).calls

@@ -1,4 +1,4 @@
-"""Dead letters on the real broker and a real lake: told, mended, sent again, counted once."""
+"""Dead letters on the real broker and a real lake: listed, repaired, sent again, counted once."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Place:
             try:
                 # half of what this test sends is bad on purpose
                 config = LandConfig(self.kafka, self.lake, batch_wait_s=0.1, dead_ratio_limit=1.0)
-                run(config, stop=stop, beat=facts.update)
+                run(config, stop=stop, heartbeat=facts.update)
             except BaseException as error:
                 failed.append(error)
                 raise
@@ -106,12 +106,12 @@ def place(broker, prefix, tmp_path):
 ROWS = "SELECT count(*) AS n FROM raw_calls"
 
 
-def test_dead_letters_are_explained_mended_and_replayed_once(place):
+def test_dead_letters_are_explained_repaired_and_replayed_once(place):
     place.send(
         event(1),
-        event(2, tokens={"input": "5", "output": 2}, feature=f"card {CARD}"),  # mended by itself
+        event(2, tokens={"input": "5", "output": 2}, feature=f"card {CARD}"),  # repaired by itself
         b"{not json " + CARD.encode(),  # nobody can mend it
-        event(3, app=None, application="shop"),  # mended by a person
+        event(3, app=None, application="shop"),  # repaired by a person
         event(4, status="OK"),
     )
     with place.landing():
@@ -127,12 +127,12 @@ def test_dead_letters_are_explained_mended_and_replayed_once(place):
         assert facts["found"] == '"5"'
         assert "dead repair" in facts["repair"]
 
-        repaired_file = place.home / "mended.jsonl"
+        repaired_file = place.home / "repaired.jsonl"
         repaired = place.tailrace(
             "dead", "repair", "--out", str(repaired_file), "--drop", "app", "--rename", "application=app"
         )
         # the edit fits one of the four; on the others it takes the app away, and they stay dead
-        assert "1 mended, 3 still dead" in repaired.stderr, repaired.stderr
+        assert "1 repaired, 3 still dead" in repaired.stderr, repaired.stderr
         assert CARD not in repaired.stderr + told.stdout, "what people see is redacted"
         assert repaired_file.stat().st_mode & 0o077 == 0
         assert json.loads(repaired_file.read_text())["app"] == "shop"

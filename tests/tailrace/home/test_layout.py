@@ -34,13 +34,13 @@ def test_the_voice_of_a_start_that_never_ends_falls_silent(tmp_path, monkeypatch
     thread.start()
     thread.join(10)
     assert not thread.is_alive()
-    assert not heartbeat.spoken.is_set()
+    assert not heartbeat.has_reported.is_set()
 
 
 @pytest.mark.row(18)
 def test_a_full_disk_silences_no_beat_and_stops_nobody(tmp_path):
     Home(tmp_path).write_run("land", {"pid": 1, "at": 1})
-    before = Home(tmp_path).beaten("land")
+    before = Home(tmp_path).last_heartbeat_ns("land")
     script = """
         import resource, sys, time
         from pathlib import Path
@@ -57,5 +57,5 @@ def test_a_full_disk_silences_no_beat_and_stops_nobody(tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert (ran.stdout + ran.stderr).count("run_file_not_written") == 1
     assert Home(tmp_path).read_run("land") == {"pid": 1, "at": 1}
-    assert Home(tmp_path).beaten("land") > before
+    assert Home(tmp_path).last_heartbeat_ns("land") > before
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["land.json"]

@@ -50,11 +50,11 @@ def test_a_run_that_is_killed_after_publishing_is_not_told_twice(worse):
     assert done.returncode == -signal.SIGKILL, done.stderr
     (alert,) = published(worse)
     assert (alert.rule, alert.state, alert.seq) == ("live_thumbs_down", "firing", 0)
-    waiting = shell.judge(worse, patience_s=0.0)
+    waiting = shell.judge(worse, wait_s=0.0)
     assert not waiting.ok
     assert "1 records of llm.alerts have not landed yet" in waiting.text()
     made.land_alerts(worse.config, NOW, [alert], 0)
     ledger(worse, 1)
-    again = shell.judge(worse, patience_s=0.0)
+    again = shell.judge(worse, wait_s=0.0)
     assert (again.ok, again.alerts) == (True, ())
     assert published(worse) == [alert]

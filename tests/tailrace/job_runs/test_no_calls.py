@@ -44,7 +44,7 @@ def test_events_that_wait_in_kafka_are_waited_for_and_named(here):
         producer.flush(30)
     ends = Admin(wiring.kafka(here.settings)).end_offsets(EVENTS)
     assert ends[1] > 0
-    report = shell.judge(here, patience_s=0.0)
+    report = shell.judge(here, wait_s=0.0)
     assert not report.ok
     assert f"{ends[1]} records of llm.events have not landed yet" in report.text()  # partition 0 has landed a million
     assert json.loads(report.to_json())["problem"]

@@ -73,12 +73,12 @@ def test_a_run_that_is_killed_after_publishing_is_not_told_twice(here):
     assert done.returncode == -signal.SIGKILL, done.stderr
     (alert,) = published(here)
     assert (alert.rule, alert.state, alert.seq) == ("new_model", "firing", 0)
-    waiting = shell.judge(here, patience_s=0.0)  # what the killed run published has not landed
+    waiting = shell.judge(here, wait_s=0.0)  # what the killed run published has not landed
     assert not waiting.ok
     assert "1 records of llm.alerts have not landed yet" in waiting.text()
     made.land_alerts(here.config, NOW, [alert], 0)
     ledger(here, 1)
-    again = shell.judge(here, patience_s=0.0)
+    again = shell.judge(here, wait_s=0.0)
     assert (again.ok, again.alerts) == (True, ())
     assert again.new == ("app bot model o3, first 2026-11-18 11:00 UTC, 30 calls",)
     assert published(here) == [alert]

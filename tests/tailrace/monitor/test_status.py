@@ -12,7 +12,7 @@ from tailrace.home.layout import Home
 from tailrace.monitor.status import status
 from tailrace.settings.model import Settings
 from tailrace.supervisor.stages import STAGES
-from warehouse.storage.locks import born_at
+from warehouse.storage.locks import process_start_time
 
 DETECT = tuple(stage for stage in STAGES if stage.name == "detect")
 EXIT = {"at": "2026-11-29T18:07:58+00:00", "reason": "killed by SIGSEGV", "error": "Fatal Python error"}
@@ -21,7 +21,7 @@ EXIT = {"at": "2026-11-29T18:07:58+00:00", "reason": "killed by SIGSEGV", "error
 @pytest.fixture
 def write(tmp_path):
     """Write the run files of a supervisor and of detect, both of this process unless given otherwise."""
-    home, me = Home(tmp_path), {"pid": os.getpid(), "born": born_at(os.getpid())}
+    home, me = Home(tmp_path), {"pid": os.getpid(), "born": process_start_time(os.getpid())}
 
     def write(known=None, facts=None, **more):
         up = {**me, "at": now_us(), "bootstrap_servers": "k:1", "web": None, "stages": {"detect": known or {}}}
@@ -101,7 +101,7 @@ def test_a_supervisor_whose_pid_another_process_has_is_stopped_and_not_restartin
 
 
 def test_a_stage_whose_pid_another_process_has_is_restarting_with_the_reason_of_its_end(write):
-    found = write({"last_exit": EXIT, "restarts": 1}, born=born_at(os.getpid()) - 1)["stages"]["detect"]
+    found = write({"last_exit": EXIT, "restarts": 1}, born=process_start_time(os.getpid()) - 1)["stages"]["detect"]
     assert (found["state"], found["pid"]) == ("restarting", None)
     assert found["error"] == "killed by SIGSEGV: Fatal Python error"
 

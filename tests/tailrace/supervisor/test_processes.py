@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tailrace.supervisor import processes
-from warehouse.storage.locks import alive, born_at
+from warehouse.storage.locks import is_running, process_start_time
 
 CHILD = """
 import sys, time
@@ -42,9 +42,9 @@ def test_a_child_ends_with_its_parent(how):
         [sys.executable, "-c", PARENT, CHILD, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
         child = int(parent.stdout.readline())
-        assert alive(child)
+        assert is_running(child)
         parent.kill()
-    in_time(lambda: not alive(child))
+    in_time(lambda: not is_running(child))
 
 
 def test_an_orphan_is_known_by_the_pid_that_was_handed_to_it_and_says_why_it_ends():
@@ -56,13 +56,13 @@ def test_an_orphan_is_known_by_the_pid_that_was_handed_to_it_and_says_why_it_end
 
 def test_a_pid_that_another_process_has_by_now_is_not_alive():
     with subprocess.Popen(["sleep", "60"]) as process:
-        born = born_at(process.pid)
-        assert alive(process.pid)
-        assert alive(process.pid, born)
-        assert not alive(process.pid, born - 1)
+        born = process_start_time(process.pid)
+        assert is_running(process.pid)
+        assert is_running(process.pid, born)
+        assert not is_running(process.pid, born - 1)
         process.kill()
-        in_time(lambda: not alive(process.pid))  # ended, although not reaped yet
-    assert born_at(process.pid) is None
+        in_time(lambda: not is_running(process.pid))  # ended, although not reaped yet
+    assert process_start_time(process.pid) is None
 
 
 def test_only_process_1_reaps_and_what_somebody_waits_for_is_left(monkeypatch):

@@ -6,7 +6,7 @@ from tailrace.supervisor.restarts import (
     Action,
     Child,
     Observation,
-    Wakefulness,
+    Suspension,
     back_off,
     decide,
     last_heartbeat,
@@ -66,7 +66,7 @@ def test_a_living_child_is_left_alone():
 
 
 def test_a_supervisor_that_stood_still_gives_its_children_a_fresh_stall_period():
-    heartbeat, awake = last_heartbeat(None, 7, 1000, now=0), Wakefulness(0, 0)
+    heartbeat, awake = last_heartbeat(None, 7, 1000, now=0), Suspension(0, 0)
     for now in range(1, 50):
         awake = awake.look(now)
     assert silent_for_s(heartbeat, awake, 49) == 49
@@ -79,7 +79,7 @@ def test_a_supervisor_that_stood_still_gives_its_children_a_fresh_stall_period()
 
 
 def test_a_slow_look_is_no_sleep():
-    awake = Wakefulness(0, 0)
+    awake = Suspension(0, 0)
     for now in (4.9, 9.8, 14.7):
         awake = awake.look(now)
     assert awake.since == 0
@@ -90,7 +90,7 @@ def test_a_jump_of_the_wall_clock_neither_kills_nor_saves():
     backwards = last_heartbeat(heartbeat, 7, 400, now=1)
     assert backwards.at == 1, "the beat changed: it lives"
     still = last_heartbeat(backwards, 7, 400, now=90)
-    assert silent_for_s(still, Wakefulness(0, 90), 90) == 89, "an hour behind, and silent all the same"
+    assert silent_for_s(still, Suspension(0, 90), 90) == 89, "an hour behind, and silent all the same"
 
 
 def test_what_a_dead_process_said_is_not_its_successors_beat():

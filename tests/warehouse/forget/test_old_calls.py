@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from jobs.maintain import MaintainSettings, maintain
 from schemas.errors import SettingsError
-from tailrace import wiring
+from tailrace import job_wiring
 from tailrace.cli import retention
 from tailrace.settings.model import MaintainSettings as Section
 from tailrace.settings.model import Settings
@@ -142,18 +142,18 @@ def test_the_settings_bound_an_app_by_its_calls(tmp_path):
     def settings(apps, **days):
         return Settings(home=tmp_path, maintain=Section(app_retention_days=apps, retention_days=days))
 
-    assert wiring.maintain(settings({"a=b": 400, "*": 1})).app_retention_days == {"a=b": 400, "*": 1}
-    tried = wiring.with_retention(settings({"bot": 9}), (), ["a=b=30"])
-    assert wiring.maintain(tried).app_retention_days == {"bot": 9, "a=b": 30}
+    assert job_wiring.maintain(settings({"a=b": 400, "*": 1})).app_retention_days == {"a=b": 400, "*": 1}
+    tried = job_wiring.with_retention(settings({"bot": 9}), (), ["a=b=30"])
+    assert job_wiring.maintain(tried).app_retention_days == {"bot": 9, "a=b": 30}
     for apps, days, says in (
         ({"bot": 0}, {}, "at least 1 day"),
         ({"": 3}, {}, "app ''"),
         ({"bot": 31}, {"raw_calls": 30}, "at most 30"),
     ):
         with pytest.raises(SettingsError, match=says):
-            wiring.maintain(settings(apps, **days))
+            job_wiring.maintain(settings(apps, **days))
     with pytest.raises(SettingsError, match="APP=DAYS"):
-        wiring.with_retention(settings({}), (), ["bot"])
+        job_wiring.with_retention(settings({}), (), ["bot"])
 
 
 def test_the_command_shows_each_app_and_changes_nothing(config):

@@ -10,7 +10,7 @@ import pytest
 from jobs.maintain import MaintainSettings, maintain
 from schemas.errors import SettingsError
 from schemas.tables import TABLES
-from tailrace import wiring
+from tailrace import job_wiring
 from tailrace.settings.model import Settings
 from tests.jobs.data_quality.lake import WELL, call, land, micros, tick
 from warehouse.lake import Lake
@@ -52,7 +52,9 @@ def test_what_has_no_retention_loses_nothing(config):
 
 def test_a_retention_can_be_tried(tmp_path):
     settings = Settings(home=tmp_path)
-    assert wiring.maintain(wiring.with_retention(settings, ["raw_calls=400"])).retention_days["raw_calls"] == 400
+    assert (
+        job_wiring.maintain(job_wiring.with_retention(settings, ["raw_calls=400"])).retention_days["raw_calls"] == 400
+    )
     for word in ("raw_calls", "raw_calls=x", "=3", "golden_cases=3", "raw_calls=0"):
         with pytest.raises(SettingsError):
-            wiring.maintain(wiring.with_retention(settings, [word]))
+            job_wiring.maintain(job_wiring.with_retention(settings, [word]))

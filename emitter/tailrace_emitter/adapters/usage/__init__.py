@@ -1,4 +1,4 @@
-"""Usage objects of the providers in our counting: input includes cached tokens, output includes reasoning.
+"""Converts usage objects of the providers to our counts: input includes cached tokens, output includes reasoning.
 
 What a reader returns goes into an event as ``tokens`` as it is: ``units``, ``service_tier`` and ``cost_reported``,
 where the usage object has these, are moved to the call by ``fields.nest_call``. What is billed and is not in a usage
@@ -23,7 +23,7 @@ from tailrace_emitter.adapters.usage import (
     perplexity,
     xai,
 )
-from tailrace_emitter.adapters.usage.counting import BESIDE, Counts, mapping
+from tailrace_emitter.adapters.usage.counting import CALL_FIELDS, Counts, mapping
 from tailrace_emitter.adapters.usage.gemini import billed_searches, grounding
 from tailrace_emitter.adapters.usage.openai_tools import hosted_tools
 
@@ -33,7 +33,7 @@ VENDORS = (gemini, bedrock, cohere, ollama, anthropic, *OPENAI_LIKE)
 
 
 def tokens_of(usage: Any) -> Counts:
-    """Whoever's usage object this is, in our counting."""
+    """The counts of a usage object of any provider."""
     found = mapping(usage)
     counts: Counts = next(vendor for vendor in VENDORS if vendor.matches(found)).read(found)
     return counts
@@ -56,21 +56,21 @@ def from_gemini(usage: Any) -> Counts:
     return gemini.read(mapping(usage))
 
 
-def answered_for_nothing(tokens: Counts) -> bool:
+def reports_nothing(tokens: Counts) -> bool:
     """Whether a usage object reports 0 and 0: beside an answer it reports nothing."""
     return not tokens.get("input") and not tokens.get("output") and not tokens.get("units")
 
 
 __all__ = [
-    "BESIDE",
+    "CALL_FIELDS",
     "VENDORS",
     "Counts",
-    "answered_for_nothing",
     "billed_searches",
     "from_anthropic",
     "from_gemini",
     "from_openai",
     "grounding",
     "hosted_tools",
+    "reports_nothing",
     "tokens_of",
 ]

@@ -14,7 +14,7 @@ from typing import Any, Dict, Mapping, Optional
 from tailrace_emitter.adapters.usage.counting import Counts, first, mapping, reported, total
 
 _ANYWHERE = ("global", "not_available")
-_BESIDE = {"compaction": "compaction", "advisor_message": "advisor"}
+_ITERATION_UNITS = {"compaction": "compaction", "advisor_message": "advisor"}
 """Type of an iteration -> what the units of its tokens are called."""
 _REGION = re.compile(r"[a-z]{2,12}$")
 
@@ -31,7 +31,7 @@ def read(usage: Mapping[str, Any]) -> Counts:
     units = {
         "web_searches": first(tools, "web_search_requests"),
         "code_executions": first(tools, "code_execution_requests"),
-        **_beside(usage),
+        **_separate_inferences(usage),
     }
     region = usage.get("inference_geo")
     if isinstance(region, str) and _REGION.match(region) and region not in _ANYWHERE:
@@ -48,12 +48,12 @@ def read(usage: Mapping[str, Any]) -> Counts:
     )
 
 
-def _beside(usage: Mapping[str, Any]) -> Dict[str, Optional[int]]:
+def _separate_inferences(usage: Mapping[str, Any]) -> Dict[str, Optional[int]]:
     """Return the tokens of inferences that the totals leave out; those of the input with the cached ones."""
     found = usage.get("iterations")
     made = [mapping(part) for part in found] if isinstance(found, (list, tuple)) else []
     units: Dict[str, Optional[int]] = {}
-    for kind, name in _BESIDE.items():
+    for kind, name in _ITERATION_UNITS.items():
         parts = [part for part in made if part.get("type") == kind]
         units[f"{name}_input_tokens"] = total(*map(_input, parts))
         units[f"{name}_output_tokens"] = total(*(first(part, "output_tokens") for part in parts))

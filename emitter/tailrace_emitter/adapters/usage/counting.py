@@ -4,9 +4,10 @@ from typing import Any, Dict, Mapping, Optional, Union
 
 Counts = Dict[str, Any]
 """Fields of ``event.Tokens`` -> tokens; a field that the provider did not report is left out, never 0. Beside them,
-where the usage object has these: the keys of ``BESIDE``, which are fields of the call and not of its tokens."""
-BESIDE = ("units", "service_tier", "cost_reported")
-"""``fields.nest_call`` moves these from ``tokens`` to the call, so that an adapter hands on what a reader returned."""
+where the usage object has these: the keys of ``CALL_FIELDS``, which are fields of the call and not of its tokens."""
+CALL_FIELDS = ("units", "service_tier", "cost_reported")
+"""``fields.nest_call`` moves these from ``tokens`` to the call, so that an adapter can pass on what a reader returned.
+"""
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -26,7 +27,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def count(value: Any) -> Optional[int]:
-    """A plausible count; some gateways send floats, none may send booleans."""
+    """A plausible count, or None. Some gateways send floats; a boolean is no count."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0:
         return None
     return int(value) if value < 2**53 else None
@@ -51,7 +52,7 @@ def reported(
     cost: Any = None,
     **counts: Optional[int],
 ) -> Counts:
-    """Those that are known.
+    """Build the counts, without those that are not reported.
 
     Args:
         units: usage key of genai-prices -> quantity, of what is billed and no token count holds; 0 is left out.

@@ -24,7 +24,7 @@ _TIERS = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex", "PROVISION
 
 
 def matches(usage: Mapping[str, Any]) -> bool:
-    """Google's names, as its REST API and as its Python SDK spell them."""
+    """Google's names, in the spelling of its REST API and of its Python SDK."""
     return any(name in usage for name in ("promptTokenCount", "prompt_token_count", "candidatesTokenCount"))
 
 

@@ -1,7 +1,7 @@
 """Usage of Mistral's OCR: pages. Source: ``OCRResponse.usage_info`` in the API reference at docs.mistral.ai.
 
 A page that is annotated as well is billed at the price of annotated pages: the request asked for annotations, and the
-answer holds one. The adapter knows that, the usage object does not.
+answer holds one. The adapter can read that; the usage object does not hold it.
 """
 
 from typing import Any, Mapping

@@ -29,7 +29,7 @@ REASONING = ("reasoning_tokens", "thinking_tokens")
 
 
 def matches(usage: Mapping[str, Any]) -> bool:
-    """Whatever no other vendor claims."""
+    """Every usage object that no other vendor matches."""
     return True
 
 
@@ -53,7 +53,7 @@ def _cost(usage: Mapping[str, Any]) -> Any:
 def _with_cached(
     input_tokens: Optional[int], output: Optional[int], whole: Optional[int], cached: int
 ) -> Optional[int]:
-    """Return the input; with the cached parts where the total says that they are counted beside it."""
+    """Return the input; with the cached parts where the total shows that they are counted beside it."""
     if input_tokens is None or not cached or whole != input_tokens + (output or 0) + cached:
         return input_tokens
     return input_tokens + cached
@@ -85,7 +85,7 @@ def read(usage: Mapping[str, Any]) -> Counts:
         cache_write = first(usage, "cache_creation_input_tokens")
     output, whole = first(usage, *OUTPUT), first(usage, "total_tokens")
     reasoning = first(wrote, *REASONING)
-    if total(cache_read, cache_write) != reasoning:  # else the total may mean either
+    if total(cache_read, cache_write) != reasoning:  # else the total does not show which of the two it is
         input_tokens = _with_cached(input_tokens, output, whole, total(cache_read, cache_write) or 0)
     return reported(
         units,

@@ -2,8 +2,8 @@
 
 Source: "Web search" in OpenAI's guides: of the actions of a ``web_search_call`` only ``search`` "incurs a tool call
 cost", ``open_page`` and ``find_in_page`` do not. "Pricing", built-in tools: file search by the call; the code
-interpreter by the container, whatever the number of its calls. "Image generation": an image costs the tokens of an
-image model, which the usage of the response does not include.
+interpreter by the container, with any number of calls. "Image generation": an image costs the tokens of an image model,
+which the usage of the response does not include.
 """
 
 from typing import Any, Dict, List, Union

@@ -19,7 +19,7 @@ _HTML = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=s
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKDOWN = re.compile(r"([\\`*_\[\]|<>~&])")
 _ACTIVE = re.compile(r"(?<=[@#])|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
-"""Where a word joiner goes, so that a pull request shows a name and does not mention somebody or link elsewhere."""
+"""Characters that get a word joiner, so that a pull request shows a name without mentioning a user or making a link."""
 _IN_PULL_REQUEST = 5
 """Cases that became worse; the others are in the HTML."""
 

@@ -12,7 +12,7 @@ from schemas.records import Records
 SPAN = 65_536
 
 
-class SeenLostError(RetryableError):
+class DuplicateWindowLostError(RetryableError):
     """A partition went back further than the window; the caller starts it again and feeds the records before it."""
 
     def __init__(self, partition: int, offset: int) -> None:
@@ -35,8 +35,8 @@ class _Window:
     """(offset, id, the offset it had before): what a rewind needs to put back; duplicates are few."""
 
 
-class Seen:
-    """Remembers the ids of each partition. About 100 bytes an id, at most three blocks a partition."""
+class DuplicateWindow:
+    """The latest ids of each partition. About 100 bytes an id, at most three blocks a partition."""
 
     def __init__(self) -> None:
         self._windows: dict[int, _Window] = {}
@@ -62,7 +62,7 @@ class Seen:
         """Return whether ``event_id`` is among the ``SPAN`` positions before ``offset``, and add it at ``offset``.
 
         Raises:
-            SeenLostError: ``offset`` lies further back than memory reaches.
+            DuplicateWindowLostError: ``offset`` is before the window.
         """
         window = self._windows.get(partition)
         if window is None:
@@ -97,7 +97,7 @@ class Seen:
     def _rewind(partition: int, window: _Window, offset: int) -> None:
         """Forget everything from ``offset`` on: a batch is decoded again after a rollback."""
         if window.next - offset > SPAN:
-            raise SeenLostError(partition, offset)
+            raise DuplicateWindowLostError(partition, offset)
         while window.overwritten and window.overwritten[-1][0] >= offset:
             at, event_id, before = window.overwritten.pop()
             window.blocks[at // SPAN][event_id] = before

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 
-from tailrace.cli.render.shown import json_line
+from tailrace.cli.render.printable import json_line
 
 
 @pytest.mark.parametrize(

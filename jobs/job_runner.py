@@ -32,7 +32,7 @@ class ScheduleConfig:
     command: Callable[[str], Sequence[str]]
     """From the name of a job to the process that runs it and prints its report as JSON."""
     jobs: tuple[Job, ...]
-    first_look_s: float = 5.0
+    first_check_s: float = 5.0
     """Leave the processor to the stages that people wait for."""
 
 
@@ -60,11 +60,11 @@ class JobRunner:
         claims_ = [(job.name, claim) for job in jobs if (claim := self._known.get(job.name)) is not None]
         return [(name, claim.due_at, claim.ended_at, self.runs.last.get(name)) for name, claim in claims_]
 
-    def knows(self, job: Job) -> bool:
+    def has_claim(self, job: Job) -> bool:
         """Whether the claim of ``job`` was read from the lake."""
         return job.name in self._known
 
-    def look(self, job: Job) -> None:
+    def check(self, job: Job) -> None:
         """Do what is due for ``job`` now; return when it is done.
 
         Raises:
@@ -79,7 +79,7 @@ class JobRunner:
         if action is None:
             return
         mine = self._claim(job, action)
-        if not self._move(was, mine):
+        if not self._replace_claim(was, mine):
             self._known.pop(job.name, None)  # another scheduler changed it: its state is unknown
             return
         self._known[job.name] = mine
@@ -109,12 +109,12 @@ class JobRunner:
                 started=lambda: self.runs.emit(mine, "started", mine.claimed_at),
             )
         except JobNotStartedError:
-            self._hand_back(mine)
+            self._release_claim(mine)
             raise
         at = self._now()
         if ended.why == "stopped":
             self._emit_end(mine, ended, at)  # first: what stops us may not wait for the lake
-            self._hand_back(mine)
+            self._release_claim(mine)
             return
         self._ended[job.name] = mine
         self._known[job.name] = replace(mine, ended_at=at)
@@ -123,10 +123,10 @@ class JobRunner:
         finally:
             self._emit_end(mine, ended, at)
 
-    def _hand_back(self, mine: Claim) -> None:
+    def _release_claim(self, mine: Claim) -> None:
         """Release the due time to the next scheduler, of any home, as if this attempt had not begun."""
         open_again = replace(mine, attempt=mine.attempt - 1, lease_until=self._now())
-        if self._move(mine, open_again):
+        if self._replace_claim(mine, open_again):
             self._known[mine.job] = open_again
         else:
             self._known.pop(mine.job, None)
@@ -136,10 +136,10 @@ class JobRunner:
 
     def _write_end(self, job: Job) -> None:
         if open_claim := self._ended.get(job.name):
-            self._move(open_claim, self._known[job.name])
+            self._replace_claim(open_claim, self._known[job.name])
             del self._ended[job.name]
 
-    def _move(self, was: Claim | None, new: Claim) -> bool:
+    def _replace_claim(self, was: Claim | None, new: Claim) -> bool:
         with Lake.open(self._config.lake, now=self._now, lander=False, create=False) as lake:
             return claims.move(lake, was, new)
 

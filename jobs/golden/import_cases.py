@@ -20,8 +20,8 @@ _START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class BroughtIn:
-    """What became of a set."""
+class ImportResult:
+    """The result of an import."""
 
     version: int
     added: int
@@ -30,9 +30,9 @@ class BroughtIn:
     cases: int
 
 
-def bring_in(
+def import_cases(
     config: LakeConfig, rows: Sequence[Row], *, set_name: str, owner: str, now: Callable[[], int]
-) -> BroughtIn:
+) -> ImportResult:
     """Write the next version of ``set_name``: the cases that it has, and those of ``rows`` that it has not.
 
     Args:
@@ -44,7 +44,7 @@ def bring_in(
 
     Raises:
         LakeMissingError: no lake there.
-        GoldenBusyError: others changed the set meanwhile, more than once.
+        GoldenBusyError: other processes changed the set during the import, more than once.
     """
     at = now()
     with Lake.open(replace(config, threads=1), now=now, lander=False, create=False) as lake:
@@ -53,7 +53,7 @@ def bring_in(
             was = versions.read_state(lake, set_name, lambda looked: looked or Window(at, at), _NOTHING, seed=1, most=1)
             version, change, found = _next(was, rows, at, owner)
             if not change.version or versions.write(lake, was, set_name, change, now=at):
-                return BroughtIn(version, found, len(rows) - found, len(change.cases))
+                return ImportResult(version, found, len(rows) - found, len(change.cases))
     raise GoldenBusyError(set_name)
 
 

@@ -8,15 +8,15 @@ from decimal import Decimal
 from typing import Any
 
 
-def shown(value: Any) -> str:
+def printable(value: Any) -> str:
     """One cell, or one line, without control, direction or invisible characters."""
     text = "NULL" if value is None else str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
-def shown_lines(value: Any) -> str:
-    """``shown`` for what has lines and tabs of its own, such as a message of DuckDB or CSV."""
-    return "".join(c if c in "\n\t" else shown(c) for c in str(value).replace("\r\n", "\n"))
+def printable_lines(value: Any) -> str:
+    """``printable`` for what has lines and tabs of its own, such as a message of DuckDB or CSV."""
+    return "".join(c if c in "\n\t" else printable(c) for c in str(value).replace("\r\n", "\n"))
 
 
 def json_line(value: Any) -> str:

@@ -102,5 +102,5 @@ def _check(entry: Any, number: int) -> Check:
     severity = str(entry.get("severity") or "warning")
     if severity not in ("info", "warning", "critical"):
         raise ValueError(f"expectation {number}: severity {severity[:40]!r} is none of info, warning, critical")
-    says = str(entry.get("description") or entry.get("notes") or f"{kind} {json.dumps(kwargs)[:200]}")
-    return Check(name, says, kind, kwargs, cast("Severity", severity))
+    description = str(entry.get("description") or entry.get("notes") or f"{kind} {json.dumps(kwargs)[:200]}")
+    return Check(name, description, kind, kwargs, cast("Severity", severity))

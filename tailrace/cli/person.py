@@ -8,11 +8,11 @@ from tailrace.settings.model import Settings
 from warehouse.forget import Who
 
 
-def who_of(settings: Settings, command: str, user: str | None, tenant: str | None) -> Who:
+def person_of(settings: Settings, command: str, user: str | None, tenant: str | None) -> Who:
     """Return a user, a tenant, or that user of that tenant, in all forms of the id.
 
     Raises:
-        SettingsError: nobody is named, or an id is not UTF-8.
+        SettingsError: no user and no tenant is named, or an id is not UTF-8.
     """
     if not (user or tenant):
         raise SettingsError(command, "nobody is named", "name a user (--user) or a tenant (--tenant)")

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.data_quality import Check, Suite
 from jobs.data_quality.failing import failing_rows, failing_test
-from jobs.data_quality.own import read_suites
+from jobs.data_quality.user_suites import read_suites
 from tests.jobs.data_quality.lake import WELL_HOUR
 
 NOT_NULL = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "tenant_id"}, "severity": "critical"}
