@@ -47,6 +47,8 @@ class Calls:
     flagged: Array
     """A guardrail that looks for attacks has flagged the call."""
     no_usage: Array
+    ttft: Array
+    """Time to the first token, ms; 0 = not reported."""
     text: Array
     """Index into the texts of the world; -1 = no text."""
 
@@ -116,7 +118,7 @@ def lines(calls: Calls, naming: Naming, seed: int) -> Iterator[bytes]:
 
 
 def _line(row: Sequence[Any], name: uuid.UUID, factor: float, naming: Naming, texts: Sequence[str]) -> bytes:
-    t, client, user, model, tokens_in, tokens_out, cached, cut_off, failed, flagged, no_usage, text = row
+    t, client, user, model, tokens_in, tokens_out, cached, cut_off, failed, flagged, no_usage, ttft, text = row
     provider, model_name = ALL_MODELS[model]
     parts = [
         f'{{"v":1,"type":"call","id":"{name}","ts":{t // 1000},"app":"{naming.app}","provider":"{provider}",'
@@ -129,8 +131,9 @@ def _line(row: Sequence[Any], name: uuid.UUID, factor: float, naming: Naming, te
         )
     else:
         stop = STOPS[model % len(MODELS)][int(cut_off)]
-        total = 350 + 12 * tokens_out * factor
-        parts.append(f',"finish_reason":"{stop}","latency":{{"total_ms":{total:.1f}}}')
+        first = f',"ttft_ms":{ttft:.1f}' if ttft else ""
+        total = (ttft or 350) + 12 * tokens_out * factor
+        parts.append(f',"finish_reason":"{stop}","latency":{{"total_ms":{total:.1f}{first}}}')
         if no_usage:
             parts.append(',"stream":true')
         else:

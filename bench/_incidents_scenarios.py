@@ -14,6 +14,8 @@ Slice = frozenset[tuple[str, str]]
 SPEND = ("spike_cost", "spike_cost_per_call")
 TOKENS = ("spike_tokens", "spike_tokens_per_call")
 VOLUME = ("spike_calls",)
+CACHE = ("cache_hit_rate",)
+LATENCY = tuple(f"{measure}_{q}" for measure in ("ttft", "latency") for q in ("p50", "p95", "p99"))
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,12 @@ def usage_gone(model: int) -> Make:
     return make
 
 
+def slow_first_token(world: World, calls: Calls, draws: np.random.Generator) -> Incident:
+    """S15: calls over 200,000 input tokens wait twice as long for their first token; the median of all is unchanged."""
+    mine = calls.input > 200_000
+    return Incident(calls.changed(mine, ttft=2 * calls.ttft[mine]), mine, frozenset({("input_size", "over 200k")}))
+
+
 def verbose(world: World, calls: Calls, draws: np.random.Generator) -> Incident:
     """S7: each hour a further 5 % of the answers are 29 % longer."""
     share = 0.05 * np.ceil((calls.t - calls.t[0] + 1) / HOUR)
@@ -189,8 +197,8 @@ SCENARIOS = (
     Scenario("S7 verbosity creep", (*SPEND, *TOKENS), 600, verbose),
     Scenario("S8 loop, agent", (*SPEND, *TOKENS, *VOLUME), 5, loop("agent")),
     Scenario("S8 loop, same prompt", (*SPEND, *TOKENS, *VOLUME), 5, loop("same")),
-    Scenario("S9 cache misses", SPEND, 5, cache_misses(False), world="mooncake", lasts_min=20),
-    Scenario("S9 cache misses, part", SPEND, 5, cache_misses(True), world="mooncake", lasts_min=20),
+    Scenario("S9 cache misses", (*CACHE, *SPEND), 5, cache_misses(False), world="mooncake", lasts_min=20),
+    Scenario("S9 cache misses, part", (*CACHE, *SPEND), 5, cache_misses(True), world="mooncake", lasts_min=20),
     Scenario("S10 misroute 5 %", SPEND, 15, misroute(0.05)),
     Scenario("S10 misroute 20 %", SPEND, 15, misroute(0.2)),
     Scenario("S10 misroute 100 %", SPEND, 15, misroute(1.0)),
@@ -198,6 +206,7 @@ SCENARIOS = (
     Scenario("S11 cut off, one model", ("surge_truncated",), 10, cut_off(2), shares=(0.01, 0.06)),
     Scenario("S14 outage 30 %", ("surge_errors",), 3, outage(None, 0.3, 2), shares=(0.005, 0.3)),
     Scenario("S14 one model 3 %", ("surge_errors",), 15, outage(1, 0.03, 0), shares=(0.005, 0.035)),
+    Scenario("S15 slow first token", LATENCY, 15, slow_first_token, world="agents"),
     Scenario("S17 usage gone", ("surge_usage_missing",), 5, usage_gone(0), shares=(0.005, 1.0)),
 )
 NOT_WATCHED = {
@@ -206,7 +215,6 @@ NOT_WATCHED = {
     "S5 injection in retrieved text": "no detector reads retrieved texts",
     "S12 hallucination rise": "the job live_quality reads the lake, not this stream",
     "S13 answers get worse": "the job live_quality reads the lake, not this stream",
-    "S15 slow first token": "there is no detector of latency",
     "S16 judge being gamed": "the job live_quality reads the lake, not this stream",
     "S18 gibberish": "answers are not embedded by default, and no detector reads them otherwise",
     "S19 index rebuild": "the job live_quality reads the lake, not this stream",

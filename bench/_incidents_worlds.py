@@ -99,6 +99,25 @@ def many_series(days: float, seed: int) -> World:
     return replace(found, naming=replace(found.naming, dimension="tenant", tenants_per_client=14, features=40))
 
 
+def agents(found: World, seed: int) -> World:
+    """Return ``found`` with times to the first token: a fifth of the calls has its input and time from turns of coding
+    agents, half of which read over 200,000 tokens; the others have the times of Bedrock's calls.
+    """
+    turns = "SELECT input_tokens AS i, ttft_s AS s FROM read_parquet($1) WHERE ttft_s > 0 AND input_tokens > 0"
+    table = duckdb.execute(turns, [str(DATA / "traffic" / "coding_agent_sessions.parquet")]).fetchnumpy()
+    short = duckdb.execute(
+        "SELECT ttft_s AS s FROM read_parquet($1)", [str(DATA / "traffic" / "bedrock_latency.parquet")]
+    )
+    calls, draws = found.calls, np.random.default_rng([seed, 15])
+    turn = draws.integers(0, len(table["i"]), len(calls))
+    ttft = 1000.0 * draws.choice(np.asarray(short.fetchnumpy()["s"], np.float64), len(calls))
+    of_agent = draws.random(len(calls)) < 0.2
+    ttft[of_agent] = 1000.0 * np.asarray(table["s"], np.float64)[turn[of_agent]]
+    tokens = np.where(of_agent, np.asarray(table["i"], np.int64)[turn], calls.input)
+    cached = np.where(of_agent, tokens // 2, calls.cached)
+    return replace(found, calls=replace(calls, ttft=ttft, input=tokens, cached=cached))
+
+
 def mix_shift(found: World, seed: int) -> World:
     """Return ``found`` with other clients in front from its middle on: every overall mean moves, no client does."""
     middle = int(np.median(found.calls.t))
@@ -136,6 +155,7 @@ def _dressed(table: dict[str, Array], seed: int, *, named: bool = True) -> World
         failed=draws.random(size) < FAILED,
         flagged=draws.random(size) < FLAGGED,
         no_usage=np.zeros(size, bool),
+        ttft=np.zeros(size),
         text=np.full(size, -1),
     )
     naming = Naming(dimension=str(draws.choice(["tenant", "feature"])))

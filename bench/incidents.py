@@ -67,6 +67,8 @@ def drawn(seed: int, number: int, only: tuple[str, ...]) -> Iterator[Unit]:
         yield f"world {number}", lambda: incidents_in_world(seed + number, large)
     if cached := [s for s in chosen if s.world == "mooncake"]:
         yield f"mooncake {number}", lambda: incidents_in_mooncake(seed + number, cached)
+    if timed := [s for s in chosen if s.world == "agents"]:
+        yield f"agents {number}", lambda: incidents_in_world(seed + number, timed, worlds.agents)
     if _is_wanted("S2 ", only):
         yield f"texts {number}", lambda: incidents_in_texts(seed + number)
 
@@ -75,12 +77,14 @@ def _is_wanted(name: str, only: tuple[str, ...]) -> bool:
     return not only or name.split()[0] in only
 
 
-def incidents_in_world(seed: int, scenarios: list[Any]) -> Iterable[Result]:
-    """Put incidents into days of m-large that are drawn by ``seed``."""
+def incidents_in_world(
+    seed: int, scenarios: list[Any], dressed: Callable[[worlds.World, int], worlds.World] = lambda world, seed: world
+) -> Iterable[Result]:
+    """Put incidents into days of m-large that are drawn by ``seed`` and ``dressed`` for the scenarios."""
     draws = np.random.default_rng([seed, 2])
     since = float(draws.uniform(0, 14 - WARM_UP_DAYS - 0.5))
     longest = max(s.lasts for s in scenarios)
-    found = worlds.world("m-large", since, WARM_UP_DAYS + longest / DAY + 0.01, seed)
+    found = dressed(worlds.world("m-large", since, WARM_UP_DAYS + longest / DAY + 0.01, seed), seed)
     begin = int(found.calls.t[0])
     # the last half day of the warm-up and its end
     times = moments(found, begin + int((WARM_UP_DAYS - 0.5) * DAY), begin + int(WARM_UP_DAYS * DAY), MOMENTS, draws)

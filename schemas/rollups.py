@@ -40,6 +40,11 @@ DIMENSIONS = (
 )
 """Below ``app``. ``user`` (and any wide one) is bounded by heavy hitters; the rest share OTHER."""
 OTHER = "other"
+DERIVED = ("input_size",)
+"""Dimensions that are no field of the event: the class of the input tokens of a call, of INPUT_SIZES."""
+INPUT_SIZES = ((1_000, "to 1k"), (8_000, "1k-8k"), (32_000, "8k-32k"), (128_000, "32k-128k"), (200_000, "128k-200k"))
+"""Most input tokens -> class. Above 200,000 providers have other prices and limits, and calls are slower."""
+INPUT_LARGEST = "over 200k"
 
 COUNTS = (
     "calls",
@@ -61,7 +66,10 @@ TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tok
 NOT_USER_FACING = ("shadow_calls", "shadow_errors", "shadow_blocked", "shadow_refused")
 """The part of ``calls``, ``errors``, ``blocked`` and ``refused`` that is of shadow and canary variants
 (``schemas.variants``); 0 in series of a variant, which count their own calls. Detectors do not read them."""
-SUMS = (*COUNTS, *TOKENS, "cost_nanousd", *NOT_USER_FACING)
+MAYBE_SUMS = ("retried_calls", "cache_saved_nanousd")
+"""Sums that earlier versions did not count: NULL = not known. Calls that are another attempt (``attempt`` above 1), and
+what cache reads saved against the price of input tokens; a call without a price saved nothing that is known."""
+SUMS = (*COUNTS, *TOKENS, "cost_nanousd", *NOT_USER_FACING, *MAYBE_SUMS)
 
 _COUNTED = pa.list_(pa.struct([("name", pa.string()), ("action", pa.string()), ("calls", pa.int64())]))
 _BUCKETS = pa.list_(pa.struct([("bucket", pa.int16()), ("calls", pa.int32())]))
@@ -98,7 +106,7 @@ ROLLUP = pa.schema(
 
 
 def completed(table: pa.Table) -> pa.Table:
-    """Return a rollup in the columns of ROLLUP: a sum that an earlier version did not count is 0.
+    """Return a rollup in the columns of ROLLUP: a sum that an earlier version did not count is 0, or NULL (MAYBE_SUMS).
 
     Raises:
         KeyError: another column is missing.
@@ -108,7 +116,8 @@ def completed(table: pa.Table) -> pa.Table:
         return table
     for name in SUMS:
         if name not in table.column_names:
-            table = table.append_column(name, pa.repeat(pa.scalar(0, pa.int64()), table.num_rows))
+            missing = pa.scalar(None if name in MAYBE_SUMS else 0, pa.int64())
+            table = table.append_column(name, pa.repeat(missing, table.num_rows))
     return table.select(ROLLUP.names).cast(ROLLUP)
 
 

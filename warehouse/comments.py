@@ -53,6 +53,8 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "shadow_errors": "of errors, the same",
         "shadow_blocked": "of blocked, the same",
         "shadow_refused": "of refused, the same",
+        "retried_calls": "of calls, another attempt; NULL = not counted by the version that wrote the row",
+        "cache_saved_nanousd": "what cache reads saved against the price of input tokens; NULL = not counted",
         "guardrails": "triggers by guardrail and action",
         "error_types": "failures by error type and status",
         "latency": "calls per latency bucket: bucket i holds milliseconds in (1.02^(i-1), 1.02^i]",

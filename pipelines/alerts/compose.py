@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pipelines.alerts import evidence, runbook
 from pipelines.alerts.finding import Finding
-from pipelines.alerts.lifecycle import Transition
+from pipelines.alerts.lifecycle import Incident, Transition
 from schemas.alerts import Alert, Evidence, Impact, Window, rfc3339
 
 if TYPE_CHECKING:
@@ -54,13 +54,14 @@ def compose(
         late: what changed was history when it was judged: open slots lie ahead of it.
     """
     finding, incident = transition.finding, transition.incident
-    if transition.state == "resolved":
+    if finding.value_sql:
+        finding = _tallied(finding, incident) if incident.seq else finding
+    elif transition.state == "resolved":
         finding = _whole(finding, incident.total, incident.after, windows)
     elif incident.seq:
         finding = _whole(
             replace(finding, end=windows.closed if late else windows.latest()), incident.total, {}, windows
         )
-    spend = finding.family == "spend"
     return Alert(
         id=incident.id,
         seq=incident.seq,
@@ -79,7 +80,7 @@ def compose(
             calls=finding.calls,
             users=1 if "user" in finding.series else finding.users,
             usd_per_hour=finding.usd_per_hour,
-            usd_so_far=round(finding.excess, 6) if spend and finding.unit.startswith("USD") else None,
+            usd_so_far=_usd_so_far(finding),
         ),
         cause=finding.causes,
         evidence=Evidence(
@@ -87,12 +88,40 @@ def compose(
             finding.call_ids,
             finding.cause_sql if finding.causes else "",
         ),
-        runbook=runbook.filled(runbook.steps(finding.rule, runbooks), alert_id=incident.id, call_ids=finding.call_ids),
+        runbook=runbook.filled(_steps(finding, runbooks), alert_id=incident.id, call_ids=finding.call_ids),
         late=late,
         detected_at=rfc3339(detected_at),
         title=title(finding, _title_state(transition)),
         children=finding.children,
     )
+
+
+def _usd_so_far(finding: Finding) -> float | None:
+    if finding.usd_lost is not None:
+        return round(finding.usd_lost, 6)
+    return round(finding.excess, 6) if finding.family == "spend" and finding.unit.startswith("USD") else None
+
+
+def _steps(finding: Finding, runbooks: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    return runbook.steps(finding.rule, runbooks, own=finding.steps)
+
+
+def _tallied(finding: Finding, incident: Incident) -> Finding:
+    """The finding with the share of the whole incident, up to its last bucket that has closed."""
+    recovery = incident.recovery
+    over = bool(recovery.since) and finding.end == recovery.since
+    seen = recovery.before if over and recovery.before is not None else recovery.seen
+    if seen.exposure <= 0:
+        return finding
+    share = seen.value / seen.exposure
+    end = finding.end if over else max(recovery.until, finding.end)
+    calls = round(seen.calls if finding.falls else seen.value)
+    excess, usd = finding.excess, finding.usd_lost
+    if finding.falls:  # the value of a token that the cache did not serve stays what it was
+        excess = seen.value - (1 - finding.expected) * seen.exposure
+        usd = None if usd is None or finding.excess <= 0 else usd * excess / finding.excess
+    observed = 1 - share if finding.falls else share
+    return replace(finding, observed=observed, end=end, calls=calls, excess=excess, usd_lost=usd)
 
 
 def _title_state(transition: Transition) -> str:
@@ -111,8 +140,9 @@ def title(finding: Finding, state: str) -> str:
         return f"{over}{who}: {_learning(finding)}, still learning what is usual"
     if finding.unit == "share":
         guardrail = finding.series.get("guardrail")
-        what = f"guardrail {guardrail}" if guardrail else _NOUNS.get(finding.measure, finding.measure)
-        of = _OF.get(finding.measure, "calls")
+        noun = finding.noun or _NOUNS.get(finding.measure, finding.measure)
+        what = f"guardrail {guardrail}" if guardrail else noun
+        of = finding.of if finding.noun else _OF.get(finding.measure, "calls")
         return f"{over}{who}: {what} in {finding.observed:.1%} of {of}, usually {finding.expected:.1%}"
     ratio = finding.observed / finding.expected if finding.expected > 0 else float("inf")
     times = f"{ratio:.1f}x the usual" if ratio < 1000 else "next to nothing usually"

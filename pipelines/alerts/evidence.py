@@ -12,8 +12,10 @@ from pipelines.alerts.finding import Finding
 from pipelines.meter.measures import REFUSED, TRUNCATED
 from pipelines.pricing.flags import COST_DIFFERS
 from schemas.arrow import event_columns
+from schemas.rollups import INPUT_LARGEST, INPUT_SIZES
 from tailrace_emitter.event import Call
 
+_SIZES = " ".join(f"WHEN input_tokens <= {most} THEN {name!r}" for most, name in INPUT_SIZES)
 COLUMNS = {
     "app": "app",
     "feature": "feature",
@@ -26,8 +28,9 @@ COLUMNS = {
     "release": "release",
     "variant": "variant",
     "user": "user_id",
+    "input_size": f"(CASE WHEN input_tokens IS NULL THEN NULL {_SIZES} ELSE {INPUT_LARGEST!r} END)",
 }
-"""Dimension -> column of raw_calls."""
+"""Dimension -> column of raw_calls, or an expression over them."""
 _TOKENS = "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)"
 _MEASURES = {
     "cost": "sum(cost_usd)",
@@ -126,6 +129,8 @@ def _bounds(window: tuple[int, int], positions: Mapping[int, int], epoch: int) -
 
 
 def _value(finding: Finding) -> str | None:
+    if finding.value_sql:
+        return finding.value_sql
     if finding.rule == "single_call_cost":
         return "max(cost_usd)"
     if finding.measure in _MEASURES:

@@ -39,6 +39,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Of a sum: expected per slot; None for rates and shares, whose expectation has no length."""
     usd_rate: float = 0.0
     """USD expected per slot in the target series."""
+    usd_lost: float | None = None
+    """USD beyond what was expected since the start, where ``excess`` is not money; None = not known."""
     calls: int = 0
     users: int | None = None
     usd_per_hour: float | None = None
@@ -47,5 +49,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """SQL that returns what the causes were in their window; see ``pipelines.alerts.evidence``."""
     children: tuple[dict[str, str], ...] = ()
     call_ids: tuple[str, ...] = ()
+    noun: str = ""
+    """What ``observed`` is, for people, where the detector brings its own words; "" = the words of ``compose``."""
+    of: str = "calls"
+    """What a share is a share of, where there is a ``noun``."""
+    value_sql: str = ""
+    """Expression over the landed rows that returns ``observed``, where the detector brings its own: then the tally of
+    the recovery test holds the sums of the whole incident, a share of the exposure."""
+    over: float | None = None
+    """The value of the measure above which a call counts, where it counts such calls."""
+    falls: bool = False
+    """Whether ``observed`` is what the tally does not count: a share that fell."""
+    steps: tuple[str, ...] = ()
+    """The runbook of the detector, where it brings its own."""
     learning: bool = False
     """Whether too little is learned of the series to say what is usual: ``expected`` is a limit, or the highest yet."""

@@ -57,9 +57,11 @@ STEPS: dict[str, Sequence[str]] = {
 }
 
 
-def steps(rule: str, overrides: Mapping[str, Sequence[str]] | None = None) -> tuple[str, ...]:
-    """Steps for ``rule``; the longest name that fits wins, ``overrides`` before ours."""
-    for book in (overrides or {}, STEPS):
+def steps(
+    rule: str, overrides: Mapping[str, Sequence[str]] | None = None, *, own: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Steps for ``rule``, ``overrides`` before ours; the longest name that fits wins. ``own``: of a detector."""
+    for book in (overrides or {}, {rule: own} if own else STEPS):
         for name in (rule, rule.split("_")[0]):
             if name in book:
                 return tuple(book[name])

@@ -43,6 +43,7 @@ _METERED_NAMES = (
         "refused",
         "finish_reason",
         "fallback_from",
+        "attempt",
         "answer_cache",
     ),
     *("usage_reported", "latency_ms", "ttft_ms", "fingerprint", "tools_hash", "config_version"),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipelines.detect.items import Batch, TickAt, batch
 from pipelines.detect.judge import Judge, PartitionState
 from schemas.alerts import Alert
-from schemas.rollups import COUNTS, SPAN_KEY, TOKENS, SourceTick, Tick
+from schemas.rollups import COUNTS, MAYBE_SUMS, SPAN_KEY, TOKENS, SourceTick, Tick
 
 Query = Callable[[str, Sequence[object]], pa.Table]
 """Runs SQL on the lake."""
@@ -48,7 +48,8 @@ _FIRSTS = """
 SELECT (SELECT epoch_us(min(_kafka_time)) FROM rollups) AS rollup,
     (SELECT epoch_us(min(_kafka_time)) FROM ticks) AS tick
 """
-_READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", "guardrails", "exemplars")
+_LISTS = ("guardrails", "exemplars", "error_types", "latency", "ttft")
+_READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", *MAYBE_SUMS, *_LISTS)
 """What detectors read of a rollup row."""
 # rows of one message keep the order in which they were sent: merging does not change it
 _ROLLUPS = f"""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.detect.side import SCALARS, Cells, cells_of, is_beside
 from schemas.errors import UNREADABLE
 from schemas.records import Record
 from schemas.rollups import (
@@ -33,6 +34,8 @@ GUARDRAIL = "guardrail:"
 SLOT = 10_000_000
 """µs of event time; the grain of all judgement."""
 _NUMBERS = (*COUNTS, *TOKENS[:2], "cost_nanousd")
+_BESIDE = ("error_types", "latency", "ttft", "cache_saved_nanousd", *(n for n in SCALARS if n not in _NUMBERS))
+"""Columns that only the tests of a minute read; a version may not have counted them."""
 _UNUSED = ("hash", "latency", "tokens", None)
 
 
@@ -79,6 +82,8 @@ class Batch:
     triggers: list[tuple[int, str, str, int]]
     """(row, guardrail, action, calls)."""
     exemplars: Exemplars | None = None
+    beside: Cells | None = None
+    """What the tests of a minute read."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +133,15 @@ def batch(app: str, table: pa.Table, *, source: int, next_offset: int, epoch: in
     starts = _numbers(columns["second"], 0) * 1_000_000 // SLOT
     coded = columns["series"].dictionary_encode()
     codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    names, shown = coded.dictionary.to_pylist(), _shown(columns["exemplars"])
+    beside = cells_of(columns, names, codes, starts * SLOT)
+    judged = np.flatnonzero(~np.array([is_beside(name) for name in names], bool)[codes]) if names else codes
+    row_of = np.full(len(codes), -1)
+    codes, starts = codes[judged], starts[judged]
     low = int(starts.min()) if len(starts) else 0
     size = int(starts.max()) - low + 1 if len(starts) else 1
-    first, row_of, sums = _merged(codes * size + (starts - low), rows)
-    names, shown = coded.dictionary.to_pylist(), _shown(columns["exemplars"])
+    first, row_of[judged], sums = _merged(codes * size + (starts - low), rows[judged])
+    at = row_of[shown.rows]
     return Batch(
         app=app,
         source=source,
@@ -141,8 +151,13 @@ def batch(app: str, table: pa.Table, *, source: int, next_offset: int, epoch: in
         series=[names[code] for code in codes[first].tolist()],
         starts=starts[first] * SLOT,
         sums=sums,
-        triggers=[(int(row_of[r]), t["name"], t["action"], t["calls"]) for r, t in _nested(columns["guardrails"])],
-        exemplars=replace(shown, rows=row_of[shown.rows]),
+        triggers=[
+            (int(row_of[r]), t["name"], t["action"], t["calls"])
+            for r, t in _nested(columns["guardrails"])
+            if row_of[r] >= 0
+        ],
+        exemplars=shown.pick(at[at >= 0], np.flatnonzero(at >= 0)),
+        beside=beside,
     )
 
 
@@ -159,16 +174,17 @@ def _merged(keys: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[n
 
 
 def _columns(table: pa.Table) -> dict[str, pa.Array]:
-    """Columns that are read, each in one piece.
+    """Columns that are read, each in one piece; those of _BESIDE where they are there.
 
     Raises:
-        KeyError: a column is missing.
+        KeyError: another column is missing.
     """
     batches = table.to_batches()
     if len(batches) != 1:
         batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
     found = batches[0]
-    return {name: found.column(name) for name in (*_NUMBERS, "second", "series", "exemplars", "guardrails")}
+    beside = [name for name in _BESIDE if name in found.schema.names]
+    return {name: found.column(name) for name in (*_NUMBERS, "second", "series", "exemplars", "guardrails", *beside)}
 
 
 def _shown(column: pa.ListArray) -> Exemplars:

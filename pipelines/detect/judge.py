@@ -22,8 +22,10 @@ from pipelines.detect import totals
 from pipelines.detect.bounds import MOST, Ahead, is_in_ring
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import DETECTORS, Detector, View
+from pipelines.detect.detectors.cache import CacheState
 from pipelines.detect.detectors.ceiling import CeilingState
 from pipelines.detect.detectors.cold_start import ColdStartState
+from pipelines.detect.detectors.latency_state import LatencyState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.guards import Guard, Guards
@@ -61,6 +63,8 @@ class AppState:
     deferred: int = 0
     """Buckets that have closed last and are not learned yet: they are learned many at once."""
     cold_start: ColdStartState = field(default_factory=ColdStartState)
+    cache: CacheState = field(default_factory=CacheState)
+    latency: LatencyState = field(default_factory=LatencyState)
 
     def __post_init__(self) -> None:
         self.most = ALIGNED
@@ -394,6 +398,8 @@ class Judge:
     def _judge(self, app: AppState, wall: int, view: View, *, ring: bool = True) -> list[Transition]:
         view.open |= _open(app.life)
         findings = self._step(app, view)
+        if view.closed is None and not findings and app.guard is not None:
+            app.guard.found = app.guard.always  # until something moves, the next look would find nothing either
         recovered = self._recovered(app, view, view.closed) if view.closed is not None else {}
         if view.closed is not None and view.closed // SLOT % NAMING == 0:
             self._name_causes(app, view)
@@ -477,9 +483,9 @@ class Judge:
             if transition.accepted and finding.learning:
                 app.windows.first = at  # nothing was learned of it so far: spike waits until it has seen what is normal
             for detector in self._of(app):
-                if detector.name != finding.detector and finding.family not in getattr(detector, "shares", ()):
-                    continue
                 for family in (finding.family, *incident.followers):
+                    if detector.name != finding.detector and family not in getattr(detector, "shares", ()):
+                        continue
                     over = replace(finding, family=family)
                     state = detector.on_resolved(self._get(app, detector), over, finding.end, at)
                     self._put(app, detector, state)

@@ -133,6 +133,10 @@ def explain(judge: Judge, app: AppState, series: dict[str, str], at: int) -> Why
                 bands += of_single_call(detector, app.ceiling, view, place)
             elif isinstance(detector, ColdStart):
                 bands += of_cold_start(detector, app.cold_start, view, place)
+    name = series_key(series)[1]
+    for detector in judge.detectors:
+        if own := getattr(detector, "bands", None):
+            bands += own(getattr(app, detector.name), view, name)
     opened = tuple(_open(incident) for incident in life.open.values())
     closed = tuple(
         _open(c.incident, until=c.incident.finding.end, reopens=c.until)
@@ -141,7 +145,7 @@ def explain(judge: Judge, app: AppState, series: dict[str, str], at: int) -> Why
     )
     states = tuple([*_learning(judge, app), *_alerting(app, series, opened), *_cooling(app)])
     spike = next((d for d in judge.detectors if isinstance(d, Spike)), None)
-    known = place is not None
+    known = place is not None or name in windows.side.index
     return Why(
         series=series,
         at=rfc3339(at),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.detect.items import COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch
+from pipelines.detect.side import Cells, Side
 from pipelines.detect.slots import Matrix, Slot
 from schemas.rollups import OTHER, series_key, series_pairs
 
@@ -69,6 +70,8 @@ class Windows:
     """Places that were taken from series silent for longest."""
     reused: list[int] = field(default_factory=list)
     """Indices whose series changed since the last judgement: what was learned under them is void."""
+    side: Side = field(default_factory=Side)
+    """What the tests of a minute read; its series are numbered apart."""
 
     def __post_init__(self) -> None:
         self.own = series_key({"app": self.app})[1]
@@ -83,6 +86,8 @@ class Windows:
         of them are noted."""
         self.number = -1
         """Of this app in there."""
+        self.looked: dict[str, int] = {}
+        """Detector of minutes -> the minute of which a look has found nothing. Only time depends on it."""
         self.learned = 0
         """``closed`` when buckets left the ring last: earlier ones than RING before it are not kept."""
 
@@ -124,11 +129,17 @@ class Windows:
                 added += [(name, int(starts[row]), sums[row]) for row in rows]
         self._store(places[stored:], starts[stored:], sums[stored:])
         self._keep(batch, dated, oldest)
+        if batch.beside is not None:
+            self._put_beside(batch.beside, batch.kafka_time, oldest)
         if batch.epoch > self.epoch:  # the topic was made again: offsets of the old one mean nothing in it
             self.positions, self.epoch = {}, batch.epoch
         if batch.epoch == self.epoch:
             self.positions[batch.source] = max(self.positions.get(batch.source, 0), batch.next_offset)
         return added
+
+    def _put_beside(self, cells: Cells, kafka_time: int, oldest: int) -> None:
+        sane = (cells.starts <= kafka_time + AHEAD) & (cells.starts >= kafka_time - BEHIND)
+        self.side.add(cells, sane & (cells.starts >= max(oldest, 1)), cells.starts)
 
     def _count_strays(self, starts: Matrix, sane: NDArray[np.bool_], calls: Matrix) -> None:
         self.late += int(calls[sane & (starts < self.closed)].sum())
@@ -280,10 +291,12 @@ class Windows:
             del self.slots[start]
         self.closed += count * SLOT
         self.learned = self.closed
+        self.side.drop(self.closed - RING * SLOT)
 
     def begin_again(self) -> None:
         """Forget the sums of the slots; what is closed stays closed."""
         self.slots.clear()
+        self.side.slots.clear()
         self._starts, self._top, self.moved = [], 0, None
 
     def close(self) -> Matrix:
@@ -291,6 +304,7 @@ class Windows:
         leaving = self.slots.pop(self.closed - RING * SLOT, Slot())
         self.closed += SLOT
         self.learned = self.closed
+        self.side.drop(self.closed - RING * SLOT)
         out = np.zeros((len(self.series), self.width), np.int64)
         places, sums = leaving.dense()
         out[places, : sums.shape[1]] = sums

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.rollups import BUCKET_GAMMA, COUNTS, TOKENS
+from schemas.rollups import BUCKET_GAMMA, COUNTS, INPUT_LARGEST, INPUT_SIZES, TOKENS
 
 # compared in lower case
 TRUNCATED = ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "incomplete")
@@ -56,8 +56,16 @@ def counts(calls: pa.Table) -> dict[str, Ints]:
 
 
 def sums(calls: pa.Table) -> dict[str, Ints]:
-    """Return name in TOKENS and cost_nanousd -> (n,) int64, NULL as 0: it is counted as missing or unpriced."""
-    return {name: integers(calls[name]) for name in (*TOKENS, "cost_nanousd")}
+    """Return the sum's name -> (n,) int64, NULL as 0: it is counted as missing or unpriced."""
+    found = {name: integers(calls[name]) for name in (*TOKENS, "cost_nanousd", "cache_saved_nanousd")}
+    return found | {"retried_calls": (integers(calls["attempt"]) > 1).astype(np.int64)}
+
+
+def input_sizes(calls: pa.Table) -> tuple[Ints, list[str]]:
+    """Return (n,) class of the input tokens of each call, -1 where they are not reported, and the names."""
+    tokens = integers(calls["input_tokens"], -1)
+    codes = np.searchsorted([most for most, _ in INPUT_SIZES], tokens, side="left")
+    return np.where(tokens < 0, -1, codes), [*(name for _, name in INPUT_SIZES), INPUT_LARGEST]
 
 
 def integers(column: pa.ChunkedArray, null: int = 0) -> Ints:

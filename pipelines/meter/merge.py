@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipelines.meter.exemplars import ONE_EACH
 from pipelines.meter.plan import DEFAULT, Plan
-from schemas.rollups import ROLLUP, SUMS
+from schemas.rollups import MAYBE_SUMS, ROLLUP, SUMS
 
 _KEY = ["dims", "series", "second"]
 _LISTS = {
@@ -30,7 +30,8 @@ def merge(a: pa.Table, b: pa.Table, plan: Plan = DEFAULT) -> pa.Table:
 def combine(tables: list[pa.Table], plan: Plan = DEFAULT) -> pa.Table:
     """`merge` of any number of tables of ROLLUP."""
     rows = pl.concat([_frame(t) for t in tables])
-    merged = rows.group_by(_KEY).agg(pl.col(SUMS).sum())
+    known = [pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum()) for name in MAYBE_SUMS]
+    merged = rows.group_by(_KEY).agg(pl.col([name for name in SUMS if name not in MAYBE_SUMS]).sum(), *known)
     for name, (keys, values) in _LISTS.items():
         items = _items(rows, name).group_by([*_KEY, *keys]).agg(pl.col(values).sum().cast(_small(name)))
         merged = _joined(merged, _gathered(items.sort([*_KEY, *keys]), name, [*keys, *values]), name)

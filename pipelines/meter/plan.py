@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.errors import SettingsError
-from schemas.rollups import DIMENSIONS
+from schemas.rollups import DERIVED, DIMENSIONS
 
 APP_FAMILIES: tuple[tuple[str, ...], ...] = (
     (),
     *((name,) for name in DIMENSIONS),
     ("feature", "model"),
+    *((name,) for name in DERIVED),
 )
+_KNOWN = (*DIMENSIONS, *DERIVED)
 SPAN_FAMILIES: tuple[tuple[str, ...], ...] = ((), ("team",), ("tenant",), ("model",))
 
 
@@ -29,17 +31,17 @@ class Plan:
     """Rows of families with one of these keep one call per measure: they are many."""
 
     def __post_init__(self) -> None:
-        """Put dimensions into the order of DIMENSIONS.
+        """Put dimensions into the order of DIMENSIONS and DERIVED.
 
         Raises:
             SettingsError: an unknown dimension.
         """
         for name in ("app", "span"):
             families = getattr(self, name)
-            if unknown := {d for family in families for d in family} - set(DIMENSIONS):
-                known = ", ".join(DIMENSIONS)
+            if unknown := {d for family in families for d in family} - set(_KNOWN):
+                known = ", ".join(_KNOWN)
                 raise SettingsError("meter.series", f"no dimension {sorted(unknown)}", f"use some of {known}")
-            ordered = tuple(tuple(d for d in DIMENSIONS if d in family) for family in families)
+            ordered = tuple(tuple(d for d in _KNOWN if d in family) for family in families)
             object.__setattr__(self, name, tuple(dict.fromkeys(ordered)))
 
     def families(self) -> list[tuple[str, ...]]:
@@ -52,7 +54,7 @@ class Plan:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """Every dimension of any family."""
+        """Every dimension of any family that is a field of the event."""
         used = {d for family in (*self.app, *self.span) for d in family}
         return tuple(d for d in DIMENSIONS if d in used)
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipelines.meter import exemplars, measures
 from pipelines.meter.plan import DEFAULT, Plan
-from schemas.rollups import NOT_USER_FACING, OTHER, ROLLUP, SPAN_KEY
+from schemas.rollups import DERIVED, NOT_USER_FACING, OTHER, ROLLUP, SPAN_KEY
 from schemas.variants import user_facing
 
 Array = np.ndarray
@@ -107,7 +107,7 @@ class _Batch:
 
     def dim(self, name: str) -> _Coded:
         if name not in self.dims:
-            codes, values = encoded(self.calls[name])
+            codes, values = measures.input_sizes(self.calls) if name in DERIVED else encoded(self.calls[name])
             if name in self.tracked:
                 codes, values = _bounded(codes, values, self.tracked[name])
             self.dims[name] = _Coded(codes, pa.array([msgspec.json.encode(v).decode() for v in values], pa.string()))

@@ -41,7 +41,7 @@ _GROUPS = {
 
 
 def price(table: pa.Table, books: PriceBooks) -> pa.Table:
-    """Return ``table`` with the cost columns, ``units``, ``cost_status`` and ``price_version`` set.
+    """Return ``table`` with the cost columns, what cache reads saved, ``units``, status and version of the price set.
 
     Needs provider, model, response_model, service_tier, the token columns, answer_cache, status, cost_reported_usd,
     ts, _kafka_time, units where calls have some, and day where some were sent as history. cost_usd is NULL exactly
@@ -73,6 +73,7 @@ def price(table: pa.Table, books: PriceBooks) -> pa.Table:
     costs = [money(verdict.nano, in_parts | verdict.reported_used)]
     costs += [money(np.where(verdict.gratis, 0, part), in_parts) for part in parts.values()]
     columns = dict(zip(COST_COLUMNS, costs, strict=True))
+    columns["cache_saved_nanousd"] = _saved(counts["cache_read"], rates, band, parts["cache_read"], verdict)
     columns["cost_status"] = pa.array(verdict.status, pa.string())
     columns["price_version"] = version
     if "units" in table.column_names:
@@ -98,6 +99,13 @@ class _Verdict:
     priced: Bools
     reported_used: Bools
     gratis: Bools
+
+
+def _saved(read: Ints, rates: Gathered, band: Ints, paid: Ints, verdict: _Verdict) -> pa.Array:
+    """Return nano-USD that cache reads saved against the price of input tokens; NULL where a price is not known."""
+    whole = cost({"input": read}, rates, band, ("input",))
+    known = verdict.gratis | verdict.priced & ~rates.lack_input[rates.row]
+    return pa.array(np.where(verdict.gratis, 0, whole - paid), pa.int64(), mask=~known)
 
 
 def _judge(table: pa.Table, rates: Gathered, facts: _Facts, prefer: str) -> _Verdict:

@@ -15,7 +15,7 @@ import typer
 from pipelines.clock import now_us
 from pipelines.notify import format as words
 from schemas.errors import SettingsError
-from schemas.rollups import DIMENSIONS
+from schemas.rollups import DERIVED, DIMENSIONS
 from tailrace import wiring
 from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipelines.detect.detectors.bands import Band
     from pipelines.detect.why import Why
 
-_NAMES = ("app", *DIMENSIONS)
+_NAMES = ("app", *DIMENSIONS, *DERIVED)
 _PARTS = re.compile(rf",(?=(?:{'|'.join(_NAMES)})=)")
 _SLACK_US = 60_000_000
 _SILENCES = """

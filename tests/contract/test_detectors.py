@@ -39,27 +39,44 @@ def troubled() -> list[Record]:
     return past + list(stream.records(T0, T0 + 140 * SECOND, live=True, batch_s=2))
 
 
+@pytest.fixture(scope="module")
+def degraded() -> list[Record]:
+    """Calls that take four times as long and of which the cache serves nothing, for three minutes."""
+    incident = Incident(MIDDLE, MIDDLE + 180 * SECOND, slow=4.0, uncached=True)
+    stream = Stream(22, partitions=1, incidents=(incident,))
+    past = list(stream.records(T0 - 3 * HOUR, T0, live=False, batch_s=600))
+    return past + list(stream.records(T0, T0 + 900 * SECOND, live=True, batch_s=5))
+
+
+@pytest.fixture
+def told_of(detector: Detector, request: pytest.FixtureRequest) -> list[Record]:
+    """The stream in which something is wrong that the detector is to find."""
+    name = "degraded" if detector.name in ("cache", "latency") else "troubled"
+    found: list[Record] = request.getfixturevalue(name)
+    return found
+
+
 @each
 def test_is_silent_on_a_steady_stream(detector: Detector, steady: list[Record]) -> None:
     assert list(Judge((detector,)).run(steady)) == []
 
 
 @each
-def test_speaks_when_something_is_wrong_and_says_when_it_is_over(detector: Detector, troubled: list[Record]) -> None:
-    told = list(Judge((detector,)).run(troubled))
+def test_speaks_when_something_is_wrong_and_says_when_it_is_over(detector: Detector, told_of: list[Record]) -> None:
+    told = list(Judge((detector,)).run(told_of))
     assert [a.state for a in told if a.state != "update"] == ["firing", "resolved"]
     assert {a.detector for a in told} == {detector.name}
     assert all(a.title and a.runbook and a.evidence.sql for a in told)
 
 
 @each
-def test_snapshot_and_resume_equal_never_stopping(detector: Detector, troubled: list[Record]) -> None:
+def test_snapshot_and_resume_equal_never_stopping(detector: Detector, told_of: list[Record]) -> None:
     judge, state, told = Judge((detector,)), PartitionState(), []
-    for i, record in enumerate(troubled):
+    for i, record in enumerate(told_of):
         state = load(dump(state)) if i % 7 == 0 else state
         state, alerts = judge.step(state, record)
         told += alerts
-    assert told == list(Judge((detector,)).run(troubled))
+    assert told == list(Judge((detector,)).run(told_of))
 
 
 @each

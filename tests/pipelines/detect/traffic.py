@@ -65,6 +65,10 @@ class Incident:
     share: float = 0.0
     action: str = "flag"
     feature: str = ""
+    slow: float = 1.0
+    """Factor on the latency and the time to the first token."""
+    uncached: bool = False
+    """Whether nothing is read from the cache."""
     app: str = ""
     """Of which app; empty = of all, a ``user`` of the first."""
 
@@ -161,7 +165,25 @@ class Stream:
         ts = np.concatenate(times)
         users = (app.users * rng.random(len(ts)) ** 2).astype(int)
         guards = [self._checks(rng, app, mine, int(t)) for t in ts]
-        return self._shaped(rng, app, ts, users, guards, 1.0)
+        shaped = self._shaped(rng, app, ts, users, guards, 1.0)
+        return shaped | self._served(mine, shaped)
+
+    def _served(self, mine: list[Incident], calls: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """How long calls take and what the cache serves; drawn apart, so that the other numbers stay what they are."""
+        ts = calls["ts"]
+        rng = np.random.default_rng([self.seed, 77, int(ts[0]) % 2**32 if len(ts) else 0])
+        slow, cached = np.ones(len(ts)), np.where(rng.random(len(ts)) < 0.6, rng.beta(4.0, 2.4, len(ts)), 0.0)
+        for i in mine:
+            within = (ts >= i.start) & (ts < i.end)
+            slow[within] *= i.slow
+            cached[within & i.uncached] = 0.0
+        read = (cached * calls["input_tokens"]).astype(np.int64)
+        return {
+            "latency_ms": (400 + 12 * calls["output_tokens"]) * slow * rng.lognormal(0, 0.25, len(ts)),
+            "ttft_ms": 300 * slow * rng.lognormal(0, 0.4, len(ts)),
+            "cache_read_tokens": read,
+            "cache_saved_nanousd": read * 2000,
+        }
 
     def _runaway(self, rng: np.random.Generator, i: Incident, low: int, high: int) -> dict[str, np.ndarray]:
         low, high = max(low, i.start), min(high, i.end)
@@ -169,7 +191,8 @@ class Stream:
         size = rng.poisson(i.rate * (high - low) / SECOND)
         users = np.full(size, int(i.user.rsplit("-", 1)[1]))
         guards = [self._checks(rng, app, [], t) for t in range(size)]
-        return self._shaped(rng, app, rng.integers(low, high, size), users, guards, i.context)
+        shaped = self._shaped(rng, app, rng.integers(low, high, size), users, guards, i.context)
+        return shaped | self._served([], shaped)
 
     def _shaped(
         self, rng: np.random.Generator, app: App, ts: np.ndarray, users: np.ndarray, guards: list[Any], context: float

@@ -1,0 +1,357 @@
+"""latency: calls take longer than is usual for their series, or more of them than an objective allows are slow.
+
+A quantile is tested as a share. The learned median of a series says which calls are slow (those above it, and a part
+more); if half of the calls are slow now, the median has moved. So the test is that of ``surge``: a likelihood ratio
+restarted at one like a CUSUM, weighed once a minute, divided by the overdispersion between minutes. It is the same for
+p95 and p99, of the whole call and of the time to the first token where that is reported.
+
+Longer answers take longer, and a prompt of 300,000 tokens waits longer for its first token. So the limit of a minute
+grows with the tokens per call, a change of the mix of features, tenants or models raises what is expected of the app,
+and calls are judged by the class of their input tokens, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from pipelines.alerts.finding import Finding
+from pipelines.alerts.recovery import Bucket, Terms
+from pipelines.detect.bounds import Ahead, Bound, BoundTable
+from pipelines.detect.detectors import minute
+from pipelines.detect.detectors.bands import Band
+from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.latency_finding import FAMILY, finding_of, limit_bucket, regressed
+from pipelines.detect.detectors.latency_state import (
+    ARRAYS,
+    BINS,
+    FIRST,
+    HOURS,
+    LIFTS,
+    LOG_GAMMA,
+    MEASURE_OF,
+    MEASURES,
+    QUANTILE_OF,
+    SLO,
+    TESTS,
+    WIDTH,
+    K,
+    LatencyState,
+    bins,
+    edge_of,
+    histograms,
+    over,
+    quantile_bins,
+    quantile_ms,
+    tails,
+    time_words,
+)
+from pipelines.detect.detectors.likelihood import log_ratios
+from pipelines.detect.detectors.minute import DECADE, LEARNED_AFTER, MINUTE, MinuteScan, MinuteTable
+from pipelines.detect.side import CODE, Matrix, sums_of
+from pipelines.detect.stretch import Stretch
+from pipelines.detect.windows import RING, SLOT, Floats, Windows
+from schemas.rollups import BUCKET_GAMMA, series_key, series_pairs
+
+HOUR = 3_600_000_000
+_TOKENS = [CODE[name] for name in ("calls", "input_tokens", "output_tokens")]
+_GROWS_WITH = np.array([1, 0])
+"""Of each measure: the whole call grows with its output tokens (1), the first token with the input tokens (0)."""
+MIXED = ("feature", "tenant", "model", "provider")
+"""Dimensions of which a change of the mix is no change of the latency."""
+
+
+class LatencyTable(MinuteTable):
+    """Of this detector."""
+
+    name: ClassVar[str] = "latency"
+
+
+class LatencyBound:
+    """Of one app."""
+
+    table: ClassVar[type[BoundTable] | None] = LatencyTable
+    always: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Latency:
+    """A quantile above what was learned, or an objective missed, by tests that hold under continuous looking."""
+
+    name: ClassVar[str] = "latency"
+    slo_ms: float = 0.0
+    """The objective: at most ``slo_share`` of the calls take longer than this; 0 = there is none."""
+    slo_share: float = 0.05
+    evidence: float = 12.0
+    """Log of 1/alpha: under the very worst permitted share one false alarm in e^12 minutes."""
+    ratio: float = 1.5
+    """Multiple of a learned quantile of the whole call that is not worth an alert: answers differ in their length."""
+    ratio_ttft: float = 1.1
+    """The same of the time to the first token; limits are those of bins of 10 %."""
+    least_ms: float = 100.0
+    """Distance to the learned quantile that is not worth an alert."""
+    tolerance: float = 1.25
+    """Multiple of the odds of the learned share that is not worth an alert."""
+    rise: float = 0.03
+    """Least distance of the share to the learned one, since the onset."""
+    min_hits: int = 8
+    min_calls: int = 30
+    """Slow calls, and calls, of the series since the onset."""
+    learn_calls: int = 200
+    """Calls of the series learned before anything rings; and ten beyond the quantile."""
+    warm_up_s: float = 3600.0
+    half_life_s: float = 43_200.0
+    max_spread: float = 20.0
+    pending: float = 3.0
+    """Evidence from which a minute is held back and not learned."""
+    hold_most_s: float = 86_400.0
+    """Event time after which what is held back is learned, whatever the evidence."""
+
+    def fresh(self) -> LatencyState:
+        """State of an app never seen."""
+        return LatencyState()
+
+    def step(self, state: LatencyState, view: View) -> tuple[LatencyState, list[Finding]]:
+        """Weigh a minute that has ended; report what the last one left."""
+        return minute.step(self, state, view)
+
+    def scan(self, state: LatencyState, stretch: Stretch) -> MinuteScan:
+        """The same over many buckets."""
+        return MinuteScan(self, state, stretch)
+
+    def bound(self, state: LatencyState, ahead: Ahead) -> Bound:
+        """A finding is there when a minute has ended."""
+        return LatencyBound()
+
+    def idle(self, state: LatencyState, slots: int) -> LatencyState:
+        """No calls, no time."""
+        return state
+
+    def minute(self, state: LatencyState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
+        """See ``MinuteTest``."""
+        side = windows.side
+        minute.fit_rows(state, side.names, ARRAYS)
+        cells, rows = side.cells(end - MINUTE, end), len(side.names)
+        judged = (state.edge > 0) & (end - windows.first >= self.warm_up_s * 1e6)
+        if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
+            state.log[:], state.found[:] = 0.0, False
+        elif len(cells) and judged.any():
+            tokens = sums_of(cells, _TOKENS, rows)
+            counts = over(cells, self.limits(state, tokens, end))
+            bar = self.bars(self._expected(state, tokens, counts, windows))
+            gain = log_ratios(counts[..., 0], counts[..., 1], bar, LIFTS)
+            gain /= minute.shown_spread(state.spread[..., 0], state.spread[..., 1], self.max_spread)[..., None]
+            gain[~judged] = -np.inf
+            minute.weigh(state.log, state.onset, state.run, gain, counts, end - MINUTE)
+            state.found = self._judged(state) & judged
+        self._hold(state, windows, end - LEARNED_AFTER, open_)
+        if end % DECADE == 0:
+            self._learn(state, end)
+
+    def breaches(self, state: LatencyState, open_: Mapping[str, int]) -> bool:
+        """See ``MinuteTest``."""
+        return FAMILY not in open_ and bool(state.found.any())
+
+    def findings(self, state: LatencyState, view: View) -> list[Finding]:
+        """One finding: the objective before regressions, else what has most evidence."""
+        return [finding_of(self, state, view)]
+
+    def limits(self, state: LatencyState, tokens: Floats, end: int) -> Matrix:
+        """(rows, tests): buckets above which calls of a minute are slow; they grow with its tokens per call."""
+        edge = np.maximum(state.edge, state.season[..., _hour(end)] * (state.edge > 0))
+        usual = state.tokens[:, 1:] / np.maximum(state.tokens[:, :1], 1.0)
+        now = tokens[:, 1:] / np.maximum(tokens[:, :1], 1.0)
+        growth = np.log(np.maximum(np.where(usual > 0, now / np.maximum(usual, 1e-9), 1.0), 1.0))
+        shift = np.ceil(growth[:, _GROWS_WITH[MEASURE_OF]] / LOG_GAMMA).astype(np.int64)
+        shift[:, SLO] = 0
+        return edge + shift
+
+    def bars(self, share: Floats) -> Floats:
+        """The highest share that is not worth an alert; of the objective it is the share that it allows."""
+        odds = self.tolerance * share / (1 - share) + 0.005
+        bar = np.clip(odds / (1 + odds), 0.005, 0.97)
+        bar[:, SLO] = self.slo_share
+        return bar
+
+    def _expected(self, state: LatencyState, tokens: Floats, counts: Floats, windows: Windows) -> Floats:
+        """The learned shares, raised where the mix of features or models alone explains more slow calls."""
+        share = np.clip(state.share, 0.002, 0.97)
+        app = state.names.index(windows.own)
+        above, total = tails(state.learned), state.learned.sum(axis=-1, dtype=float)
+        edges = np.clip((state.edge[app] - FIRST) // WIDTH, 0, BINS - 1)
+        by_row = above[:, MEASURE_OF, edges] / np.maximum(total[:, MEASURE_OF], 1.0)
+        known = total[:, MEASURE_OF] >= 20
+        dims = np.array([next(iter(list(series_pairs(name))[1:]), "") for name in state.names])
+        mixed = share[app].copy()
+        for dimension in MIXED:
+            part = np.where(known & (dims == dimension)[:, None], counts[..., 1], 0.0)
+            calls = part.sum(axis=0)
+            expected = (part * by_row).sum(axis=0) / np.maximum(calls, 1.0)
+            mixed = np.where(calls >= 0.5 * counts[app, :, 1], np.maximum(mixed, expected), mixed)
+        mixed = np.clip(mixed, 0.002, 0.97)
+        lift = np.maximum(mixed / (1 - mixed) * (1 - share[app]) / share[app], 1.0)
+        odds = share / (1 - share) * lift
+        raised: Floats = odds / (1 + odds)
+        return raised
+
+    def _judged(self, state: LatencyState) -> NDArray[np.bool_]:
+        mean, _, run = minute.best(state.log, state.onset, state.run)
+        hits, calls = run[..., 0], run[..., 1]
+        seen = hits / np.maximum(calls, 1.0)
+        clear = (seen >= 2 * state.share) | (QUANTILE_OF <= 0.5)
+        clear &= (seen >= state.share + self.rise) & (seen >= 1 - QUANTILE_OF)
+        clear[:, SLO] = seen[:, SLO] > self.slo_share
+        found: NDArray[np.bool_] = (mean >= self.evidence) & clear & (hits >= self.min_hits) & (calls >= self.min_calls)
+        return found
+
+    def _hold(self, state: LatencyState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
+        """Hold back the minute that ends at ``end``; discard what was held where an incident is open."""
+        if FAMILY in open_:
+            for array in (state.held, state.held_tokens, state.held_minutes, state.held_spread):
+                array[:] = 0.0
+        cells, rows = windows.side.cells(end - MINUTE, end), len(state.names)
+        if not len(cells) or minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
+            return
+        tokens = sums_of(cells, _TOKENS, rows)
+        counts = over(cells, self.limits(state, tokens, end))
+        share = np.clip(state.share, 0.002, 0.97)
+        variance = counts[..., 1] * share * (1 - share)
+        counted = (variance >= 0.5) & (state.edge > 0)
+        chi = np.where(counted, (counts[..., 0] - counts[..., 1] * share) ** 2 / np.maximum(variance, 1e-9), 0.0)
+        state.held += histograms(cells, rows)
+        state.held_tokens += tokens
+        state.held_minutes += 1
+        state.held_spread += np.stack([np.minimum(chi, 50.0), counted], axis=-1)
+
+    def _learn(self, state: LatencyState, end: int) -> None:
+        """Add what is held back to what is known, except where evidence against it is pending; set new limits."""
+        evidence = state.log[:, :SLO].max(axis=(1, 2), initial=0.0)
+        pending = (evidence > self.pending) & (state.held_minutes < self.hold_most_s * 1e6 / MINUTE)
+        learned, decay = ~pending, float(0.5 ** (DECADE / 1e6 / self.half_life_s))
+        for known, held in (
+            (state.learned, state.held),
+            (state.tokens, state.held_tokens),
+            (state.spread, state.held_spread),
+        ):
+            known[learned] = known[learned] * decay + held[learned]
+        self._end_hour(state, end)
+        state.hour[learned] += state.held[learned]
+        for held in (state.held, state.held_tokens, state.held_minutes, state.held_spread):
+            held[learned] = 0.0
+        self._set_limits(state)
+
+    def _end_hour(self, state: LatencyState, end: int) -> None:
+        """Note the limits that follow from an hour of the day when it ends, where it holds calls enough."""
+        hour = _hour(end)
+        if hour == state.hour_of_day:
+            return
+        if state.hour_of_day >= 0:
+            calls = state.hour.sum(axis=-1, dtype=float)[:, MEASURE_OF[:SLO]]
+            known = calls >= np.maximum(100, 10 / (1 - QUANTILE_OF[:SLO]))
+            limits = self._edges(state.hour)
+            season = state.season[:, :SLO, state.hour_of_day]
+            both = np.where(season > 0, (season + limits) // 2, limits)
+            state.season[:, :SLO, state.hour_of_day] = np.where(known, both, season)
+        state.hour[:], state.hour_of_day = 0.0, hour
+
+    def _edges(self, histogram: NDArray[np.float32]) -> Matrix:
+        """(rows, regression tests): the limits that follow from the quantiles of histograms."""
+        at = quantile_bins(histogram)
+        ms = BUCKET_GAMMA ** edge_of(at).astype(float)
+        ratio = np.array([self.ratio, self.ratio_ttft])[MEASURE_OF[:SLO]]
+        least = np.maximum(ms * ratio, ms + self.least_ms)
+        return edge_of(bins(np.ceil(np.log(least) / LOG_GAMMA).astype(np.int64)))
+
+    def _set_limits(self, state: LatencyState) -> None:
+        total = state.learned.sum(axis=-1, dtype=float)[:, MEASURE_OF]
+        needed = np.maximum(self.learn_calls, 10 / np.maximum(1 - QUANTILE_OF, 1e-9))
+        edge = np.zeros((len(state.names), K), np.int64)
+        edge[:, :SLO] = self._edges(state.learned)
+        above = tails(state.learned)
+        at = np.clip((edge - FIRST) // WIDTH, 0, BINS - 1)
+        rows = np.arange(len(edge))[:, None]
+        state.share = (above[rows, MEASURE_OF, at] + 0.5) / (total + 10.0)
+        state.edge = np.where(total >= needed, edge, 0)
+        if self.slo_ms > 0:
+            state.edge[:, SLO] = int(np.ceil(np.log(max(self.slo_ms, 1.0)) / LOG_GAMMA))
+            state.share[:, SLO] = self.slo_share
+
+    def observe(
+        self, state: LatencyState, view: View, finding: Finding, since: int, until: int
+    ) -> tuple[Terms, list[Bucket]]:
+        """Slow calls and calls per slot, by the limit that the finding was found with."""
+        name = series_key(finding.series)[1]
+        row = state.names.index(name) if name in state.names else 0
+        share = finding.expected
+        bar = max(1.5 * share, share + self.rise) if regressed(finding) else 1.2 * share
+        spread = float(minute.shown_spread(state.spread[row, :, 0], state.spread[row, :, 1], self.max_spread).max())
+        terms = Terms(share, min(bar, 0.95), dispersion=spread, share=True)
+        side, buckets = view.windows.side, []
+        place, measure = side.index.get(name, -1), MEASURES.index(finding.measure)
+        edge = np.full((len(side.names), K), limit_bucket(finding.over), np.int64)
+        k = next(i for i, m in enumerate(MEASURE_OF.tolist()) if m == measure)
+        for start in range(since, until, SLOT):
+            cells = side.cells(start, start + SLOT)
+            hits, calls = over(cells[cells[:, 0] == place], edge)[place, k].tolist()
+            buckets.append(Bucket(hits, calls, calls))
+        return terms, buckets
+
+    def has_steady_terms(self, state: LatencyState, finding: Finding, slot: int) -> bool:
+        """The overdispersion is learned when ten minutes end."""
+        return (slot + SLOT) % DECADE != 0
+
+    def about_app(self, state: LatencyState, view: View, finding: Finding) -> Finding:
+        """The same limit, with the share of the whole app that is learned to be above it."""
+        row = state.names.index(view.windows.own)
+        histogram = state.learned[row, MEASURES.index(finding.measure)]
+        at = int(bins(np.array([limit_bucket(finding.over)]))[0])
+        share = float(histogram[at + 1 :].sum() / max(float(histogram.sum()), 1.0))
+        target = view.windows.own
+        expected = share if regressed(finding) else finding.expected
+        return replace(finding, target=target, series=series_pairs(target), expected=expected, causes=())
+
+    def on_resolved(self, state: LatencyState, finding: Finding, end: int, proven: int) -> LatencyState:
+        """Forget the evidence; neither the incident nor the time until its end was proven is learned."""
+        kept = [m for m in state.muted if m[2] > finding.start - 2 * RING * SLOT]
+        state.muted = [*kept, (FAMILY, finding.start, proven)]
+        state.log[:], state.found[:] = 0.0, False
+        return state
+
+    def bands(self, state: LatencyState, view: View, series: str) -> list[Band]:
+        """What is compared for a series (JSON), for people."""
+        if series not in state.names:
+            return []
+        row, side, found = state.names.index(series), view.windows.side, []
+        cells = side.cells(view.until - RING * SLOT, view.until)
+        counts = over(cells, np.maximum(state.edge, 1))[row] if len(state.edge) == len(side.names) else np.zeros((K, 2))
+        window = RING * SLOT // 1_000_000
+        for k, (measure, q) in enumerate((*TESTS, (0, 0.0))):
+            hits, calls = counts[k].tolist()
+            if not calls or (k == SLO and self.slo_ms <= 0):
+                continue
+            name = f"{MEASURES[measure].removesuffix('_ms')} {'slo' if k == SLO else f'p{q * 100:.0f}'}"
+            learned = state.learned[row, measure]
+            if not state.edge[row, k]:
+                note = f"learned {learned.sum():.0f} of {max(self.learn_calls, 10 / max(1 - q, 1e-9)):.0f} calls"
+                found.append(Band(self.name, name, window, "share", 0.0, None, None, int(calls), self.min_calls, note))
+                continue
+            limit, share = time_words(BUCKET_GAMMA ** int(state.edge[row, k])), float(state.share[row, k])
+            least = self.slo_share if k == SLO else max(1 - q, share + self.rise, 2 * share if q > 0.5 else 0.0)
+            note = f"calls over {limit}; usually p{q * 100:.0f} is {time_words(quantile_ms(learned, q))}; "
+            note = (note if k != SLO else f"calls over {limit}; ") + (
+                f"evidence {float(state.log[row, k].max()):.1f} of {self.evidence:g}"
+            )
+            found.append(
+                Band(self.name, name, window, "share", hits / calls, share, least, int(calls), self.min_calls, note)
+            )
+        return found
+
+
+def _hour(end: int) -> int:
+    """Hour of the day of the minute that ends at ``end``."""
+    return (end - 1) // HOUR % HOURS

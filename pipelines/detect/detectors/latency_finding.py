@@ -1,0 +1,139 @@
+"""What ``latency`` reports: which test, which series, and in which words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from msgspec.structs import replace
+
+from pipelines.alerts.cause import explain
+from pipelines.alerts.finding import Finding
+from pipelines.detect.detectors import minute
+from pipelines.detect.detectors.latency_state import (
+    LOG_GAMMA,
+    MEASURE_OF,
+    MEASURES,
+    QUANTILE_OF,
+    SLO,
+    Histogram,
+    LatencyState,
+    bins,
+    histograms,
+    over,
+    quantile_ms,
+    time_words,
+)
+from pipelines.detect.side import is_beside
+from pipelines.detect.windows import RING, SLOT, Floats
+from schemas.alerts import BROAD, Cause
+from schemas.rollups import BUCKET_GAMMA, series_pairs
+
+if TYPE_CHECKING:
+    from pipelines.detect.detectors.base import View
+    from pipelines.detect.detectors.latency import Latency
+
+FAMILY = "latency"
+OBJECTIVE = "latency_slo"
+NOUNS = {"latency_ms": "latency", "ttft_ms": "time to first token"}
+STEPS = (
+    "Check the provider's status page, and compare its models and regions (`tailrace alerts show ALERT_ID`).",
+    "Open a slow call (`tailrace call CALL_ID`): a long prompt, a long answer, retries inside it, a tool that waits?",
+    "Only large inputs are slow: trim the context, or send them elsewhere. All are: switch to the fallback model.",
+)
+
+
+def regressed(finding: Finding) -> bool:
+    """Whether it is about what is usual, not about an objective."""
+    return finding.rule != OBJECTIVE
+
+
+def finding_of(test: Latency, state: LatencyState, view: View) -> Finding:
+    """The finding of the last minute; there is one."""
+    windows = view.windows
+    mean, onset, _ = minute.best(state.log, state.onset, state.run)
+    mean = np.where(state.found, mean, 0.0)
+    if state.found[:, SLO].any():
+        mean[:, :SLO] = 0.0
+    app = state.names.index(windows.own)
+    row, k = divmod(int(mean.argmax()), mean.shape[1])
+    if mean[app].max() >= 0.5 * mean[row, k]:
+        row, k = app, int(mean[app].argmax())
+    start = max(int(onset[row, k]), windows.closed - RING * SLOT)
+    return _finding(test, state, view, (row, k), (start, float(mean[row, k])))
+
+
+def _finding(test: Latency, state: LatencyState, view: View, at: tuple[int, int], run: tuple[int, float]) -> Finding:
+    (row, k), (start, score), windows, side = at, run, view.windows, view.windows.side
+    end, edge = windows.closed, int(state.edge[row, k])
+    cells, rows = side.cells(start, end), len(state.names)
+    counts = over(cells[cells[:, 0] < rows], np.full((rows, len(MEASURE_OF)), edge))[:, k]
+    usual = _shares(state, int(MEASURE_OF[k]), edge) if k != SLO else np.full(rows, test.slo_share)
+    app = state.names.index(windows.own)
+    excess = counts[:, 0] - counts[:, 1] * usual
+    normal = counts[:, 1] / max(counts[app, 1], 1.0)
+    enough = counts[:, 0] >= test.min_hits
+    told = explain(state.names, excess, normal, app=app, trigger=row, enough=enough)
+    place = told.place
+    series = series_pairs(state.names[place])
+    hits, calls = counts[place].tolist()
+    measure, limit = MEASURES[int(MEASURE_OF[k])], float(BUCKET_GAMMA**edge)
+    target = state.names[place] if state.names[place] in windows.index else windows.own
+    q = float(QUANTILE_OF[k])
+    rule = OBJECTIVE if k == SLO else f"{measure.removesuffix('_ms')}_p{q * 100:.0f}"
+    seen = hits / max(calls, 1.0)
+    before = float(state.share[row, k]) if place == row else float(usual[place])
+    now = histograms(cells[cells[:, 0] == place], rows)[place, int(MEASURE_OF[k])]
+    moved = _moved(q or 0.95, state.learned[place, int(MEASURE_OF[k])], now, measure)
+    if k == SLO:
+        moved = f"the objective allows {test.slo_share:.1%}: {seen / test.slo_share:.1f} times as many; {moved}"
+    shown = windows.index.get(target, 0)
+    return Finding(
+        detector=test.name,
+        rule=rule,
+        family=FAMILY,
+        rank=2,
+        severity="critical" if k == SLO and seen >= 10 * test.slo_share else "warning",
+        measure=measure,
+        target=target,
+        series=series,
+        start=start,
+        end=end,
+        observed=seen,
+        expected=test.slo_share if k == SLO else before,
+        score=round(score, 3),
+        unit="share",
+        peak=seen,
+        excess=float(hits - calls * before),
+        calls=int(hits),
+        causes=_causes(told.causes, moved),
+        call_ids=() if is_beside(state.names[place]) else windows.calls_of(shown, "cost", start, end),
+        noun=f"{NOUNS[measure]} over {time_words(limit)}",
+        value_sql=f"count(*) FILTER ({measure} > {limit!r})::DOUBLE / count({measure})",
+        over=limit,
+        steps=STEPS,
+    )
+
+
+def _shares(state: LatencyState, measure: int, edge: int) -> Floats:
+    """(rows,) learned share of the calls above a bucket."""
+    at = int(bins(np.array([edge]))[0])
+    histogram = state.learned[:, measure]
+    shares: Floats = histogram[:, at + 1 :].sum(axis=1, dtype=float) / np.maximum(histogram.sum(axis=1, dtype=float), 1)
+    return shares
+
+
+def _moved(q: float, learned: Histogram, now: Histogram, measure: str) -> str:
+    before, after = (time_words(quantile_ms(histogram, q)) for histogram in (learned, now))
+    return f"p{q * 100:.0f} of the {NOUNS[measure]} went from {before} to {after}"
+
+
+def _causes(named: tuple[Cause, ...], moved: str) -> tuple[Cause, ...]:
+    if not any(cause.named for cause in named):
+        return (Cause("", BROAD, 1.0, moved), *named)
+    return (replace(named[0], text=f"{named[0].text}; {moved}"), *named[1:])
+
+
+def limit_bucket(ms: float | None) -> int:
+    """The bucket of the rollups whose upper end is ``ms``."""
+    return round(float(np.log(ms or 1.0)) / LOG_GAMMA)

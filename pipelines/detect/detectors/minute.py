@@ -1,0 +1,181 @@
+"""What detectors share that judge once a minute, when the last of six buckets has closed.
+
+What they test (a share of tokens, a quantile) takes minutes to prove at any rate of calls that matters, and reading
+histograms at every look would cost more than all other tests together. A verdict of a minute holds until the next one,
+so every look within it finds the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+
+from pipelines.alerts.finding import Finding
+from pipelines.detect.bounds import Rows
+from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.likelihood import mean_evidence
+from pipelines.detect.stretch import ALIGNED, Stretch
+from pipelines.detect.windows import RING, SLOT, Floats, Windows
+
+if TYPE_CHECKING:
+    from pipelines.detect.guards import Guard
+
+MINUTE = 6 * SLOT
+LEARNED_AFTER = RING * SLOT - MINUTE
+"""A minute is held back for so long before it may be learned, µs."""
+DECADE = ALIGNED * SLOT
+"""What is held back is learned when ten minutes end."""
+S_contra = TypeVar("S_contra", contravariant=True)
+S = TypeVar("S")
+
+
+class MinuteTest(Protocol[S_contra]):
+    """What such a detector does by itself."""
+
+    name: ClassVar[str]
+
+    def minute(self, state: S_contra, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
+        """Weigh and learn, in place, what the minute that ends at ``end`` (µs UTC) adds."""
+
+    def breaches(self, state: S_contra, open_: Mapping[str, int]) -> bool:
+        """Whether the last minute left evidence enough for a finding of a family that is not open."""
+
+    def findings(self, state: S_contra, view: View) -> list[Finding]:
+        """Return what is out of the ordinary, of families that are not open."""
+
+
+def step(test: MinuteTest[S], state: S, view: View) -> tuple[S, list[Finding]]:
+    """``Detector.step`` of a test of a minute."""
+    if view.closed is not None and (view.closed + SLOT) % MINUTE == 0:
+        test.minute(state, view.windows, view.closed + SLOT, view.open)
+    found = test.findings(state, view) if test.breaches(state, view.open) else []
+    if view.closed is None and not found:
+        view.windows.looked[test.name] = view.windows.closed // MINUTE
+    return state, found
+
+
+class MinuteScan:
+    """A stretch of buckets, minute by minute; see ``Scan``."""
+
+    def __init__(self, test: MinuteTest[Any], state: Any, stretch: Stretch) -> None:
+        self.test, self.state, self.stretch = test, state, stretch
+        self.ends = [start + SLOT for start in stretch.starts]
+        self.last = deepcopy(state)
+        self.quiet = self._quiet()
+
+    def _quiet(self) -> int:
+        if self.test.breaches(self.last, self.stretch.open):
+            return 0
+        for i, end in enumerate(self.ends):
+            if end % MINUTE == 0:
+                self.test.minute(self.last, self.stretch.windows, end, self.stretch.open)
+                if self.test.breaches(self.last, self.stretch.open):
+                    return i
+        return self.stretch.count
+
+    def learn(self, count: int) -> Any:
+        """State after the first ``count`` buckets."""
+        if count == self.quiet == self.stretch.count:
+            return self.last
+        for end in self.ends[:count]:
+            if end % MINUTE == 0:
+                self.test.minute(self.state, self.stretch.windows, end, self.stretch.open)
+        return self.state
+
+
+class MinuteTable:
+    """Lets an app be judged once after each minute; see ``BoundTable``."""
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.apps: set[int] = set()
+
+    def resize(self, apps: int, rows: int) -> None:
+        """There are no arrays."""
+
+    def put(self, guard: Guard, bound: Any) -> None:
+        """See ``BoundTable``."""
+        self.apps.add(guard.number)
+
+    def clear(self, guard: Guard) -> None:
+        """See ``BoundTable``."""
+        self.apps.discard(guard.number)
+
+    def grow(self, guard: Guard, before: int) -> None:
+        """Series are numbered apart."""
+
+    def add(self, rows: Rows) -> None:
+        """Open buckets are not judged."""
+
+    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
+        """Open buckets are not judged."""
+
+    def close(self, rows: Rows) -> None:
+        """Whether a minute has ended follows from the windows."""
+
+    def may_find(self, guards: Sequence[Guard]) -> set[int]:
+        """Return the apps of which a minute has ended since a look found nothing."""
+        known = [guard for guard in guards if guard.number in self.apps]
+        return {g.number for g in known if g.windows.looked.get(self.name, -1) < g.windows.closed // MINUTE}
+
+
+def fit_rows(state: Any, names: Sequence[str], arrays: Mapping[str, tuple[int, ...]]) -> None:
+    """Make ``state.names`` and each of its ``arrays`` (name -> shape of a row) those of the series ``names``, in place.
+
+    A series that gave way to another one takes what was learned of it along.
+    """
+    before = len(state.names)
+    for row in [row for row, (old, new) in enumerate(zip(state.names, names, strict=False)) if old != new]:
+        for name in arrays:
+            getattr(state, name)[row] = 0
+    if before < len(names):
+        for name, shape in arrays.items():
+            array = getattr(state, name)
+            more = np.zeros((len(names) - before, *shape), array.dtype)
+            setattr(state, name, np.concatenate([array.reshape(before, *shape), more]))
+    state.names = list(names)
+
+
+def weigh(log: Floats, onset: Any, run: Floats, gain: Floats, sums: Floats, start: int) -> None:
+    """Add the evidence and the sums of one minute to what runs since its onset, in place, as in a CUSUM.
+
+    Args:
+        log: (..., lifts) evidence.
+        onset: (..., lifts) start of the run, µs UTC.
+        run: (..., lifts, n) sums since then.
+        gain: (..., lifts).
+        sums: (..., n).
+        start: of the minute, µs UTC.
+    """
+    anew = log <= 0
+    onset[anew] = start
+    run[anew] = 0.0
+    log[:] = np.maximum(np.maximum(log, 0) + gain, 0)
+    run += sums[..., None, :]
+
+
+def best(log: Floats, onset: Any, run: Floats) -> tuple[Floats, Any, Floats]:
+    """Evidence over all lifts; onset and sums of the lift that has most of it. The axis of the lifts is gone."""
+    at = log.argmax(axis=-1)[..., None]
+    return (
+        mean_evidence(log),
+        np.take_along_axis(onset, at, -1)[..., 0],
+        np.take_along_axis(run, at[..., None], -2)[..., 0, :],
+    )
+
+
+def shown_spread(spread: Floats, minutes: Floats, most: float) -> Floats:
+    """The overdispersion that is learned; 1 where there are fewer than 30 minutes to show it."""
+    found: Floats = np.where(minutes < 30, 1.0, spread / np.maximum(minutes, 1.0))
+    return np.clip(found, 1.0, most)
+
+
+def is_muted(muted: Sequence[tuple[str, int, int]], open_: Mapping[str, int], family: str, start: int) -> bool:
+    """Whether a minute belongs to an incident of ``family``, which is open or over."""
+    if family in open_ and start + MINUTE > open_[family]:
+        return True
+    return any(name == family and start + MINUTE > since and start < until for name, since, until in muted)
