@@ -8,6 +8,10 @@ from pipelines.alerts.finding import Finding
 
 NEAR = 60_000_000
 """Two onsets farther apart than this (µs) are two causes."""
+SAME_CAUSE = 300_000_000
+"""The same (µs) of findings of two detectors, one of which judges once a minute."""
+RETRIES = 3
+"""Most further attempts of a call that fails that are taken to follow from its failing."""
 SLACK = 1.3
 """A follower may touch this much more calls than its leader; beyond, it has a cause of its own."""
 
@@ -18,6 +22,8 @@ def leads(leader: Finding, follower: Finding) -> bool:
     Both are proportions of the calls of one app, and they began together; seen at one moment, the follower must be no
     larger as well (the excess of an open leader is that of the moment it fired).
     """
+    if leader.detector != follower.detector:
+        return _explains(leader, follower)
     return (
         leader.detector == follower.detector
         and leader.family != follower.family
@@ -26,7 +32,27 @@ def leads(leader: Finding, follower: Finding) -> bool:
     )
 
 
+def _explains(leader: Finding, follower: Finding) -> bool:
+    """Whether what one detector found follows from what another one found.
+
+    Calls that fail are tried again: more calls, slower or faster ones, no more than the errors account for. A cache
+    that serves nothing raises the cost, by no more than what it served before.
+    """
+    if abs(leader.start - follower.start) > SAME_CAUSE:
+        return False
+    if leader.family == "errors":
+        more_calls = follower.measure == "calls" and follower.excess <= SLACK * RETRIES * leader.calls
+        return more_calls or follower.family == "latency"
+    if leader.family == "cache":
+        by_call = follower.measure == "cost_per_call"
+        less = leader.usd_lost is not None and follower.excess <= SLACK * leader.usd_lost
+        return by_call or (follower.measure == "cost" and less)
+    return leader.measure in ("cost", "cost_per_call") and follower.family == "cache"
+
+
 def _no_larger(leader: Finding, follower: Finding) -> bool:
+    if leader.detector != follower.detector:
+        return True  # of another unit, and compared by ``_explains``
     return follower.excess <= SLACK * max(leader.excess, float(leader.calls))
 
 
@@ -46,7 +72,8 @@ def group(
     attached: dict[str, list[Finding]] = {}
     leaders: list[Finding] = []
     followers: list[tuple[Finding, Finding]] = []
-    for finding in sorted(findings, key=lambda f: (f.rank, f.family)):
+    # spend follows from what other detectors find, so it comes last
+    for finding in sorted(findings, key=lambda f: (f.family == "spend", f.rank, f.family)):
         if finding.family in open_:
             continue
         above = next((f for family, f in sorted(open_.items()) if leads(f, finding)), None)
@@ -57,6 +84,7 @@ def group(
             followers.append((leader, finding))
         else:
             leaders.append(finding)
+    leaders.sort(key=lambda f: (f.rank, f.family))
     told = [_with_children(f, [g for lead, g in followers if lead is f]) for f in leaders]
     following = {f.family: [g.family for lead, g in followers if lead is f] for f in leaders}
     return told, following, attached

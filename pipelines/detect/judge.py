@@ -483,8 +483,10 @@ class Judge:
             if transition.accepted and finding.learning:
                 app.windows.first = at  # nothing was learned of it so far: spike waits until it has seen what is normal
             for detector in self._of(app):
+                shares = getattr(detector, "shares", ())
                 for family in (finding.family, *incident.followers):
-                    if detector.name != finding.detector and family not in getattr(detector, "shares", ()):
+                    also = shares if family == finding.family else (*shares, *getattr(detector, "follows", ()))
+                    if detector.name != finding.detector and family not in also:
                         continue
                     over = replace(finding, family=family)
                     state = detector.on_resolved(self._get(app, detector), over, finding.end, at)

@@ -99,6 +99,8 @@ class Cache:
     """The share of input tokens that is read from the cache fell, by a test that holds under continuous looking."""
 
     name: ClassVar[str] = "cache"
+    follows: ClassVar[tuple[str, ...]] = (FAMILY,)
+    """Families that may follow an incident of another detector: what is over is not learned here either."""
     evidence: float = 12.0
     """Log of 1/alpha: under the very lowest permitted share one false alarm in e^12 minutes."""
     tolerance: float = 0.75

@@ -84,6 +84,8 @@ class Latency:
     """A quantile above what was learned, or an objective missed, by tests that hold under continuous looking."""
 
     name: ClassVar[str] = "latency"
+    follows: ClassVar[tuple[str, ...]] = (FAMILY,)
+    """Families that may follow an incident of another detector: what is over is not learned here either."""
     slo_ms: float = 0.0
     """The objective: at most ``slo_share`` of the calls take longer than this; 0 = there is none."""
     slo_share: float = 0.05

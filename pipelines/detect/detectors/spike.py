@@ -72,6 +72,8 @@ class Spike:
     """
 
     name: ClassVar[str] = "spike"
+    follows: ClassVar[tuple[str, ...]] = ("spend",)
+    """Families that may follow an incident of another detector: what is over is not learned here either."""
     shares: ClassVar[tuple[str, ...]] = ("spend",)
     """Families of which another detector may find an incident, too: what is over is not learned here either."""
     ratio: float = 3.0

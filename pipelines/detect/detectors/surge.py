@@ -28,6 +28,7 @@ from pipelines.detect.bounds import Ahead, Bound, Never
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.likelihood import log_ratios, mean_evidence
 from pipelines.detect.detectors.surge_bound import SurgeBound
+from pipelines.detect.detectors.surge_errors import error_causes
 from pipelines.detect.detectors.surge_scan import SurgeScan
 from pipelines.detect.detectors.surge_state import BASES, KINDS, LIFTS, SurgeState
 from pipelines.detect.items import COLUMN, COLUMNS, GUARDRAIL
@@ -359,6 +360,10 @@ class Surge:
         target = windows.series[told.place]
         seen = float(hits[told.place] / max(calls[told.place], 1.0))
         guardrail = {"guardrail": kind.removeprefix(GUARDRAIL)} if kind.startswith(GUARDRAIL) else {}
+        causes = told.causes
+        if kind == "errors":
+            fallbacks = int(sums[told.place, COLUMN["fallbacks"]])
+            causes = (*causes, *error_causes(windows, target, start, view.until, fallbacks))
         measure = kind if guardrail or kind == "cost_differs" else "error" if kind == "errors" else "cost"
         return Finding(
             detector=self.name,
@@ -379,6 +384,6 @@ class Surge:
             peak=seen,
             excess=float(hits[told.place] - calls[told.place] * expected[told.place]),
             calls=int(hits[told.place]),
-            causes=told.causes,
+            causes=causes,
             call_ids=windows.calls_of(told.place, measure, start, view.until),
         )

@@ -1,0 +1,75 @@
+"""What one detector found and what follows from it in another are one alert."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines.alerts.finding import Finding
+from pipelines.alerts.grouping import group
+
+MINUTE = 60_000_000
+
+
+def finding(detector: str, family: str, measure: str, **changes: object) -> Finding:
+    known = {
+        "detector": detector,
+        "rule": f"{detector}_{measure}",
+        "family": family,
+        "measure": measure,
+        "target": '{"app":"bot"}',
+        "series": {"app": "bot"},
+        "start": 0,
+        "end": 5 * MINUTE,
+        "observed": 1.0,
+        "expected": 0.1,
+        "score": 20.0,
+        "unit": "share",
+    }
+    return Finding(**(known | changes))  # type: ignore[arg-type]
+
+
+OUTAGE = finding("surge", "errors", "errors", rank=1, calls=100, excess=95.0)
+MISSES = finding("cache", "cache", "cache_reads", rank=1, usd_lost=2.0)
+RETRIES = finding("spike", "spend", "calls", excess=250.0)
+SLOW = finding("latency", "latency", "latency_ms", rank=2)
+DEARER = finding("spike", "spend", "cost_per_call", unit="USD a call")
+
+
+@pytest.mark.parametrize(
+    ("leader", "follower"),
+    [
+        (OUTAGE, RETRIES),
+        (OUTAGE, SLOW),
+        (MISSES, DEARER),
+        (MISSES, finding("spike", "spend", "cost", excess=2.2)),
+        (DEARER, MISSES),
+    ],
+)
+def test_what_follows_from_an_open_incident_is_a_part_of_it(leader: Finding, follower: Finding) -> None:
+    leaders, _, attached = group([follower], {leader.family: leader})
+    assert leaders == []
+    assert [f.family for f in attached[leader.family]] == [follower.family]
+
+
+@pytest.mark.parametrize(
+    ("leader", "other"),
+    [
+        (OUTAGE, finding("spike", "spend", "calls", excess=5000.0)),
+        (OUTAGE, finding("spike", "spend", "cost", excess=9.0)),
+        (OUTAGE, finding("spike", "spend", "calls", excess=250.0, start=30 * MINUTE)),
+        (MISSES, finding("spike", "spend", "cost", excess=20.0)),
+        (finding("cache", "cache", "cache_reads"), finding("spike", "spend", "cost", excess=0.5)),
+        (SLOW, OUTAGE),
+    ],
+)
+def test_what_has_another_cause_is_an_alert_of_its_own(leader: Finding, other: Finding) -> None:
+    leaders, _, attached = group([other], {leader.family: leader})
+    assert [f.family for f in leaders] == [other.family]
+    assert attached == {}
+
+
+def test_found_at_one_moment_the_outage_leads() -> None:
+    leaders, following, _ = group([SLOW, RETRIES, OUTAGE], {})
+    assert [f.family for f in leaders] == ["errors"]
+    assert sorted(following["errors"]) == ["latency", "spend"]
+    assert {c["rule"] for c in leaders[0].children} == {"spike_calls", "latency_latency_ms"}
