@@ -22,7 +22,7 @@ from pipelines.detect import totals
 from pipelines.detect.bounds import MOST, Ahead, is_in_ring
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import DETECTORS, Detector, View
-from pipelines.detect.detectors.cache import CacheState
+from pipelines.detect.detectors.cache_state import CacheState
 from pipelines.detect.detectors.ceiling import CeilingState
 from pipelines.detect.detectors.cold_start import ColdStartState
 from pipelines.detect.detectors.latency_state import LatencyState

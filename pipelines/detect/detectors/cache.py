@@ -10,75 +10,39 @@ minute: the calls of a session hit or miss together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from pipelines.alerts.cause import explain
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, BoundTable
 from pipelines.detect.detectors import minute
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.cache_finding import finding_of
+from pipelines.detect.detectors.cache_state import (
+    ARRAYS,
+    CACHED,
+    CALLS,
+    CODES,
+    FAMILY,
+    INPUT,
+    LIFTS,
+    CacheState,
+    missed,
+    usable,
+    usd_lost,
+)
 from pipelines.detect.detectors.likelihood import log_ratios
 from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteScan, MinuteTable
-from pipelines.detect.side import CODE, Matrix, sums_of
+from pipelines.detect.side import sums_of
 from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
-from schemas.alerts import BROAD, Cause, Parts
 from schemas.rollups import series_pairs
-
-FAMILY = "cache"
-READ = ("calls", "input_tokens", "cache_read_tokens", "cache_saved_nanousd", "saved_known_calls")
-_CODES = [CODE[name] for name in READ]
-CALLS, INPUT, CACHED, SAVED, KNOWN = range(len(READ))
-LIFTS = (2.0, 4.0, 10.0, 30.0)
-"""Of the odds that a token is not served from the cache."""
-_SUMS = len(READ)
-ARRAYS: dict[str, tuple[int, ...]] = {
-    "learned": (_SUMS,),
-    "held": (_SUMS,),
-    "spread": (2,),
-    "held_spread": (2,),
-    "held_minutes": (),
-    "log": (len(LIFTS),),
-    "onset": (len(LIFTS),),
-    "run": (len(LIFTS), _SUMS),
-    "found": (),
-}
-SQL = "sum(coalesce(cache_read_tokens, 0))::DOUBLE / sum(input_tokens)"
-STEPS = (
-    "Open a call (`tailrace call CALL_ID`): did the beginning of the prompt change (a time, an id, the order of tools "
-    "or documents)? A cache serves only what is equal from the first token on.",
-    "Compare prompt versions and releases since then (`tailrace release list`); put what changes behind what stays.",
-    "Nothing changed here: the provider evicts sooner or its cache is off; compare its status, or another region.",
-)
-
-
-@dataclass
-class CacheState:
-    """Learned shares and the evidence against them; arrays are (series of ``Windows.side``, ...)."""
-
-    version: int = 1
-    names: list[str] = field(default_factory=list)
-    learned: Floats = field(default_factory=lambda: np.zeros((0, _SUMS)))
-    held: Floats = field(default_factory=lambda: np.zeros((0, _SUMS)))
-    """Minutes that are not learned yet."""
-    spread: Floats = field(default_factory=lambda: np.zeros((0, 2)))
-    """Sum of the squared distances of minutes from the learned share, in variances; minutes in it."""
-    held_spread: Floats = field(default_factory=lambda: np.zeros((0, 2)))
-    held_minutes: Floats = field(default_factory=lambda: np.zeros(0))
-    log: Floats = field(default_factory=lambda: np.zeros((0, len(LIFTS))))
-    onset: Matrix = field(default_factory=lambda: np.zeros((0, len(LIFTS)), np.int64))
-    run: Floats = field(default_factory=lambda: np.zeros((0, len(LIFTS), _SUMS)))
-    found: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    """Whether the last minute left evidence enough."""
-    muted: list[tuple[str, int, int]] = field(default_factory=list)
-    """Family, start and end of incidents, which are not learned."""
 
 
 class CacheTable(MinuteTable):
@@ -150,9 +114,9 @@ class Cache:
     def minute(self, state: CacheState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
         """See ``MinuteTest``."""
         minute.fit_rows(state, windows.side.names, ARRAYS)
-        sums = windows.side.total(_CODES, end - MINUTE, end)
-        share, misses, bar = self._bars(state)
-        gain = log_ratios(_missed(sums), _usable(sums), bar, LIFTS)
+        sums = windows.side.total(CODES, end - MINUTE, end)
+        share, misses, bar = self.bars(state)
+        gain = log_ratios(missed(sums), usable(sums), bar, LIFTS)
         gain /= minute.shown_spread(state.spread[:, 0], state.spread[:, 1], self.max_spread)[:, None]
         gain[~self._tested(state)] = -np.inf
         minute.weigh(state.log, state.onset, state.run, gain, sums, end - MINUTE)
@@ -178,7 +142,7 @@ class Cache:
         app = state.names.index(view.windows.own)
         row = app if state.found[app] and mean[app] >= 0.5 * mean.max() else int(mean.argmax())
         start = max(int(onset[row]), view.windows.closed - RING * SLOT)
-        return [self._finding(state, view, row, start, float(mean[row]))]
+        return [finding_of(self, state, view, (row, start, float(mean[row])))]
 
     def observe(
         self, state: CacheState, view: View, finding: Finding, since: int, until: int
@@ -196,7 +160,7 @@ class Cache:
         buckets = []
         for start in range(since, until, SLOT):
             cells = side.cells(start, start + SLOT)
-            calls, tokens, read, *_ = sums_of(cells[cells[:, 0] == place], _CODES, len(side.names))[place].tolist()
+            calls, tokens, read, *_ = sums_of(cells[cells[:, 0] == place], CODES, len(side.names))[place].tolist()
             buckets.append(Bucket(tokens - min(read, tokens), tokens, calls))
         return terms, buckets
 
@@ -224,7 +188,7 @@ class Cache:
             return []
         row = state.names.index(series)
         known, side = state.learned[row], view.windows.side
-        sums = side.total(_CODES, view.until - RING * SLOT, view.until)[side.index[series]]
+        sums = side.total(CODES, view.until - RING * SLOT, view.until)[side.index[series]]
         if sums[INPUT] <= 0:
             return []
         share = float(known[CACHED] / max(known[INPUT], 1.0))
@@ -234,18 +198,18 @@ class Cache:
         note = f"reported from {limit:.1%} down; evidence {log:.1f} of {self.evidence:g}" if limit is not None else ""
         if not tested:
             note = f"not judged: {known[CALLS]:.0f} calls learned, {share:.1%} of their input tokens were served"
-        missed, usual = 1 - float(sums[CACHED] / sums[INPUT]), 1 - share
+        unserved, usual = 1 - float(sums[CACHED] / sums[INPUT]), 1 - share
         least = None if limit is None else 1 - limit
         window, calls = RING * SLOT // 1_000_000, int(sums[CALLS])
         return [
-            Band(self.name, "not from the cache", window, "share", missed, usual, least, calls, self.min_calls, note)
+            Band(self.name, "not from the cache", window, "share", unserved, usual, least, calls, self.min_calls, note)
         ]
 
     def _row(self, state: CacheState, name: str) -> int:
         return state.names.index(name) if name in state.names else 0
 
-    def _bars(self, state: CacheState) -> tuple[Floats, Floats, Floats]:
-        """Learned share from the cache, the share that is not, and the highest share that is not worth an alert."""
+    def bars(self, state: CacheState) -> tuple[Floats, Floats, Floats]:
+        """Return the learned share from the cache, the share that is not, and the highest not worth an alert."""
         share = state.learned[:, CACHED] / np.maximum(state.learned[:, INPUT], 1.0)
         share = np.clip(share, 0.0, 0.99)
         return share, 1 - share, np.clip(1 - self.tolerance * share, 0.01, 0.97)
@@ -258,30 +222,22 @@ class Cache:
     def _judged(self, state: CacheState, share: Floats, end: int) -> NDArray[np.bool_]:
         mean, onset, run = minute.best(state.log, state.onset, state.run)
         left = run[:, CACHED] / np.maximum(run[:, INPUT], 1.0)
-        lost, hours = self._lost(state.learned, run), (end - onset) / 3.6e9
+        usd, hours = usd_lost(state.learned, run), (end - onset) / 3.6e9
         least = np.maximum(self.least_usd, self.least_usd_per_hour * hours)
-        enough = (run[:, CALLS] >= self.min_calls) & (np.isnan(lost) | (lost >= least))
+        enough = (run[:, CALLS] >= self.min_calls) & (np.isnan(usd) | (usd >= least))
         clear = (left <= self.part * share) & (left <= share - self.least_fall)
         found: NDArray[np.bool_] = (mean >= self.evidence) & enough & clear
         return found
-
-    def _lost(self, learned: Floats, run: Floats) -> Floats:
-        """USD that the cache would have saved at the learned rate and did not; NaN where a price is not known."""
-        usual = learned[:, SAVED] / np.maximum(learned[:, INPUT], 1.0)
-        lost = (usual * run[:, INPUT] - run[:, SAVED]) / 1e9
-        known = (run[:, KNOWN] >= run[:, CALLS]) & (learned[:, KNOWN] >= 0.5 * learned[:, CALLS]) & (usual > 0)
-        out: Floats = np.where(known, lost, np.nan)
-        return out
 
     def _hold(self, state: CacheState, windows: Windows, end: int, open_: Mapping[str, int], misses: Floats) -> None:
         """Hold back the minute that ends at ``end``."""
         if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
             return
-        sums = windows.side.total(_CODES, end - MINUTE, end)
-        calls, missed = _usable(sums), _missed(sums)
+        sums = windows.side.total(CODES, end - MINUTE, end)
+        calls, misses_now = usable(sums), missed(sums)
         variance = calls * misses * (1 - misses)
         counted = variance >= 0.5
-        chi = np.where(counted, (missed - calls * misses) ** 2 / np.maximum(variance, 1e-9), 0.0)
+        chi = np.where(counted, (misses_now - calls * misses) ** 2 / np.maximum(variance, 1e-9), 0.0)
         state.held += sums
         state.held_minutes += 1
         state.held_spread += np.column_stack([np.minimum(chi, 50.0), counted])
@@ -296,74 +252,3 @@ class Cache:
             known[learned] = known[learned] * decay + held[learned]
         for held in (state.held, state.held_spread, state.held_minutes):
             held[learned] = 0.0
-
-    def _finding(self, state: CacheState, view: View, row: int, start: int, score: float) -> Finding:
-        windows, end = view.windows, view.windows.closed
-        sums = windows.side.total(_CODES, start, end)[: len(state.names)]
-        share, _, _ = self._bars(state)
-        lost_tokens = share * sums[:, INPUT] - sums[:, CACHED]
-        app = state.names.index(windows.own)
-        normal = state.learned[:, INPUT] / max(state.learned[app, INPUT], 1.0)
-        enough = (sums[:, CALLS] >= self.min_calls // 3) & np.array([n in windows.index for n in state.names])
-        told = explain(state.names, lost_tokens, normal, app=app, trigger=row, enough=enough)
-        place, target = told.place, state.names[told.place]
-        mine = sums[place]
-        usd = float(self._lost(state.learned[[place]], sums[[place]])[0])
-        lost = None if np.isnan(usd) else usd
-        seen = float(mine[CACHED] / max(mine[INPUT], 1.0))
-        slots = max((end - start) // SLOT, 1)
-        hourly = None if lost is None else round(lost / slots * (3_600_000_000 // SLOT), 6)
-        return Finding(
-            detector=self.name,
-            rule="cache_hit_rate",
-            family=FAMILY,
-            rank=1,
-            measure="cache_reads",
-            target=target,
-            series=series_pairs(target),
-            start=start,
-            end=end,
-            observed=seen,
-            expected=float(share[place]),
-            score=round(score, 3),
-            unit="share",
-            excess=float(lost_tokens[place]),
-            usd_lost=lost,
-            usd_per_hour=hourly,
-            calls=int(mine[CALLS]),
-            causes=_causes(told.causes, _money(state.learned[place], mine, hourly), lost),
-            call_ids=windows.calls_of(windows.index.get(target, 0), "cost", start, end),
-            noun="cache reads",
-            of="input tokens",
-            value_sql=SQL,
-            falls=True,
-            steps=STEPS,
-        )
-
-
-def _usable(sums: Floats) -> Floats:
-    """Calls of rows with input tokens."""
-    calls: Floats = np.where(sums[:, INPUT] > 0, sums[:, CALLS], 0.0)
-    return calls
-
-
-def _missed(sums: Floats) -> Floats:
-    """The part of the calls that the share of tokens not served stands for."""
-    missed: Floats = _usable(sums) * (1 - np.clip(sums[:, CACHED] / np.maximum(sums[:, INPUT], 1.0), 0.0, 1.0))
-    return missed
-
-
-def _money(usual: Floats, now: Floats, hourly: float | None) -> str:
-    """Input tokens per call before and now, and what the misses cost."""
-    before, after = (row[INPUT] / max(row[CALLS], 1.0) for row in (usual, now))
-    steady = abs(after - before) <= 0.1 * before
-    tokens = f"input tokens per call {'unchanged' if steady else f'went from {before:,.0f} to {after:,.0f}'}"
-    money = "what it costs is not known" if hourly is None else f"{hourly:,.2f} USD an hour more for the same tokens"
-    return f"{tokens}; {money}"
-
-
-def _causes(named: tuple[Cause, ...], text: str, lost: float | None) -> tuple[Cause, ...]:
-    parts = None if lost is None else Parts(cache=round(lost, 9))
-    if not any(cause.named for cause in named):
-        return (Cause("", BROAD, 1.0, text, parts=parts), *named)
-    return (replace(named[0], text=f"{named[0].text}; {text}", parts=parts), *named[1:])
