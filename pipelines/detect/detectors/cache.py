@@ -65,9 +65,9 @@ class Cache:
     name: ClassVar[str] = "cache"
     follows: ClassVar[tuple[str, ...]] = (FAMILY,)
     """Families that may follow an incident of another detector: what is over is not learned here either."""
-    evidence: float = 12.0
-    """Log of 1/alpha: under the very lowest permitted share one false alarm in e^12 minutes."""
-    tolerance: float = 0.75
+    evidence: float = 10.0
+    """Log of 1/alpha: under the very lowest permitted share one false alarm in e^10 minutes, 15 days."""
+    tolerance: float = 0.85
     """Part of the learned share that is not worth an alert."""
     part: float = 0.6
     """Most of the learned share that may be left since the onset."""

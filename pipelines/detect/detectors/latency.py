@@ -89,8 +89,8 @@ class Latency:
     slo_ms: float = 0.0
     """The objective: at most ``slo_share`` of the calls take longer than this; 0 = there is none."""
     slo_share: float = 0.05
-    evidence: float = 12.0
-    """Log of 1/alpha: under the very worst permitted share one false alarm in e^12 minutes."""
+    evidence: float = 10.0
+    """Log of 1/alpha: under the very worst permitted share one false alarm in e^10 minutes, 15 days."""
     ratio: float = 1.5
     """Multiple of a learned quantile of the whole call that is not worth an alert: answers differ in their length."""
     ratio_ttft: float = 1.1
