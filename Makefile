@@ -81,8 +81,9 @@ lock-docs: $(UV)  ## bring requirements-docs.txt up to date with requirements-do
 test: setup  ## all tests but slow and faults; TESTS="tests/schemas -k call" for some
 	$(PYTEST) $(TESTS)
 
-test-fast: setup  ## the tests that start no broker and no other server
-	$(PYTEST) -m "not broker and not slow and not faults" $(TESTS)
+# these compute and do not wait: a process for each core
+test-fast: setup  ## the tests that start no server, without the files that take more than 5 s
+	$(PYTEST) -n 2 -m "not broker and not slow and not faults and not long" $(TESTS)
 
 demo: setup  ## the main job on this machine, in under three minutes
 	$(BIN)/tailrace demo

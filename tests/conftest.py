@@ -30,8 +30,10 @@ sys.path.insert(0, str(Path(__file__).parent / "faults"))
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A real Kafka at ``.bootstrap``, started once a session; its jars come from the user's cache."""
-    with Broker(tmp_path_factory.mktemp("kafka-home")) as running:
-        yield running
+    running = Broker(tmp_path_factory.mktemp("kafka-home"))
+    running.start(120)  # all tests of the process depend on it, and each of several processes starts one
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -100,9 +102,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what needs a broker; let every report say which rows of the fault matrix it speaks of."""
     if hasattr(config, "workerinput"):
-        from tests.order import long_files_first
+        from tests.order import long_files_first, mark_long
 
         long_files_first(items)
+        mark_long(items)
     for item in items:
         if _needs_broker(item):
             item.add_marker("broker")

@@ -21,6 +21,8 @@ WHOLE_SYSTEMS = ("tests/e2e/", "tests/deploy/test_compose_processes.py", "tests/
 """What starts ten processes at a time: one process runs all of it, so that two of them never run at once."""
 UNKNOWN_S = 0.5
 """Seconds of a test whose file is not in SECONDS."""
+LONG_S = 5.0
+"""Files that take longer are marked ``long``."""
 
 
 class LongFilesFirst(LoadFileScheduling):
@@ -41,6 +43,14 @@ def long_files_first(items: list[pytest.Item], seconds: Mapping[str, float] | No
     for file, tests in Counter(_file(item.nodeid) for item in items).items():
         took[scope(file)] += known.get(file, tests * UNKNOWN_S)
     items.sort(key=lambda item: (-took[scope(item.nodeid)], scope(item.nodeid)))
+
+
+def mark_long(items: list[pytest.Item], seconds: Mapping[str, float] | None = None) -> None:
+    """Mark the tests of files that take long: `make test-fast` leaves them out."""
+    known = json.loads(SECONDS.read_text()) if seconds is None else seconds
+    for item in items:
+        if known.get(_file(item.nodeid), 0.0) > LONG_S:
+            item.add_marker("long")
 
 
 def scope(nodeid: str) -> str:

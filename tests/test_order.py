@@ -3,7 +3,7 @@
 import json
 from types import SimpleNamespace
 
-from tests.order import WHOLE_SYSTEMS, long_files_first, scope, write_seconds
+from tests.order import WHOLE_SYSTEMS, long_files_first, mark_long, scope, write_seconds
 
 
 def items(*names):
@@ -22,6 +22,16 @@ def test_whole_systems_are_run_by_one_process_and_their_times_add_up():
     long_files_first(tests, {"tests/b.py": 50.0, one[:-3]: 30.0, other[:-3]: 30.0})
     assert [test.nodeid for test in tests] == [one, other, "tests/b.py::t"]
     assert len({scope(test.nodeid) for test in tests}) == 2
+
+
+def test_only_the_tests_of_long_files_are_marked():
+    marked = []
+    tests = [
+        SimpleNamespace(nodeid=f"tests/{file}.py::t", add_marker=lambda mark, file=file: marked.append((file, mark)))
+        for file in ("long", "short", "unknown")
+    ]
+    mark_long(tests, {"tests/long.py": 9.0, "tests/short.py": 4.0})
+    assert marked == [("long", "long")]
 
 
 def test_the_seconds_of_a_file_are_those_of_all_its_reports(tmp_path):

@@ -120,7 +120,15 @@ def in_a_process(config: LakeConfig, at: int = NOW, **environment: str) -> subpr
 
 
 @pytest.mark.row(65)
-@pytest.mark.parametrize("point", ["before_write", "before_commit", "after_commit", "before_blank:kill:2"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param("before_write", marks=pytest.mark.faults),
+        "before_commit",
+        pytest.param("after_commit", marks=pytest.mark.faults),
+        "before_blank:kill:2",
+    ],
+)
 def test_killed_anywhere_the_set_is_the_old_one_or_the_new_one(home: Home, tmp_path: Path, point: str) -> None:
     home.land([failed(i, **moved(i, days=-1)) for i in range(30)])
     home.refresh(GoldenSettings(size=10))

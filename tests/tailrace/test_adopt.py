@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -14,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines import land, meter
 from pipelines.clock import now_us
@@ -89,10 +88,7 @@ class Place:
             "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "TAILRACE_KAFKA__PREFIX": self.kafka.prefix,
         }
-        command = [sys.executable, "-m", "tailrace", *arguments]
-        return subprocess.run(
-            command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+        return run_command(arguments, env=environment)
 
 
 @contextmanager
@@ -170,8 +166,7 @@ def test_a_topic_made_again_goes_on_after_topics_adopt_in_land_and_in_meter(plac
 
 
 def test_a_name_that_land_does_not_read_is_refused_with_those_it_does(tmp_path):
-    command = [sys.executable, "-m", "tailrace", "--home", str(tmp_path), "topics", "adopt", "llm.event"]
-    said = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60, check=False)
+    said = run_command(["--home", str(tmp_path), "topics", "adopt", "llm.event"])
     assert said.returncode == 2
     assert "land reads no topic llm.event" in said.stderr
     assert "llm.rollups" in said.stderr

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -15,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
@@ -93,8 +92,7 @@ class OnCall:
             "TAILRACE_KAFKA__PREFIX": self.kafka.prefix,
             **settings,
         }
-        command = [sys.executable, "-m", "tailrace", *words]
-        done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=100, check=False)
+        done = run_command(words, env=env)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout if out or code == 0 else done.stderr
 

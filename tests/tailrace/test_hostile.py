@@ -15,11 +15,13 @@ import types
 import uuid
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pyarrow as pa
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer
@@ -275,16 +277,14 @@ class Command:
         self._env = {k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_") or k == "TAILRACE_CACHE"}
 
     def piped(self, *arguments, stdin=b""):
-        return subprocess.run(
-            self._command(arguments), env=self._env, input=stdin, capture_output=True, timeout=60, check=False
-        )
+        done = run_command(self._words(arguments), env=self._env, input=stdin.decode())
+        return SimpleNamespace(returncode=done.returncode, stdout=done.stdout.encode(), stderr=done.stderr.encode())
 
     def on_a_terminal(self, *arguments):
         """(exit code, all that the terminal got)."""
         ours, theirs = os.openpty()
-        running = subprocess.Popen(
-            self._command(arguments), env=self._env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
-        )
+        command = [sys.executable, "-m", "tailrace", *self._words(arguments)]
+        running = subprocess.Popen(command, env=self._env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
         os.close(theirs)
         got = b""
         while True:
@@ -298,8 +298,8 @@ class Command:
         os.close(ours)
         return running.wait(60), got.decode()
 
-    def _command(self, arguments):
-        return [sys.executable, "-m", "tailrace", "--home", str(self._home), *arguments]
+    def _words(self, arguments):
+        return ["--home", str(self._home), *arguments]
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,14 @@ def _told(alerts: list[Alert]) -> set[tuple[str, int, str, str]]:
     return {(a.id, a.seq, a.state, a.rule) for a in alerts}
 
 
-@pytest.mark.parametrize("fault", ["detect.before_send:kill", "detect.after_send:kill", "detect.after_send:kill:2"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("detect.before_send:kill", marks=pytest.mark.faults),
+        "detect.after_send:kill",
+        pytest.param("detect.after_send:kill:2", marks=pytest.mark.faults),
+    ],
+)
 @pytest.mark.row(6)
 def test_a_kill_around_an_alert_neither_loses_it_nor_gives_it_another_id(
     kafka: KafkaConfig, records: list[Record], tmp_path: Path, fault: str
@@ -114,6 +121,7 @@ def test_a_kill_around_an_alert_neither_loses_it_nor_gives_it_another_id(
         assert _told(_wait_for(kafka, 2)) == expected
 
 
+@pytest.mark.faults
 @pytest.mark.row(6)
 def test_kills_inside_one_long_tick_neither_lose_nor_rename_an_alert(
     kafka: KafkaConfig, records: list[Record], tmp_path: Path
@@ -208,8 +216,11 @@ def _stuck(said: list[str]) -> int:
 
 @pytest.mark.parametrize(
     ("fault", "starting"),
-    [("detect.step:hang", False), ("detect.step:hang:40", False), ("detect.recovered:hang", True)],
-    ids=["at the first record", "in mid-stream", "in recovery"],
+    [
+        pytest.param("detect.step:hang", False, marks=pytest.mark.faults, id="at the first record"),
+        pytest.param("detect.step:hang:40", False, id="in mid-stream"),
+        pytest.param("detect.recovered:hang", True, marks=pytest.mark.faults, id="in recovery"),
+    ],
 )
 @pytest.mark.row(39)
 def test_a_stage_that_hangs_stops_beating_while_records_wait(
@@ -243,7 +254,9 @@ def _make_anew(kafka: KafkaConfig, topic: str) -> None:
 
 
 @pytest.mark.row(16, 17)
-@pytest.mark.parametrize("more", [0, 200], ids=["shorter", "longer than before"])
+@pytest.mark.parametrize(
+    "more", [pytest.param(0, marks=pytest.mark.faults, id="shorter"), pytest.param(200, id="longer than before")]
+)
 def test_rollups_that_were_made_anew_are_judged_from_their_beginning(
     kafka: KafkaConfig, records: list[Record], tmp_path: Path, more: int
 ) -> None:

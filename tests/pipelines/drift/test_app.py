@@ -153,7 +153,13 @@ def test_samples_become_embeddings_and_one_alert_and_a_restart_changes_nothing(
 
 
 @pytest.mark.row(16, 17)
-@pytest.mark.parametrize("checkpoint_texts", [50, 1_000], ids=["with checkpoints", "before the first that is due"])
+@pytest.mark.parametrize(
+    "checkpoint_texts",
+    [
+        pytest.param(50, id="with checkpoints"),
+        pytest.param(1_000, marks=pytest.mark.faults, id="before the first that is due"),
+    ],
+)
 @pytest.mark.parametrize("topic", [SAMPLES, EMBEDDINGS])
 def test_a_topic_made_anew_and_filled_beyond_the_old_offset_is_read_from_its_beginning(
     kafka: KafkaConfig, tmp_path: Path, topic: str, checkpoint_texts: int
@@ -269,7 +275,11 @@ run(config, stop=threading.Event(), embedder=Topics(), heartbeat=lambda facts: p
 
 
 @pytest.mark.parametrize(
-    ("fault", "starting"), [("drift.step", False), ("drift.recovered", True)], ids=["at the first text", "in recovery"]
+    ("fault", "starting"),
+    [
+        pytest.param("drift.step", False, id="at the first text"),
+        pytest.param("drift.recovered", True, marks=pytest.mark.faults, id="in recovery"),
+    ],
 )
 @pytest.mark.row(39)
 def test_a_stage_that_hangs_stops_beating_while_texts_wait(
@@ -293,7 +303,9 @@ def test_a_stage_that_hangs_stops_beating_while_texts_wait(
     assert all("stage_stuck" in text and f"starting={starting}" in text for text in said[-3:]), said
 
 
-@pytest.mark.parametrize("fault", ["drift.after_embeddings:kill:4", "drift.before_alert:kill:1"])
+@pytest.mark.parametrize(
+    "fault", [pytest.param("drift.after_embeddings:kill:4", marks=pytest.mark.faults), "drift.before_alert:kill:1"]
+)
 @pytest.mark.row(6)
 def test_a_kill_loses_and_doubles_nothing(
     kafka: KafkaConfig, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch

@@ -3,8 +3,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import TopicPartition
+from fault_harness.zygote import Code, Forked
 
 from pipelines.kafka import (
     Admin,
@@ -144,9 +143,9 @@ def expected(config):
 
 
 def start(config, fault=""):
-    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}", "TAILRACE_FAULT": fault}
-    command = [sys.executable, "-c", PROGRAM, config.bootstrap_servers, config.prefix]
-    return subprocess.Popen(command, env=env, cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env = {**os.environ, "TAILRACE_FAULT": fault}
+    code = Code(PROGRAM, ("pipelines.meter",))
+    return Forked([config.bootstrap_servers, config.prefix], Path(os.devnull), env, code)
 
 
 def wait_until_metered(config, timeout_s=60.0):

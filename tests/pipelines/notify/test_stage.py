@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from fault_harness.zygote import Code, run_command
 from standardwebhooks import Webhook
 
 from pipelines.kafka import Admin, KafkaConfig, Producer, read_all
@@ -391,17 +391,11 @@ run(config, stop=threading.Event())
 """
 
 
-def killed(notify: Notify, receiver: Any, fault: str, *, quiet_s: float = 30.0) -> subprocess.CompletedProcess[bytes]:
+def killed(notify: Notify, receiver: Any, fault: str, *, quiet_s: float = 30.0) -> subprocess.CompletedProcess[str]:
     """Run a notify of its own that kills itself at ``fault``."""
     arguments = [notify.kafka.bootstrap_servers, notify.kafka.prefix, receiver.url("/hook"), SECRET, str(quiet_s)]
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, *arguments],
-        cwd=REPO,
-        env={**os.environ, "TAILRACE_FAULT": f"{fault}:kill", "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}"},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
+    code = Code(CHILD, ("pipelines.notify.stage",))
+    return run_command(arguments, code=code, env={**os.environ, "TAILRACE_FAULT": f"{fault}:kill"}, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -419,8 +413,8 @@ def test_row_7_killed_around_the_post_it_is_delivered_again_with_the_same_id(
     alert = make_alert()
     notify.raise_alerts(alert)
     child = killed(notify, receiver, fault)
-    assert child.returncode == -9, child.stderr.decode()
-    assert b"canary" not in child.stdout + child.stderr
+    assert child.returncode == -9, child.stderr
+    assert "canary" not in child.stdout + child.stderr
     notify.start(hook(receiver))
     notify.wait_settled(1)
     notify.raise_alerts(make_alert(rule="next"))

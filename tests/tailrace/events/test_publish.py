@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
 import uuid
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from fault_harness.zygote import run_command
 
 from pipelines.kafka import Admin, KafkaConfig, Source
 from schemas.topics import EVENTS, HISTORY_HEADER, TOPICS
@@ -44,8 +43,7 @@ def test_emit_names_what_was_refused_and_fails(narrow, tmp_path):
         "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": narrow.bootstrap_servers,
         "TAILRACE_KAFKA__PREFIX": narrow.prefix,
     }
-    command = [sys.executable, "-m", "tailrace", "emit", str(file)]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    ran = run_command(["emit", str(file)], env=environment)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "event 0 was not acknowledged" in ran.stderr
     assert "0 events acknowledged" in ran.stdout
@@ -74,8 +72,7 @@ def test_emit_sends_a_deeply_nested_line_like_any_other_bad_one(broker, prefix, 
         "TAILRACE_KAFKA__PREFIX": prefix,
     }
     Admin(KafkaConfig(broker.bootstrap, prefix)).create_topics(TOPICS, partitions=1)
-    command = [sys.executable, "-m", "tailrace", "emit", str(file)]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    ran = run_command(["emit", str(file)], env=environment)
     assert (ran.returncode, "2 events acknowledged" in ran.stdout) == (0, True), ran.stdout + ran.stderr
 
 
@@ -99,8 +96,7 @@ def test_history_is_marked_and_old_events_without_the_mark_are_pointed_out(
         "TAILRACE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "TAILRACE_KAFKA__PREFIX": kafka.prefix,
     }
-    command = [sys.executable, "-m", "tailrace", *arguments, str(tmp_path / "old.jsonl")]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    ran = run_command([*arguments, str(tmp_path / "old.jsonl")], env=environment, check=True)
     assert ("3 events are more than 7 days old, the oldest" in ran.stderr) is warned
     source = Source(kafka, [EVENTS])
     source.assign({(EVENTS, 0): 0})

@@ -6,12 +6,11 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from fault_harness.zygote import run_command
 
 from pipelines.kafka import Source
 from pipelines.land.rows import land_rows
@@ -140,12 +139,9 @@ def test_a_mark_that_is_killed_after_it_was_sent_and_repeated_is_one_release(her
         "TAILRACE_FAULT": "release.after_publish:kill",
     }
     words = ["release", "mark", "--app", "bot", "--manifest", str(manifest), "--home", str(here.home.path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tailrace", *words],
+    done = run_command(
+        words,
         env={**os.environ, **given},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     context = SimpleNamespace(obj=here)
