@@ -18,8 +18,12 @@ from pathlib import Path
 
 FOLDERS = ("emitter/tailrace_emitter", "schemas", "warehouse", "pipelines", "jobs", "tailrace")
 """What users and operators run."""
-LATER = ("pipelines/detect/", "pipelines/drift/", "pipelines/alerts/")
-"""Folders that are not checked yet."""
+LATER = (
+    "pipelines/detect/",
+    "pipelines/drift/app.py",
+    *(f"pipelines/alerts/{name}.py" for name in ("evidence", "finding", "lifecycle")),
+)
+"""Folders and files that are not checked yet."""
 
 TEXT_WORDS = {
     "told|tells?|says?|said|speaks?|hears?|heard": "contains, states, reports, receives",
@@ -62,6 +66,7 @@ ALLOWED = {
     ): "a scorer's version is a hash of its code: a new name is a new series",
     ("tailrace/broker/home.py", "born"): "a key of a file that other versions read",
     ("tailrace/cli/demo.py", "calm"): "the option ``--calm``",
+    ("pipelines/drift/level.py", "settled"): "a key of the stored state",
 }
 """(File, word) -> why it may stay."""
 

@@ -1,1 +1,1 @@
-"""What an alert says and when: life cycle, grouping, cause, evidence, runbook. All pure."""
+"""The content and the life cycle of alerts: grouping, cause, evidence, runbook. All pure."""

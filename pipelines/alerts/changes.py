@@ -28,12 +28,12 @@ _KEPT = {"releases": 50, "notes": 50, "troubles": 2000}
 
 @dataclass(frozen=True)
 class Note:
-    """What an alert on something new says."""
+    """The content of an alert on a new value."""
 
     alert_id: str
     at: int
     """First call with it, µs UTC."""
-    told_at: int
+    emitted_at: int
     text: str
 
 
@@ -48,11 +48,11 @@ class Past:
     """Beginnings of alerts of at least ``warning``, µs UTC."""
 
     def add_release(self, release: Release) -> None:
-        """Take a mark in; one that is known changes nothing."""
+        """Add a release mark; a known one changes nothing."""
         self.releases = by_time([*self.releases, release])[-_KEPT["releases"] :]
 
     def add_alert(self, alert: Alert) -> None:
-        """Take a state of an alert in; only what begins counts."""
+        """Add a state of an alert; only a beginning counts."""
         start = micros(alert.window.start)
         if start is None or alert.state != "firing":
             return
@@ -89,7 +89,7 @@ def changes(past: Past, alert: Alert, *, all_known: bool = False) -> tuple[Chang
         if start - RECENT <= release.at <= until:
             found.append((release.at, Change(rfc3339(release.at), "release", in_words(release, before))))
     for note in past.notes:
-        known = all_known or note.told_at <= until
+        known = all_known or note.emitted_at <= until
         if note.alert_id != alert.id and known and start - RECENT <= note.at <= until:
             found.append((note.at, Change(rfc3339(note.at), NOVELTY, note.text)))
     newest = [change for _, change in sorted(found, key=lambda each: (-each[0], each[1].text))[:MOST]]
@@ -111,7 +111,7 @@ def known_good(releases: Sequence[Release], troubles: Iterable[int], start: int)
 
 
 def enriched(alert: Alert, found: tuple[Change, ...]) -> Alert:
-    """Return ``alert`` with ``found`` behind what it says itself; the end of an alert stays as it is."""
+    """Return ``alert`` with ``found`` appended to its own changes; the end of an alert is returned unchanged."""
     if not found or alert.state == "resolved":
         return alert
     return replace(alert, changes=(*alert.changes, *found))

@@ -17,7 +17,7 @@ SLACK = 1.3
 
 
 def leads(leader: Finding, follower: Finding) -> bool:
-    """Whether ``follower`` is another face of ``leader``: a guardrail that blocks raises the share of blocked calls.
+    """Whether ``follower`` has the cause of ``leader``: a guardrail that blocks raises the share of blocked calls.
 
     Both are proportions of the calls of one app, and they began together; seen at one moment, the follower must be no
     larger as well (the excess of an open leader is that of the moment it fired).
@@ -59,7 +59,7 @@ def _no_larger(leader: Finding, follower: Finding) -> bool:
 def group(
     findings: Sequence[Finding], open_: Mapping[str, Finding]
 ) -> tuple[list[Finding], dict[str, list[str]], dict[str, list[Finding]]]:
-    """Sort findings into those that stand for themselves and those that follow an open incident.
+    """Split findings into those that open an incident and those that follow an open one.
 
     Args:
         findings: of one app, now; weak ones only lend their name.
@@ -85,9 +85,9 @@ def group(
         else:
             leaders.append(finding)
     leaders.sort(key=lambda f: (f.rank, f.family))
-    told = [_with_children(f, [g for lead, g in followers if lead is f]) for f in leaders]
+    with_children = [_with_children(f, [g for lead, g in followers if lead is f]) for f in leaders]
     following = {f.family: [g.family for lead, g in followers if lead is f] for f in leaders}
-    return told, following, attached
+    return with_children, following, attached
 
 
 def _with_children(leader: Finding, followers: list[Finding]) -> Finding:
@@ -100,5 +100,5 @@ def _with_children(leader: Finding, followers: list[Finding]) -> Finding:
 
 
 def child(finding: Finding) -> dict[str, str]:
-    """How a follower stands in its leader's alert."""
+    """The entry of a follower in its leader's alert."""
     return {**finding.series, "rule": finding.rule}

@@ -177,7 +177,7 @@ def step(state: Recovery, terms: Terms, bucket: Bucket, start: int, end: int, co
     """Test one closed bucket; return when the incident ended (µs UTC), or 0 while it goes on.
 
     Args:
-        state: of the incident; it is moved along.
+        state: of the incident; it is updated.
         terms: normal rate and alarm limit now.
         bucket: the closed bucket.
         start: of the bucket, µs UTC.

@@ -1,1 +1,1 @@
-"""detect: rollups in, alerts out. Judgement is pure; only ``app.py`` knows Faust."""
+"""detect: rollups in, alerts out. Judgement is pure; only ``app.py`` uses Faust."""

@@ -12,7 +12,7 @@ SLACK = 3 * SECOND
 
 
 class Source(msgspec.Struct, array_like=True):
-    """What the last tick said of one source partition, and when it was first heard of. µs UTC."""
+    """The last tick of one source partition, and the time of its first record. µs UTC."""
 
     next_offset: int
     max_ts: int

@@ -31,7 +31,7 @@ _METHODS = frozenset(
 
 
 class DetectorError(Exception):
-    """A detector raised: a bug in it. ``app`` is set by whoever knows it."""
+    """A detector raised: a bug in it. ``app`` is set by the caller that has it."""
 
     def __init__(self, detector: str, cause: BaseException, app: str = "") -> None:
         self.detector, self.cause, self.app = detector, cause, app
@@ -106,7 +106,7 @@ class Isolations:
 
 
 class Checked:
-    """A detector whose errors say which detector raised them."""
+    """A detector whose errors name the detector."""
 
     def __init__(self, detector: Detector) -> None:
         self.detector, self.name = detector, detector.name
@@ -121,7 +121,7 @@ class Checked:
 
 
 def checked(detectors: Iterable[Detector]) -> tuple[Detector, ...]:
-    """Return ``detectors`` so that whatever they raise is a `DetectorError`."""
+    """Return ``detectors`` so that all their errors are `DetectorError`."""
     return tuple(cast("Detector", Checked(detector)) for detector in detectors)
 
 
@@ -135,7 +135,7 @@ def learned(detector: Detector, scan: Scan, count: int) -> Any:
 
 
 class raising:  # noqa: N801  (it reads as a statement; a generator would cost as much as what it guards)
-    """Say of what is raised within that it is of ``detector`` and ``app``; ``*``: of many apps, it is not known which.
+    """Convert errors inside the block to errors of ``detector`` and ``app``; ``*``: one of many apps.
 
     Raises:
         DetectorError: it raised.

@@ -27,7 +27,7 @@ class Slot:
     sums: Matrix = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     """(rows, columns) what they sum up to."""
     exemplars: dict[tuple[int, str], list[tuple[int, str]]] = field(default_factory=dict)
-    """(series index, measure) -> [(value, call id)], dearest first."""
+    """(series index, measure) -> [(value, call id)], most expensive first."""
     actions: dict[tuple[str, str], int] = field(default_factory=dict)
     """(guardrail, action) -> calls, over the whole app."""
 

@@ -97,7 +97,7 @@ def stretch(
     begin = first - RING * SLOT
     held = windows.held(begin, first + count * SLOT)
     for start, after in pairwise(held):
-        if after > max(start + (RING + 1) * SLOT, first):  # then silence is skipped, not judged
+        if after > max(start + (RING + 1) * SLOT, first):  # then a time without calls is skipped, not judged
             count = min(count, max(1, (start - first) // SLOT + RING + 1))
             held = [s for s in held if s < first + count * SLOT]
             break

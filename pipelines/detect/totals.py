@@ -47,7 +47,7 @@ def count(windows: Windows, life: Lifecycle, since: int, until: int) -> None:
 
 
 def take_back(windows: Windows, life: Lifecycle) -> None:
-    """Take out what is in the ring: those buckets will be read once more."""
+    """Subtract what is in the ring: those buckets will be read again."""
     closed = windows.closed
     for incident in life.counted():
         start = incident.finding.start

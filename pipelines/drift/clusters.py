@@ -78,7 +78,7 @@ def topics(before: Floats, after: Floats, weights: Doubles) -> list[Topic]:
 def ball(grown: Topic, before: Bytes, after: Bytes, weights: Doubles) -> CosineBall:
     """Return the cosine ball around ``grown`` whose share in ``after`` exceeds that in ``before`` the most.
 
-    The limit lies in the middle of a gap between two texts, so that the last bit of a sum decides nothing.
+    The limit is in the middle of a gap between two texts, so that rounding cannot change the result.
     """
     centre = np.rint(grown.centre / max(float(np.abs(grown.centre).max()), 1e-9) * 127).astype(np.int8)
     old, new = cosines(before, centre), cosines(after, centre)

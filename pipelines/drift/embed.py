@@ -46,7 +46,7 @@ class Embedder(Protocol):
         """(n, d) float32, unit norm; raises EmbedderUnavailableError."""
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Close the model."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class ModelProcess:
             (n, 384) float32, unit norm.
 
         Raises:
-            EmbedderUnavailableError: missing, late or dead; the process is gone and the next call starts a new one.
+            EmbedderUnavailableError: missing, late or ended; the process has ended and the next call starts a new one.
         """
         parts = []
         for start in range(0, len(texts), self.config.batch):

@@ -2,7 +2,7 @@
 
 The test is that of ``pipelines.alerts.recovery``: is the share of texts inside the topic that grew back near what the
 reference expects, or still near what it was during the incident? A text is a bucket. The dependence between texts of a
-conversation is the level's design effect or what the incident itself shows, whichever is more.
+conversation is the level's design effect or what the incident itself shows: the greater of the two.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def grown(incident: Incident, wall: int, timing: Timing) -> bool:
 
 
 def emitted(incident: Incident, wall: int) -> None:
-    """Remember at what size the incident was emitted."""
+    """Store the size at which the incident was emitted."""
     incident.emitted_wall, incident.emitted_excess = wall, incident.recovery.excess
 
 

@@ -151,7 +151,7 @@ def compose_alert(
     shift = incident.shift
     rule = RULES[side]
     where = "/".join(v for k, v in incident.series.items() if k != "side")
-    # no excerpt of a text in the title: it goes wherever an alert is listed
+    # no excerpt of a text in the title: it is shown in every list of alerts
     words = f"{observed:.0%} are like the texts of one topic, expected {shift.expected:.0%}"
     again = "again: " if state == "firing" and incident.seq else ""
     title = {

@@ -22,10 +22,10 @@ from pipelines.drift.test import (
 )
 from pipelines.drift.vectors import Floats
 
-_SETTLED = 400
+_MOST_LABELS = 400
 _FRESH = 120
 """The newest texts are not used for the dependence between texts: a shift would look like dependence."""
-_CALM = 1.0
+_NO_EVIDENCE = 1.0
 """Evidence (power of ten) above which no test is rebuilt and no text is admitted to the reference: a shift may have
 begun."""
 
@@ -92,7 +92,7 @@ class Level:
     @property
     def is_undisturbed(self) -> bool:
         """Whether the evidence of a shift is low."""
-        return self.evidence < _CALM
+        return self.evidence < _NO_EVIDENCE
 
     def onset(self) -> int:
         """Ordinal of the first text of the shift, as the strongest component sees it."""
@@ -132,7 +132,7 @@ class Level:
             labels = [*self.labels[s], *clusters[strata == s].tolist()]
             self.labels[s], settling = labels[-_FRESH:], labels[:-_FRESH]
             if settling and self.is_undisturbed:
-                self.settled[s] = [*self.settled[s], *settling][-_SETTLED:]
+                self.settled[s] = [*self.settled[s], *settling][-_MOST_LABELS:]
                 self.effects[s] = design_effect(np.array(self.settled[s], dtype=np.int64))
 
     def save(self) -> Saved:

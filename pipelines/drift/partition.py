@@ -62,7 +62,7 @@ class Partition:
         self.texts_since = 0
         """Texts since the last checkpoint."""
         self.due = False
-        """Whether a checkpoint is due, whatever the number of texts."""
+        """Whether a checkpoint is due, with any number of texts."""
         self.shed = 0
         """Apps (with their side) evicted since the start, because all of them together kept too many texts."""
         self._held: dict[str, int] = {}

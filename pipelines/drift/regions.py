@@ -53,7 +53,7 @@ class Regions:
     novel_below: Floats
     """(s,), similarity to the nearest texts of the stratum below which a text is new."""
     inside: Flags
-    """(n, k + 1), where each text of the reference lies: its cluster, and whether it is new to the others."""
+    """(n, k + 1), the region of each text of the reference: its cluster, and whether it is new to the others."""
 
 
 def build(reference: Reference, clusters: int) -> Regions:
@@ -71,7 +71,7 @@ def build(reference: Reference, clusters: int) -> Regions:
 
 
 def locate(regions: Regions, reference: Reference, vectors: Floats, strata: Ints) -> Flags:
-    """Say in which regions each of ``vectors`` (m, d) lies: (m, k + 1)."""
+    """Return the regions of each of ``vectors`` (m, d): (m, k + 1)."""
     nearest = (vectors @ regions.centres.T).argmax(axis=1)
     similar = vectors @ reference.vectors.T
     similar[strata[:, None] != reference.strata[None, :]] = -1.0
@@ -93,7 +93,7 @@ class Witness:
     above: Doubles
     """(2, s, quantiles): the other half's own quantiles of the projection, per stratum."""
     inside: Doubles
-    """(n, quantiles): 1 where a text of the reference lies inside, else 0."""
+    """(n, quantiles): 1 where a text of the reference is inside, else 0."""
 
     def locate(self, vectors: Floats, strata: Ints) -> Doubles:
         """(m, quantiles): 0, 0.5 or 1."""
@@ -116,7 +116,7 @@ def learn_witness(reference: Reference, vectors: Floats, strata: Ints) -> Witnes
         directions.append((mean - weights @ means).astype(np.float32))
         scores = reference.vectors @ directions[h]
         others = [scores[(reference.strata == s) & (half != h)] for s in range(count)]
-        # slightly above the quantile: equal texts are on one side, whatever the order of summation
+        # slightly above the quantile: equal texts are on one side, for any order of summation
         limits = np.array([np.quantile(o if len(o) else scores, WITNESS_QUANTILES) for o in others]) + 1e-5
         above.append(limits)
         rows = half != h

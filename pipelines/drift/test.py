@@ -44,7 +44,7 @@ class TestConfig:
     """Texts a bet, where neighbours are independent; ``block_length`` makes it longer where they are not."""
     longest_block: int = 80
     least_effective: float = 16.0
-    """A reference worth fewer independent texts than this judges nothing: it is silent until it has seen more."""
+    """With a reference of fewer independent texts than this nothing is judged."""
     clusters: int = 16
     recent: int = 120
     """Texts before the block from which the direction of a spread shift is learned."""
@@ -86,7 +86,7 @@ def judge(
         return np.maximum(capitals, 1.0)
     observed, allowed = _shares(config, reference, regions, recent, block, effect)
     padded = len(capitals) - len(observed)
-    if padded:  # the witness is not ready: its components stay out of the game, at the value they have
+    if padded:  # the witness is not ready: its components are not changed
         after = bet(capitals[: len(observed)], observed, allowed)
         return np.concatenate([after, np.maximum(capitals[len(observed) :], 1.0)])
     return bet(capitals, observed, allowed)

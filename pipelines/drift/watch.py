@@ -55,8 +55,9 @@ class WatchConfig:
     accept_s: float = 21_600.0
     """A shift that lasts this long is the new normal: the incident closes and the reference starts over."""
     most_texts: int = 200_000
-    """A partition keeps this number of texts over all its apps (2 to 5 KB each; a busy app has 20,000), whatever apps
-    call themselves."""
+    """A partition keeps this number of texts over all its apps (2 to 5 KB each; a busy app has 20,000), for any names
+    of apps.
+    """
 
 
 class State(msgspec.Struct):
@@ -238,7 +239,7 @@ class Watch:
         app_wide = APP in breached or self.levels[APP].evidence >= _APP_WIDE_EVIDENCE
         key = APP if app_wide else breached[0]
         names = self.levels[key].strata
-        # a busy feature remembers less of the past: the same span for all, so that the SQL counts the same texts
+        # the texts of a busy feature reach less far back: the same span for all, so that the SQL counts the same texts
         full = [w[0][0] for name in names if len(w := self.windows[name]) == self.config.window]
         since = max([self.levels[key].onset(), *full])
         texts = sorted((o, names.index(name), p) for name in names for o, p in self.windows[name] if o >= since)
@@ -255,9 +256,10 @@ class Watch:
         )
 
     def stopped(self, wall: int) -> Alert | None:
-        """Close the incident of a series that makes no texts any more at ``wall``, the brokers' time (µs UTC).
+        """Close the incident of a series without new texts at ``wall``, the brokers' time (µs UTC).
 
-        The alert is late where its last texts were history: it stopped in the past, whichever text shows that.
+        The alert is late where its last texts were history: the series stopped in the past, with any text that shows
+        it.
         """
         incident = self.incident
         if incident is None or not follow.stopped(incident, wall, self.config.timing.recovery):

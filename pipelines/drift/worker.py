@@ -51,7 +51,7 @@ def write_frame(stream: BinaryIO, frame: object) -> None:
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:
-    """Receive one frame; None when the other side is gone."""
+    """Receive one frame; None when the other process has ended."""
     head = stream.read(4)
     if len(head) < 4:
         return None
@@ -77,7 +77,7 @@ def serve(
     setup = msgspec.msgpack.decode(first, type=Setup)
     try:
         model = load(setup)
-    except Exception as error:  # noqa: BLE001 - a process boundary: whatever it is, the parent words it
+    except Exception as error:  # noqa: BLE001 - a process boundary: the parent reports any error
         write_frame(outbox, Answer(error=f"{type(error).__name__}: {error}"))
         return
     with contextlib.suppress(OSError):

@@ -60,7 +60,7 @@ HeartbeatCallback = Callable[[dict[str, object]], None]
 _BACK_OFF_S = 5.0
 _COMMIT_EVERY_S = 5.0
 _DESCRIBE_S = 10.0
-_DEALT = "the partitions are being dealt among the copies"
+_DEALT = "the partitions are being assigned to the copies"
 
 
 def run(
@@ -180,11 +180,11 @@ class Land:
         self._held: dict[str, str] = {}
         self._ids: dict[str, str] = {}
         self._marks: dict[tuple[str, int], tuple[int, int]] = {}
-        """Low and high watermarks, as of the last look."""
+        """Low and high watermarks, as of the last check."""
         self._stall_detector = StallDetector(config.stalled_s)
         self._progress = StageProgress(now)
-        self._landed: dict[tuple[str, int], int] = {}
         self._committed_at = 0
+        self._landed: dict[tuple[str, int], int] = {}
         """Partition -> next offset, as the ledger has it."""
         self._source = Source(
             config.kafka,
@@ -194,7 +194,7 @@ class Land:
             batch_bytes=config.batch_bytes,
             batch_wait_s=config.batch_wait_s,
         )
-        # asking on the reading connection waits behind its fetches: 80 ms a question instead of one
+        # a request on the reading connection waits behind its fetches: 80 ms instead of one
         self._probe = Source(config.kafka, TOPICS)
         self._settings = SettingsCheck(Admin(config.kafka), ALL_TOPICS)
         self._prices: LandedPrices | None = None
@@ -237,7 +237,7 @@ class Land:
         self._alive()
 
     def close(self) -> None:
-        """Leave the brokers."""
+        """Close the connections to the brokers."""
         self._source.close()
         self._probe.close()
         if self._prices:

@@ -55,12 +55,12 @@ _COMMIT_ALL_S = 3600.0
 """Between two commits of all positions: Kafka deletes an offset that was not committed for 7 days, and the partition
 of a quiet app may not move for as long."""
 _LONGEST_PAUSE_S = 5.0
-_DEALT = "the partitions are being dealt among the copies"
+_DEALT = "the partitions are being assigned to the copies"
 
 
 @dataclass(frozen=True)
 class MeterConfig:
-    """What one copy of meter needs."""
+    """The arguments of one copy of meter."""
 
     kafka: KafkaConfig
     copy_name: str = ""
@@ -156,7 +156,7 @@ def _run(
 
 
 class _Session:
-    """From the committed offsets to the first failure; a new one begins with nothing in memory."""
+    """One run of the loop, from the committed offsets to the first failure. The next one begins with an empty state."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class _Session:
     ) -> None:
         self.config, self._share, self._now, self._heartbeat = config, share, now, heartbeat
         name = config.copy_name or "0"
-        # first of all: undo what a predecessor left open, and shut it out
+        # first: abort the open transaction of a predecessor, and fence it
         self._producer = TransactionalProducer(config.kafka, f"tailrace-meter-{name}", stopping=stop.is_set)
         self._feed = PriceFeed(config.kafka, overrides=config.price_overrides, prefer=config.cost_preference)
         self._source = Source(
@@ -264,7 +264,7 @@ class _Session:
         point("meter.after_commit")
 
     def _look_around(self, at: float) -> None:
-        """Take on partitions that were added; refuse a topic that was made again."""
+        """Read added partitions too; refuse a topic that was created again."""
         if at - self._looked < _LOOK_S:
             return
         self._looked = at

@@ -68,13 +68,13 @@ def number(value: float) -> str:
 def _calls(before: float, now: float) -> str:
     if before < 0.01 * now:
         return f"{number(now)} calls a minute, next to nothing before"
-    return _moved("calls", before, now, unit=" a minute", whose="its ")
+    return _moved("calls", before, now, unit=" a minute", owner="its ")
 
 
-def _moved(what: str, before: float, now: float, *, unit: str = "", whose: str = "") -> str:
+def _moved(what: str, before: float, now: float, *, unit: str = "", owner: str = "") -> str:
     if abs(now - before) <= UNCHANGED * before:
-        return f"{whose}{what} unchanged"
-    return f"{whose}{what} went from {number(before)} to {number(now)}{unit}"
+        return f"{owner}{what} unchanged"
+    return f"{owner}{what} went from {number(before)} to {number(now)}{unit}"
 
 
 def _matters(part: Number, parts: Split) -> bool:

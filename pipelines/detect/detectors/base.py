@@ -25,7 +25,7 @@ class View:
     app: int
     """Place of the app's own series."""
     until: int
-    """End of the youngest slot to look at, µs UTC."""
+    """End of the newest slot to judge, µs UTC."""
     closed: int | None = None
     """Start of the slot that has just closed; None where only open slots grew."""
     leaving: Matrix | None = None
@@ -56,7 +56,7 @@ class Detector(Protocol):
         """State of an app never seen."""
 
     def step(self, state: State, view: View) -> tuple[State, list[Finding]]:
-        """Learn what left the ring; return what is out of the ordinary now, at most one finding a family."""
+        """Learn what left the ring; return the abnormal values now, at most one finding a family."""
 
     def scan(self, state: State, stretch: Stretch) -> Scan:
         """Go through buckets that close while nothing is open; ``scan.learn`` moves the state as ``step`` would."""
@@ -65,7 +65,7 @@ class Detector(Protocol):
         """Return what open buckets must hold before ``step`` may find anything in a look at them."""
 
     def idle(self, state: State, slots: int) -> State:
-        """Take in a stretch of slots without a call at once."""
+        """Learn several slots without a call in one step."""
 
     def observe(self, state: State, view: View, finding: Finding, since: int, until: int) -> tuple[Terms, list[Bucket]]:
         """Terms of now and closed slots in [since, until), by which recovery of the incident is tested."""

@@ -1,10 +1,10 @@
 """What is normal for a series: its recent level, the same time of day, and the records it has set.
 
 Counts of calls are far from Poisson (variance over mean of calls per minute is 160 in Azure's trace), so no limit is
-derived from a distribution: a window must beat by a margin the highest ratio to expectation ever seen in learned
-windows. Of a series with tail index a the chance of beating its record of N windows by a factor m is about m^-a / N,
+derived from a distribution: a window must exceed by a margin the highest ratio to expectation ever seen in learned
+windows. Of a series with tail index a the chance of exceeding its record of N windows by a factor m is about m^-a / N,
 so the number of false alarms grows with the log of time only. Records of series with many values (users) are pooled:
-the record of the dearest user of all times is learned from every user and every window.
+the record of the most expensive user ever is learned from every user and every window.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Level:
     bin_slots: int = 0
 
     def learn(self, values: Floats, app: int, slot: int, half_life_s: float) -> None:
-        """Take in one slot that left the ring."""
+        """Learn one slot that left the ring."""
         self.num = fit(self.num, len(values))
         if values[app, 2] > 0:
             self.silent = 0
@@ -62,15 +62,15 @@ class Level:
         self.bin_slots += 1
 
     def idle(self, slots: int, half_life_s: float) -> None:
-        """Take in a stretch of slots without a call at once."""
+        """Learn several slots without a call in one step."""
         self._silence(slots, half_life_s)
         self.bin, self.bin_sum, self.bin_slots = -1, np.zeros(3), 0
 
     def _silence(self, slots: int, half_life_s: float) -> None:
-        """Forget by silence, for two half-lives in a row at most.
+        """Decay during a time without calls, for two half-lives in a row at most.
 
-        Silence says that the app is off, not that it does less when it is on: after a night, or a laptop's sleep, the
-        series below the app must still be in proportion to what it does on waking up.
+        A time without calls means that the app is off, not that it does less when it is on: after a night, or after a
+        suspended laptop resumes, the series below the app must still be in proportion to its traffic.
         """
         most = round(2 * half_life_s * 1e6 / SLOT)
         self._fade(max(0, min(slots, most - self.silent)), half_life_s)
@@ -133,7 +133,7 @@ class Records:
         return cls(np.zeros((0, *shape)), np.zeros((0, *shape)), np.zeros((0, *shape)))
 
     def learn(self, ratios: Floats, slot: int) -> None:
-        """Take in the windows that ended with ``slot``."""
+        """Learn the windows that ended with ``slot``."""
         self.raise_to(slice(None), ratios, slot, len(ratios))
 
     def raise_to(self, places: NDArray[np.int64] | slice, ratios: Floats, slot: int, rows: int) -> None:
@@ -152,7 +152,7 @@ class Records:
         return self.old[:rows]
 
     def discard(self) -> None:
-        """Throw away what is not yet learned: an incident stands in it."""
+        """Discard what is not yet learned: it contains an incident."""
         self.new, self.previous = np.zeros_like(self.new), np.zeros_like(self.previous)
 
     def forget(self, places: list[int]) -> None:

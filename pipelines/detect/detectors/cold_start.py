@@ -125,7 +125,7 @@ class ColdStart:
         return ColdStartBound(self, ahead, spend=new, errors=learns, cut=state.cuts.get(ERRORS, 0))
 
     def idle(self, state: ColdStartState, slots: int) -> ColdStartState:
-        """Nobody called."""
+        """Learn buckets without calls."""
         state.recent = [*state.recent, *[0] * min(slots, RING)][-RING:]
         return state
 
@@ -213,8 +213,8 @@ class ColdStart:
     def _finding(self, state: ColdStartState, view: View, family: str, start: int, score: float) -> Finding:
         windows, sums = view.windows, view.windows.total(start, view.until)
         usual = self._usual(view, start)
-        told, named, sql = self._explained(view, family, start, usual)
-        place = told.place
+        explained, named, sql = self._explained(view, family, start, usual)
+        place = explained.place
         hits, calls = int(sums[place, _ERRORS]), int(sums[place, _CALLS])
         slots, target = (view.until - start) // SLOT, windows.series[place]
         finding = Finding(
@@ -270,10 +270,10 @@ class ColdStart:
             hits, calls = sums[:, _ERRORS].astype(float), sums[:, _CALLS].astype(float)
             enough = calls >= self.min_calls_errors
             normal = calls / max(calls[app], 1.0)
-            told = explain(names, hits, normal, app=app, trigger=app, enough=enough)
-            return told, told.causes, ""
+            explained = explain(names, hits, normal, app=app, trigger=app, enough=enough)
+            return explained, explained.causes, ""
         change = Change(windows, usual, start, view.until, "cost")
         excess = sums[:, _COST] / 1e9 - change.slots * usual[:, 0]
         normal = usual[:, 0] / max(usual[app, 0], 1e-12)
-        told = explain(names, excess, normal, app=app, trigger=app, enough=sums[:, _CALLS] >= self.min_calls)
-        return told, *causes(change, told)
+        explained = explain(names, excess, normal, app=app, trigger=app, enough=sums[:, _CALLS] >= self.min_calls)
+        return explained, *causes(change, explained)

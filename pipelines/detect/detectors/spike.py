@@ -30,7 +30,7 @@ from schemas.rollups import series_pairs
 MEASURES = ("cost", "tokens", "calls", "cost_per_call", "tokens_per_call")
 UNITS = ("USD", "tokens", "calls", "USD/call", "tokens/call")
 _BASE = (0, 1, 2, 0, 1)
-"""Which total stands behind a measure."""
+"""The total that a measure is computed from."""
 _MONEY = ("cost", "cost_per_call")
 HOURS = 720
 """In 30 days."""
@@ -61,7 +61,7 @@ class _Now:
     ratios: Floats  # (series, 5, 2)
     shares: Floats  # (series, 3, 2) of the app's normal volume
     ringing: Floats  # (series, 5, 2) by how much above the limit; 0 = quiet
-    pooled: NDArray[np.bool_]  # (series,) judged against each other: users, and whatever seldom calls
+    pooled: NDArray[np.bool_]  # (series,) judged against each other: users, and series with rare calls
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Spike:
     margin: float = 2.0
     """Least multiple of the record; per-call measures: the square root of it and a little."""
     young: float = 0.5
-    """A record of h hours may be beaten by 1 + young / h times more: there are few windows in it."""
+    """A record of h hours may be exceeded by 1 + ``young`` / h times more: there are few windows in it."""
     floor_usd_per_hour: float = 1.0
     floor_tokens_per_hour: float = 500_000.0
     floor_calls_per_hour: float = 600.0
@@ -93,7 +93,7 @@ class Spike:
     is what the app spends in 52 s. A rise of ten times exceeds it after 6 s, one of three times after 26 s."""
     min_calls: int = 5
     min_calls_wide: int = 20
-    """The same for one user: people seldom make so many in five minutes, loops always do."""
+    """The same for one user: people rarely make this number in five minutes, loops always do."""
     sparse_calls: float = 5.0
     """Calls expected in five minutes; a series with fewer is judged like a user."""
     min_calls_per_call: int = 100
@@ -148,7 +148,7 @@ class Spike:
         return SpikeBound(ahead.windows, limits(self, state, ahead), state.cut, *calls)
 
     def idle(self, state: SpikeState, slots: int) -> SpikeState:
-        """Nobody called."""
+        """Learn buckets without calls."""
         state.level.idle(slots, self.half_life_s)
         return state
 
@@ -233,7 +233,7 @@ class Spike:
         limits = self._limits(state, view)
         named = view.windows.named.copy()
         named[app] = True
-        # of a series that seldom calls the next burst is always a record: such series share theirs
+        # for a series with rare calls the next burst is always a record: such series share their records
         wide = self._is_pooled(expected, view)
         apart = (np.arange(rows) != app)[:, None]
         known = state.level.num[:rows, 2] >= 100  # calls learned: below, no cost per call is normal
@@ -247,7 +247,7 @@ class Spike:
             counted = seen[:, 2] >= np.where(wide, self.min_calls_wide, self.min_calls)
             over = ratios[:, :3, i] / limits[:, :3, i]
             ringing[:, :3, i] = np.where((over > 1) & big & (counted & named & ~wide)[:, None], over, 0)
-            # wide series: against the dearest value there ever was, and three times themselves
+            # series of high cardinality: against the highest value ever, and three times themselves
             over = shares[:, :, i] / self._pooled(state, view, i)
             fresh = (seen > slots * (self.ratio * expected + floor)) & big & (counted & named & wide)[:, None]
             ringing[:, :3, i] = np.where((over > 1) & fresh, over, ringing[:, :3, i])
@@ -274,7 +274,7 @@ class Spike:
         return limits
 
     def _is_pooled(self, expected: Floats, view: View) -> NDArray[np.bool_]:
-        """(series,): judged against each other, users and whatever seldom calls."""
+        """(series,): judged against each other, users and series with rare calls."""
         pooled = view.windows.wide() | (expected[:, 2] * WINDOWS[1] < self.sparse_calls)
         pooled[view.app] = False
         return pooled
@@ -316,11 +316,11 @@ class Spike:
         seen = view.windows.total(start, view.until)[:, COLUMNS] / DIVISOR
         excess = seen[:, base] - slots * now.expected[:, base]
         normal = now.expected[:, base] / max(now.expected[view.app, base], 1e-12)
-        told = explain(
+        explained = explain(
             view.windows.series, excess, normal, app=view.app, trigger=trigger, enough=self._enough(seen, measure)
         )
-        causes, cause_sql = self._causes(view, now.expected, told, start, measure)
-        place = told.place
+        causes, cause_sql = self._causes(view, now.expected, explained, start, measure)
+        place = explained.place
         observed, expected = float(seen[place, base]), float(slots * now.expected[place, base])
         if measure >= 3:
             observed /= max(float(seen[place, 2]), 1.0)

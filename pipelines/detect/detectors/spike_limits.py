@@ -2,7 +2,7 @@
 
 Every condition of ``Spike`` on a window is a least sum that grows with the learned level, so the lowest level that is
 possible gives a lower bound. The level of the app itself is known beforehand: what it will learn is in the ring. A
-series below it forgets at the same pace, and whatever it learns only raises it.
+series below it decays at the same rate, and all that it learns only raises it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Limits:
     """(groups, measures, windows): ``sums`` of a series of which nothing is learned."""
 
     def grow(self, new: Floats, calls: float) -> None:
-        """Take in series of which nothing is learned; ``new`` are their ``sums``."""
+        """Add series without history; ``new`` are their ``sums``."""
         shape = (len(new), 2, len(WINDOWS))
         self.sums = np.concatenate([self.sums, new])
         self.calls = np.concatenate([self.calls, np.full((len(new), 1), calls)])

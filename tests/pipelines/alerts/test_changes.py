@@ -26,9 +26,9 @@ def incident(at=START, **changed):
     return alert({"app": "bot"}, **{"window": window, "detected_at": rfc3339(at + MINUTE), **changed})
 
 
-def note(name, at, told_at=None):
+def note(name, at, emitted_at=None):
     fields = {"detector": "novelty", "rule": "new_model", "severity": "info", "id": name}
-    return incident(at, title=f"app bot: {name}", detected_at=rfc3339(told_at or at + 5 * MINUTE), **fields)
+    return incident(at, title=f"app bot: {name}", detected_at=rfc3339(emitted_at or at + 5 * MINUTE), **fields)
 
 
 def past(*, releases=(), alerts=()):
@@ -75,7 +75,7 @@ def test_what_is_older_than_a_day_or_younger_than_the_alert_is_not_its_cause(at)
 
 
 def test_a_note_that_was_written_after_the_alert_shows_to_whoever_looks_later():
-    known = past(alerts=[note("model o3", START - MINUTE, told_at=START + 10 * MINUTE)])
+    known = past(alerts=[note("model o3", START - MINUTE, emitted_at=START + 10 * MINUTE)])
     assert changes(known, incident()) == ()
     assert [c.text for c in changes(known, incident(), all_known=True)] == ["model o3"]
 
