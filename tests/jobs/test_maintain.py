@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
+from fault_harness.zygote import run_command
 
 from jobs.maintain import MaintainSettings, maintain
 from schemas.records import Move
@@ -161,8 +160,7 @@ def test_the_command_prints_the_report_and_lists_the_job(config):
     env = {"TAILRACE_LAKE__CATALOG": config.catalog, "TAILRACE_LAKE__DATA_PATH": config.data_path}
 
     def tailrace(*words):
-        command = [sys.executable, "-m", "tailrace", "--home", str(home), "job", *words]
-        return subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=100)
+        return run_command(["--home", str(home), "job", *words], env=env)
 
     ran = tailrace("run", "maintain", "--json")
     assert ran.returncode == 0, ran.stderr

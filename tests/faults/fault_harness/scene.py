@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fault_harness import invariants
-from fault_harness.process import REPO, Process, clean_environment, stage, wait_until
+from fault_harness.process import Process, clean_environment, stage, wait_until
 from fault_harness.rawlake import RawLake
 from fault_harness.traffic import PRICES, Traffic
+from fault_harness.zygote import run_command
 from pipelines.kafka import Admin, KafkaConfig
 from schemas.topics import EVENTS, TOPICS
 from tailrace.home.layout import Home
@@ -83,15 +83,7 @@ class Scene:
 
     def tailrace(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "tailrace", *arguments],
-            cwd=REPO,
-            env=self.environment(**more),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return run_command(arguments, env=self.environment(**more))
 
     def killed(self, process: Process, within_s: float = 60) -> None:
         """Wait until a planned crash has happened."""

@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 from confluent_kafka import TopicPartition
+from fault_harness.zygote import Code, Forked
 from structlog.testing import capture_logs
 
 from pipelines.clock import now_us
@@ -297,8 +298,7 @@ def test_messages_between_stages_land_and_poison_among_them_goes_to_dead(rig):
 
 PROGRAM = textwrap.dedent(
     """
-    import sys, threading
-    sys.path[:0] = [{repo!r}, {repo!r} + "/emitter"]
+    import threading
     from pipelines.kafka import KafkaConfig
     from pipelines.land import LandConfig, run
     from warehouse.storage.connect import LakeConfig
@@ -310,13 +310,13 @@ PROGRAM = textwrap.dedent(
 
 def process(rig, fault=""):
     program = PROGRAM.format(
-        repo=str(REPO),
         bootstrap=rig.kafka.bootstrap_servers,
         prefix=rig.kafka.prefix,
         catalog=rig.config.lake.catalog,
         data=rig.config.lake.data_path,
     )
-    return subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "TAILRACE_FAULT": fault})
+    env = {**os.environ, "TAILRACE_FAULT": fault}
+    return Forked([], Path(os.devnull), env, Code(program, ("pipelines.land",)))
 
 
 @pytest.mark.row(1, 2, 4)
