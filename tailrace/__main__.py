@@ -7,11 +7,15 @@ import logging
 import os
 import sys
 
-import structlog
-import typer
-from typer._click.exceptions import ClickException, NoArgsIsHelpError
+from tailrace.imports import import_structlog
 
-from schemas.errors import FatalError, TailraceError
+import_structlog()  # before anything imports it
+
+import structlog  # noqa: E402
+import typer  # noqa: E402
+from typer._click.exceptions import ClickException, NoArgsIsHelpError  # noqa: E402
+
+from schemas.errors import FatalError, TailraceError  # noqa: E402
 
 EXIT_FAILED, EXIT_FATAL = 1, 2
 _SUPERVISED = "--parent"

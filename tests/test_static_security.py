@@ -153,7 +153,7 @@ SETS_ATTRIBUTES = {
     "pipelines/decode/redact.py",
     "pipelines/detect/detectors/surge.py",
     "pipelines/detect/detectors/surge_state.py",
-    "pipelines/detect/judge.py",
+    "pipelines/detect/partition_state.py",
     "pipelines/detect/detectors/minute.py",  # of ARRAYS of a detector's own state
     "pipelines/detect/snapshot_v3.py",
     "emitter/tailrace_emitter/adapters/litellm_streams.py",

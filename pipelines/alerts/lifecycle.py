@@ -212,6 +212,20 @@ def advance(
     return emitted + [_update(incident, wall) for incident in due]
 
 
+def may_change(life: Lifecycle, *, wall: int, at: int, timing: Timing) -> bool:
+    """Whether ``advance`` may do anything at ``wall`` and ``at`` where nothing is found and nothing has recovered.
+
+    Time alone ends a cooldown, accepts an incident, and makes an update due; and what is held back is forgotten.
+    """
+    if life.held or any(at >= closed.until for closed in life.closed.values()):
+        return True
+    return any(
+        at - incident.finding.start > _accept_after(incident.finding, timing) * SECOND
+        or update_due(incident.recovery.excess, incident.emitted_excess, wall - incident.told, timing)
+        for incident in life.open.values()
+    )
+
+
 def update_due(excess: float, emitted_excess: float, passed_us: int, timing: Timing) -> bool:
     """Whether an open incident is emitted again.
 

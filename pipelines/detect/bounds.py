@@ -2,7 +2,8 @@
 
 A look judges all series of an app, and almost always finds nothing. So a detector computes once, for some minutes, how
 much each series must hold before it may breach (``Detector.bound``). Between two looks only the rows that moved are
-added up and compared, those of all apps at once (``BoundTable``, ``pipelines.detect.guards``). A bound is one-sided:
+added up and compared, those of all apps at once (``BoundTable``, ``pipelines.detect.guards``). What makes a breach less
+likely is left out until a bound is passed: rows that leave the windows, and calls without a hit. A bound is one-sided:
 where it is passed the detector judges as always, so the alerts are the same to the last digit. Bounds are not part of
 the state; they are made again when they are missing.
 """
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 MOST = 30
 """Buckets for which bounds hold: those that leave the ring meanwhile have closed already, so what will be learned is
 known beforehand."""
+STEADY = 2
+"""Buckets by which windows may move on before a cost per call must be compared again."""
 OPEN = 4
 """Open buckets after the first, at most, for which bounds hold."""
 
@@ -66,14 +69,11 @@ class BoundTable(Protocol):
     def add(self, rows: Rows) -> None:
         """Add rows of open buckets."""
 
-    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
-        """Let the windows of apps end at another time, after all rows were added: (guard, new end)."""
-
-    def close(self, rows: Rows) -> None:
-        """Note the rows of buckets that have closed; all of them were added before."""
-
     def may_find(self, guards: Sequence[Guard]) -> set[int]:
-        """Return the numbers of those among the apps that changed in which there may be a finding."""
+        """Return the numbers of those among the apps that changed in which there may be a finding.
+
+        Their windows may end later than before, and buckets may have closed. A table looks at that where it matters.
+        """
 
 
 class Bound(Protocol):

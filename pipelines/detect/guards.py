@@ -14,7 +14,6 @@ import numpy as np
 
 from pipelines.detect.bounds import OPEN, Ahead, Bound, BoundTable, Part, Ranges, Rows
 from pipelines.detect.isolation import ALL, raising
-from pipelines.detect.slots import Slot, merge_all
 from pipelines.detect.windows import SLOT, Matrix, Windows
 
 _MORE = 1.5
@@ -33,7 +32,7 @@ class Guard:
     size: int
     """Rows that are set aside for its series."""
     closed: int
-    """Start of the first bucket whose close is not noted yet."""
+    """Start of the first bucket that was open at the last look."""
     last_closed: int
     last: int
     until: int
@@ -52,6 +51,11 @@ class Guard:
     def rows(self) -> Matrix:
         """Rows of its series in the arrays of all apps."""
         return np.arange(self.base, self.base + self.series)
+
+    @property
+    def room(self) -> slice:
+        """Rows that are set aside for its series."""
+        return slice(self.base, self.base + self.size)
 
     def holds(self, until: int) -> bool:
         """Whether the bounds are still those of the windows, which end at ``until``."""
@@ -130,7 +134,7 @@ class Guards:
         self.moved.clear()
         changed = {number: self._guards[number] for number in {part[0] for part in parts}}
         changed |= {guard.number: guard for guard in closing if guard.closed != guard.windows.closed}
-        closes, moves, void = list[tuple[int, int, Slot]](), list[tuple[Guard, int]](), set[int]()
+        held, void = list[Guard](), set[int]()
         for number, guard in changed.items():
             windows = guard.windows
             until = windows.latest()
@@ -140,36 +144,20 @@ class Guards:
                 continue
             if len(windows.series) > guard.series:
                 self._grow(guard)
-            if until != guard.until:
-                moves.append((guard, until))
-            for start in range(guard.closed, windows.closed, SLOT):
-                if slot := windows.slots.get(start):
-                    closes.append((number, start, slot))
+            guard.until, guard.closed = until, windows.closed
+            held.append(guard)
         if void:
             parts = [part for part in parts if part[0] not in void]
-        held = [guard for guard in changed.values() if not guard.void]
         if held:
-            if len(closes) > 1:
-                merge_all([slot for _, _, slot in closes if not slot.is_dense])
-            self._move(held, parts, [(number, start, *slot.dense()) for number, start, slot in closes], moves)
+            self._add(held, parts)
             self._compare(held)
 
-    def _move(
-        self, changed: list[Guard], parts: list[Part], closes: list[Part], moves: list[tuple[Guard, int]]
-    ) -> None:
-        added, closed = self._layers(parts), self._layers(closes)
+    def _add(self, changed: list[Guard], parts: list[Part]) -> None:
+        added = self._layers(parts)
         for table in self.tables.values():
             with raising(table.name, _of(changed)):
                 for rows in added:
                     table.add(rows)
-                if moves:
-                    table.move(moves)
-                for rows in closed:
-                    table.close(rows)
-        for guard, until in moves:
-            guard.until = until
-        for guard in changed:
-            guard.closed = guard.windows.closed
 
     def _compare(self, guards: Sequence[Guard]) -> None:
         found = set[int]()

@@ -132,7 +132,7 @@ def batch(app: str, table: pa.Table, *, source: int, next_offset: int, epoch: in
     rows = np.array([*numbers[:-3], numbers[-3] + numbers[-2], numbers[-1]]).T
     starts = _numbers(columns["second"], 0) * 1_000_000 // SLOT
     coded = columns["series"].dictionary_encode()
-    codes = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = _numbers(coded.indices, 0)
     names, shown = coded.dictionary.to_pylist(), _shown(columns["exemplars"])
     beside = cells_of(columns, names, codes, starts * SLOT)
     judged = np.flatnonzero(~np.array([is_beside(name) for name in names], bool)[codes]) if names else codes
@@ -183,8 +183,9 @@ def _columns(table: pa.Table) -> dict[str, pa.Array]:
     if len(batches) != 1:
         batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
     found = batches[0]
-    beside = [name for name in _BESIDE if name in found.schema.names]
-    return {name: found.column(name) for name in (*_NUMBERS, "second", "series", "exemplars", "guardrails", *beside)}
+    places = {name: at for at, name in enumerate(found.schema.names)}  # a look-up by name costs as much as a sum
+    read = (*_NUMBERS, "second", "series", "exemplars", "guardrails", *(name for name in _BESIDE if name in places))
+    return {name: found.column(places[name]) for name in read}
 
 
 def _shown(column: pa.ListArray) -> Exemplars:
@@ -200,8 +201,16 @@ def _shown(column: pa.ListArray) -> Exemplars:
 
 
 def _numbers(column: pa.Array, null: int) -> NDArray[np.int64]:
+    """Return the values of an array of int64 or int32.
+
+    They are read from its buffer: ``to_numpy`` imports pandas where that is installed, for more than a second.
+    """
     column = column.fill_null(null) if column.null_count else column
-    numbers: NDArray[np.int64] = column.to_numpy(zero_copy_only=False)
+    if not len(column):
+        return np.zeros(0, np.int64)
+    bits = column.type.bit_width
+    kind = np.int64 if bits == 64 else np.int32
+    numbers = np.frombuffer(column.buffers()[1], kind, len(column), column.offset * bits // 8)
     return numbers.astype(np.int64, copy=False)
 
 

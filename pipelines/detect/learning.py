@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pipelines.detect.judge import AppState, PartitionState
+from pipelines.detect.partition_state import AppState, PartitionState
 
 
 def counts(states: Iterable[PartitionState], warm_up_s: float) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any, get_origin
 import msgspec
 import numpy as np
 
-from pipelines.detect.judge import PartitionState
+from pipelines.detect.partition_state import PartitionState
 from pipelines.detect.snapshot_v1 import PartitionStateV1
 from pipelines.detect.snapshot_v3 import widened
 from schemas.errors import UNREADABLE

@@ -11,7 +11,7 @@ from pipelines.detect.clock import Clock
 from pipelines.detect.detectors.ceiling import CeilingState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
-from pipelines.detect.judge import AppState, PartitionState, Pending
+from pipelines.detect.partition_state import AppState, PartitionState, Pending
 from pipelines.detect.slots import Matrix, Slot
 from pipelines.detect.windows import Windows
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines.alerts.lifecycle import Incident
 from pipelines.detect.detectors.surge_state import ARRAYS, SurgeState
-from pipelines.detect.judge import PartitionState
+from pipelines.detect.partition_state import PartitionState
 from pipelines.detect.slots import Slot
 
 AT, MORE = 12, 2

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.detect.slots import merge_all
 from pipelines.detect.windows import RING, SLOT, Matrix, Windows
 
 ALIGNED = 60
@@ -103,6 +104,7 @@ def stretch(
             break
     if held:
         count = max(1, min(count, (held[-1] - first) // SLOT + RING + 1))
+    merge_all([windows.slots[start] for start in held if not windows.slots[start].is_dense])
     parts = [windows.slots[start].dense() for start in held]
     steps = [np.full(len(places), (start - begin) // SLOT) for start, (places, _) in zip(held, parts, strict=True)]
     sums = np.zeros((sum(map(len, steps)), windows.width), np.int64)

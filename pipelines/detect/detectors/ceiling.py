@@ -84,12 +84,6 @@ class CeilingTable:
             which = np.repeat(np.arange(len(rows.parts)), rows.sizes)
             self.moved |= {rows.parts[i][:2] for i in which[costs * 1e-9 >= least].tolist()}
 
-    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
-        """A call over the limit leaves the ring: ``may_find`` looks at that."""
-
-    def close(self, rows: Rows) -> None:
-        """Nothing changes."""
-
     def may_find(self, guards: Sequence[Guard]) -> set[int]:
         """Whether the last bucket with a call over the limit is in the ring."""
         for number, start in self.moved:

@@ -91,12 +91,6 @@ class ColdStartTable:
                 cost, errors = self.held[number]
                 self.held[number] = cost + row[_COST], errors + row[_ERRORS]
 
-    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
-        """What leaves the windows is not taken out."""
-
-    def close(self, rows: Rows) -> None:
-        """Nothing changes."""
-
     def may_find(self, guards: Sequence[Guard]) -> set[int]:
         """See ``BoundTable``."""
         bounded = [guard for guard in guards if guard.number in self.bounds] if self.bounds else []

@@ -111,12 +111,6 @@ class MinuteTable:
     def add(self, rows: Rows) -> None:
         """Open buckets are not judged."""
 
-    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
-        """Open buckets are not judged."""
-
-    def close(self, rows: Rows) -> None:
-        """Whether a minute has ended follows from the windows."""
-
     def may_find(self, guards: Sequence[Guard]) -> set[int]:
         """Return the apps of which a minute has ended since a look found nothing."""
         known = [guard for guard in guards if guard.number in self.apps]

@@ -145,7 +145,7 @@ class Spike:
         if state.cut > ahead.first:  # rows of open buckets may come before it: they are in no window
             return Always()
         calls = (self.min_calls_wide, self.min_calls_per_call)
-        return SpikeBound(ahead.windows, limits(self, state, ahead), state.cut, *calls)
+        return SpikeBound(ahead.windows, ahead.app, limits(self, state, ahead), state.cut, *calls)
 
     def idle(self, state: SpikeState, slots: int) -> SpikeState:
         """Learn buckets without calls."""

@@ -41,21 +41,22 @@ class SurgeTable:
         self.owner: Matrix = np.zeros(0, np.int64)
         """(tested,) number of the app; -1 where there is none."""
         self.hits: Matrix = np.zeros((0, self.kinds), np.int64)
-        """In open buckets."""
+        """Since the evidence was looked at."""
         self.least: Floats = np.zeros((0, self.kinds))
-        """Hits in open buckets below which there is no finding."""
+        """Hits below which there is no finding."""
         self.run_hits: Floats = np.zeros((0, self.kinds))
         self.log: Floats = np.zeros((0, self.kinds, len(LIFTS)))
         self.gain: Floats = np.zeros(self.log.shape)
         """What a hit adds to the evidence."""
         self.loss: Floats = np.zeros(self.log.shape)
         """What a call without one adds: it is negative."""
-        self.whole = set[int]()
-        """Apps of which all series are to be compared, not only those that moved."""
+        self.due = set[int]()
+        """Apps of which the evidence is to be looked at."""
         self.bounds: dict[int, SurgeBound] = {}
-        self.places: dict[int, tuple[Guard, slice, int]] = {}
-        """Number of an app -> (guard, its tested series, rows set aside for them)."""
-        self.moved: list[Matrix] = []
+        self.places: dict[int, tuple[slice, int]] = {}
+        """Number of an app -> (its tested series, rows set aside for them)."""
+        self.closed: dict[int, int] = {}
+        """Number of an app -> start of the first bucket that is not in ``log``."""
         self._ranges = Ranges()
 
     def resize(self, apps: int, rows: int) -> None:
@@ -64,30 +65,26 @@ class SurgeTable:
 
     def put(self, guard: Guard, bound: SurgeBound) -> None:
         """See ``BoundTable``."""
-        tested, kinds = bound.least().shape
+        tested, kinds = bound.judged.shape
         size = Ranges.size(tested)
         first = self._ranges.take(size)
         self._make_room(self._ranges.rows, kinds)
         rows = slice(first, first + tested)
-        self.owner[rows], self.hits[rows], self.least[rows] = guard.number, 0, np.inf
+        self.owner[rows], self.least[rows] = guard.number, np.inf
         self.log[rows], self.run_hits[rows] = 0.0, 0.0
         self.log[rows, :kinds], self.run_hits[rows, :kinds] = bound.log, bound.run_hits
         self.gain[rows, :kinds], self.loss[rows, :kinds] = bound.gain, bound.loss
-        self.least[rows, :kinds] = bound.least()
-        self.row_of[guard.base + np.array(bound.places)] = np.arange(first, first + tested)
-        self.bounds[guard.number], self.places[guard.number] = bound, (guard, slice(first, first + tested), size)
-        self.whole.add(guard.number)
-        windows = guard.windows
-        for start in windows.held(windows.closed, guard.until):
-            places, sums = windows.slots[start].dense()
-            self._add(places + guard.base, sums)
+        self.row_of[guard.base + bound.places] = np.arange(first, first + tested)
+        self.bounds[guard.number], self.places[guard.number] = bound, (rows, size)
+        self.closed[guard.number] = guard.closed
+        self.due.add(guard.number)
 
     def clear(self, guard: Guard) -> None:
         """See ``BoundTable``."""
-        self.whole.discard(guard.number)
+        self.due.discard(guard.number)
         if self.bounds.pop(guard.number, None) is not None:
-            _, rows, size = self.places.pop(guard.number)
-            self.row_of[guard.base : guard.base + guard.size] = -1
+            rows, size = self.places.pop(guard.number)
+            self.row_of[guard.room] = -1
             self.owner[rows], self.least[rows] = -1, np.inf
             self._ranges.give_back(rows.start, size)
 
@@ -96,92 +93,86 @@ class SurgeTable:
 
     def add(self, rows: Rows) -> None:
         """See ``BoundTable``."""
-        self._add(rows.rows, rows.sums)
-
-    def move(self, guards: Sequence[tuple[Guard, int]]) -> None:
-        """Open buckets are open, whatever the end of the windows is."""
-
-    def close(self, rows: Rows) -> None:
-        """Move the evidence over buckets that have closed."""
         found = self.row_of[rows.rows]
-        tested = found >= 0
-        if not tested.any():
+        tested = np.flatnonzero(found >= 0)
+        if not len(tested):
             return
-        found, sums = found[tested], rows.sums[tested]
-        hits = _hits(sums)
-        self.hits[found, : hits.shape[1]] -= hits
-        log = self.log[found]
-        self.log[found], full = self._weighed(log, found, sums)
-        self.run_hits[found] = np.where((log <= 0).all(axis=2), 0.0, self.run_hits[found]) + full
-        self.least[found] = self._least(found)
-        self.moved.append(found)
+        found, hits = found[tested], _hits(rows.sums[tested])[:, : self.kinds]  # others may have more guardrails
+        kinds = hits.shape[1]
+        hits += self.hits[found, :kinds]
+        self.hits[found, :kinds] = hits
+        over = np.logical_or.reduce(hits >= self.least[found, :kinds], axis=1)
+        if over.any():
+            self.due.update(self.owner[found[over]].tolist())
 
     def may_find(self, guards: Sequence[Guard]) -> set[int]:
-        """See ``BoundTable``."""
-        whole = [guard.number for guard in guards if guard.number in self.whole]
-        parts, self.moved = self.moved, []
-        for number in whole:
-            place = self.places[number][1]
-            parts.append(np.arange(place.start, place.stop))
-        found = set[int]()
-        if parts:
-            rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
-            over = np.logical_or.reduce(self.hits[rows] >= self.least[rows], axis=1)
-            if over.any():
-                found = self._over(rows[over])
-        self.whole.difference_update(whole)
-        self.whole |= found
+        """See ``BoundTable``. When a bucket closes, its hits count no more than before."""
+        due = [guard for guard in guards if guard.number in self.due] if self.due else []
+        found = {guard.number for guard in due if self._is_over(guard)}
+        self.due.difference_update(guard.number for guard in due)
+        self.due |= found
         return found
 
-    def _over(self, rows: Matrix) -> set[int]:
-        """Apps in which there may be evidence enough; ``rows`` have hits enough, and may come twice."""
-        by_app: dict[int, set[int]] = {}
-        for row, number in zip(rows.tolist(), self.owner[rows].tolist(), strict=True):
-            by_app.setdefault(number, set()).add(row)
-        return {number for number, found in by_app.items() if self._is_over(number, np.array(sorted(found)))}
+    def _is_over(self, guard: Guard) -> bool:
+        """Whether there may be evidence enough now; set how many hits may come until there may be.
 
-    def _add(self, series: Matrix, sums: Matrix) -> None:
-        hits = _hits(sums)
-        rows = self.row_of[series]
-        tested = (rows >= 0) & hits.any(axis=1)
-        if tested.any():
-            rows = rows[tested]
-            self.hits[rows, : hits.shape[1]] += hits[tested]
-            self.moved.append(rows)
-
-    def _is_over(self, number: int, rows: Matrix) -> bool:
-        """Whether there is evidence enough once the calls without a hit count, too: where calls are many, they do."""
-        guard, bound = self.places[number][0], self.bounds[number]
-        over, log = self.hits[rows] >= self.least[rows], self.log[rows]
-        place_of = np.full(len(self.hits), -1)
-        place_of[rows] = np.arange(len(rows))
-        windows = guard.windows
+        Calls without a hit count here: where calls are many, they do. The evidence of open buckets is linear in hits
+        and calls, and never below that of the test, in which hits are at most as many as calls. So whatever comes
+        later, a hit adds ``gain - loss`` to it at most, also where its bucket has closed meanwhile.
+        """
+        number, windows = guard.number, guard.windows
+        rows, bound = self.places[number][0], self.bounds[number]
+        for start in windows.held(self.closed[number], windows.closed):
+            self._close(guard, *windows.slots[start].dense())
+        self.closed[number] = windows.closed
+        log, missing = self.log[rows].copy(), bound.min_hits - self.run_hits[rows]
+        gain, loss = self.gain[rows] - self.loss[rows], self.loss[rows]
         for start in windows.held(windows.closed, windows.latest()):
-            places, sums = windows.slots[start].dense()
-            found = self.row_of[places + guard.base]
-            looked_at = (found >= 0) & (place_of[found] >= 0)
-            if looked_at.any():
-                found, sums = found[looked_at], sums[looked_at]
-                log[place_of[found]], _ = self._weighed(log[place_of[found]], found, sums)
-        return bool((over & (mean_evidence(log) >= bound.evidence - _SLACK)).any())
+            found, sums = self._tested(guard, *windows.slots[start].dense())
+            if len(found):
+                found = found - rows.start
+                hits, calls = self._counts(sums)
+                missing[found] -= hits
+                more = hits[:, :, None] * gain[found] + calls[:, :, None] * loss[found]
+                log[found] = np.maximum(log[found] + more, 0.0)
+        each = ((bound.evidence - log) / gain).min(axis=2)
+        mean = (bound.evidence - mean_evidence(log)) / gain.max(axis=2)
+        least = np.maximum(np.maximum(each, mean) - _SLACK, missing)
+        kinds = bound.judged.shape[1]
+        self.least[rows], self.hits[rows] = np.inf, 0
+        self.least[rows, :kinds] = least = np.where(bound.judged, least[:, :kinds], np.inf)
+        return bool((least <= 0).any())
+
+    def _tested(self, guard: Guard, places: Matrix, sums: Matrix) -> tuple[Matrix, Matrix]:
+        """Rows and sums of the tested series among ``places``."""
+        found = self.row_of[places + guard.base]
+        tested = found >= 0
+        return found[tested], sums[tested]
+
+    def _close(self, guard: Guard, places: Matrix, sums: Matrix) -> None:
+        """Move the evidence over a bucket that has closed."""
+        found, sums = self._tested(guard, places, sums)
+        if len(found):
+            log = self.log[found]
+            self.log[found], full = self._weighed(log, found, sums)
+            self.run_hits[found] = np.where((log <= 0).all(axis=2), 0.0, self.run_hits[found]) + full
 
     def _weighed(self, log: Floats, rows: Matrix, sums: Matrix) -> tuple[Floats, Floats]:
         """Evidence of ``rows`` after a bucket with ``sums``, and the hits of that bucket."""
+        full, calls = self._counts(sums)
+        full = np.minimum(full, calls)
+        log = log + full[:, :, None] * self.gain[rows] + (calls - full)[:, :, None] * self.loss[rows]
+        return np.maximum(log, 0.0), full
+
+    def _counts(self, sums: Matrix) -> tuple[Floats, Matrix]:
+        """(n, kinds) hits, and the calls of which they are a share."""
         hits = _hits(sums)
         full = np.zeros((len(sums), self.kinds))
         full[:, : hits.shape[1]] = hits
         calls = np.repeat(sums[:, [COLUMN["calls"]]], self.kinds, axis=1)
         for kind, base in BASES.items():
             calls[:, KINDS.index(kind)] = sums[:, COLUMN[base]]
-        full = np.minimum(full, calls)
-        log = log + full[:, :, None] * self.gain[rows] + (calls - full)[:, :, None] * self.loss[rows]
-        return np.maximum(log, 0.0), full
-
-    def _least(self, rows: Matrix) -> Floats:
-        """As ``SurgeBound.least``; what is never judged stays so."""
-        evidence, min_hits = next((b.evidence, b.min_hits) for b in self.bounds.values())
-        least = _least(self.log[rows], self.gain[rows], self.run_hits[rows], evidence, min_hits)
-        return np.where(np.isinf(self.least[rows]), np.inf, least)
+        return full, calls
 
     def _make_room(self, rows: int, kinds: int) -> None:
         if rows > len(self.owner):
@@ -208,26 +199,16 @@ class SurgeBound:
     def __init__(self, surge: Surge, state: SurgeState, ahead: Ahead, kinds: list[str]) -> None:
         self.evidence, self.min_hits = surge.evidence, surge.min_hits
         self.windows: Windows = ahead.windows
-        self.places = list(state.places)
+        self.places: Matrix = np.array(state.places)
         learned = state.calls[state.places.index(ahead.app)] >= surge.min_calls
-        self.judged: Flags = learned & np.array([kind not in ahead.open for kind in kinds])
+        judged = learned & np.array([kind not in ahead.open for kind in kinds])
+        self.judged: Flags = np.broadcast_to(judged, state.calls.shape)
         self.log: Floats = np.maximum(state.log, 0.0)
         self.run_hits: Floats = state.run_hits.max(axis=2)
         bar = surge.bars(state.hits, state.calls)[1]
         one, none = np.ones(bar.shape), np.zeros(bar.shape)
         self.gain = surge.gain(one, one, bar, state.spread, state.spread_slots)
         self.loss = surge.gain(none, one, bar, state.spread, state.spread_slots)
-
-    def least(self) -> Floats:
-        """Hits in open buckets below which there is no finding."""
-        least = _least(self.log, self.gain, self.run_hits, self.evidence, self.min_hits)
-        return np.where(self.judged, least, np.inf)
-
-
-def _least(log: Floats, gain: Floats, run_hits: Floats, evidence: float, min_hits: int) -> Floats:
-    enough = ((evidence - log) / gain).min(axis=2)
-    least: Floats = np.maximum(enough * (1 - _SLACK), min_hits - run_hits)
-    return least
 
 
 def _hits(sums: Matrix) -> Matrix:

@@ -75,7 +75,37 @@ def _width(text: str) -> int:
 
 
 def grid(names: list[str], cells: list[list[str]], numeric: list[bool], width: int) -> str:
-    """Return the rows as a grid; long texts are folded inside their column."""
+    """Return the rows as a grid; long texts are folded inside their column.
+
+    A grid in which nothing is folded is drawn here: rich, which draws all others alike, takes a fifth of the time of
+    `tailrace sql "SELECT 1"` to be imported.
+    """
+    if (drawn := _drawn(names, cells, numeric, width)) is not None:
+        return drawn
+    return folded_grid(names, cells, numeric, width)
+
+
+def _drawn(names: list[str], cells: list[list[str]], numeric: list[bool], width: int) -> str | None:
+    """The grid, if all texts are of plain characters and fit."""
+    rows = [names, *cells]
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    if not encoding.startswith("utf") or not all(t.isascii() and t.isprintable() for row in rows for t in row):
+        return None
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) + 3 * len(widths) + 1 > width:
+        return None
+    bars = ["━" * (width + 2) for width in widths]
+
+    def line(edge: str, row: list[str]) -> str:
+        texts = [t.rjust(n) if right else t.ljust(n) for t, n, right in zip(row, widths, numeric, strict=True)]
+        return f"{edge} {f' {edge} '.join(texts)} {edge}"
+
+    lines = [f"┏{'┳'.join(bars)}┓", line("┃", names), f"┡{'╇'.join(bars)}┩", *(line("│", row) for row in cells)]
+    return "".join(f"{each}\n" for each in [*lines, f"└{'┴'.join(bars).replace('━', '─')}┘"])
+
+
+def folded_grid(names: list[str], cells: list[list[str]], numeric: list[bool], width: int) -> str:
+    """As ``grid``, with texts of any characters and any length."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

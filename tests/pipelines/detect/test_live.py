@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from pipelines.detect import windows as windows_module
+from pipelines.detect.app_judge import AppJudge
 from pipelines.detect.detectors import configure
 from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
@@ -133,19 +134,19 @@ def test_stopping_a_live_judge_anywhere_changes_nothing() -> None:
 
 def test_a_quiet_app_is_hardly_ever_looked_at_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: Counter[str] = Counter()
-    settle, step = Judge._settle, Judge._judge
+    settle, step = Judge._settle, AppJudge._judge
 
     def settled(judge: Judge, *arguments: object) -> frozenset[str]:
         found = settle(judge, *arguments)  # type: ignore[arg-type]
         counted["quiet"] += len(found)
         return found
 
-    def looked(judge: Judge, *arguments: object, **options: object) -> list[object]:
+    def looked(judge: AppJudge, *arguments: object, **options: object) -> list[object]:
         counted["looked at"] += 1
         return step(judge, *arguments, **options)  # type: ignore[arg-type,return-value]
 
     monkeypatch.setattr(Judge, "_settle", settled)
-    monkeypatch.setattr(Judge, "_judge", looked)
+    monkeypatch.setattr(AppJudge, "_judge", looked)
     stream = _stream(49, burst=0.3)
     past, live = _parts(stream, 300)
     state = PartitionState()

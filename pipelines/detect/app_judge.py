@@ -1,0 +1,208 @@
+"""The judgement of one app: buckets that close, one by one or many at once, and looks at open ones. Pure.
+
+A bucket of the present may close without being learned (``defer``): nothing that is found in it would be emitted. What
+it teaches is learned later, many buckets at once, and before anything depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipelines.alerts.finding import Finding
+from pipelines.alerts.lifecycle import Timing, Transition, advance, may_change
+from pipelines.detect import open_incidents, totals
+from pipelines.detect.bounds import MOST, Ahead, is_in_ring
+from pipelines.detect.clock import Clock
+from pipelines.detect.detectors import DETECTORS, Detector, View
+from pipelines.detect.guards import Guards
+from pipelines.detect.isolation import learned
+from pipelines.detect.partition_state import AppState
+from pipelines.detect.stretch import ALIGNED, stretch
+from pipelines.detect.windows import LATENESS, SLOT
+
+LIVE = 60_000_000
+"""µs: slots older than this by the wall are history; they are judged as they close and not while they are open."""
+ALONE, TOGETHER, DEFERRED = 5_000, 100, 100
+"""Work of a bucket that closes by itself, in a stretch, and without being learned; see ``pipelines.detect.judge``."""
+NAMING = 3
+"""Buckets after which the causes of open incidents are looked for again."""
+
+
+@dataclass(frozen=True)
+class AppJudge:
+    """Detectors and the settings of the life cycle."""
+
+    detectors: tuple[Detector, ...] = DETECTORS
+    timing: Timing = field(default_factory=Timing)
+    together: bool = True
+    """Whether buckets without a finding are judged many at once: the alerts are the same."""
+
+    def close(self, app: AppState, clock: Clock) -> tuple[list[Transition], int]:
+        """Close the next slot, or as many as can be judged together; return the work it was, too."""
+        windows = app.windows
+        if self.together and self.may_defer(app, clock.wall):
+            return self.defer(app, clock.wall), DEFERRED
+        self.learn(app)
+        if not app.life.open and (gap := windows.gap(clock.watermark)):
+            windows.closed, app.guard = windows.closed + gap * SLOT, None
+            for detector in app.judged_by(self.detectors):
+                app.put(detector, detector.idle(app.get(detector), gap))
+            return [], ALONE
+        if app.life.open or windows.reused or not self.together:
+            return self._close_one(app, clock)
+        buckets = stretch(windows, 0, clock.watermark, app.most)
+        scans = [detector.scan(app.get(detector), buckets) for detector in app.judged_by(self.detectors)]
+        count = min((scan.quiet for scan in scans), default=buckets.count)
+        app.most = min(2 * app.most, ALIGNED) if count else 1
+        work = ALONE + buckets.count * (TOGETHER + len(windows.series))
+        if not count:
+            transitions, cost = self._close_one(app, clock)
+            return transitions, work + cost
+        for detector, scan in zip(app.judged_by(self.detectors), scans, strict=True):
+            app.put(detector, learned(detector, scan, count))
+        totals.count(windows, app.life, buckets.first, buckets.first + count * SLOT)
+        windows.close_all(count)
+        past = min(count, max(0, (clock.wall - LIVE - 1 - buckets.first) // SLOT))
+        if past:
+            at = buckets.first + past * SLOT
+            advance(app.life, [], wall=clock.wall, at=at, recovered={}, timing=self.timing)
+        return [], work
+
+    def _close_one(self, app: AppState, clock: Clock) -> tuple[list[Transition], int]:
+        windows = app.windows
+        slot = windows.closed
+        leaving = windows.close()
+        totals.count(windows, app.life, slot, slot + SLOT)
+        view = View(windows, 0, slot + SLOT, closed=slot, leaving=leaving)
+        transitions = self._judge(app, clock.wall, view, ring=is_past(slot, clock.wall))
+        return transitions, ALONE + len(windows.series)
+
+    def look(self, app: AppState, wall: int, guards: Guards) -> list[Transition]:
+        """Judge the open slots of an app that is not in the past."""
+        until = app.windows.latest()
+        if wall - until > LIVE:
+            return []
+        if self.together and self._is_quiet(app, until, guards):
+            return self._advance(app, [], wall, until, {}) if self.is_due(app, wall, found=False) else []
+        self.learn(app)
+        return self._judge(app, wall, View(app.windows, 0, until))
+
+    def is_due(self, app: AppState, wall: int, *, found: bool) -> bool:
+        """Whether a look at the open buckets of ``app`` may change anything; ``found``: by its bounds it may."""
+        life = app.life
+        if not (found or life.open or life.closed or life.held):
+            return False
+        until = app.windows.latest()
+        return wall - until <= LIVE and (found or may_change(life, wall=wall, at=until, timing=self.timing))
+
+    def _is_quiet(self, app: AppState, until: int, guards: Guards) -> bool:
+        """Whether a look cannot find anything, by the bounds of all detectors."""
+        if app.windows.reused:
+            return False
+        guard = app.guard
+        if guard is not None:
+            guards.look([guard])
+        if guard is None or guard.void:
+            self.learn(app)
+            count = min(MOST, -(app.windows.closed // SLOT) % ALIGNED)  # then surge may learn
+            ahead = Ahead(app.windows, 0, until, count, app.families())
+            app.guard = guard = guards.put(ahead, [d.bound(app.get(d), ahead) for d in app.judged_by(self.detectors)])
+        return not guard.found
+
+    def may_defer(self, app: AppState, wall: int) -> bool:
+        """Whether the next bucket may close without being learned: nothing that is found in it would be emitted."""
+        windows, slot = app.windows, app.windows.closed
+        if app.deferred >= MOST or is_past(slot, wall) or windows.reused or not is_in_ring(windows):
+            return False
+        for incident in app.life.open.values():
+            detector = open_incidents.by_name(self.detectors, app, incident.finding.detector)
+            if detector and not detector.has_steady_terms(app.get(detector), incident.finding, slot):
+                return False
+        return True
+
+    def defer(self, app: AppState, wall: int) -> list[Transition]:
+        """Close the next bucket of the present without learning; test whether open incidents are over."""
+        windows, slot = app.windows, app.windows.closed
+        totals.count(windows, app.life, slot, slot + SLOT)
+        windows.closed += SLOT
+        app.deferred += 1
+        if not app.life.open:
+            return []
+        view = View(windows, 0, slot + SLOT, closed=slot)
+        recovered = self._recovered(app, view)
+        self._name_causes(app, view, slot)
+        return self._only_recovered(app, wall, view.until, recovered) if recovered else []
+
+    def learn(self, app: AppState, open_: Mapping[str, int] | None = None) -> None:
+        """Learn the buckets that have closed last, while incidents of the families ``open_`` were open."""
+        windows, until = app.windows, app.windows.closed
+        if app.deferred and open_ is None:
+            open_ = app.families()
+        while app.deferred:
+            windows.closed = until - app.deferred * SLOT
+            buckets = stretch(windows, 0, until + LATENESS, app.deferred, open_ or {})
+            scans = [detector.scan(app.get(detector), buckets) for detector in app.judged_by(self.detectors)]
+            count = min((scan.quiet for scan in scans), default=buckets.count)
+            if count:
+                for detector, scan in zip(app.judged_by(self.detectors), scans, strict=True):
+                    app.put(detector, learned(detector, scan, count))
+                windows.close_all(count)
+            else:  # it is known to be without consequence: only what is learned differs
+                slot = windows.closed
+                leaving = windows.close()
+                self._step(app, View(windows, 0, slot + SLOT, closed=slot, leaving=leaving, open=dict(open_ or {})))
+            app.deferred -= max(count, 1)
+            windows.closed = until
+
+    def _step(self, app: AppState, view: View) -> list[Finding]:
+        findings: list[Finding] = []
+        for detector in app.judged_by(self.detectors):
+            state, found = detector.step(app.get(detector), view)
+            app.put(detector, state)
+            findings += [f for f in found if all(f.family != known.family for known in findings)]
+        app.windows.reused.clear()
+        return findings
+
+    def _judge(self, app: AppState, wall: int, view: View, *, ring: bool = True) -> list[Transition]:
+        view.open |= app.families()
+        findings = self._step(app, view)
+        if view.closed is None and not findings and app.guard is not None:
+            app.guard.found = app.guard.always  # until something moves, the next look would find nothing either
+        recovered = self._recovered(app, view) if view.closed is not None else {}
+        if view.closed is not None:
+            self._name_causes(app, view, view.closed)
+        if ring:
+            return self._advance(app, findings, wall, view.until, recovered)
+        return self._only_recovered(app, wall, view.until, recovered) if recovered else []
+
+    def _only_recovered(self, app: AppState, wall: int, at: int, recovered: dict[str, int]) -> list[Transition]:
+        """End incidents; whatever else is found in a bucket that closes in the present was looked at before."""
+        held = dict(app.life.held)
+        emitted = self._advance(app, [], wall, at, recovered)
+        app.life.held = held
+        return emitted
+
+    def _advance(
+        self, app: AppState, findings: list[Finding], wall: int, at: int, recovered: dict[str, int]
+    ) -> list[Transition]:
+        open_ = app.families() if app.deferred else {}
+        emitted = advance(app.life, findings, wall=wall, at=at, recovered=recovered, timing=self.timing)
+        if any(transition.state == "resolved" for transition in emitted):
+            self.learn(app, open_)  # while it was open; then its detector forgets it
+        for transition in emitted:
+            open_incidents.moved(self.detectors, app, transition, at)
+            app.guard = None
+        return emitted
+
+    def _name_causes(self, app: AppState, view: View, slot: int) -> None:
+        if slot // SLOT % NAMING == 0:
+            open_incidents.name_causes(self.detectors, app, view)
+
+    def _recovered(self, app: AppState, view: View) -> dict[str, int]:
+        return open_incidents.recovered(self.detectors, app, view, self.timing.recovery)
+
+
+def is_past(slot: int, wall: int) -> bool:
+    """Whether a slot was history when it closed: what is found in it is late."""
+    return wall - slot - SLOT > LIVE

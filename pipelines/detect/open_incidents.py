@@ -1,0 +1,100 @@
+"""What a bucket that has closed shows of the open incidents of its app: whether they are over, and their causes."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from pipelines.alerts.finding import Finding
+from pipelines.alerts.lifecycle import Incident, Transition
+from pipelines.alerts.recovery import RecoveryConfig, absorb, step
+from pipelines.detect import totals
+from pipelines.detect.detectors import Detector, View
+from pipelines.detect.partition_state import AppState
+from pipelines.detect.windows import RING, SLOT
+
+Detectors = tuple[Detector, ...]
+
+
+def name_causes(detectors: Detectors, app: AppState, view: View) -> None:
+    """Look for the causes of open incidents again; where they are clearer now, an update is due."""
+    for incident in app.life.open.values():
+        detector = by_name(detectors, app, incident.finding.detector)
+        if detector and (clearer := getattr(detector, "clearer", None)):
+            found: Finding | None = clearer(app.get(detector), view, incident.finding)
+            if found is not None:
+                incident.finding, incident.told = found, 0
+
+
+def recovered(detectors: Detectors, app: AppState, view: View, config: RecoveryConfig) -> dict[str, int]:
+    """Family -> end, of the open incidents that are over by what the slot that has just closed adds."""
+    over = {}
+    for family, incident in app.life.open.items():
+        detector = by_name(detectors, app, incident.finding.detector)
+        if detector and (end := _test(app, detector, view, incident, config=config)):
+            over[family] = end
+    return over
+
+
+def _test(app: AppState, detector: Detector, view: View, incident: Incident, *, config: RecoveryConfig) -> int:
+    """Test the slot that has closed; earlier ones, before the alarm or a reopening, belong to the incident."""
+    windows, recovery, finding, slot = app.windows, incident.recovery, incident.finding, view.until - SLOT
+    since = max(recovery.until or finding.start, windows.closed - RING * SLOT)
+    if since > slot:  # it began in a slot that is still open
+        return 0
+    terms, buckets = detector.observe(app.get(detector), view, finding, since, slot + SLOT)
+    for i, bucket in enumerate(buckets[:-1]):
+        absorb(recovery, terms, bucket, since + (i + 1) * SLOT)
+    incident.emitted_excess = incident.emitted_excess or recovery.excess
+    end = step(recovery, terms, buckets[-1], slot, slot + SLOT, config)
+    place = windows.index.get(finding.target)
+    incident.count_after(windows.row(place, slot, slot + SLOT) if place is not None else (), slot)
+    if finding.target != windows.own and _goes_on_in_app(
+        app, detector, view, incident, since=since, over=bool(end), config=config
+    ):
+        return 0
+    return end
+
+
+def _goes_on_in_app(
+    app: AppState,
+    detector: Detector,
+    view: View,
+    incident: Incident,
+    *,
+    since: int,
+    over: bool,
+    config: RecoveryConfig,
+) -> bool:
+    """Tally the app's own series beside that of the incident; where only that is over, it is one of the app."""
+    state, whole, until = app.get(detector), incident.whole, incident.recovery.until
+    finding = detector.about_app(state, view, incident.finding)
+    terms, buckets = detector.observe(state, view, finding, since, until)
+    whole.absorb(terms, buckets, incident.recovery)
+    if not over or not whole.goes_on(terms, config):
+        return False
+    incident.widen(finding, until)
+    return True
+
+
+def moved(detectors: Detectors, app: AppState, transition: Transition, at: int) -> None:
+    """Begin to count what a new incident costs; let its detector forget one that is over."""
+    finding, incident = transition.finding, transition.incident
+    if transition.state == "firing" and not incident.seq:
+        totals.begin(app.windows, app.life.open[finding.family])
+    elif transition.state == "resolved":
+        if transition.accepted and finding.learning:
+            app.windows.first = at  # nothing was learned of it so far: spike waits until it has seen what is normal
+        for detector in app.judged_by(detectors):
+            shares = getattr(detector, "shares", ())
+            for family in (finding.family, *incident.followers):
+                also = shares if family == finding.family else (*shares, *getattr(detector, "follows", ()))
+                if detector.name != finding.detector and family not in also:
+                    continue
+                over = replace(finding, family=family)
+                state = detector.on_resolved(app.get(detector), over, finding.end, at)
+                app.put(detector, state)
+
+
+def by_name(detectors: Detectors, app: AppState, name: str) -> Detector | None:
+    """The detector ``name``, where it judges ``app`` at this record."""
+    return next((d for d in app.judged_by(detectors) if d.name == name), None)

@@ -1,0 +1,122 @@
+"""What detect remembers: of each app, and of the partition of llm.rollups that its rollups are on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipelines.alerts.lifecycle import Lifecycle
+from pipelines.detect import totals
+from pipelines.detect.clock import Clock
+from pipelines.detect.detectors import Detector
+from pipelines.detect.detectors.cache_state import CacheState
+from pipelines.detect.detectors.ceiling import CeilingState
+from pipelines.detect.detectors.cold_start import ColdStartState
+from pipelines.detect.detectors.latency_state import LatencyState
+from pipelines.detect.detectors.spike import SpikeState
+from pipelines.detect.detectors.surge_state import SurgeState
+from pipelines.detect.guards import Guard, Guards
+from pipelines.detect.stretch import ALIGNED
+from pipelines.detect.windows import Windows
+
+
+@dataclass
+class AppState:
+    """All that is known of one app."""
+
+    windows: Windows
+    spike: SpikeState
+    surge: SurgeState
+    ceiling: CeilingState
+    life: Lifecycle = field(default_factory=Lifecycle)
+    deferred: int = 0
+    """Buckets that have closed last and are not learned yet: they are learned many at once."""
+    cold_start: ColdStartState = field(default_factory=ColdStartState)
+    cache: CacheState = field(default_factory=CacheState)
+    latency: LatencyState = field(default_factory=LatencyState)
+
+    def __post_init__(self) -> None:
+        self.most = ALIGNED
+        """Buckets to judge together next: fewer where something was found. Nothing depends on it but time."""
+        self.guard: Guard | None = None
+        """By which a look at open buckets is spared. Nothing depends on it but time."""
+        self.without: frozenset[str] = frozenset()
+        """Detectors that are left out at the record that is judged; see ``pipelines.detect.isolation``."""
+
+    def get(self, detector: Detector) -> object:
+        """Return the state of ``detector``."""
+        return getattr(self, detector.name)
+
+    def put(self, detector: Detector, state: object) -> None:
+        """Set the state of ``detector``."""
+        setattr(self, detector.name, state)
+
+    def judged_by(self, detectors: tuple[Detector, ...]) -> tuple[Detector, ...]:
+        """Return those of ``detectors`` that judge the app at this record."""
+        return tuple(d for d in detectors if d.name not in self.without) if self.without else detectors
+
+    def families(self) -> dict[str, int]:
+        """Family of every open incident, those that follow included -> its start."""
+        return {f: i.finding.start for family, i in self.life.open.items() for f in (family, *i.followers)}
+
+
+@dataclass
+class Pending:
+    """What is done of a tick that is not judged to its end."""
+
+    offset: int
+    """Of the tick."""
+    look: bool
+    """Whether open slots are judged too."""
+    done: str | None = None
+    """Last app, in the order of names, that is judged up to this tick."""
+
+
+@dataclass
+class PartitionState:
+    """All that is known of one partition of llm.rollups, true up to ``position``."""
+
+    position: int = 0
+    """Next offset of llm.rollups."""
+    topic: str = ""
+    """The broker's id of that topic; empty where nobody asked."""
+    at: int = 0
+    """Kafka's time of the record before ``position``, µs UTC: another record stands there where the log was cut."""
+    clock: Clock = field(default_factory=Clock)
+    apps: dict[str, AppState] = field(default_factory=dict)
+    judged: int = 0
+    """Wall time of the last look at open slots, µs UTC."""
+    poison: int = 0
+    """Records that were neither rollup nor tick."""
+    crowded_out: int = 0
+    """Rollups of apps beyond MAX_APPS."""
+    pending: Pending | None = None
+    """The record at ``position``, where a part of it is in this state."""
+    highest_usd: float = 0.0
+    """Highest spend of any app so far, USD per slot in five minutes."""
+
+    def __post_init__(self) -> None:
+        self.guards = Guards()
+        """Bounds of all apps, by which looks are spared. Nothing depends on them but time."""
+
+    def event_time(self) -> int | None:
+        """Event time up to which every app is judged, µs UTC; None before anything was closed."""
+        done = self.pending.done if self.pending else None
+        behind = [a.windows.closed for name, a in self.apps.items() if done is None or name > done]
+        return min([t for t in behind if t] if self.pending else [], default=self.clock.watermark) or None
+
+    def pass_over(self, offset: int, kafka_time: int) -> None:
+        """Note that the record at ``offset`` is judged to its end."""
+        self.position, self.at, self.pending = offset + 1, kafka_time, None
+
+    def begin_again(self, position: int) -> None:
+        """Go on at ``position`` of a topic that was made anew, or lost its end.
+
+        Slots that have closed stay closed; the sums of the last minutes, which would be added to once more, are made
+        again from what is there.
+        """
+        self.position, self.at, self.pending = position, 0, None
+        for app in self.apps.values():
+            windows = app.windows
+            totals.take_back(windows, app.life)
+            windows.begin_again()
+            app.deferred, app.guard = 0, None
