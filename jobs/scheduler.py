@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import structlog
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED, JobExecutionEvent
@@ -27,6 +26,7 @@ from jobs.due import trigger
 from jobs.job_runner import JobRunner, ScheduleConfig
 from jobs.schedule import Job
 from schemas.errors import FatalError, RetryableError
+from schemas.stage_facts import HeartbeatCallback, StageFacts, StageState
 from warehouse.errors import LakeMissingError
 from warehouse.storage.locks import open_lock_file, try_lock
 
@@ -48,7 +48,7 @@ def run(
     *,
     stop: threading.Event,
     now: Callable[[], int],
-    heartbeat: Callable[[dict[str, Any]], None],
+    heartbeat: HeartbeatCallback,
 ) -> None:
     """Run every job when it is due, until ``stop``.
 
@@ -123,20 +123,18 @@ class SchedulerSession:
                 self._fire(job.name)
         self._runner.runs.flush()
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> StageFacts:
         """For status and metrics."""
         known = [job for job in self._jobs if self._runner.has_claim(job)]
-        return {
-            "lag": sum(self._runner.wanted(job) for job in known if job.name not in self._busy),
-            "state": "waiting" if self._trouble else "running",
-            "error": next(iter(self._trouble.values()), None),
-            "position": {},
-            "progress": sum(self._runner.runs.emitted.values()),
-            "jobs": self._runner.last(known),
-            "jobs_known": len(known),
-            "jobs_running": len(self._busy),
-            **{f"jobs_{state}": count for state, count in self._runner.runs.emitted.items()},
-        }
+        ended = {f"jobs_{state}": count for state, count in self._runner.runs.emitted.items()}
+        return StageFacts(
+            lag=sum(self._runner.wanted(job) for job in known if job.name not in self._busy),
+            state=StageState.WAITING if self._trouble else StageState.RUNNING,
+            error=next(iter(self._trouble.values()), None),
+            progress=sum(self._runner.runs.emitted.values()),
+            numbers={"jobs_known": len(known), "jobs_running": len(self._busy), **ended},
+            details={"jobs": self._runner.last(known)},
+        )
 
     def close(self) -> None:
         """End the runs under way, and every thread."""

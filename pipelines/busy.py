@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from schemas.stage_facts import HeartbeatCallback, StageFacts, StageState
 
 EVERY_S = 1.0
 AT_MOST_S = 600.0
@@ -14,11 +16,7 @@ AT_MOST_S = 600.0
 
 @contextmanager
 def busy(
-    heartbeat: Callable[[dict[str, object]], None],
-    state: str,
-    *,
-    every_s: float = EVERY_S,
-    at_most_s: float = AT_MOST_S,
+    heartbeat: HeartbeatCallback, state: StageState, *, every_s: float = EVERY_S, at_most_s: float = AT_MOST_S
 ) -> Iterator[None]:
     """Report ``state`` from a thread for the length of the block.
 
@@ -29,7 +27,7 @@ def busy(
 
     def report() -> None:
         while not done.wait(every_s) and time.monotonic() < end:
-            heartbeat({"state": state})
+            heartbeat(StageFacts(state=state))
 
     thread = threading.Thread(target=report, name="busy", daemon=True)
     thread.start()

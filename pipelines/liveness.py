@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+import msgspec
 import structlog
 
 from pipelines.faust_transport import App
 from pipelines.kafka import PartitionStalledError, Source, StallDetector
 from pipelines.kafka.identity import beyond_end, is_same_topic
 from schemas.errors import RetryableError
+from schemas.stage_facts import HeartbeatCallback, StageFacts, at
 
 log = structlog.get_logger()
 _ASK_S = 5.0
@@ -53,14 +55,14 @@ class Reporting(Protocol):
     def position(self, number: int) -> int | None:
         """Next offset of a partition of the source; None where nothing was ever read."""
 
-    def facts(self) -> dict[str, Any]:
-        """What ``status`` shows; ``progress`` among it grows with every slice of work, also inside one record."""
+    def facts(self) -> StageFacts:
+        """What ``status`` shows; its ``progress`` grows with every slice of work, also inside one record."""
 
 
 def watch(
     stage: Reporting,
     source: Source,
-    heartbeat: Callable[[dict[str, Any]], None],
+    heartbeat: HeartbeatCallback,
     *,
     stall_timeouts: StallTimeouts,
     until: threading.Event,
@@ -74,8 +76,8 @@ def watch(
     monitor = LivenessMonitor(stage, source, stall_timeouts)
     while not until.wait(1.0):
         facts = stage.facts()
-        if monitor.is_alive(facts.get("progress")):
-            heartbeat({**facts, **monitor.facts()})
+        if monitor.is_alive(facts.progress):
+            heartbeat(monitor.measured(facts))
     source.close()
 
 
@@ -121,21 +123,25 @@ class LivenessMonitor:
         log.error("stage_stuck", starting=starting, lag=lag, still_s=round(still_s))
         return False
 
-    def facts(self) -> dict[str, Any]:
-        """Lag, position and, where the stage keeps it, the event time reached: of each partition."""
+    def measured(self, facts: StageFacts) -> StageFacts:
+        """Return ``facts`` with lag, position and, where the stage keeps it, event time: of each partition."""
         waiting = self._waiting()
-        at = {n: offset for n in self._assigned() if (offset := self.stage.position(n)) is not None}
+        reached = {n: offset for n in self._assigned() if (offset := self.stage.position(n)) is not None}
         times: Mapping[int, int | None] = dict(getattr(self.stage, "event_times", {}))  # detect and drift keep them
         known = {n: time for n, time in times.items() if time is not None}
         behind = [time for n, time in known.items() if waiting.get(n)]
-        return {
-            "lag": sum(waiting.values()),
-            "waiting": {f"{self.topic}[{n}]": count for n, count in waiting.items()},
-            "position": {f"{self.topic}[{n}]": offset for n, offset in at.items()},
-            "event_times": {f"{self.topic}[{n}]": time for n, time in known.items()},
+        return msgspec.structs.replace(
+            facts,
+            lag=sum(waiting.values()),
+            waiting=self._named(waiting),
+            position=self._named(reached),
+            event_times=self._named(known),
             # a partition with nothing to read is not behind, however old its last record is
-            "event_time": min(behind, default=max(known.values(), default=None)),
-        }
+            event_time=min(behind, default=max(known.values(), default=None)),
+        )
+
+    def _named(self, values: Mapping[int, int]) -> dict[str, int]:
+        return {at((self.topic, number)): value for number, value in values.items()}
 
     def lag(self) -> int:
         """Records that wait in the partitions this copy has."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from schemas.records import Records
-
-Position = tuple[str, int]
+from schemas.stage_facts import Position, StageFacts, at
 
 
 class StageProgress:
@@ -29,7 +27,7 @@ class StageProgress:
         last = dict(zip(records.partitions, records.kafka_times, strict=True))
         self._times |= {(records.topic, partition): time for partition, time in last.items()}
 
-    def facts(self, positions: Mapping[Position, int], lags: Mapping[Position, int]) -> dict[str, Any]:
+    def facts(self, positions: Mapping[Position, int], lags: Mapping[Position, int]) -> StageFacts:
         """Return what the supervisor and ``status`` read.
 
         Args:
@@ -37,17 +35,13 @@ class StageProgress:
             lags: partition -> records behind what was read.
         """
         now = self._now()
-        self._times |= {at: now for at, lag in lags.items() if lag == 0}  # nothing older than now waits there
-        behind = [self._times[at] for at, lag in lags.items() if lag > 0 and at in self._times]
-        return {
-            "lag": sum(lags.values()),
-            "waiting": {_name(at): lag for at, lag in lags.items()},
-            "position": {_name(at): offset for at, offset in positions.items()},
+        self._times |= {where: now for where, lag in lags.items() if lag == 0}  # nothing older than now waits there
+        behind = [self._times[where] for where, lag in lags.items() if lag > 0 and where in self._times]
+        return StageFacts(
+            lag=sum(lags.values()),
+            waiting={at(where): lag for where, lag in lags.items()},
+            position={at(where): offset for where, offset in positions.items()},
             # not ``event_time``: without lag it follows the clock, which is not progress
-            "arrival_time": min(behind, default=max(self._times.values(), default=None)),
-            "progress": self.progress,
-        }
-
-
-def _name(at: Position) -> str:
-    return f"{at[0]}[{at[1]}]"
+            arrival_time=min(behind, default=max(self._times.values(), default=None)),
+            progress=self.progress,
+        )

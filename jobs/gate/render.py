@@ -8,25 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta
+from jinja2 import UndefinedError
 from jinja2.exceptions import TemplateError as JinjaError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-if TYPE_CHECKING:
-    from jobs.gate.golden_file import GoldenCase
-    from jobs.gate.targets import Template
+from jobs.gate.golden_file import GoldenCase
+from jobs.gate.template import ENVIRONMENT, Template, TemplateError, TemplateText, variables_of
 
-TemplateText = str
 Message = dict[str, str]
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
 _LONGEST = 2_000_000
 """Characters of a rendered text: a loop in a template must not fill the memory of an endpoint."""
-
-
-class TemplateError(Exception):
-    """A template cannot be read, or a case does not have what it names."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +28,6 @@ class Request:
     messages: tuple[Message, ...]
     rendered: bool
     """False: the recorded conversation, so that only model and parameters are compared."""
-
-
-def variables_of(text: TemplateText) -> frozenset[str]:
-    """Return the names that a template needs.
-
-    Raises:
-        TemplateError: it is no template.
-    """
-    try:
-        return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(text)))
-    except TemplateSyntaxError as error:
-        raise TemplateError(f"line {error.lineno}: {error.message}") from error
 
 
 def request(case: GoldenCase, template: Template | None) -> Request:
@@ -97,7 +77,7 @@ def _replaced(recorded: Sequence[Message], template: Template, values: dict[str,
 
 def _text(text: TemplateText, values: dict[str, Any]) -> str:
     try:
-        rendered = _ENVIRONMENT.from_string(text).render(values)
+        rendered = ENVIRONMENT.from_string(text).render(values)
     except (JinjaError, UndefinedError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise TemplateError(f"the template cannot be rendered: {type(error).__name__}: {error}") from error
     if len(rendered) > _LONGEST:

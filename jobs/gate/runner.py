@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 from jobs.gate.answers import Answer, Answerer, Cache, Question
 from jobs.gate.golden_file import GoldenCase
-from jobs.gate.render import TemplateError, request
+from jobs.gate.render import request
 from jobs.gate.settings import GateInputError
 from jobs.gate.targets import Target
+from jobs.gate.template import TemplateError
 
 GIVE_UP_AFTER = 5
 """Failures in a row, without one answer, after which a side counts as unavailable: the run ends before it costs hours.

@@ -11,21 +11,10 @@ from typing import Any
 import msgspec
 import yaml
 
-from jobs.gate.render import TemplateError, TemplateText, variables_of
 from jobs.gate.settings import GateInputError
+from jobs.gate.template import Template, TemplateError, variables_of
 
 _SEE = "docs/how-to/gate.md shows one"
-
-
-@dataclass(frozen=True)
-class Template:
-    """Texts that take the place of those that a case was sent with."""
-
-    name: str = ""
-    """Only cases of this prompt are rendered; empty: all."""
-    version: str = ""
-    system: TemplateText | None = None
-    user: TemplateText | None = None
 
 
 @dataclass(frozen=True)

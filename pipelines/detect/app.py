@@ -31,14 +31,13 @@ from schemas.alerts import Alert
 from schemas.errors import FatalError
 from schemas.faults import point
 from schemas.records import Record
+from schemas.stage_facts import HeartbeatCallback, StageFacts, at
 from schemas.topics import ALERTS, ROLLUPS, Topic
 
 NAME = "detect"
 _AFTER_ALERT_S = 1.0
 """The same after an alert: what was sent and is not in a checkpoint is sent again, under the same id."""
 log = structlog.get_logger(NAME)
-
-HeartbeatCallback = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -180,18 +179,20 @@ class _Stage:
         state = self.states.get(number)
         return state.position if state else None
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> StageFacts:
         """What the supervisor and ``status`` see."""
         states, times = list(self.states.items()), list(self.event_times.values())
-        return {
-            "position": {str(p): s.position for p, s in states},
-            "event_time": min((t for t in times if t is not None), default=None),
-            "progress": self.progress,
-            "crowded_out": sum(s.crowded_out for _, s in states),
-            "poison": sum(s.poison for _, s in states),
-            "learning": self.learning,
-            "isolated": [isolation.text() for isolation in self.isolations.all],
-        }
+        return StageFacts(
+            position={at((ROLLUPS, p)): s.position for p, s in states},
+            event_time=min((t for t in times if t is not None), default=None),
+            progress=self.progress,
+            isolated=tuple(isolation.text() for isolation in self.isolations.all),
+            numbers={
+                "crowded_out": sum(s.crowded_out for _, s in states),
+                "poison": sum(s.poison for _, s in states),
+            },
+            details={"learning": self.learning},
+        )
 
     def _load(self, table: Any) -> None:
         states: dict[int, PartitionState] = {}

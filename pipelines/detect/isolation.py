@@ -18,7 +18,7 @@ from typing import Any, cast
 import msgspec
 import structlog
 
-from pipelines.detect.detectors import Detector
+from pipelines.detect.detectors.base import Detector
 from pipelines.detect.stretch import Scan
 from schemas.errors import UNREADABLE
 

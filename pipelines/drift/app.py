@@ -34,6 +34,7 @@ from schemas.alerts import Alert
 from schemas.errors import UNREADABLE
 from schemas.faults import point as fault_point
 from schemas.rollups import Sample
+from schemas.stage_facts import HeartbeatCallback, StageFacts, StageState
 from schemas.topics import ALERTS, EMBEDDINGS, SAMPLES, Topic
 
 log = structlog.get_logger()
@@ -72,7 +73,7 @@ def run(
     *,
     stop: threading.Event,
     now: Callable[[], int] | None = None,
-    heartbeat: Callable[[dict[str, Any]], None] = lambda _: None,
+    heartbeat: HeartbeatCallback = lambda facts: None,
     embedder: Embedder | None = None,
 ) -> None:
     """Run the stage until ``stop`` is set.
@@ -407,18 +408,15 @@ class Stage:
         """Partition -> event time up to which its texts are judged, µs UTC."""
         return {n: p.event_time or None for n, p in list(self.partitions.items())}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> StageFacts:
         """What the supervisor and ``status`` see; the pulse adds lag and event time."""
         partitions = list(self.partitions.values())
         standing = {key: w.standing for p in partitions for key, w in list(p.watches.items())}
-        return {
-            "state": "unknown" if self.trouble else "ok",
-            "error": self.trouble,
-            "positions": {p.number: p.samples_next for p in partitions},
-            "progress": self.progress,
-            "texts": self.texts,
-            "rejected": self.rejected,
-            "shed": sum(p.shed for p in partitions),
-            "series": standing,
-            "evidence": [[w.app[:100], w.side, w.evidence] for p in partitions for w in list(p.watches.values())][:100],
-        }
+        evidence = [[w.app[:100], w.side, w.evidence] for p in partitions for w in list(p.watches.values())][:100]
+        return StageFacts(
+            state=StageState.UNKNOWN if self.trouble else StageState.RUNNING,
+            error=self.trouble or None,
+            progress=self.progress,
+            numbers={"texts": self.texts, "rejected": self.rejected, "shed": sum(p.shed for p in partitions)},
+            details={"series": standing, "evidence": evidence},
+        )

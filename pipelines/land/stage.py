@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import msgspec
 import pyarrow as pa
 import structlog
 
@@ -42,6 +43,7 @@ from schemas import faults
 from schemas.alerts import Alert
 from schemas.errors import RetryableError
 from schemas.records import Move, Records
+from schemas.stage_facts import HeartbeatCallback, StageFacts, StageState
 from schemas.tables import NO_RECORD_RANGES
 from schemas.topics import ALERTS, EVENTS
 from schemas.topics import LANDED as TOPICS
@@ -56,11 +58,10 @@ from warehouse.lake import Lake
 from warehouse.storage.landed_positions import landed_times
 
 log = structlog.get_logger(__name__)
-HeartbeatCallback = Callable[[dict[str, object]], None]
 _BACK_OFF_S = 5.0
 _COMMIT_EVERY_S = 5.0
 _DESCRIBE_S = 10.0
-_DEALT = "the partitions are being assigned to the copies"
+_REDISTRIBUTED = StageFacts(state=StageState.WAITING, error="the partitions are being assigned to the copies")
 
 
 def run(
@@ -110,10 +111,7 @@ def _run(
     share: Share | None = None
     while not stop.is_set():
         try:
-            if (
-                members
-                and (share := members.wait(stop, lambda: heartbeat({"state": "waiting", "error": _DEALT}))) is None
-            ):
+            if members and (share := members.wait(stop, lambda: heartbeat(_REDISTRIBUTED))) is None:
                 return
             with (
                 _open(config, now, heartbeat) as lake,
@@ -138,7 +136,7 @@ def _run(
 
 
 def _open(config: LandConfig, now: Callable[[], int], heartbeat: HeartbeatCallback) -> Lake:
-    with busy(heartbeat, "opening"):  # columns of a newer version are added to a big lake
+    with busy(heartbeat, StageState.OPENING):  # columns of a newer version are added to a big lake
         return Lake.open(config.lake, now=now)
 
 
@@ -146,7 +144,7 @@ def _wait(stop: threading.Event, heartbeat: HeartbeatCallback, tries: int, cause
     pause = exponential_s(tries, first_s=0.4, longest_s=_BACK_OFF_S)
     end = time.monotonic() + pause * random.uniform(0.5, 1.0)
     while not stop.is_set() and (left := end - time.monotonic()) > 0:
-        heartbeat({"state": "waiting", "error": cause})
+        heartbeat(StageFacts(state=StageState.WAITING, error=cause))
         stop.wait(min(0.5, left))
 
 
@@ -307,7 +305,7 @@ class Land:
         tries = 0
         while True:
             try:
-                with busy(self._heartbeat, "committing"):  # an import writes a file a day, in one transaction
+                with busy(self._heartbeat, StageState.COMMITTING):  # an import writes a file a day, in one transaction
                     self.lake.append(tables, moves)
                 self.usage.add(tables)
                 self._committed_at = self._now()
@@ -434,9 +432,9 @@ class Land:
         """
         epochs = {topic: self.lake.epoch(topic) for topic in TOPICS}
         landed = landed_times(self.lake.connection, epochs)
-        with busy(self._heartbeat, "comparing"):
+        with busy(self._heartbeat, StageState.COMPARING):
             ends = find_truncations(
-                self._probe, landed, positions, self._marks, heartbeat=lambda: self._alive("comparing")
+                self._probe, landed, positions, self._marks, heartbeat=lambda: self._alive(StageState.COMPARING)
             )
         if ends:
             raise LogTruncatedError({at: (positions[at], end) for at, end in ends.items()})
@@ -455,7 +453,7 @@ class Land:
                 for records in source.poll():
                     self._seen.feed(_before(records, offset))
                     self._progress.progress += 1
-                self._alive("remembering")
+                self._alive(StageState.REMEMBERING)
         finally:
             source.close()
 
@@ -476,22 +474,25 @@ class Land:
         except (RetryableError, TopicMissingError) as error:
             log.error("alert_not_sent", rule=alert.rule, cause=str(error))
 
-    def _alive(self, state: str = "") -> None:
-        facts: dict[str, object] = {
-            "state": state or ("held" if self._held else "landing"),
-            **self._progress.facts(self._landed, self._source.lag()),
+    def _alive(self, state: StageState | None = None) -> None:
+        numbers = {
             "commits": self.lake.commits,
-            **({"committed_at": self._committed_at} if self._committed_at else {}),
             "retries": self.lake.session.retries,
             "dead_ratio": round(self._breaker.ratio, 4),
             "unknown_fields": self._unknown_fields,
-            "usage": self.usage.facts(),
         }
-        if self._settings.repaired:
-            facts["repaired"] = [str(finding) for finding in self._settings.repaired.values()]
-        if self._held:
-            facts["error"] = "; ".join(f"{topic}: {why}" for topic, why in self._held.items())
-        self._heartbeat(facts)
+        reached = self._progress.facts(self._landed, self._source.lag())
+        self._heartbeat(
+            msgspec.structs.replace(
+                reached,
+                state=state or (StageState.HELD if self._held else StageState.RUNNING),
+                error="; ".join(f"{topic}: {why}" for topic, why in self._held.items()) or None,
+                committed_at=self._committed_at or None,
+                repaired=tuple(str(finding) for finding in self._settings.repaired.values()),
+                numbers=numbers,
+                details={"usage": self.usage.facts()},
+            )
+        )
 
 
 def _before(records: Records, offset: int) -> Records:

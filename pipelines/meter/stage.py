@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 import structlog
@@ -36,6 +35,7 @@ from pipelines.pricing.published import PriceFeed
 from pipelines.stage_progress import StageProgress
 from schemas.errors import RetryableError
 from schemas.faults import point
+from schemas.stage_facts import HeartbeatCallback, StageFacts, StageState
 from schemas.topics import EVENTS, ROLLUPS, SAMPLES, TOPICS
 
 log = structlog.get_logger()
@@ -55,7 +55,7 @@ _COMMIT_ALL_S = 3600.0
 """Between two commits of all positions: Kafka deletes an offset that was not committed for 7 days, and the partition
 of a quiet app may not move for as long."""
 _LONGEST_PAUSE_S = 5.0
-_DEALT = "the partitions are being assigned to the copies"
+_REDISTRIBUTED = StageFacts(state=StageState.WAITING, error="the partitions are being assigned to the copies")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def run(
     *,
     stop: threading.Event,
     now: Callable[[], int],
-    heartbeat: Callable[[dict[str, Any]], None] = lambda facts: None,
+    heartbeat: HeartbeatCallback = lambda facts: None,
 ) -> None:
     """Count llm.events until ``stop`` is set.
 
@@ -118,7 +118,7 @@ def _run(
     members: Membership | None,
     stop: threading.Event,
     now: Callable[[], int],
-    heartbeat: Callable[[dict[str, Any]], None],
+    heartbeat: HeartbeatCallback,
 ) -> None:
     failures = 0
     given_up = -_OWN_FENCE_S
@@ -126,10 +126,7 @@ def _run(
     while not stop.is_set():
         session = None
         try:
-            if (
-                members
-                and (share := members.wait(stop, lambda: heartbeat({"state": "waiting", "error": _DEALT}))) is None
-            ):
+            if members and (share := members.wait(stop, lambda: heartbeat(_REDISTRIBUTED))) is None:
                 return
             session = _Session(config, share, stop, now, heartbeat)
             config = replace(config, landed_id=session.topic_id)
@@ -148,7 +145,7 @@ def _run(
             failures += 1
             pause = exponential_s(failures, first_s=0.4, longest_s=_LONGEST_PAUSE_S)
             log.warning("meter_interrupted", cause=str(error), retry_s=pause)
-            heartbeat({"state": "retrying", "error": str(error)})
+            heartbeat(StageFacts(state=StageState.RETRYING, error=str(error)))
             stop.wait(pause)
         finally:
             if session is not None:
@@ -164,7 +161,7 @@ class _Session:
         share: Share | None,
         stop: threading.Event,
         now: Callable[[], int],
-        heartbeat: Callable[..., None],
+        heartbeat: HeartbeatCallback,
     ) -> None:
         self.config, self._share, self._now, self._heartbeat = config, share, now, heartbeat
         name = config.copy_name or "0"
@@ -291,9 +288,9 @@ class _Session:
         return self._share is None or (EVENTS, partition) in self._share.partitions
 
     def _alive(self) -> None:
-        repaired = [str(finding) for finding in self._settings.repaired.values()]
+        repaired = tuple(str(finding) for finding in self._settings.repaired.values())
         reached = self._progress.facts(self._source.positions(), self._source.lag())
-        self._heartbeat({"state": "running", **reached, "repaired": repaired})
+        self._heartbeat(msgspec.structs.replace(reached, repaired=repaired))
 
     def _log(self, counted: Counted, took_s: float) -> None:
         log.info(

@@ -35,12 +35,12 @@ from schemas import faults
 from schemas.alerts import Alert, Delivery
 from schemas.errors import UNREADABLE, RetryableError
 from schemas.records import Record
+from schemas.stage_facts import HeartbeatCallback, StageFacts, StageState
 from schemas.topics import ALERTS, DELIVERIES
 
 log = structlog.get_logger()
 
 Now = Callable[[], int]
-HeartbeatCallback = Callable[[dict[str, object]], None]
 _POLL_S = 0.1
 _POLL_BUSY_S = 0.02
 """Answers are looked for between polls: 10 times a second would send 40 messages a second, in a storm too few."""
@@ -86,11 +86,11 @@ def run(
     channels = _channels(config)
     while not stop.is_set():
         try:
-            with busy(heartbeat, "reading"):  # what is owed, and what was decided, to the ends of their topics
+            with busy(heartbeat, StageState.READING):  # what is owed, and what was decided, to the ends of their topics
                 notifier = Notifier(config, channels, now)
         except RetryableError as error:
             log.warning("notify_waited", cause=str(error))
-            heartbeat({"state": "waiting", "error": str(error)})
+            heartbeat(StageFacts(state=StageState.WAITING, error=str(error)))
             stop.wait(_BACK_OFF_S)
             continue
         try:
@@ -150,7 +150,7 @@ class Notifier:
             self._source.close()
             raise
         self._producer = Producer(config.kafka)
-        log.info("notify_started", channels=sorted(channels), **self._book.facts())
+        log.info("notify_started", channels=sorted(channels), **self._book.counts(), disabled=self._book.disabled())
 
     def step(self) -> None:
         """Read, finish, write, send. Nothing is sent before its pending state is written."""
@@ -177,11 +177,11 @@ class Notifier:
             self._book.shift(set_by)
         return wall
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> StageFacts:
         """Return the state for the supervisor and ``status``."""
         reached = self._progress.facts(self._source.positions(), self._source.lag())
-        silences = self._decisions.in_force(self._now())
-        return {"state": "running", **reached, "silences": silences, **self._book.facts()}
+        counts = self._book.counts() | {"silences": self._decisions.in_force(self._now())}
+        return msgspec.structs.replace(reached, numbers=counts, details={"disabled": self._book.disabled()})
 
     def close(self) -> None:
         """Wait briefly for running requests, write their outcomes, close."""

@@ -214,13 +214,16 @@ class Book:
         state: Literal["delivered", "failed"] = "delivered" if outcome.kind == "delivered" else "failed"
         return [self._end(item, state, now, outcome.detail, attempts)]
 
-    def facts(self) -> dict[str, object]:
-        """Counts for status: since the start, but for what waits now."""
+    def counts(self) -> dict[str, int]:
+        """Counts for status: since the start, but for the messages that wait now."""
         items = [i for lane in self._waiting.values() for i in lane.values()]
         retrying = sum(i.delivery.state == "retry" for i in items)
         late = len(self._late)
-        counts = {"waiting": len(items) + late, "retrying": retrying, "late": late, **self._counts}
-        return {**counts, "disabled": sorted(self._gone)}
+        return {"messages_waiting": len(items) + late, "retrying": retrying, "late": late, **self._counts}
+
+    def disabled(self) -> list[str]:
+        """Names of the channels that never accept anything again."""
+        return sorted(self._gone)
 
     @property
     def busy(self) -> int:

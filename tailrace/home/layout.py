@@ -7,13 +7,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from schemas.stage_facts import StageFacts, StageState
 from tailrace.files import from_os_error, refused
 from warehouse.storage.locks import pid_namespace, process_start_time
 
@@ -21,8 +22,7 @@ log = structlog.get_logger()
 _unwritten: set[str] = set()
 """Names whose run file could not be written the last time: logged once."""
 CARRIED = ("usage",)
-"""Facts kept after a restart: counters in metrics, which must not decrease."""
-HeartbeatCallback = Callable[[dict[str, Any]], None]
+"""Details kept after a restart: counters in metrics, which must not decrease."""
 HEARTBEAT_EVERY_S = 0.5
 STARTING_S = 180.0
 """Imports take 4 s of processor time; on a machine where everything starts at once, minutes."""
@@ -116,9 +116,11 @@ class Heartbeat:
     def __init__(self, home: Home, name: str, now: Callable[[], int]) -> None:
         self._home, self._name, self._now = home, name, now
         self._last = 0.0
-        self._state: tuple[str, str | None] = ("starting", None)
-        before = (home.read_run(name) or {}).get("facts", {})
-        self._facts: dict[str, Any] = {key: before[key] for key in CARRIED if key in before}
+        self._state: tuple[StageState, str | None] = (StageState.STARTING, None)
+        before = reported(home.read_run(name)).details
+        self._facts = StageFacts(
+            state=StageState.STARTING, details={key: before[key] for key in CARRIED if key in before}
+        )
         self._process_started = process_start_time(os.getpid())
         self._lock = threading.Lock()
         self.has_reported = threading.Event()
@@ -132,22 +134,27 @@ class Heartbeat:
                 if not self.has_reported.is_set():  # else the stage's own report is newer, and must not be replaced
                     self._write(*self._state)
 
-    def __call__(self, facts: dict[str, Any]) -> None:
+    def __call__(self, facts: StageFacts) -> None:
         """Store ``facts``; write them at most twice a second, the first immediately. Any thread may call it."""
         with self._lock:
-            self._facts = {**self._facts, **facts}
+            self._facts = facts.after(self._facts)
             first = not self.has_reported.is_set()
             self.has_reported.set()
             if first or time.monotonic() - self._last >= HEARTBEAT_EVERY_S:
-                self._write("running", None)
+                self._write(StageState.RUNNING, None)
 
-    def write(self, state: str, error: str | None = None) -> None:
-        """Write now."""
+    def write(self, state: StageState, error: str | None = None) -> None:
+        """Write now: the state of the process; what the stage does is in its facts."""
         with self._lock:
             self._write(state, error)
 
-    def _write(self, state: str, error: str | None) -> None:
+    def _write(self, state: StageState, error: str | None) -> None:
         self._last, self._state = time.monotonic(), (state, error)
         report: dict[str, Any] = {"pid": os.getpid(), "born": self._process_started, "pid_namespace": pid_namespace()}
         report |= {"at": self._now(), "state": state, "error": error}
-        self._home.write_run(self._name, {**report, "facts": self._facts})
+        self._home.write_run(self._name, {**report, "facts": self._facts.flat()})
+
+
+def reported(report: Mapping[str, Any] | None) -> StageFacts:
+    """Return the facts of a run file; of none, or of one without them, nothing is known."""
+    return StageFacts.of((report or {}).get("facts"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -39,18 +39,18 @@ def observed(usage: Mapping[str, Any]) -> Iterator[Metric]:
         yield counter
 
 
-def lake(facts: Mapping[str, Any]) -> Iterator[Metric]:
+def lake(committed_at: int | None) -> Iterator[Metric]:
     """Yield when land last committed; ticks of meter land every second, whether there is traffic or not."""
     gauge = GaugeMetricFamily(
         "tailrace_lake_last_commit_timestamp_seconds",
         "when land last committed; ticks land every second, also without traffic",
     )
-    if isinstance(at := facts.get("committed_at"), int | float):
-        gauge.add_metric([], at / 1e6)
+    if committed_at is not None:
+        gauge.add_metric([], committed_at / 1e6)
     yield gauge
 
 
-def jobs(facts: Mapping[str, Any]) -> Iterator[Metric]:
+def jobs(found: Iterable[Sequence[Any]]) -> Iterator[Metric]:
     """Yield when each job was last due, and when its last run ended; a run under way has no end."""
     ended = GaugeMetricFamily(
         "tailrace_job_last_end_timestamp_seconds", "when the last run ended", labels=["batch_job"]
@@ -61,7 +61,7 @@ def jobs(facts: Mapping[str, Any]) -> Iterator[Metric]:
     failed = GaugeMetricFamily(
         "tailrace_job_failed", "1 where the last run that ended here failed", labels=["batch_job"]
     )
-    for name, due_at, ended_at, state in facts.get("jobs", ()):
+    for name, due_at, ended_at, state in found:
         due.add_metric([name], due_at / 1e6)
         if ended_at is not None:
             ended.add_metric([name], ended_at / 1e6)
@@ -70,14 +70,14 @@ def jobs(facts: Mapping[str, Any]) -> Iterator[Metric]:
     yield from (ended, due, failed)
 
 
-def drift(facts: Mapping[str, Any]) -> Iterator[Metric]:
+def drift(evidence: Iterable[Sequence[Any]]) -> Iterator[Metric]:
     """Yield how sure drift is that the texts of an app have moved."""
     gauge = GaugeMetricFamily(
         "tailrace_drift_evidence_log10",
         "evidence that the texts have moved, power of ten; an alert is raised at 5",
         labels=["app", "side"],
     )
-    for app, side, value in facts.get("evidence", ()):
+    for app, side, value in evidence:
         gauge.add_metric([app, side], float(value))
     yield gauge
 

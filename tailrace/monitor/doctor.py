@@ -16,7 +16,7 @@ from schemas.topics import TOPICS
 from tailrace import wiring
 from tailrace.events import landed
 from tailrace.events.publish import publish
-from tailrace.home.layout import Home
+from tailrace.home.layout import Home, reported
 from tailrace.monitor.status import status
 from tailrace.settings.model import Settings
 from tailrace.times import distance
@@ -127,8 +127,8 @@ def repaired(settings: Settings) -> list[str]:
     """Return what `up`, `topics create` or a running stage changed in the settings of topics."""
     home, lines = Home(settings.home), []
     for name in ("topics", "land", "meter"):
-        facts = home.read_run(name) or {}
-        lines += facts.get("repaired", []) + facts.get("facts", {}).get("repaired", [])
+        report = home.read_run(name) or {}
+        lines += [*report.get("repaired", []), *reported(report).repaired]
     return list(dict.fromkeys(lines))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from pipelines.land.observed import HISTOGRAMS
-from tailrace.home.layout import Home
+from tailrace.home.layout import Home, reported
 from tailrace.settings.model import MonitoringSettings
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Exporter:
     def send(self) -> None:
         """Send once; log a failure when it begins, and when it is over."""
         metrics = list(self._collect())
-        usage = ((self._home.read_run("land") or {}).get("facts", {}).get("usage")) or {}
+        usage = reported(self._home.read_run("land")).details.get("usage") or {}
         for name, sender in self._senders.items():
             if sender.send(metrics, usage):
                 self.sent[name] += 1

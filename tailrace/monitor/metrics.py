@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pipelines.clock import now_us
-from tailrace.home.layout import Home
+from schemas.stage_facts import StageFacts, StageState
+from tailrace.home.layout import Home, reported
 from tailrace.monitor import call_metrics
 from tailrace.monitor.status import status
 from tailrace.settings.model import Settings
@@ -30,9 +31,6 @@ SUPERVISOR = {
 }
 """Numbers that the supervisor adds -> their meaning."""
 _COUNTED = {"commits": "landing commits since the stage began", "retries": "transactions rolled back and tried again"}
-_OWN = frozenset(
-    {"committed_at", "state", "error", "lag", "position", "positions", "event_time", "arrival_time", *_COUNTED}
-)
 
 
 class StageCollector:
@@ -54,14 +52,16 @@ class StageCollector:
             yield _plain(f"tailrace_{name}", SUPERVISOR.get(name, name.replace("_", " ")), float(value))
         reports = {stage.name: home.read_run(stage.name) or {} for stage in self._stages}
         yield from _states(known["stages"], supervised)
-        yield from _heartbeats(reports)
-        yield from _facts({name: s.get("facts", {}) for name, s in reports.items()})
-        land, schedule, drift = (reports.get(name, {}).get("facts", {}) for name in ("land", "schedule", "drift"))
-        yield from _usage(land.get("usage") or {})
-        yield from call_metrics.observed(land.get("usage") or {})
-        yield from call_metrics.lake(land)
-        yield from call_metrics.jobs(schedule)
-        yield from call_metrics.drift(drift)
+        facts = {name: reported(report) for name, report in reports.items()}
+        yield from _heartbeats(reports, facts)
+        yield from _facts(facts)
+        land, schedule, drift = (facts.get(name, StageFacts()) for name in ("land", "schedule", "drift"))
+        usage = land.details.get("usage") or {}
+        yield from _usage(usage)
+        yield from call_metrics.observed(usage)
+        yield from call_metrics.lake(land.committed_at)
+        yield from call_metrics.jobs(schedule.details.get("jobs") or ())
+        yield from call_metrics.drift(drift.details.get("evidence") or ())
         yield from call_metrics.disks(known["disk"])
         yield from call_metrics.budgets(self._settings.monitoring.budgets_usd)
         yield from _processes({name: s["pid"] for name, s in known["stages"].items() if s["pid"]})
@@ -93,7 +93,7 @@ def _counter(name: str, doc: str, rows: Iterable[tuple[str, float]]) -> Metric:
 
 
 def _states(stages: dict[str, Any], supervised: dict[str, Any]) -> Iterator[Metric]:
-    up = [([name], float(s["state"] == "running")) for name, s in stages.items()]
+    up = [([name], float(s["state"] == StageState.RUNNING)) for name, s in stages.items()]
     yield _gauge("tailrace_stage_up", "1 where the stage runs and reports", up, ["stage"])
     now = [([name, s["state"]], 1.0) for name, s in stages.items()]
     yield _gauge("tailrace_stage_state", "what the stage is doing", now, ["stage", "state"])
@@ -106,34 +106,24 @@ def _states(stages: dict[str, Any], supervised: dict[str, Any]) -> Iterator[Metr
         yield _counter(f"tailrace_stage_{key}", doc, rows)
 
 
-def _heartbeats(reports: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+def _heartbeats(reports: dict[str, dict[str, Any]], facts: dict[str, StageFacts]) -> Iterator[Metric]:
     ages = [([name], max(0.0, (now_us() - s["at"]) / 1e6)) for name, s in reports.items() if s]
     yield _gauge("tailrace_stage_heartbeat_age_seconds", "since the last report of the stage", ages, ["stage"])
-    places = [
-        ([name, str(partition)], float(offset))
-        for name, s in reports.items()
-        for partition, offset in _positions(s.get("facts", {}))
-    ]
+    places = [([name, at], float(offset)) for name, f in facts.items() for at, offset in f.position.items()]
     yield _gauge("tailrace_stage_position", "next offset of what the stage reads", places, ["stage", "partition"])
 
 
-def _positions(facts: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    for key in ("position", "positions"):
-        found = facts.get(key)
-        if isinstance(found, dict):
-            yield from ((p, o) for p, o in found.items() if isinstance(o, int | float))
-
-
-def _facts(facts: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+def _facts(facts: dict[str, StageFacts]) -> Iterator[Metric]:
     for key, doc in _COUNTED.items():
-        yield _counter(f"tailrace_{key}", doc, [(n, float(f[key])) for n, f in facts.items() if key in f])
-    rows = [
+        rows = [(stage, float(f.numbers[key])) for stage, f in facts.items() if key in f.numbers]
+        yield _counter(f"tailrace_{key}", doc, rows)
+    others = [
         ([stage, name], float(value))
-        for stage, reports in facts.items()
-        for name, value in reports.items()
-        if name not in _OWN and isinstance(value, int | float)
+        for stage, f in facts.items()
+        for name, value in {**f.numbers, **({} if f.progress is None else {"progress": f.progress})}.items()
+        if name not in _COUNTED
     ]
-    yield _gauge("tailrace_stage_fact", "other numbers of a stage", rows, ["stage", "fact"])
+    yield _gauge("tailrace_stage_fact", "other numbers of a stage", others, ["stage", "fact"])
 
 
 def _usage(usage: dict[str, Any]) -> Iterator[Metric]:

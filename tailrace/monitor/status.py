@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.clock import now_us
+from schemas.stage_facts import ENDED, TROUBLE, StageState
 from schemas.usage import compared
 from tailrace.home import disk
-from tailrace.home.layout import Home
+from tailrace.home.layout import Home, reported
 from tailrace.settings.model import Settings
 from tailrace.supervisor import pace
 from tailrace.supervisor.failing import Mark
@@ -18,11 +19,6 @@ from warehouse.errors import without_password
 from warehouse.storage.locks import is_running, pid_namespace
 
 FRESH_S = 30.0
-_TROUBLE = frozenset({"held", "waiting", "retrying", "unknown", "opening", "reading"})
-"""States that a living stage reports when nothing moves: its breaker is open, the lake or Kafka is away, drift has no
-model, it has not begun yet."""
-_ENDED = frozenset({"stopped", "failed"})
-"""States that a stage writes itself when it ends."""
 
 
 def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str, Any]:
@@ -37,7 +33,7 @@ def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str,
         stages = [stage for stage in stages if stage.name in supervisor["stages"]]
     found = {stage.name: _stage(home, stage, supervisor, killed) for stage in stages}
     bootstrap = settings.kafka.bootstrap_servers or (supervisor["bootstrap_servers"] if supervisor else None)
-    healthy = supervisor is not None and all(s["state"] == "running" for s in found.values())
+    healthy = supervisor is not None and all(s["state"] == StageState.RUNNING for s in found.values())
     return {
         "ready": healthy and all(s["current"] for s in found.values()),
         "healthy": healthy,
@@ -56,14 +52,13 @@ def status(settings: Settings, *, stages: Sequence[Stage] = STAGES) -> dict[str,
 
 def _costs(home: Home) -> dict[str, Any]:
     """Calls with a reported and a computed cost since the counters of land began, and the share that differs."""
-    facts = (home.read_run("land") or {}).get("facts", {})
-    both, differing = compared(facts.get("usage") or {})
+    both, differing = compared(reported(home.read_run("land")).details.get("usage") or {})
     return {"compared": both, "differing": differing, "differing_share": differing / both if both else None}
 
 
 def _learning(home: Home) -> dict[str, Any]:
     """Series that detect judges, and how many of them are too new to be compared with what is usual."""
-    facts = (home.read_run("detect") or {}).get("facts", {}).get("learning") or {}
+    facts = reported(home.read_run("detect")).details.get("learning") or {}
     series, learning = facts.get("series", 0), facts.get("learning", 0)
     return {"series": series, "learning": learning, "learning_share": learning / series if series else None}
 
@@ -80,9 +75,9 @@ def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: 
     if failing := known.get("failing"):
         last_error = (known.get("last_exit") or {}).get("error")
         text = f"ended {failing['ends']} times at {failing['position']}: {failing['cause']}"
-        state, error = "failing", f"{text}: {last_error}" if last_error else text
-    facts = report["facts"] if report and running else {}
-    lag, mark = facts.get("lag"), Mark.of(facts)
+        state, error = StageState.FAILING, f"{text}: {last_error}" if last_error else text
+    facts = reported(report if running else None)
+    lag, mark = facts.lag, Mark.of(facts)
     samples = [Sample(**sample) for sample in known.get("samples", [])]
     until = pace.worked_until(facts) or known.get("worked_until")
     if lag is None and not (samples and samples[-1].lag):
@@ -99,7 +94,7 @@ def _stage(home: Home, stage: Stage, supervisor: dict[str, Any] | None, killed: 
         "restarts": known.get("restarts", 0),
         "last_exit": known.get("last_exit"),
         "error": error,
-        "isolated": facts.get("isolated") or [],
+        "isolated": list(facts.isolated),
     }
 
 
@@ -114,25 +109,25 @@ def _is_running(report: dict[str, Any]) -> bool:
     return is_running(report["pid"], report.get("born"))
 
 
-def _running_state(report: dict[str, Any], stage: Stage) -> tuple[str, str | None]:
+def _running_state(report: dict[str, Any], stage: Stage) -> tuple[StageState, str | None]:
     """State and error of a stage whose process runs."""
-    facts = report["facts"]
-    trouble = facts.get("state") if facts.get("state") in _TROUBLE else None
-    error = report["error"] or (facts.get("error") if trouble else None)
+    facts, process = reported(report), StageState.of(report["state"])
+    in_trouble = facts.state in TROUBLE
+    error = report["error"] or (facts.error if in_trouble else None)
     if (now_us() - report["at"]) / 1e6 > min(FRESH_S, stage.stall_after_s / 2):
-        return "silent", error
-    return str(trouble if trouble and report["state"] == "running" else report["state"]), error
+        return StageState.SILENT, error
+    return facts.state if in_trouble and process is StageState.RUNNING else process, error
 
 
 def _stopped_state(
     report: dict[str, Any] | None, known: dict[str, Any], stopped: bool, killed: int | None
-) -> tuple[str, str | None]:
+) -> tuple[StageState, str | None]:
     """State and error of a stage without a process: why it ended, from its run file or its supervisor's."""
     if not stopped:
         last = known.get("last_exit")
         text = f"{last['reason']}: {last['error']}" if last and last["error"] else last and last["reason"]
-        return "restarting", text
-    if report and report["state"] not in _ENDED:
+        return StageState.RESTARTING, text
+    if report and report["state"] not in ENDED:
         owner = f"its supervisor, process {killed}" if killed else "the process that started it"
-        return "stopped", report["error"] or f"it was killed: by hand, or with {owner}"
-    return "stopped", (report or {}).get("error")
+        return StageState.STOPPED, report["error"] or f"it was killed: by hand, or with {owner}"
+    return StageState.STOPPED, (report or {}).get("error")

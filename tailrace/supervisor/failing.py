@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pipelines.backoff import exponential_s
+from schemas.stage_facts import StageFacts
 
 FAILING_AFTER = 3
 """Ends at one position before a stage counts as failing: one kill and one crash may be chance."""
@@ -25,9 +25,9 @@ class Mark:
     """Topic and partition -> up to which it has worked, µs UTC: grows inside one record, and survives a restart."""
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Mark:
-        """Read the facts of a stage's run file; what is missing or of another type is not known."""
-        return cls(_integers(facts.get("position")), _integers(facts.get("event_times")))
+    def of(cls, facts: StageFacts) -> Mark:
+        """Return how far a stage is by its report."""
+        return cls(facts.position, facts.event_times)
 
     def beyond(self, other: Mark) -> set[str]:
         """Return the partitions that are farther here than in ``other``.
@@ -80,14 +80,14 @@ class Track:
         more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
         return ", ".join(shown[:_SHOWN]) + more
 
-    def look(self, facts: Mapping[str, Any], *, healthy: bool) -> Track:
+    def look(self, facts: StageFacts, *, healthy: bool) -> Track:
         """Return the track after a look at a running process.
 
         Args:
-            facts: of its run file.
+            facts: its last report.
             healthy: it has run for a while and nothing waits, so that earlier failures are over.
         """
-        mark, waiting = Mark.of(facts), _integers(facts.get("waiting"))
+        mark, waiting = Mark.of(facts), facts.waiting
         if healthy:
             return Track(mark, waiting)
         stuck = self.stuck
@@ -113,10 +113,6 @@ class Track:
         So a step that is slow on a busy machine is finished, instead of being restarted without end.
         """
         return exponential_s(self.stalls + 1, first_s=usual_s, longest_s=usual_s * _LONGER_AT_MOST)
-
-
-def _integers(found: Any) -> dict[str, int]:
-    return {str(k): v for k, v in found.items() if type(v) is int} if isinstance(found, dict) else {}
 
 
 def _farther(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:

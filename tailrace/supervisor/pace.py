@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from schemas.stage_facts import StageFacts
 
 SAMPLE_EVERY_S = 5.0
 SAMPLES = 13
@@ -28,12 +29,9 @@ class Sample:
     behind_s: float | None
 
 
-def worked_until(facts: Mapping[str, Any]) -> int | None:
+def worked_until(facts: StageFacts) -> int | None:
     """Return up to which time a stage has worked, by its facts: event time, else time of arrival at the brokers."""
-    for key in ("event_time", "arrival_time"):
-        if type(facts.get(key)) is int:
-            return int(facts[key])
-    return None
+    return facts.arrival_time if facts.event_time is None else facts.event_time
 
 
 def behind(lag: int | None, until: int | None, now: int) -> float | None:

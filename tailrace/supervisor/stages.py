@@ -16,7 +16,8 @@ import structlog
 from pipelines.backoff import exponential_s
 from pipelines.clock import now_us
 from schemas.errors import RetryableError, TailraceError
-from tailrace.home.layout import Heartbeat, HeartbeatCallback, Home
+from schemas.stage_facts import HeartbeatCallback, StageState
+from tailrace.home.layout import Heartbeat, Home, reported
 from tailrace.imports import hide_pandas
 from tailrace.settings.model import Settings
 from tailrace.supervisor.ownership import owned_stage
@@ -47,7 +48,7 @@ def _land(settings: Settings, stop: threading.Event, heartbeat: HeartbeatCallbac
     from pipelines import land
     from tailrace import wiring
 
-    before = (Home(settings.home).read_run("land") or {}).get("facts", {}).get("usage")
+    before = reported(Home(settings.home).read_run("land")).details.get("usage")
     land.run(wiring.land(settings), stop=stop, now=now_us, heartbeat=heartbeat, usage=land.Usage(before))
 
 
@@ -133,15 +134,15 @@ def run_stage(stage: Stage, settings: Settings) -> None:
         except BaseException as error:
             heartbeat.has_reported.set()
             known = isinstance(error, TailraceError)
-            heartbeat.write("failed", str(error) if known else f"{type(error).__name__}: {error}")
+            heartbeat.write(StageState.FAILED, str(error) if known else f"{type(error).__name__}: {error}")
             raise
         heartbeat.has_reported.set()
-        heartbeat.write("stopped")
+        heartbeat.write(StageState.STOPPED)
         log.info("stage_stopped", signal=stop.name)
 
 
 def _run_again(stage: Stage, settings: Settings, stop: threading.Event, heartbeat: Heartbeat) -> None:
-    heartbeat.write("starting")
+    heartbeat.write(StageState.STARTING)
     threading.Thread(target=heartbeat.while_starting, args=(stop,), name="starting", daemon=True).start()
     failures = 0
     while not stop.is_set():
@@ -153,5 +154,5 @@ def _run_again(stage: Stage, settings: Settings, stop: threading.Event, heartbea
             pause = exponential_s(failures + 1, first_s=BACK_OFF_FIRST_S, longest_s=BACK_OFF_LONGEST_S)
             pause *= random.uniform(0.5, 1.0)
             log.warning("stage_failed", error=str(error), kind=type(error).__name__, retry_in_s=round(pause, 2))
-            heartbeat.write("retrying", str(error))
+            heartbeat.write(StageState.RETRYING, str(error))
             stop.wait(pause)

@@ -17,8 +17,9 @@ from typing import Any
 import structlog
 
 from pipelines.clock import now_us
+from schemas.stage_facts import ENDED, StageFacts
 from tailrace.home import log_files
-from tailrace.home.layout import Home
+from tailrace.home.layout import Home, reported
 from tailrace.settings.model import Settings
 from tailrace.supervisor import pace
 from tailrace.supervisor.exits import Exit, last_error
@@ -172,7 +173,7 @@ class Supervisor:
             slot.heartbeat, slot.process.pid, self.home.last_heartbeat_ns(slot.stage.name) if own else None, now
         )
         if own and slot.child.started is not None:
-            self._follow(slot, own["facts"], now)
+            self._follow(slot, reported(own), now)
         return Observation(
             alive=code is None,
             exit_code=code,
@@ -181,9 +182,9 @@ class Supervisor:
             failing=slot.track.failing,
         )
 
-    def _follow(self, slot: _Slot, facts: dict[str, Any], now: float) -> None:
+    def _follow(self, slot: _Slot, facts: StageFacts, now: float) -> None:
         """Store the position of the stage, and from time to time its lag."""
-        lag = facts.get("lag")
+        lag = facts.lag
         lived_s = now - (slot.child.started or now)
         slot.track = slot.track.look(facts, healthy=lag == 0 and lived_s > HEALTHY_AFTER_S)
         if lag is not None:
@@ -229,11 +230,7 @@ class Supervisor:
     def _account_for_predecessor(self, slot: _Slot) -> None:
         """Write why the process before ended, where it could not: SIGKILL, often together with its supervisor."""
         report = self.home.read_run(slot.stage.name)
-        if (
-            report
-            and report["state"] not in ("stopped", "failed")
-            and not is_running(report["pid"], report.get("born"))
-        ):
+        if report and report["state"] not in ENDED and not is_running(report["pid"], report.get("born")):
             reason = "ended without a word: killed by SIGKILL, or together with the supervisor it belonged to"
             self._note(slot, {"event": "stage_ended", "pid": report["pid"], "reason": reason})
 

@@ -2,14 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from fault_harness.scene import Scene
 from fault_harness.traffic import PRICES
 
 from pipelines.land import LandConfig, run
+from schemas.stage_facts import HeartbeatCallback, StageFacts
 
 pytestmark = pytest.mark.faults
 HOUR_US = 3_600_000_000
@@ -22,8 +21,8 @@ def test_row_62_a_clock_that_jumps_an_hour_back_and_a_day_ahead_changes_no_row(s
     def now() -> int:
         return time.time_ns() // 1000 + shift
 
-    stop, beats = threading.Event(), []
-    beat: Callable[[dict[str, Any]], None] = beats.append
+    stop, beats = threading.Event(), list[StageFacts]()
+    beat: HeartbeatCallback = beats.append
     config = LandConfig(scene.kafka, scene.lake_config, batch_wait_s=0.2, price_overrides=PRICES)
     land = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "now": now, "heartbeat": beat})
     land.start()

@@ -83,7 +83,7 @@ class World:
 
         def body() -> None:
             try:
-                run(config, stop=stop, now=self.clock, heartbeat=beats.append)
+                run(config, stop=stop, now=self.clock, heartbeat=lambda facts: beats.append(facts.flat()))
             except Exception as error:  # noqa: BLE001 - raised below
                 failed.append(error)
 

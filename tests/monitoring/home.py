@@ -14,6 +14,7 @@ from pipelines.decode import DuplicateWindow, decode
 from pipelines.land.usage import Usage
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
+from schemas.stage_facts import StageFacts
 from schemas.topics import EVENTS
 from tailrace.home.layout import Heartbeat, Home
 from tailrace.monitor.metrics import StageCollector, exposition
@@ -94,6 +95,6 @@ class Living:
         }
         self._home.write_run("up", up)
         for name, beat in self._beats.items():
-            beat({"state": "running", **common, **facts.get(name, {})})
+            beat(StageFacts.of({**common, **facts.get(name, {})}))
             beat.write("stopped" if name in self.down else "running")
         return exposition(self.collector)

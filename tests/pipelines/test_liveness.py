@@ -6,6 +6,7 @@ import pytest
 
 from pipelines import liveness
 from pipelines.liveness import LivenessMonitor, StallTimeouts
+from schemas.stage_facts import StageFacts
 
 TOPIC = "llm.rollups"
 PATIENCE = StallTimeouts(stuck_s=30, start_s=90, partition_s=180)
@@ -98,23 +99,24 @@ def test_a_partition_that_is_forgotten_while_another_moves_is_found_although_sli
 def test_the_facts_name_position_and_records_of_each_partition(clock, stage):
     watched = LivenessMonitor(stage, Source(), PATIENCE)
     watched.is_alive(0)
-    assert watched.facts() == {
-        "lag": 6,
-        "waiting": {"llm.rollups[0]": 2, "llm.rollups[1]": 4},
-        "position": {"llm.rollups[0]": 10, "llm.rollups[1]": 20},
-        "event_times": {"llm.rollups[0]": 5},
-        "event_time": 5,
-    }
+    assert watched.measured(StageFacts(progress=7)) == StageFacts(
+        progress=7,
+        lag=6,
+        waiting={"llm.rollups[0]": 2, "llm.rollups[1]": 4},
+        position={"llm.rollups[0]": 10, "llm.rollups[1]": 20},
+        event_times={"llm.rollups[0]": 5},
+        event_time=5,
+    )
 
 
 def test_a_partition_with_nothing_to_read_is_not_behind_however_old_its_last_record_is(clock, stage):
     stage.event_times = {0: 5, 1: 900}
     watched = LivenessMonitor(stage, Source(), PATIENCE)
     watched.is_alive(0)
-    assert watched.facts()["event_time"] == 5
+    assert watched.measured(StageFacts()).event_time == 5
     stage.offsets[0] = 12  # after it there is the marker of a transaction
-    assert watched.facts()["event_time"] == 900
+    assert watched.measured(StageFacts()).event_time == 900
     stage.offsets[1] = 24
-    assert watched.facts()["event_time"] == 900
+    assert watched.measured(StageFacts()).event_time == 900
     stage.event_times = {0: None, 1: None}
-    assert watched.facts()["event_time"] is None
+    assert watched.measured(StageFacts()).event_time is None

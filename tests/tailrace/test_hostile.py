@@ -152,7 +152,9 @@ def lake(broker, tmp_path_factory):
     config = LakeConfig(str(home / "lake" / "catalog.sqlite"), str(home / "lake" / "data"))
     stop, facts = threading.Event(), {}
     land = LandConfig(kafka, config, batch_wait_s=0.2, dead_ratio_limit=1.0)
-    thread = threading.Thread(target=run, args=(land,), kwargs={"stop": stop, "heartbeat": facts.update})
+    thread = threading.Thread(
+        target=run, args=(land,), kwargs={"stop": stop, "heartbeat": lambda report: facts.update(report.flat())}
+    )
     thread.start()
     deadline = time.monotonic() + 90
     try:

@@ -74,7 +74,7 @@ def shop(broker: Broker, prefix: str, tmp_path: Path) -> Iterator[Shop]:
     Lake.open(lake, now=now_us).close()
     stop = threading.Event()
     config = LandConfig(kafka, lake, batch_wait_s=0.1)
-    thread = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "heartbeat": {}.update})
+    thread = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "heartbeat": lambda facts: None})
     thread.start()
     try:
         yield Shop(kafka, lake)

@@ -14,7 +14,8 @@ from jobs.gate.cost import priced
 from jobs.gate.golden_file import GoldenCase
 from jobs.gate.runner import GIVE_UP_AFTER, NoAnswerError, Side, failures, run
 from jobs.gate.settings import GateInputError
-from jobs.gate.targets import Target, Template
+from jobs.gate.targets import Target
+from jobs.gate.template import Template
 from pipelines.pricing import PriceBooks, default_book
 from pipelines.pricing.book import COMPONENTS
 from tests.jobs.gate.chat_server import serving

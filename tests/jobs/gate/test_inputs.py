@@ -8,9 +8,10 @@ import pytest
 
 from jobs.evals.case import Context, Message
 from jobs.gate.golden_file import GoldenCase, from_lines, from_row
-from jobs.gate.render import TemplateError, request
+from jobs.gate.render import request
 from jobs.gate.settings import GateInputError
-from jobs.gate.targets import Template, parse_target
+from jobs.gate.targets import parse_target
+from jobs.gate.template import Template, TemplateError
 
 CASE = GoldenCase(
     "c1",

@@ -187,8 +187,8 @@ from pipelines.detect.app import DetectConfig, run
 from pipelines.liveness import StallTimeouts
 from pipelines.kafka import KafkaConfig
 kafka = KafkaConfig(sys.argv[1], sys.argv[2])
-config = DetectConfig(kafka, Path(sys.argv[3]), slot=sys.argv[4], stall_timeouts=StallTimeouts(3.0, 15.0))
-run(config, stop=threading.Event(), heartbeat=lambda facts: print("beat", facts["lag"], flush=True))
+config = DetectConfig(kafka, Path(sys.argv[3]), slot=sys.argv[4], patience=StallTimeouts(3.0, 15.0))
+run(config, stop=threading.Event(), heartbeat=lambda facts: print("beat", facts.lag, flush=True))
 """
 
 
@@ -379,7 +379,7 @@ class Broken(Surge):
 configured = app.configure
 app.configure = lambda rules: tuple(Broken() if d.name == "surge" else d for d in configured(rules))
 config = app.DetectConfig(KafkaConfig(sys.argv[1], sys.argv[2]), Path(sys.argv[3]), checkpoint_s=0.5)
-heartbeat = lambda facts: print("isolated", facts["isolated"], flush=True)
+heartbeat = lambda facts: print("isolated", list(facts.isolated), flush=True)
 app.run(config, stop=threading.Event(), heartbeat=heartbeat)
 """
 

@@ -22,7 +22,7 @@ def test_progress_and_event_time_move_with_every_slice_of_a_record(
     monkeypatch.setattr(judge_module, "SLICE", 1)
     stage, state = _Stage(DetectConfig(KafkaConfig("nowhere:1"), tmp_path), 2), PartitionState()
     stage.states = {0: state}
-    assert stage.facts()["event_time"] is None
+    assert stage.facts().event_time is None
     stream = Stream(51, apps=(App(rate=0.1, users=5),), partitions=1)
     records = list(stream.records(T0 - HOUR, T0, live=False, batch_s=900))
     nothing: Any = None  # no checkpoint is due so soon
@@ -31,14 +31,14 @@ def test_progress_and_event_time_move_with_every_slice_of_a_record(
         for _ in stage.judge.slices(state, record):
             assert asyncio.run(stage._pause(nothing, nothing, 0, state))
             facts = stage.facts()
-            seen.append((facts["progress"], facts["event_time"]))
+            seen.append((facts.progress, facts.event_time))
     assert [progress for progress, _ in seen] == list(range(1, len(seen) + 1))
     times = [time for _, time in seen if time is not None]
     assert len(set(times)) > 3, "inside the one tick that closes an hour"
     assert all(before <= after for before, after in pairwise(times))
     assert times[-1] == state.event_time() == stage.event_times[0]
     assert T0 - 60_000_000 <= times[-1] <= T0 + 60_000_000
-    assert stage.facts()["position"] == {"0": state.position}
+    assert stage.facts().position == {"llm.rollups[0]": state.position}
 
 
 def test_a_partition_that_was_given_away_reports_nothing_more(tmp_path: Path) -> None:

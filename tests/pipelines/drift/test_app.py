@@ -85,7 +85,10 @@ def publish(config: KafkaConfig, values: Sequence[bytes], partition: int = 1) ->
 def stage(config: DriftConfig, model: Topics) -> Iterator[list[dict[str, Any]]]:
     stop, facts = threading.Event(), []
     thread = threading.Thread(
-        target=run, args=(config,), kwargs={"stop": stop, "heartbeat": facts.append, "embedder": model}, daemon=True
+        target=run,
+        args=(config,),
+        kwargs={"stop": stop, "heartbeat": lambda report: facts.append(report.flat()), "embedder": model},
+        daemon=True,
     )
     thread.start()
     try:
@@ -124,7 +127,7 @@ def alerts(config: KafkaConfig) -> list[Alert]:
 
 
 def at_end(facts: list[dict[str, Any]], end: int) -> Callable[[], bool]:
-    return lambda: bool(facts) and facts[-1]["positions"].get(1) == end
+    return lambda: bool(facts) and facts[-1].get("position", {}).get(f"{SAMPLES}[1]") == end
 
 
 def test_samples_become_embeddings_and_one_alert_and_a_restart_changes_nothing(
@@ -201,7 +204,7 @@ def test_without_a_model_drift_is_unknown_and_no_text_is_lost(kafka: KafkaConfig
         assert embedded(kafka) == []
         model.broken = ""
         wait(at_end(facts, len(texts)))
-        wait(lambda: facts[-1]["state"] == "ok")
+        wait(lambda: facts[-1]["state"] == "running")
     assert embedded(kafka) == [s.call_id for s in texts]
 
 
@@ -236,15 +239,15 @@ def test_a_copy_writes_nothing_of_a_partition_that_was_assigned_to_another_while
     with stage(DriftConfig(kafka, tmp_path / "slow", slot="slow"), model) as slow:
         assert model.asked.wait(DEADLINE_S)
         with stage(DriftConfig(kafka, tmp_path / "other", slot="other"), Topics()) as other:
-            wait(lambda: bool(other) and 40 in other[-1]["positions"].values())
-            assert len(other[-1]["positions"]) == 1
+            wait(lambda: bool(other) and 40 in other[-1].get("position", {}).values())
+            assert len(other[-1]["position"]) == 1
             model.may.set()
             until = time.monotonic() + 3  # for what must not happen
             while len(embedded(kafka)) == 40 and time.monotonic() < until:
                 time.sleep(0.2)
             resume.set()
             wait(lambda: len(embedded(kafka)) >= 80)
-            wait(lambda: [*slow[-1]["positions"].values()] == [40])
+            wait(lambda: [*slow[-1].get("position", {}).values()] == [40])
     assert sorted(embedded(kafka)) == sorted(2 * [s.call_id for s in texts]), "a text was embedded twice"
 
 
@@ -268,9 +271,8 @@ from test_app import Topics
 from pipelines.drift.app import DriftConfig, run
 from pipelines.liveness import StallTimeouts
 from pipelines.kafka import KafkaConfig
-limits = StallTimeouts(3.0, 15.0)
-config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), stall_timeouts=limits)
-run(config, stop=threading.Event(), embedder=Topics(), heartbeat=lambda facts: print("beat", facts["lag"], flush=True))
+config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), patience=StallTimeouts(3.0, 15.0))
+run(config, stop=threading.Event(), embedder=Topics(), heartbeat=lambda facts: print("beat", facts.lag, flush=True))
 """
 
 

@@ -94,7 +94,7 @@ class Rig:
 
         def body():
             try:
-                run(config, stop=stop, heartbeat=facts.update)
+                run(config, stop=stop, heartbeat=lambda report: facts.update(report.flat()))
             except BaseException as error:  # noqa: BLE001
                 facts["raised"] = error
 

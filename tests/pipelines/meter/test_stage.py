@@ -165,7 +165,11 @@ def in_thread(config, **options):
     thread = threading.Thread(
         target=run,
         args=(settings,),
-        kwargs={"stop": stop, "now": lambda: time.time_ns() // 1000, "heartbeat": beats.append},
+        kwargs={
+            "stop": stop,
+            "now": lambda: time.time_ns() // 1000,
+            "heartbeat": lambda facts: beats.append(facts.flat()),
+        },
         daemon=True,
     )
     thread.start()
@@ -319,7 +323,7 @@ def test_a_partition_that_the_client_forgot_makes_meter_start_over_and_nothing_i
     end, beats = in_thread(config, stalled_s=1.0)
     wait_until_metered(config)
     end()
-    assert any("has stood at 0" in beat.get("error", "") for beat in beats)
+    assert any("has stood at 0" in (beat["error"] or "") for beat in beats)
     assert_tiled(config, read(config, ROLLUPS))
 
 

@@ -68,7 +68,7 @@ class Notify:
     def start(self, *channels: dict[str, Any], **options: Any) -> Notify:
         self._stop.clear()
         config = self.config(*channels, **options)
-        arguments = {"stop": self._stop, "heartbeat": self.beats.append, "now": self.now}
+        arguments = {"stop": self._stop, "heartbeat": lambda facts: self.beats.append(facts.flat()), "now": self.now}
         self._thread = threading.Thread(target=run, args=(config,), kwargs=arguments, daemon=True)
         self._thread.start()
         return self
@@ -343,7 +343,7 @@ def test_a_storm_reaches_a_slow_receiver_whole_and_in_order_by_four_hands(
     notify.wait_until(delivered, within_s=120)
     # one that has reported may still be ending when the next begins
     assert 1 < max(hands) <= 8
-    assert notify.beats[-1]["waiting"] == 0
+    assert notify.beats[-1]["messages_waiting"] == 0
     told = [g.headers["webhook-id"] for g in receiver.got]
     assert len(told) == len(set(told)) == 500
     place = {id_: n for n, id_ in enumerate(told)}

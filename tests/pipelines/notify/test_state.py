@@ -77,7 +77,7 @@ def test_a_failing_channel_holds_up_no_other(make_alert: Make) -> None:
             if item.delivery.channel == "good":
                 delivered.add(item.alert.rule)
     assert len(delivered) == 20
-    assert b.facts()["waiting"] == b.facts()["retrying"] == 20
+    assert b.counts()["messages_waiting"] == b.counts()["retrying"] == 20
 
 
 def test_no_more_attempts_are_under_way_than_the_channel_bears(make_alert: Make) -> None:
@@ -143,7 +143,7 @@ def test_410_ends_all_that_waits_and_all_that_comes_for_that_channel(make_alert:
     assert [d.attempts for d in ended] == [1, 0, 0]
     later = admit(b, make_alert(rule="later"))
     assert {d.channel: d.state for d in later} == {"hook": "failed", "other": "pending"}
-    assert b.facts()["disabled"] == ["hook"]
+    assert b.disabled() == ["hook"]
     assert all(i.delivery.channel == "other" for i in b.due(T0)[0])
 
 

@@ -64,7 +64,7 @@ class Place:
             try:
                 # half of what this test sends is bad on purpose
                 config = LandConfig(self.kafka, self.lake, batch_wait_s=0.1, dead_ratio_limit=1.0)
-                run(config, stop=stop, heartbeat=facts.update)
+                run(config, stop=stop, heartbeat=lambda report: facts.update(report.flat()))
             except BaseException as error:
                 failed.append(error)
                 raise

@@ -85,7 +85,9 @@ def shop(broker, prefix, tmp_path):
     Lake.open(lake, now=now_us).close()
     stop, facts = threading.Event(), {}
     config = LandConfig(kafka, lake, batch_wait_s=0.1)
-    thread = threading.Thread(target=run, args=(config,), kwargs={"stop": stop, "heartbeat": facts.update})
+    thread = threading.Thread(
+        target=run, args=(config,), kwargs={"stop": stop, "heartbeat": lambda report: facts.update(report.flat())}
+    )
     thread.start()
     try:
         yield Shop(kafka, lake)

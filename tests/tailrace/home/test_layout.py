@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from schemas.stage_facts import StageFacts
 from tailrace.home import layout as module
 from tailrace.home.layout import Heartbeat, Home
 
@@ -19,11 +20,11 @@ def test_a_stage_that_still_imports_is_heard_until_it_speaks_itself(tmp_path):
     while home.read_run("land") is None:
         thread.join(0.05)
     assert home.read_run("land")["state"] == "starting"
-    heartbeat({"lag": 3})
+    heartbeat(StageFacts(lag=3, progress=0))
     thread.join(10)
     assert not thread.is_alive()
     heartbeat.write("running")
-    assert home.read_run("land")["facts"] == {"lag": 3}
+    assert home.read_run("land")["facts"] == {"state": "running", "error": None, "lag": 3, "progress": 0}
 
 
 def test_the_voice_of_a_start_that_never_ends_falls_silent(tmp_path, monkeypatch):
@@ -44,12 +45,13 @@ def test_a_full_disk_silences_no_beat_and_stops_nobody(tmp_path):
     script = """
         import resource, sys, time
         from pathlib import Path
+        from schemas.stage_facts import StageFacts
         from tailrace.home.layout import Heartbeat, Home
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file may grow: what a full disk does to a writer
         beat = Heartbeat(Home(Path(sys.argv[1])), "land", lambda: 2)
         for lag in range(3):
-            beat({"lag": lag})
+            beat(StageFacts(lag=lag, progress=0))
             beat.write("running")
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]

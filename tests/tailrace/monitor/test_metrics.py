@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.clock import now_us
+from schemas.stage_facts import StageFacts
 from tailrace.home.layout import Heartbeat, Home
 from tailrace.monitor.metrics import StageCollector, exposition
 from tailrace.settings.model import Settings
@@ -40,7 +41,7 @@ def samples(settings):
 
 def land(home, **facts):
     beat = Heartbeat(Home(home), "land", now_us)
-    beat({"commits": 3, "dead_ratio": 0.25, **facts})
+    beat(StageFacts.of({"progress": 1, "commits": 3, "dead_ratio": 0.25, **facts}))
     beat.write("running")
 
 

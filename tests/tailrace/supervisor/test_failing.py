@@ -1,12 +1,14 @@
 import pytest
+from msgspec.structs import replace
 
+from schemas.stage_facts import StageFacts
 from tailrace.supervisor.failing import FAILING_AFTER, Mark, Track
 
 
 def facts(offset, *, event_time=None, waiting=1):
     at = "llm.rollups[0]"
     times = {} if event_time is None else {at: event_time}
-    return {"position": {at: offset}, "event_times": times, "waiting": {at: waiting}}
+    return StageFacts(position={at: offset}, event_times=times, waiting={at: waiting})
 
 
 def ended(track, times=1, cause="killed by SIGKILL"):
@@ -52,7 +54,7 @@ def test_one_partition_that_stands_through_three_ends_is_failing_however_far_the
             position = {"llm.rollups[0]": 1807, "llm.rollups[1]": life * 100 + second}
             waiting = {"llm.rollups[0]": 3, "llm.rollups[1]": 1}
             times = {"llm.rollups[1]": life * 100 + second}
-            reported = {"position": position, "waiting": waiting, "event_times": times, "event_time": life}
+            reported = StageFacts(position=position, waiting=waiting, event_times=times, event_time=life)
             track = track.look(reported, healthy=False)
         assert not track.failing
         track = ended(track)
@@ -80,7 +82,7 @@ def test_reading_a_topic_from_its_start_again_is_no_step_before_the_old_position
 def test_a_stage_that_never_reports_a_position_fails_at_its_start():
     track = Track()
     for _ in range(FAILING_AFTER):
-        track = ended(track.look({}, healthy=False))
+        track = ended(track.look(StageFacts(), healthy=False))
     assert track.failing
     assert track.where == "its start, before the first position"
 
@@ -88,7 +90,7 @@ def test_a_stage_that_never_reports_a_position_fails_at_its_start():
 def test_a_clock_that_goes_on_with_nothing_left_to_read_is_no_step():
     track = Track()
     for now in range(FAILING_AFTER):
-        track = ended(track.look({**facts(1808, waiting=0), "arrival_time": now}, healthy=False))
+        track = ended(track.look(replace(facts(1808, waiting=0), arrival_time=now), healthy=False))
     assert track.failing
 
 
@@ -101,9 +103,9 @@ def test_ends_far_apart_of_a_stage_with_nothing_to_read_do_not_add_up():
 
 def test_where_it_stands_names_the_partitions_with_records_to_read_and_at_most_three():
     at = {f"llm.events[{n}]": n * 10 for n in range(6)}
-    one = Track().look({"position": at, "waiting": {"llm.events[4]": 3, "llm.events[5]": 0}}, healthy=False)
+    one = Track().look(StageFacts(position=at, waiting={"llm.events[4]": 3, "llm.events[5]": 0}), healthy=False)
     assert one.where == "llm.events[4]@40"
-    idle = Track().look({"position": at}, healthy=False)
+    idle = Track().look(StageFacts(position=at), healthy=False)
     assert idle.where == "llm.events[0]@0, llm.events[1]@10, llm.events[2]@20 and 3 more"
 
 
@@ -117,5 +119,5 @@ def test_after_each_stall_at_one_position_the_next_life_gets_twice_as_long():
 
 
 def test_facts_of_another_shape_are_not_known_and_stop_nobody():
-    assert Mark.of({"position": [1], "event_times": "now"}) == Mark()
-    assert Mark.of({"position": {"a": 1, "b": None, "c": "2"}}) == Mark({"a": 1})
+    assert Mark.of(StageFacts.of({"position": [1], "event_times": "now"})) == Mark()
+    assert Mark.of(StageFacts.of({"position": {"a": 1, "b": None, "c": "2"}})) == Mark({"a": 1})
