@@ -186,6 +186,11 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
 SILENCE, UNSILENCE, ACK = "alert.silence", "alert.unsilence", "alert.ack"
 """Actions of audit records that notify applies. The first carries the `Silence`, the others name it or the alert."""
 
+VERDICT = "alert.verdict"
+"""Action of an audit record that carries a `Verdict` on an alert. Nothing depends on it but reports."""
+Verdict = Literal["useful", "noise", "known"]
+"""What a person says of an alert: it was right to send it; nobody needed it; it was right, but known before."""
+
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """notify's only state, compacted by ``key()``."""

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import Any
 
+from jobs.alert_quality.report import AlertQuality
 from jobs.evals.operations import Operations, shown
 from jobs.evals.summary import NO_BASELINE, Line, Summary, WorstCall
-
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:-])")
-_CONTROL = re.compile(
-    r"[^\x20-\x7e\xa0-\u200a\u2010-\u2027\u2030-\ud7ff\uf900-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]+"
-)
-_MOST_CHARS = 300
+from jobs.markdown import escape
 
 
 def to_markdown(
     summary: Summary,
     texts: Mapping[str, Mapping[str, Any]] | None = None,
     operations: Sequence[Operations] = (),
+    alerts: AlertQuality | None = None,
 ) -> str:
     """Return the report.
 
@@ -31,23 +27,21 @@ def to_markdown(
         summary: the numbers.
         texts: the calls among the worst ones by id, with their texts.
         operations: calls, latency and cost by slice; those by app are shown.
+        alerts: the verdicts on the alerts of the last weeks; None: there were no alerts.
     """
-    parts = (_head(summary), _rates(summary), _operations(operations), _agreements(summary), _table(summary))
+    parts = (
+        *(_head(summary), _rates(summary), _operations(operations), _agreements(summary)),
+        *(alert_lines(alerts) if alerts else [], _table(summary)),
+    )
     return "\n".join(
         [line for part in parts for line in part] + [*_coverage(summary), *_worst(summary, texts or {}), ""]
     )
 
 
-def to_json(summary: Summary) -> str:
+def to_json(summary: Summary, alerts: AlertQuality | None = None) -> str:
     """Return the report as one JSON document; a number that is infinite is null."""
-    return json.dumps(_plain(asdict(summary)), ensure_ascii=True, sort_keys=True)
-
-
-def escape(text: str, most: int = _MOST_CHARS) -> str:
-    """Return ``text`` in one line, without what Markdown, a terminal or a chat would act on."""
-    line = " ".join(_CONTROL.sub(" ", text).split())
-    line = line if len(line) <= most else f"{line[: most - 1]}…"
-    return _SPECIAL.sub(r"\\\1", line)
+    facts = {**asdict(summary), "alerts": alerts.data() if alerts else None}
+    return json.dumps(_plain(facts), ensure_ascii=True, sort_keys=True)
 
 
 def _head(summary: Summary) -> list[str]:
@@ -64,6 +58,25 @@ def _head(summary: Summary) -> list[str]:
     if summary.baseline is not None:
         against = f"{summary.baseline.since} to {summary.baseline.until}"
         lines += ["", f"{summary.unchanged} of {summary.compared} comparisons with {against} show no change."]
+    return lines
+
+
+def alert_lines(found: AlertQuality) -> list[str]:
+    """Return the precision of every rule, and what is proposed, as Markdown."""
+    lines = ["", "## Alerts", ""]
+    lines.append(f"Alerts of {found.since} to {found.until}, by the verdicts of `tailrace alerts verdict`.")
+    lines += [
+        "",
+        "| rule | useful | noise | known | no verdict | precision | 95 % interval |",
+        "|---|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in found.rows():
+        counts = " | ".join(row[name] for name in ("useful", "noise", "known", "unjudged", "precision", "interval"))
+        lines.append(f"| {escape(row['rule'])} | {counts} |")
+    for tried in found.tried:
+        lines += ["", f"- {' '.join(tried.lines())}"]
+    for rule in found.undecided:
+        lines += ["", f"- {escape(rule)}: no threshold keeps its noise away without a useful alert."]
     return lines
 
 

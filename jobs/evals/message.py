@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from jobs.evals.summary import Decision, Line, Summary
@@ -12,7 +13,9 @@ TYPE = "report.quality"
 _SCORERS = 8
 
 
-def report_message(summary: Summary, *, where: str, image: bytes = b"", at: int = 0) -> Report:
+def report_message(
+    summary: Summary, *, where: str, image: bytes = b"", at: int = 0, more: Sequence[str] = ()
+) -> Report:
     """Return the message.
 
     Args:
@@ -20,11 +23,12 @@ def report_message(summary: Summary, *, where: str, image: bytes = b"", at: int 
         where: how to see the whole report, in words.
         image: PNG of the scores.
         at: µs UTC.
+        more: sentences about what is no score.
     """
     period = summary.period
     identity = f"quality-{period.run_id or f'{period.since}_{period.until}'}"
     title = f"Quality {period.since} to {period.until}: {_outcome(summary)}"
-    lines = [*map(_decision, summary.decisions), *_scores(summary), *_rest(summary), where]
+    lines = [*map(_decision, summary.decisions), *_scores(summary), *_rest(summary), *more, where]
     body = {"type": TYPE, "id": identity, "title": title, **_numbers(summary)}
     return Report(identity, title, tuple(lines), json.dumps(body, ensure_ascii=True).encode(), at, image)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from jobs.alert_quality.report import AlertQuality
 from jobs.evals import charts
 from jobs.evals.agreements import JudgeAgreement
 from jobs.evals.judge.agreement import Agreement
@@ -40,6 +41,7 @@ def to_html(
     success_scorer: str = "",
     made_at: str = "",
     trend: Sequence[Week] = (),
+    alerts: AlertQuality | None = None,
 ) -> str:
     """Return the page.
 
@@ -50,11 +52,13 @@ def to_html(
         success_scorer: the scorer whose mean is the share of good answers; empty: none.
         made_at: for the footer of the page.
         trend: means of earlier runs and of this one.
+        alerts: the verdicts on the alerts of the last weeks; None: there were no alerts.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["count"] = lambda n: f"{n:,}"
+    environment.filters["code"] = _with_code
     return environment.get_template("report.html").render(
         period=_days(summary.period),
         baseline=_days(summary.baseline) if summary.baseline else "",
@@ -76,6 +80,7 @@ def to_html(
         ],
         breaks=summary.breaks,
         agreements=[_agreement(each) for each in summary.agreements],
+        alerts=_alerts(alerts) if alerts else None,
         success_scorer=success_scorer,
         scorers=_scorers(summary),
         worst=[_worst(call, (texts or {}).get(call.call_id, {})) for call in summary.worst],
@@ -182,6 +187,23 @@ def _agreement(found: JudgeAgreement) -> dict[str, Any]:
             for row in found.now.table
         ],
     }
+
+
+def _alerts(found: AlertQuality) -> dict[str, Any]:
+    return {
+        "days": _days(Period(found.since, found.until, "")),
+        "rows": found.rows(),
+        "tried": [each.lines() for each in found.tried],
+        "undecided": found.undecided,
+    }
+
+
+def _with_code(line: str) -> Markup:
+    """Escape a line, and show what stands between backticks as code."""
+    parts = [
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(line.split("`"))
+    ]
+    return Markup("").join(parts)
 
 
 def _kappa(found: Agreement) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from jobs.evals.quality_alerts import CRITICAL_DROP, LEAST_DROP
 from jobs.live_quality.labels import SLOT_S, Counts, Series
+from jobs.wilson import wilson
 from pipelines.detect.detectors.likelihood import log_ratios, mean_evidence
 from pipelines.detect.windows import Floats
 from schemas.alerts import Severity
@@ -32,7 +33,6 @@ _CERTAINTY = 2.5
 _SLACK = 0.01
 _MAX_SPREAD = 20.0
 _MIN_SPREAD_HOURS = 30
-_Z95 = 1.96
 _EXPLAINS = 0.8
 Masks = Mapping[tuple[str, str, str | None, str | None], Sequence[tuple[int, int]]]
 """Group of series -> seconds [start, end) of its earlier incidents: they are no baseline."""
@@ -92,7 +92,7 @@ class Verdict:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of ``share``."""
-        return wilson(self.bad, self.labels, _Z95)
+        return wilson(self.bad, self.labels)
 
     @property
     def severity(self) -> Severity:
@@ -167,16 +167,6 @@ def _named(group: Sequence[Verdict], whole: Verdict) -> Verdict:
     if explain:
         return min(explain, key=lambda v: (v.recent, -v.evidence, v.series.dimension, v.series.value))
     return whole if whole in group else max(group, key=lambda v: v.evidence)
-
-
-def wilson(bad: float, labels: int, z: float, spread: float = 1.0) -> tuple[float, float]:
-    """Return the interval of a share (Wilson 1927); (0, 1) without labels."""
-    n = labels / spread
-    if n <= 0:
-        return 0.0, 1.0
-    p, z2 = bad / labels, z * z
-    middle, half = (p + z2 / (2 * n)) / (1 + z2 / n), z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _baseline(

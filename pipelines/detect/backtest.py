@@ -55,7 +55,7 @@ _READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", *MAYBE_SUMS, *_LI
 _ROLLUPS = f"""
 SELECT {", ".join(f'"{name}"' for name in _READ)}, _offset, "key", source_partition, source_to, source_epoch,
     epoch_us(_kafka_time) AS kafka_time
-FROM rollups WHERE {_HERE} AND "key" <> '{SPAN_KEY}' ORDER BY _offset, rowid
+FROM rollups WHERE {_HERE} AND "key" <> '{SPAN_KEY}' AND ($5::VARCHAR IS NULL OR "key" = $5) ORDER BY _offset, rowid
 """
 
 
@@ -130,12 +130,28 @@ def pages(query: Query, stretch: Stretch) -> Iterator[tuple[int, int]]:
 
 def items(query: Query, partition: int, epoch: int, first: int, upto: int) -> Iterator[tuple[int, Batch | TickAt]]:
     """Yield (offset, what stands there) of the positions [first, upto) of llm.rollups that detect judges."""
-    here = [partition, epoch, first, upto]
-    ticks = {row["_offset"]: row for row in query(_TICKS, here).to_pylist()}
-    rows = query(_ROLLUPS, here)
-    spans = _spans(rows.column("_offset").to_numpy())
-    for offset in sorted(ticks.keys() | spans.keys()):
-        yield offset, _tick(ticks[offset]) if offset in ticks else _batch(rows.slice(*spans[offset]))
+    yield from assembled(*tables(query, Stretch(partition, epoch, first, upto)))
+
+
+def tables(query: Query, stretch: Stretch, app: str | None = None) -> tuple[pa.Table, pa.Table]:
+    """Return (ticks, rows of rollups) of a stretch; with ``app`` the rows of that app only."""
+    here = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
+    return query(_TICKS, here), query(_ROLLUPS, [*here, app])
+
+
+def ticks(query: Query, stretch: Stretch) -> Iterator[tuple[int, TickAt]]:
+    """Yield (offset, tick) of a stretch."""
+    here = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
+    for row in query(_TICKS, here).to_pylist():
+        yield row["_offset"], _tick(row)
+
+
+def assembled(ticks: pa.Table, rollups: pa.Table) -> Iterator[tuple[int, Batch | TickAt]]:
+    """Yield (offset, what stands there) of ``tables``, in the order of offsets."""
+    by_offset = {row["_offset"]: row for row in ticks.to_pylist()}
+    spans = _spans(rollups.column("_offset").to_numpy())
+    for offset in sorted(by_offset.keys() | spans.keys()):
+        yield offset, _tick(by_offset[offset]) if offset in by_offset else _batch(rollups.slice(*spans[offset]))
 
 
 def _tick(row: Mapping[str, Any]) -> TickAt:

@@ -1,4 +1,4 @@
-"""``alerts``: list and show landed alerts, acknowledge them, and silence notifications."""
+"""``alerts``: list and show landed alerts, acknowledge and judge them, and silence notifications."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import asdict
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -20,6 +20,9 @@ from schemas.alerts import alert_id as alert_identity
 from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli import decisions
+from tailrace.cli.alert_export import export
+from tailrace.cli.alert_postmortem import postmortem
+from tailrace.cli.alert_precision import precision
 from tailrace.cli.alerts_why import why
 from tailrace.cli.context import get, print_json
 from tailrace.cli.ids import NotLandedError, alert_id, digest_ids
@@ -35,6 +38,9 @@ from warehouse.query.readonly import ReadOnlyLake
 alerts = typer.Typer(no_args_is_help=True, help="Alerts as landed; acknowledge and silence them.")
 decisions.add_decisions(alerts)
 alerts.command("why")(why)
+alerts.command("precision")(precision)
+alerts.command("postmortem")(postmortem)
+alerts.command("export")(export)
 
 _GOLDEN_CASES = 8
 """Ids that are printed of each golden set."""
@@ -47,17 +53,17 @@ AND (NOT $3 OR a.late)
 AND ($4 IS NULL OR a.id IN (SELECT alert_id FROM deliveries WHERE digest <> '' AND starts_with(digest, $4)))
 """
 _STATES = f"""
-SELECT a.alert FROM alerts AS a WHERE {_WHERE} AND NOT $5
-ORDER BY a.detected_at DESC, a.seq DESC LIMIT $6
+SELECT a.alert FROM alerts AS a WHERE {_WHERE}
+ORDER BY a.detected_at DESC, a.seq DESC LIMIT $5
 """
 _INCIDENTS = f"""
 WITH newest AS (
     FROM alerts AS a WHERE {_WHERE} QUALIFY row_number() OVER (PARTITION BY a.id ORDER BY a.seq DESC) = 1
 ),
 kept_back AS (SELECT DISTINCT alert_id FROM deliveries WHERE state = 'silenced' AND starts_with(detail, 'silence '))
-SELECT n.alert, k.actor AS acknowledged_by, n.id IN (FROM kept_back) AS silenced
-FROM newest AS n LEFT JOIN acknowledgements AS k ON k.alert_id = n.id
-WHERE NOT $5 OR n.state <> 'resolved'
+SELECT n.alert, k.actor AS acknowledged_by, v.verdict, n.id IN (FROM kept_back) AS silenced
+FROM newest AS n LEFT JOIN acknowledgements AS k ON k.alert_id = n.id LEFT JOIN alert_verdicts AS v ON v.alert_id = n.id
+WHERE (NOT $5 OR n.state <> 'resolved') AND ($7 IS NULL OR coalesce(v.verdict, 'none') = $7)
 ORDER BY n.detected_at DESC LIMIT $6
 """
 _ALERT = """
@@ -68,6 +74,7 @@ SELECT channel, seq, state, detail, "at" FROM deliveries WHERE alert_id = $1
 QUALIFY row_number() OVER (PARTITION BY channel, seq ORDER BY _offset DESC) = 1 ORDER BY channel, seq
 """
 _ACKNOWLEDGED = "SELECT actor, acknowledged_at, why FROM acknowledgements WHERE alert_id = $1"
+_VERDICT = "SELECT verdict, actor, given_at, why FROM alert_verdicts WHERE alert_id = $1"
 
 Id = Annotated[str, typer.Argument(help="Id of the alert, or a beginning that only one has.")]
 
@@ -87,6 +94,10 @@ def _list(
     digest: Annotated[
         str | None, typer.Option(help="Only those that this digest names: its id, or a beginning.")
     ] = None,
+    verdict: Annotated[
+        Literal["useful", "noise", "known", "none"] | None,
+        typer.Option(help="Only those with this verdict; none: without one."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Every state change as it landed, one JSON object a line.")
     ] = False,
@@ -96,9 +107,11 @@ def _list(
     now = now_us()
     asked = [app, moment(since, now) if since else None, late, digest.strip().lower() if digest else None]
     with open_lake(get(context)) as lake:
-        # JSON has one object a state: what is open is a property of an incident, so it is chosen from those
-        query = _STATES if as_json and not open_only else _INCIDENTS
-        rows = lake.query(query, [*asked, open_only, limit]).to_pylist()
+        # JSON has one object a state: what is open or judged is an incident, so it is chosen from those
+        if as_json and not (open_only or verdict):
+            rows = lake.query(_STATES, [*asked, limit]).to_pylist()
+        else:
+            rows = lake.query(_INCIDENTS, [*asked, open_only, limit, verdict]).to_pylist()
         in_force = decisions.in_force(lake, now)
     if as_json:
         # they hold strangers' texts as UTF-8: encoded again, in ASCII, none of it can be a control
@@ -119,6 +132,7 @@ def _incident(page: Page, row: dict[str, Any], now: int) -> None:
     marks = [alert.state.upper(), alert.severity]
     marks += [f"acknowledged by {row['acknowledged_by']}"] if row["acknowledged_by"] else []
     marks += ["silenced"] if row["silenced"] else []
+    marks += [f"verdict {row['verdict']}"] if row["verdict"] else []
     page.line(printable(f"{alert.id}  {' '.join(marks)}"))
     page.line(words.clean(alert.title) or f"{words.clean(alert.rule)} on {words.series(alert)}", indent=4)
     page.line(words.when(alert, now), indent=4)
@@ -145,9 +159,10 @@ def _show(
         if as_json:
             cases = [asdict(case) for case in incident_cases(lake, read)]
             around = msgspec.to_builtins(changes_of(lake, read[0]))
+            verdict = next(iter(lake.query(_VERDICT, [found]).to_pylist()), None)
             for state in map(json.loads, states):
                 now = {"evidence_now": _now(lake, state["evidence"]["sql"]), "golden_cases": cases}
-                print_json({**state, **now, "changed_before": around})
+                print_json({**state, **now, "changed_before": around, "verdict": verdict})
             return
         if sql:
             text = next((a.evidence.sql for a in reversed(read) if a.evidence.sql), "")
@@ -217,6 +232,7 @@ def _print(lake: ReadOnlyLake, states: list[Alert]) -> None:
             ("states", [_state(each) for each in states]),
             ("sent", [_delivery(row) for row in lake.query(_DELIVERIES, [alert.id]).to_pylist()]),
             ("decided", [_acknowledged(row) for row in lake.query(_ACKNOWLEDGED, [alert.id]).to_pylist()]),
+            ("verdict", [_verdict(row) for row in lake.query(_VERDICT, [alert.id]).to_pylist()]),
         )
     )
 
@@ -268,3 +284,8 @@ def _delivery(row: dict[str, Any]) -> str:
 def _acknowledged(row: dict[str, Any]) -> str:
     why = f": {row['why']}" if row["why"] else ""
     return f"acknowledged by {row['actor']} at {row['acknowledged_at']:%Y-%m-%d %H:%M:%S} UTC{why}"
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    why = f": {row['why']}" if row["why"] else ""
+    return f"{row['verdict']}, by {row['actor']} at {row['given_at']:%Y-%m-%d %H:%M:%S} UTC{why}"

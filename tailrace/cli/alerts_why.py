@@ -21,8 +21,8 @@ from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
 from tailrace.cli.render.printable import printable
+from tailrace.job_runs.judge_again import beginning
 from tailrace.times import moment, span
-from warehouse.query.readonly import ReadOnlyLake
 
 if TYPE_CHECKING:
     from pipelines.detect.detectors.bands import Band
@@ -62,7 +62,7 @@ def why(
     last = moment(at, now)
     judge = Judge(configure(wiring.detect_rules(here.settings)))
     with open_lake(here) as lake:
-        begin = _beginning(lake, last, last - span(warm_up))
+        begin = beginning(lake, last, last - span(warm_up), "--at")
         found = backtest.stretches(lake.query, since=begin, until=now + _SLACK_US)
         state = judged.replay(lake.query, found, judge, pairs["app"], last)
         if state is None:
@@ -111,19 +111,6 @@ def _ordered(pairs: dict[str, str]) -> dict[str, str]:
     if "app" not in pairs:
         raise SettingsError("--series", "names no app", "begin with app=NAME: a series belongs to an app")
     return {name: pairs[name] for name in _NAMES if name in pairs}
-
-
-def _beginning(lake: ReadOnlyLake, last: int, warm_up: int) -> int:
-    """Return from when on to judge: not from before the ticks that are kept, where older ones are deleted."""
-    from pipelines.detect import backtest
-
-    rollup, tick = backtest.firsts(lake.query)
-    if rollup is None or tick is None or rollup > tick - _SLACK_US:
-        return max(warm_up, 0)
-    if last < tick - _SLACK_US:
-        first = datetime.fromtimestamp(tick / 1e6, UTC)
-        raise SettingsError("--at", f"ticks are kept from {first:%Y-%m-%dT%H:%M:%SZ} on", "ask about a later time")
-    return max(warm_up, tick)
 
 
 def _silenced(silences: Sequence[dict[str, Any]], pairs: dict[str, str]) -> list[dict[str, Any]]:

@@ -61,7 +61,9 @@ COMMANDS = {
         "lake", "Prove the lake from its rows: every position once, gaps accounted for, ledger against data."
     ),
     "lake": Entry("lake_copy", "Move the lake to other storage, back it up, restore it."),
-    "alerts": Entry("alerts", "Alerts as landed; acknowledge and silence them.", numpy=False, numpy_for=("why",)),
+    "alerts": Entry(
+        "alerts", "Alerts as landed; acknowledge and silence them.", numpy=False, numpy_for=("why", "precision")
+    ),
     "call": Entry(
         "call", "Show one call whole: prompt, answer, tools, retrieval, checks, and its cost with the price."
     ),

@@ -1,4 +1,4 @@
-"""``alerts ack``, ``silence``, ``unsilence``, ``silences``: what people decide about alerts."""
+"""``alerts ack``, ``silence``, ``unsilence``, ``silences``, ``verdict``: what people decide about alerts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from pipelines.clock import now_us
-from schemas.alerts import ACK, SILENCE, UNSILENCE, Silence
+from schemas.alerts import ACK, SILENCE, UNSILENCE, VERDICT, Silence, Verdict
 from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
@@ -32,8 +32,7 @@ SELECT s.silence_id, s.matchers, s.starts_at, s.ends_at, s.actor, s.why, s.lifte
      WHERE d.state = 'silenced' AND starts_with(d.detail, 'silence ' || s.silence_id[:8])) AS kept_back
 FROM silences AS s WHERE $2 OR epoch_us(s.ends_at) > $1 ORDER BY s.logged_at DESC
 """
-
-
+_HAS_VERDICT = "SELECT 1 FROM alert_verdicts WHERE alert_id = $1 AND epoch_us(given_at) >= $2"
 _IS_OVER = "SELECT arg_max(state, seq) = 'resolved' AS over FROM alerts WHERE id = $1"
 
 
@@ -43,6 +42,7 @@ def add_decisions(group: typer.Typer) -> None:
     group.command("silence")(_silence)
     group.command("unsilence")(_unsilence)
     group.command("silences")(_silences)
+    group.command("verdict")(_verdict)
 
 
 def in_force(lake: ReadOnlyLake, now: int) -> int:
@@ -141,6 +141,27 @@ def _silences(
         page.line("no silences in force" if not every else "no silences")
 
 
+def _verdict(
+    context: typer.Context,
+    alert: Annotated[str, typer.Argument(help="Id of the alert, or a beginning that only one has.")],
+    verdict: Annotated[
+        Verdict,
+        typer.Argument(
+            help="useful: it was right to send it; noise: nobody needed it; known: right, but known before."
+        ),
+    ],
+    why: Why = "",
+    by: By = None,
+) -> None:
+    """Say whether an alert was useful, noise, or known before it came; the newest verdict on an alert counts."""
+    here, now = get(context), now_us()
+    with open_lake(here) as lake:
+        found = alert_id(lake, alert)
+    actor = _record(here, VERDICT, found, by, now, verdict=verdict, why=why)
+    there = landed(lambda: _holds(here, _HAS_VERDICT, found, now))
+    typer.echo(f"verdict on {found} by {actor}: {verdict}{_note(there)}")
+
+
 def _described(row: dict[str, Any]) -> str:
     ended = f", lifted by {row['lifted_by']}" if row["lifted_by"] else ""
     why = f": {row['why']}" if row["why"] else ""
@@ -165,9 +186,9 @@ def _record(here: Context, action: str, target: str, by: str | None, now: int, *
     return actor
 
 
-def _holds(here: Context, sql: str, value: str) -> bool:
+def _holds(here: Context, sql: str, *values: str | int) -> bool:
     with open_lake(here) as lake:
-        return bool(lake.query(sql, [value]).num_rows)
+        return bool(lake.query(sql, list(values)).num_rows)
 
 
 def _note(there: bool) -> str:

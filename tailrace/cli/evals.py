@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.evals.markdown import to_json, to_markdown
+from jobs.evals.markdown import to_json
 from jobs.evals.scorers import SCORERS
 from jobs.evals.settings import week_before
 from pipelines.clock import now_us
@@ -104,11 +104,7 @@ def _report(
     if shape is Shape.HTML:
         text = quality.html(made)
     else:
-        text = (
-            to_json(made.summary) + "\n"
-            if shape is Shape.JSON
-            else to_markdown(made.summary, made.calls, made.operations)
-        )
+        text = f"{to_json(made.summary, made.alerts)}\n" if shape is Shape.JSON else quality.markdown(made)
     if out:
         with new_file(out) as file:
             file.write(text.encode("utf-8", "replace"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from jobs.alert_quality import AlertQuality
 from jobs.evals import operations
 from jobs.evals.judge import JUDGE_APP
 from jobs.evals.markdown import to_json, to_markdown
@@ -28,6 +29,7 @@ from tailrace.cli.context import Context
 from tailrace.cli.lake import open_lake
 from tailrace.files import refused
 from tailrace.job_runs import evals as runs
+from tailrace.job_runs.alert_quality import alert_quality
 from tailrace.job_runs.publish_alerts import publish
 from tailrace.job_runs.report_channels import to_channels
 from warehouse.evals.scores import texts, trend
@@ -49,6 +51,8 @@ class WeeklyResult:
     """Scorer that decides which answers are good; empty: none was run."""
     trend: tuple[Week, ...] = ()
     """Means of earlier runs and of this one."""
+    alerts: AlertQuality | None = None
+    """What people said of the alerts of the last weeks; None: there were none."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def weekly(here: Context, days: runs.Days, *, stop: Callable[[], bool]) -> Weekl
     if not runs.landed(here, stop=stop):
         return Weekly(run, "", 0, 0, ("no report: the scores have not landed yet; run the job again",))
     with open_lake(here) as lake:
-        made = make(here, lake, days)
+        made = make(here, lake, days, backtest=True)
         changes = quality_alerts(made.summary, open_alerts(lake, DETECTOR), now=now_us())
     page = write(here, made)
     publish(here, changes)
@@ -99,8 +103,8 @@ def weekly(here: Context, days: runs.Days, *, stop: Callable[[], bool]) -> Weekl
     return Weekly(run, str(page), len(sent) - len(failed), len(changes), failed)
 
 
-def make(here: Context, lake: ReadOnlyLake, days: runs.Days) -> WeeklyResult:
-    """Read what a report of ``days`` shows.
+def make(here: Context, lake: ReadOnlyLake, days: runs.Days, *, backtest: bool = False) -> WeeklyResult:
+    """Read what a report of ``days`` shows; with ``backtest`` judge proposed thresholds, where that is not too much.
 
     Raises:
         NoScoresError: no scores of these days have landed.
@@ -113,7 +117,9 @@ def make(here: Context, lake: ReadOnlyLake, days: runs.Days) -> WeeklyResult:
     success = next((rate.scorer for rate in summary.rates if rate.name == SUCCESS), "")
     calls = texts(lake, [call.call_id for call in summary.worst], *days)
     found = operations.compare(now, before, good, good_before)
-    return WeeklyResult(summary, calls, found, success, trend_of(trend(lake, summary.period.run_id), summary, WEEKS))
+    alerts = alert_quality(here, lake, days[1], now=now_us(), backtest=backtest)
+    weeks = trend_of(trend(lake, summary.period.run_id), summary, WEEKS)
+    return WeeklyResult(summary, calls, found, success, weeks, alerts if alerts.rules else None)
 
 
 def html(made: WeeklyResult) -> str:
@@ -121,7 +127,20 @@ def html(made: WeeklyResult) -> str:
     from jobs.evals.page import to_html
 
     at = f"{datetime.fromtimestamp(now_us() / 1e6, UTC):%Y-%m-%d %H:%M} UTC"
-    return to_html(made.summary, made.calls, made.operations, success_scorer=made.success, made_at=at, trend=made.trend)
+    return to_html(
+        made.summary,
+        made.calls,
+        made.operations,
+        success_scorer=made.success,
+        made_at=at,
+        trend=made.trend,
+        alerts=made.alerts,
+    )
+
+
+def markdown(made: WeeklyResult) -> str:
+    """Return the report as Markdown."""
+    return to_markdown(made.summary, made.calls, made.operations, made.alerts)
 
 
 def write(here: Context, made: WeeklyResult) -> Path:
@@ -135,8 +154,8 @@ def write(here: Context, made: WeeklyResult) -> Path:
     period = made.summary.period
     folder = here.home.folder(f"reports/quality/{period.since}_{period.until}")
     files = {
-        "report.md": to_markdown(made.summary, made.calls, made.operations).encode(),
-        "report.json": to_json(made.summary).encode(),
+        "report.md": markdown(made).encode(),
+        "report.json": to_json(made.summary, made.alerts).encode(),
         "scores.png": charts.scores_png(made.summary),
         "report.html": html(made).encode("utf-8", "replace"),
     }
@@ -156,7 +175,9 @@ def send(here: Context, made: WeeklyResult, page: Path) -> Sequence[Delivered]:
         f"The whole report: tailrace eval report --from {period.since} --to {period.until}, or {page.name} in the home."
     )
     image = (page.parent / "scores.png").read_bytes()
-    return to_channels(report_message(made.summary, where=where, image=image), wiring.notify(here.settings))
+    more = [made.alerts.sentence()] if made.alerts else []
+    message = report_message(made.summary, where=where, image=image, more=more)
+    return to_channels(message, wiring.notify(here.settings))
 
 
 def _shares(summary: Summary) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:

@@ -284,6 +284,74 @@ def test_acknowledged_it_is_listed_so_and_notify_keeps_its_updates_back(on_call:
     assert json.loads(audit.splitlines()[0]) == {"actor": "kim", "action": "alert.ack", "object": OPEN.id}
 
 
+def test_a_verdict_lands_once_in_the_audit_and_the_newest_one_counts(on_call: OnCall) -> None:
+    assert OVER[0].id in on_call.tailrace("alerts", "list", "--verdict", "none")
+    printed = on_call.tailrace("alerts", "verdict", OVER[0].id[:8], "useful", "--by", "kim")
+    assert printed == f"verdict on {OVER[0].id} by kim: useful\n"
+    printed = on_call.tailrace("alerts", "verdict", OVER[0].id, "noise", "--why", "a load\x1b[31m test", "--by", "lee")
+    assert printed == f"verdict on {OVER[0].id} by lee: noise\n"
+    assert f"{OVER[0].id}  RESOLVED critical verdict noise" in on_call.tailrace("alerts", "list", columns=120)
+    shown = " ".join(on_call.tailrace("alerts", "show", OVER[0].id).split())
+    assert "verdict noise, by lee at " in shown
+    assert "UTC: a load\ufffd[31m test" in shown
+    assert (
+        json.loads(on_call.tailrace("alerts", "show", OVER[0].id, "--json").splitlines()[0])["verdict"]["actor"]
+        == "lee"
+    )
+    assert OVER[0].id not in on_call.tailrace("alerts", "list", "--verdict", "none")
+    listed = on_call.tailrace("alerts", "list", "--verdict", "noise", "--json")
+    assert [json.loads(line)["id"] for line in listed.splitlines()] == [OVER[0].id]
+    query = "SELECT actor, object, entry->>'verdict' AS verdict FROM audit WHERE action = 'alert.verdict' ORDER BY 1"
+    rows = [json.loads(line) for line in on_call.tailrace("sql", query, "--format", "json").splitlines()]
+    assert [(row["actor"], row["object"], row["verdict"]) for row in rows] == [
+        ("kim", OVER[0].id, "useful"),
+        ("lee", OVER[0].id, "noise"),
+    ]
+    query = "SELECT rule, app, severity, fired_at, title FROM alert_verdicts WHERE verdict = 'noise'"
+    (row,) = map(json.loads, on_call.tailrace("sql", query, "--format", "json").splitlines())
+    assert (row["rule"], row["app"], row["severity"]) == ("spike_tokens", "help", "critical")
+    assert row["fired_at"].startswith("2026-07-01T10:01:02")
+    assert on_call.decisions().reason(OVER[1], now_us()) == "", "it keeps nothing back"
+
+
+def test_what_is_no_verdict_is_refused(on_call: OnCall) -> None:
+    assert "'maybe' is not one of" in on_call.tailrace("alerts", "verdict", OVER[0].id, "maybe", code=2)
+    assert "no alert ffff has landed" in on_call.tailrace("alerts", "verdict", "ffff", "noise", code=1)
+    assert "--by: it is empty" in on_call.tailrace("alerts", "verdict", OVER[0].id, "noise", "--by", " ", code=2)
+
+
+def test_a_postmortem_holds_what_is_known_and_no_text_unless_that_is_allowed(on_call: OnCall, tmp_path: Path) -> None:
+    on_call.tailrace("alerts", "ack", OPEN.id, "--by", "kim")
+    file = tmp_path / "incident.md"
+    assert on_call.tailrace("alerts", "postmortem", OPEN.id[:8], "--out", str(file)) == ""
+    text = file.read_text()
+    for part in (
+        "# Postmortem: shop u\\-17: cost 12.4 USD, 4.0x the usual",
+        "| series | `app=shop`, `user=u-17` |",
+        "| began | 2026-07-01 10:00:00 UTC |",
+        "| detected | 2026-07-01 10:01:02 UTC, 62 s after it began |",
+        "| over | not yet |",
+        "| 2026-07-01 10:00:00 | **it began** (event time) |",
+        "delivered to `oncall`",
+        "acknowledged by kim",
+        "- By the alert: 1,200 calls, 1 user, \\$48.50 an hour.",
+        "- In its window the series made 0 calls of 0 users",
+        "- user u\\-17: 94% of the rise",
+        "1. Look for a loop",
+        "The message said 2. It returns 2 now.",
+        "```sql\nSELECT count(*) AS observed FROM raw_calls WHERE app = 'shop'\n```",
+        f"- `tailrace call {CALLS[0]}`",
+    ):
+        assert part in text.replace("\\:", ":"), part
+    refused = on_call.tailrace("alerts", "postmortem", OPEN.id[:8], "--out", str(file), code=2)
+    assert "exists; name a new file, or overwrite it with --force" in refused
+    on_call.tailrace("alerts", "postmortem", DRIFT.id, "--out", str(file), "--force")
+    assert TEXT.split(":")[0] not in file.read_text()
+    assert "17,17" not in file.read_text()
+    allowed = on_call.tailrace("alerts", "postmortem", DRIFT.id, TAILRACE_ALERT_TEXTS="true")
+    assert TEXT.split(":")[0] in allowed
+
+
 def test_one_that_is_over_is_acknowledged_as_such(on_call: OnCall) -> None:
     printed = on_call.tailrace("alerts", "ack", OVER[0].id, "--by", "kim")
     assert printed == f"acknowledged {OVER[0].id} as kim: it is over; no update is sent if it comes back\n"

@@ -8,15 +8,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fault_harness.zygote import run_command
 
 from pipelines.backtest import Replay
 from pipelines.detect.judge import Judge
 from pipelines.land.rows import land_rows
-from schemas.alerts import Alert
+from schemas.alerts import VERDICT, Alert, LogRecord
 from schemas.records import Move, Records
-from schemas.topics import ALERTS, ROLLUPS
+from schemas.topics import ALERTS, LOG, ROLLUPS
 from tests.pipelines.backtest.test_events import config, traffic
 from tests.pipelines.detect.test_backtest import heard, land
 from tests.pipelines.detect.traffic import T0
@@ -106,6 +107,73 @@ def test_what_it_cannot_do_it_refuses_with_the_remedy(backtest: Any, words: tupl
     ran = backtest(*words)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert said in ran.stderr
+
+
+def judged(told: list[Alert], verdicts: dict[str, str]) -> list[LogRecord]:
+    """Verdicts on the first alert of each detector."""
+    ids = {alert.detector: alert.id for alert in reversed(told)}
+    rows = [{"actor": "kim", "action": VERDICT, "object": ids[d], "verdict": v} for d, v in verdicts.items()]
+    return [LogRecord(table="audit", at=T0, row=row) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def with_verdicts(home: Path, told: list[Alert]) -> None:
+    values = [msgspec.json.encode(r) for r in judged(told, {"spike": "noise", "surge": "useful"})]
+    size = len(values)
+    with Lake.open(LakeConfig(str(home / "catalog.sqlite"), str(home / "data")), now=lambda: T0) as lake:
+        lake.ensure_partitions(LOG, "one", {0: 0})
+        records = Records(
+            LOG, [0] * size, list(range(size)), [T0] * size, [None] * size, values, [()] * size, {0: (0, size)}
+        )
+        lake.append(land_rows(records, epoch=0, landed_at=T0), [Move(LOG, 0, 0, size)])
+
+
+@pytest.mark.usefixtures("with_verdicts")
+def test_it_counts_what_other_rules_do_to_the_alerts_that_people_judged(backtest: Any) -> None:
+    calm = backtest(*SPAN, "--set", "spike.ratio=1e6", "--set", "spike.ratio_per_call=1e6", "--verdicts")
+    assert calm.returncode == 0, calm.stderr
+    assert "verdicts: 1 of 1 noise alerts vanish, 1 of 1 useful ones stay; 2 alerts become 1" in calm.stderr
+    same = backtest(*SPAN, "--verdicts")
+    assert "verdicts: 0 of 1 noise alerts vanish, 1 of 1 useful ones stay; 2 alerts become 2" in same.stderr
+    other = backtest(*SPAN, "--verdicts", "--app", "nobody")
+    assert "verdicts: 0 of 0 noise alerts vanish, 0 of 0 useful ones stay; 0 alerts become 0" in other.stderr
+
+
+def test_a_file_has_no_verdicts(backtest: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    ran = backtest("--events", str(tmp_path / "empty.jsonl"), "--verdicts")
+    assert (ran.returncode, "--verdicts" in ran.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("detector", ["spike", "surge"])
+def test_an_alert_that_is_exported_is_the_same_in_an_empty_home(
+    backtest: Any, home: Path, told: list[Alert], tmp_path: Path, detector: str
+) -> None:
+    states = [alert for alert in told if alert.detector == detector]
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("TAILRACE_")},
+        "TAILRACE_HOME": str(home),
+        "TAILRACE_LAKE__CATALOG": str(home / "catalog.sqlite"),
+        "TAILRACE_LAKE__DATA_PATH": str(home / "data"),
+    }
+    words = ("alerts", "export", states[0].id[:8], "--out", str(tmp_path))
+    command = [sys.executable, "-m", "tailrace", *words]
+    made = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert made.returncode == 0, made.stderr
+    file = tmp_path / f"{states[0].id[:8]}.capsule"
+    assert f"written: {file}" in made.stderr
+    assert "judged again it gives the same alert" in made.stderr
+    nowhere = {name: str(tmp_path / "none") for name in ("TAILRACE_HOME", "TAILRACE_LAKE__CATALOG")}
+    ran = backtest("--events", str(file), "--compare", "--json", **nowhere)
+    assert ran.returncode == 0, ran.stderr
+    assert f"{len(states)} of {len(states)} states are those that were emitted" in ran.stderr
+    lines = [line for line in map(json.loads, ran.stdout.splitlines()) if line["id"] == states[0].id]
+    assert lines == [json.loads(state.to_json()) for state in states]
+    assert not (tmp_path / "none").exists()
+    other = backtest("--events", str(file), "--compare", "--set", f"{detector}.warm_up_s=1e9", **nowhere)
+    assert (other.returncode, f"0 of {len(states)} states" in other.stderr) == (1, True)
+    refused = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "exists; name a new file" in refused.stderr) == (2, True)
 
 
 def test_days_whose_ticks_are_gone_are_not_judged_in_silence(backtest: Any, home: Path) -> None:

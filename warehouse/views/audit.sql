@@ -1,4 +1,4 @@
--- Who did what to the system: adoptions, acknowledgements, replays, forgetting.
+-- Who did what to the system: adoptions, acknowledgements, verdicts, replays, forgetting.
 -- logged_at: when
 -- actor: who
 -- action: what

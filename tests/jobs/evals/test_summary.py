@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from jobs.evals.markdown import escape, to_json, to_markdown
+from jobs.evals.markdown import to_json, to_markdown
 from jobs.evals.summary import NO_BASELINE, SCORER_CHANGED, TOO_FEW, Line, Period, Summary, anchor, summarise
+from jobs.markdown import escape
 from tests.jobs.evals.lake import DAYS
 
 WEEK = Period(*DAYS, "run-2")

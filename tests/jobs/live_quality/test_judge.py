@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from jobs.live_quality.judge import Settings, judge, wilson, worst
+from jobs.live_quality.judge import Settings, judge, worst
 from jobs.live_quality.labels import HOUR_S, SLOT_S, Series
+from jobs.wilson import wilson
 
 DEFAULT = Settings()
 RECENT = 1_795_000_000 // HOUR_S * HOUR_S
