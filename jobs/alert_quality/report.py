@@ -15,8 +15,8 @@ from jobs.alert_quality.incidents import Incident
 from jobs.alert_quality.precision import RulePrecision, precisions
 from jobs.alert_quality.thresholds import MIN_NOISE, Proposal, propose
 
-ROWS_PER_S = 25_000
-"""Rows of rollups that a back-test judges in a second on one core (docs/how-to/alert-quality.md)."""
+ROWS_PER_S = 15_000
+"""Rows of rollups that a back-test judges in a second on one core (docs/how-to/judge-alerts.md)."""
 
 
 @dataclass(frozen=True)

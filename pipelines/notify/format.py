@@ -170,30 +170,8 @@ def steps(alert: Alert) -> list[str]:
     return [] if over else [clean(step) for step in alert.runbook[:8]]
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def source(alert: Alert) -> str:
     """Where to see the rest: the command, as plain text."""
     if is_digest(alert):
         return f"tailrace alerts list --digest {clean(alert.id, 64)[:8]}"
     return clean(show(alert), 120)
-
-
-def plain(alert: Alert, at: int | None = None) -> tuple[str, str]:
-    """Title and body as plain text, disarmed. ``at``: time of the delivery, µs UTC."""
-    lists = [(cause_title(alert), causes(alert)), ("Changes", changes(alert)), ("What to do", steps(alert))]
-    lines = [f"Series: {series(alert)}", _sentence(comparison(alert)), _sentence(when(alert, at))]
-    if touched := impact(alert):
-        lines.append(f"Impact: {touched}")
-    for name, entries in lists:
-        if entries:
-            lines += [f"{name}:", *(f"- {entry}" for entry in entries)]
-    if alert.evidence.call_ids:
-        lines.append("Calls: " + ", ".join(clean(i, 64) for i in alert.evidence.call_ids[:5]))
-    if alert.evidence.sql:
-        lines += ["SQL:", clean(alert.evidence.sql, 1200, lines=True)]
-    lines.append(f"All of it: {source(alert)}")
-    lines.append(f"Alert {clean(alert.id, 64)} seq {alert.seq}")
-    return unmentioned(f"{ICONS[look(alert)]} {headline(alert, at)}"), unmentioned("\n".join(lines))

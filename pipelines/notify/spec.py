@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from pipelines.notify.quiet import QuietHours, parse
 from schemas.alerts import Alert, Severity
 from schemas.errors import SettingsError
 
@@ -18,7 +19,7 @@ SEVERITIES: tuple[str, ...] = get_args(Severity)
 SLACK_HOSTS = ("https://hooks.slack.com/", "https://hooks.slack-gov.com/")
 _SETTING = "alert_channels"
 _FIELDS = frozenset(
-    {"name", "kind", "url", "url_file", "secret", "secrets", "secret_file", "min_severity", "route"},
+    {"name", "kind", "url", "url_file", "secret", "secrets", "secret_file", "min_severity", "route", "quiet"},
 )
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 _LEAST_SECRET = 24
@@ -38,6 +39,8 @@ class ChannelSpec:
     min_severity: str = "info"
     route: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Dimension of the series -> accepted values; all must match. Empty: everything."""
+    quiet: QuietHours | None = None
+    """When what is not critical waits; None: never."""
 
     def refusal(self, alert: Alert) -> str:
         """Why ``alert`` is not for this channel; "" where it is."""
@@ -51,7 +54,8 @@ def parse_channels(entries: Sequence[str | Mapping[str, Any]], *, secrets: str =
     """Read the setting ``alert_channels``.
 
     Args:
-        entries: URLs or tables ``{name, kind, url | url_file, secret | secrets | secret_file, min_severity, route}``.
+        entries: URLs or tables ``{name, kind, url | url_file, secret | secrets | secret_file, min_severity, route,
+            quiet}``.
         secrets: ``webhook_secret``: for webhooks that have none of their own; several by blank or comma.
 
     Raises:
@@ -90,7 +94,9 @@ def _spec(index: int, entry: Mapping[str, Any], fallback: str) -> ChannelSpec:
     least = str(entry.get("min_severity") or "info")
     if least not in SEVERITIES:
         raise SettingsError(at, f"min_severity {least!r} is none", f"use {', '.join(SEVERITIES)}")
-    return ChannelSpec(name, kind, url, _secrets(at, kind, entry, fallback), least, _route(at, entry.get("route")))
+    quiet = parse(at, str(entry["quiet"])) if entry.get("quiet") else None
+    secrets, route = _secrets(at, kind, entry, fallback), _route(at, entry.get("route"))
+    return ChannelSpec(name, kind, url, secrets, least, route, quiet)
 
 
 def _secrets(at: str, kind: str, entry: Mapping[str, Any], fallback: str) -> tuple[str, ...]:

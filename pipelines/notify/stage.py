@@ -100,7 +100,7 @@ def run(
 
 
 def send_once(config: NotifyConfig, alert: Alert) -> dict[str, Outcome]:
-    """Attempt ``alert`` once on every channel, past Kafka and all routing: for ``tailrace alerts test``."""
+    """Attempt ``alert`` once on every channel, past Kafka and all routing: for ``tailrace alerts ping``."""
     message = Message(*outgoing(alert, alert.to_json(), texts=config.texts), now_us())
     return {name: channel.send(message) for name, channel in _channels(config).items()}
 
@@ -277,9 +277,13 @@ def _channels(config: NotifyConfig) -> dict[str, Channel]:
 def _rules(config: NotifyConfig, channels: Mapping[str, Channel]) -> dict[str, ChannelRules]:
     specs = {spec.name: spec for spec in config.channels}
     return {
-        name: ChannelRules(specs[name].refusal, channel.parallel, channel.coalesces)
+        name: ChannelRules(specs[name].refusal, channel.parallel, channel.coalesces, _quiet(specs[name]))
         for name, channel in channels.items()
     }
+
+
+def _quiet(spec: ChannelSpec) -> Callable[[int], bool]:
+    return spec.quiet.at if spec.quiet else lambda now: False
 
 
 def _retry_policy(config: NotifyConfig) -> RetryPolicy:

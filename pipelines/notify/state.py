@@ -26,6 +26,7 @@ NO_CHANNEL = "(none)"
 """Whom an alert is owed to where no channel is set: it shows in the deliveries as silenced."""
 NOT_SENT_LATE = "found late, over, and alert_late_digest is off"
 ENDED_BEFORE = "found late: it ended before this could be sent, and its end is sent"
+ENDED_IN_QUIET = "it began and ended in the quiet hours, and its end is sent"
 NOTE_ENDED = "the end of a note (severity info) is not sent to people"
 LONGEST_HOLD_S = 3600.0
 """The longest Retry-After that is kept: one wrong header (or a date in the year 9999) must not mute a channel."""
@@ -45,6 +46,8 @@ class ChannelRules:
     """Attempts under way at once."""
     coalesces: bool = False
     """People read it: of several updates that wait, only the newest is worth sending."""
+    quiet: Callable[[int], bool] = lambda now: False
+    """Whether a time (µs UTC) is in its quiet hours: what is not critical waits for their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,7 @@ class Book:
         for _, channel in self._busy:
             room[channel] -= 1
         for lane in list(self._waiting):
-            if lane in self._busy:
+            if lane in self._busy or self._rests(lane, now):
                 continue
             head, dropped = self._head(lane, now)
             written += dropped
@@ -174,6 +177,12 @@ class Book:
                 jobs.append(head)
         self._drop_old(now)
         return jobs, self._with_members(written)
+
+    def _rests(self, lane: Lane, now: int) -> bool:
+        """Whether an alert waits for the end of the quiet hours: no state of it that waits is critical."""
+        if not self._channels[lane[1]].quiet(now):
+            return False
+        return all(item.alert.severity != "critical" for item in self._waiting[lane].values())
 
     def shift(self, by: int) -> None:
         """The wall clock was set ``by`` µs ahead (or behind): waiting items wait as long as before."""
@@ -256,13 +265,17 @@ class Book:
         written = []
         while items := self._waiting.get(lane):
             head = items[min(items)]
-            superseded = head.alert.state == "update" and len(items) > 1 and self._channels[lane[1]].coalesces
+            rules = self._channels[lane[1]]
+            superseded = head.alert.state == "update" and len(items) > 1 and rules.coalesces
+            ended = items[max(items)].alert.state == "resolved" and rules.coalesces and rules.quiet(head.since)
             if now - head.since >= self._retry.give_up_after_s * _S:
                 hours = self._retry.give_up_after_s / 3600
                 last = f"; last: {head.delivery.detail}" if head.delivery.detail else ""
                 written.append(self._end(head, "failed", now, f"not delivered within {hours:g} h{last}"))
             elif reason := self._decisions.reason(head.alert, now):
                 written.append(self._end(head, "silenced", now, reason))
+            elif ended and head.alert.state == "firing" and len(items) > 1:
+                written.append(self._end(head, "silenced", now, ENDED_IN_QUIET))
             elif superseded:
                 written.append(self._end(head, "silenced", now, "a later state of the alert waits"))
             else:

@@ -15,7 +15,8 @@ from tailrace import wiring
 from tailrace.cli.context import get
 from tailrace.cli.ids import alert_id
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.output import opened
+from tailrace.cli.render.output import check, opened
+from tailrace.files import refused
 from tailrace.times import span
 
 _STATES = """
@@ -40,12 +41,15 @@ def export(
     from tailrace.events import capsule  # imports numpy: no other command of the group should pay for it
 
     here = get(context)
+    with refused("write", out):
+        folder = out.is_dir()
+    check(out / "x.capsule" if folder else out, force=force or folder)
     with open_lake(here) as lake:
         found = alert_id(lake, alert)
-        file = out / f"{found[:8]}.capsule" if out.is_dir() else out
+        file = out / f"{found[:8]}.capsule" if folder else out
         states = [Alert.from_json(row["alert"].encode()) for row in lake.query(_STATES, [found]).to_pylist()]
         with (
-            opened(file, force=force) as write,  # a file that may not be written is refused before the work
+            opened(file, force=force) as write,
             Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar,
         ):
             task = bar.add_task("judging", total=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,9 +19,10 @@ from schemas.rollups import DIMENSIONS, OTHER
 from tailrace.cli.context import get
 from tailrace.cli.ids import alert_id
 from tailrace.cli.lake import open_lake
-from tailrace.cli.render.output import opened
+from tailrace.cli.render.output import check, opened
 from tailrace.cli.render.postmortem import Postmortem, Touched, markdown
 from tailrace.records.changed import changes_of
+from tailrace.records.trace_links import of_calls
 from warehouse.errors import QueryFailedError
 from warehouse.query.readonly import ReadOnlyLake
 
@@ -69,15 +70,18 @@ def postmortem(
     Excerpts of prompts and answers are in it only where the setting alert_texts allows them to leave.
     """
     here = get(context)
+    check(out, force=force)
     with open_lake(here) as lake:
-        found = _gathered(lake, alert_id(lake, alert), texts=here.settings.alert_texts)
+        found = _gathered(
+            lake, alert_id(lake, alert), texts=here.settings.alert_texts, templates=here.settings.trace_links
+        )
     with opened(out, force=force) as write:
         write(markdown(found).encode("utf-8", "replace"))
     if out is not None:
         typer.echo(f"written: {out}", err=True)
 
 
-def _gathered(lake: ReadOnlyLake, found: str, *, texts: bool) -> Postmortem:
+def _gathered(lake: ReadOnlyLake, found: str, *, texts: bool, templates: Mapping[str, str]) -> Postmortem:
     landed = [Alert.from_json(row["alert"].encode()) for row in lake.query(_STATES, [found]).to_pylist()]
     first, newest = landed[0], landed[-1]
     span = _span(landed)
@@ -91,6 +95,7 @@ def _gathered(lake: ReadOnlyLake, found: str, *, texts: bool) -> Postmortem:
         silences=_silences(lake, landed),
         verdict=next(iter(lake.query(_VERDICT, [found]).to_pylist()), None),
         made_at=now_us(),
+        traces=of_calls(lake, templates, newest.evidence.call_ids[:10]),
     )
 
 

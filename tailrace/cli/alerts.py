@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated, Any, Literal
@@ -24,12 +26,14 @@ from tailrace.cli.alert_export import export
 from tailrace.cli.alert_postmortem import postmortem
 from tailrace.cli.alert_precision import precision
 from tailrace.cli.alerts_why import why
+from tailrace.cli.backtest import backtest
 from tailrace.cli.context import get, print_json
 from tailrace.cli.ids import NotLandedError, alert_id, digest_ids
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
 from tailrace.cli.render.printable import printable, printable_lines
 from tailrace.records.changed import changes_of
+from tailrace.records.trace_links import of_calls
 from tailrace.times import moment
 from warehouse.errors import QueryFailedError
 from warehouse.golden.incident_cases import incident_cases
@@ -41,6 +45,7 @@ alerts.command("why")(why)
 alerts.command("precision")(precision)
 alerts.command("postmortem")(postmortem)
 alerts.command("export")(export)
+alerts.command("test")(backtest)
 
 _GOLDEN_CASES = 8
 """Ids that are printed of each golden set."""
@@ -168,19 +173,28 @@ def _show(
             text = next((a.evidence.sql for a in reversed(read) if a.evidence.sql), "")
             typer.echo(printable_lines(text))
             sys.exit(0 if text else 1)
-        _print(lake, read)
+        _print(lake, read, get(context).settings.trace_links)
 
 
-@alerts.command("test")
-def _test(context: typer.Context) -> None:
-    """Send one test alert to every channel, once, and print what each answered."""
+@alerts.command("ping")
+def _ping(
+    context: typer.Context,
+    channels: Annotated[list[str] | None, typer.Argument(help="Names of channels; without any: all of them.")] = None,
+) -> None:
+    """Send one test alert to every channel, or to those that are named, once, and print what each answered."""
     from pipelines.notify.stage import send_once
 
     config = wiring.notify(get(context).settings)
     if not config.channels:
         raise SettingsError("alert_channels", "none is set", "name one, see docs/reference/alert-channels.md")
+    known = [spec.name for spec in config.channels]
+    if unknown := [name for name in channels or () if name not in known]:
+        raise SettingsError(
+            "alert_channels", f"none is called {printable(unknown[0][:60])}", f"known are {', '.join(known)}"
+        )
+    asked = tuple(spec for spec in config.channels if not channels or spec.name in channels)
     failed = False
-    for name, outcome in send_once(config, _test_alert(now_us())).items():
+    for name, outcome in send_once(dataclasses.replace(config, channels=asked), _test_alert(now_us())).items():
         typer.echo(printable(f"{name}: {outcome.kind} {outcome.detail}".rstrip()))
         failed = failed or outcome.kind != "delivered"
     sys.exit(int(failed))
@@ -211,7 +225,7 @@ def _now(lake: ReadOnlyLake, sql: str) -> list[dict[str, Any]]:
     return lake.query(sql).to_pylist() if sql else []
 
 
-def _print(lake: ReadOnlyLake, states: list[Alert]) -> None:
+def _print(lake: ReadOnlyLake, states: list[Alert], templates: Mapping[str, str]) -> None:
     alert, page, now = states[-1], Page(), now_us()
     page.title(words.headline(alert, now))
     page.fields(
@@ -227,6 +241,7 @@ def _print(lake: ReadOnlyLake, states: list[Alert]) -> None:
             ("part of it", [words.clean(" ".join(f"{k}={v}" for k, v in c.items())) for c in alert.children]),
             ("what to do", [f"{n}. {step}" for n, step in enumerate(words.steps(alert), 1)]),
             ("calls", [words.clean(f"tailrace call {call}") for call in alert.evidence.call_ids[:10]]),
+            ("traces", [words.clean(each, 400) for each in of_calls(lake, templates, alert.evidence.call_ids[:10])]),
             ("golden", _golden(lake, states)),
             ("evidence", _evidence(lake, states)),
             ("states", [_state(each) for each in states]),

@@ -1,4 +1,4 @@
-"""``backtest``: the live detectors over what has landed, with the rules as they are or as they might be."""
+"""``backtest``, and ``alerts test``: the live detectors over what has landed, by the rules as they are or might be."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Rules = Mapping[str, Mapping[str, Any]]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command("backtest")(_backtest)
+    app.command("backtest")(backtest)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Difference:
         )
 
 
-def _backtest(
+def backtest(
     context: typer.Context,
     since: Annotated[
         str | None, typer.Option("--from", help="Since then: 2h, 7d (ago), or a time; without it: 24h.")

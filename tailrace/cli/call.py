@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from tailrace.cli.ids import call_id
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
 from tailrace.cli.render.printable import printable
+from tailrace.records.trace_links import links
 from warehouse.query.readonly import ReadOnlyLake
 
 _CALL = "SELECT * FROM calls WHERE id = $1::UUID LIMIT 1"
@@ -57,7 +58,8 @@ def _call(
     if as_json:
         print_json({**row, "price": price, **attached})
     else:
-        _print(row, price, attached)
+        traces = [row["trace_id"]] if row["trace_id"] else []
+        _print(row, price, attached, links(get(context).settings.trace_links, traces))
 
 
 def _price(lake: ReadOnlyLake, table: pa.Table, row: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -82,7 +84,12 @@ def _price(lake: ReadOnlyLake, table: pa.Table, row: Mapping[str, Any]) -> list[
     ]
 
 
-def _print(row: Mapping[str, Any], price: list[dict[str, Any]], attached: Mapping[str, list[dict[str, Any]]]) -> None:
+def _print(
+    row: Mapping[str, Any],
+    price: list[dict[str, Any]],
+    attached: Mapping[str, list[dict[str, Any]]],
+    traces: Sequence[str],
+) -> None:
     page = Page()
     model = row["model"] + (f" (answered by {row['response_model']})" if row["response_model"] else "")
     page.title(printable(f"{row['app']} · {model} · {row['status']}"))
@@ -94,6 +101,7 @@ def _print(row: Mapping[str, Any], price: list[dict[str, Any]], attached: Mappin
                 "who",
                 _pairs(row, ("feature", "team", "tenant_id", "user_id", "env", "release", "session_id", "trace_id")),
             ),
+            ("trace", traces),
             ("model", _pairs(row, ("provider", "op", "finish_reason", "prompt_name", "prompt_version"))),
             ("took", _pairs(row, ("latency_ms", "ttft_ms"))),
             ("tokens", _pairs(row, ("input_tokens", "output_tokens"))),

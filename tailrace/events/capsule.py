@@ -180,7 +180,8 @@ def _calls(lake: ReadOnlyLake, states: Sequence[Alert]) -> list[dict[str, Any]]:
         return []
     span = min(starts), max(ends)
     days = [moment.date() for moment in span]
-    return lake.query(_CALLS, [states[0].series["app"], *span, *days, MOST_CALLS]).to_pylist()
+    rows: list[dict[str, Any]] = lake.query(_CALLS, [states[0].series["app"], *span, *days, MOST_CALLS]).to_pylist()
+    return rows
 
 
 def _prove(capsule: Capsule, data: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -101,8 +101,7 @@ def current(here: Context) -> dict[str, dict[str, float]]:
 
     found: dict[str, dict[str, float]] = {}
     for detector in configure(wiring.detect_rules(here.settings)):
-        assert is_dataclass(detector)
-        values = {f.name: getattr(detector, f.name) for f in fields(detector)}
+        values = {f.name: getattr(detector, f.name) for f in fields(detector)}  # type: ignore[arg-type]
         found[detector.name] = {name: value for name, value in values.items() if isinstance(value, int | float)}
     return found
 

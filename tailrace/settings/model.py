@@ -371,6 +371,9 @@ class Settings(BaseSettings):
     alert_texts: bool = False
     """Excerpts of prompts and answers (the topics of a drift alert) may leave through alert channels. `tailrace alerts
     show` has them in any case."""
+    trace_links: dict[str, str] = {}
+    """Where the trace of a call can be opened, by name: an address with ``{trace_id}`` in it. `tailrace call`, and for
+    the calls of an alert `tailrace alerts show` and `alerts postmortem`, print it (docs/how-to/trace-links.md)."""
     webhook_allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Internal hosts that webhooks may reach, ``host`` or ``host:port``; a variable may be a plain list with commas."""
     webhook_secret: SecretStr | None = None

@@ -395,9 +395,16 @@ def test_what_cannot_be_a_silence_is_refused_in_one_line(on_call: OnCall) -> Non
 
 
 def test_a_test_alert_is_tried_on_every_channel_and_no_url_is_shown(on_call: OnCall) -> None:
-    channels = json.dumps([{"name": "hook", "url": "http://127.0.0.1:9/canary"}])
-    printed = on_call.tailrace(
-        "alerts", "test", code=1, TAILRACE_ALERT_CHANNELS=channels, TAILRACE_WEBHOOK_ALLOW_HOSTS="127.0.0.1", out=True
-    )
-    assert printed == "hook: retry cannot connect\n"
-    assert "alert_channels: none is set" in on_call.tailrace("alerts", "test", code=2)
+    two = [{"name": name, "url": f"http://127.0.0.1:9/{name}"} for name in ("hook", "other")]
+    settings = {"TAILRACE_ALERT_CHANNELS": json.dumps(two), "TAILRACE_WEBHOOK_ALLOW_HOSTS": "127.0.0.1"}
+    printed = on_call.tailrace("alerts", "ping", code=1, out=True, **settings)
+    assert printed == "hook: retry cannot connect\nother: retry cannot connect\n"
+    assert on_call.tailrace("alerts", "ping", "other", code=1, out=True, **settings) == "other: retry cannot connect\n"
+    refused = on_call.tailrace("alerts", "ping", "nobody", code=2, **settings)
+    assert "none is called nobody; known are hook, other" in refused
+    assert "alert_channels: none is set" in on_call.tailrace("alerts", "ping", code=2)
+
+
+def test_rules_are_tried_on_history_under_this_name_too(on_call: OnCall) -> None:
+    assert on_call.tailrace("alerts", "test", "--from", "2h", "--set", "spike.ratio=5") == ""
+    assert "no such field" in on_call.tailrace("alerts", "test", "--set", "spike.nothing=1", code=2)

@@ -156,9 +156,8 @@ def test_an_alert_that_is_exported_is_the_same_in_an_empty_home(
         "TAILRACE_LAKE__CATALOG": str(home / "catalog.sqlite"),
         "TAILRACE_LAKE__DATA_PATH": str(home / "data"),
     }
-    words = ("alerts", "export", states[0].id[:8], "--out", str(tmp_path))
-    command = [sys.executable, "-m", "tailrace", *words]
-    made = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    words = ["alerts", "export", states[0].id[:8], "--out", str(tmp_path)]
+    made = run_command(words, env=environment)
     assert made.returncode == 0, made.stderr
     file = tmp_path / f"{states[0].id[:8]}.capsule"
     assert f"written: {file}" in made.stderr
@@ -172,7 +171,7 @@ def test_an_alert_that_is_exported_is_the_same_in_an_empty_home(
     assert not (tmp_path / "none").exists()
     other = backtest("--events", str(file), "--compare", "--set", f"{detector}.warm_up_s=1e9", **nowhere)
     assert (other.returncode, f"0 of {len(states)} states" in other.stderr) == (1, True)
-    refused = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, check=False)
+    refused = run_command(words, env=environment)
     assert (refused.returncode, "exists; name a new file" in refused.stderr) == (2, True)
 
 

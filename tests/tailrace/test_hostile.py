@@ -26,8 +26,8 @@ from fault_harness.zygote import run_command
 from pipelines.clock import now_us
 from pipelines.kafka import Admin, KafkaConfig, Producer
 from pipelines.land import LandConfig, run
-from pipelines.notify import format as words
 from pipelines.notify.channels.slack import payload
+from pipelines.notify.plain import plain as as_text
 from schemas.alerts import Alert, Cause, Change, Evidence
 from schemas.topics import ALERTS, EVENTS, TOPICS
 from tailrace.cli.render.rows import json_lines, table, to_csv
@@ -409,7 +409,7 @@ def test_slack_gets_literal_text_and_nothing_that_slack_would_run(text):
         assert "<!" not in value
         assert "<@" not in value
     assert not any(control in body for control in ("\x1b", "\u202e", "\\u0000", "\\u001b"))
-    title, plain = words.plain(hostile_alert(text))
+    title, plain = as_text(hostile_alert(text))
     # a zero width space behind every @ is ours: it takes the meaning away
     assert not any(control in (title + plain).replace("@\u200b", "@") for control in CONTROLS)
     assert "<!channel>" not in plain

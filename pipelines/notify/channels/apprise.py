@@ -22,6 +22,7 @@ from pipelines.notify.channels.base import Message, Report
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.guard import RefusedTargetError, UnreachableError
 from pipelines.notify.outcome import Outcome
+from pipelines.notify.plain import plain
 from pipelines.notify.spec import ChannelSpec
 from schemas.errors import SettingsError
 
@@ -47,7 +48,7 @@ class AppriseChannel:
 
     def send(self, message: Message) -> Outcome:
         """Send in a thread that is left behind when it takes too long: Apprise has no deadline for the whole."""
-        return self._in_time(*words.plain(message.alert, message.at))
+        return self._in_time(*plain(message.alert, message.at))
 
     def send_report(self, report: Report) -> Outcome:
         """Send the report's title and lines as plain text."""

@@ -14,6 +14,7 @@ from slack_sdk.models.attachments import BlockAttachment
 from slack_sdk.models.blocks import Block, ContextBlock, MarkdownTextObject, SectionBlock
 
 from pipelines.notify import format as words
+from pipelines.notify import phone
 from pipelines.notify.channels.base import Message, Report
 from pipelines.notify.channels.post import Poster
 from pipelines.notify.outcome import Outcome
@@ -59,9 +60,9 @@ class SlackChannel:
 
 
 def payload(alert: Alert, at: int | None = None) -> dict[str, object]:
-    """Return the message in Slack's form: one line for notifications, and the coloured rest. ``at``: now, µs UTC."""
+    """Return the message in Slack's form: one line for phones, and the coloured rest. ``at``: now, µs UTC."""
     look = words.look(alert)
-    line = _fit(f"{words.ICONS[look]} {words.headline(alert, at)}", 500)
+    line = _fit(phone.line(alert, at), 500)
     attachment = BlockAttachment(blocks=_blocks(alert, at), color=words.COLOURS[look], fallback=line)
     return {"text": line, "attachments": [attachment.to_dict()], "unfurl_links": False, "unfurl_media": False}
 
@@ -82,7 +83,9 @@ def report_payload(report: Report) -> dict[str, object]:
 
 
 def _blocks(alert: Alert, at: int | None) -> list[Block]:
-    blocks: list[Block] = [SectionBlock(fields=_fields(alert, at))]
+    title = _fit(words.clean(alert.title), 500)
+    blocks: list[Block] = [_section(f"*{title}*")] if title else []
+    blocks.append(SectionBlock(fields=_fields(alert, at)))
     lists = (
         (words.cause_title(alert), words.causes(alert)),
         ("Changes", words.changes(alert)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -48,6 +49,28 @@ def opened(out: Path | None, *, force: bool = False) -> Iterator[Write]:
         sys.stdout.buffer.flush()
 
 
+def check(out: Path | None, *, force: bool = False) -> None:
+    """Refuse a file that cannot be written, before the work for it is done.
+
+    Raises:
+        SettingsError: it exists and ``force`` is off, it is a folder, or its folder cannot be written.
+    """
+    if out is None:
+        return
+    try:
+        exists = out.exists() and out.is_file()
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if exists and not force:
+            raise SettingsError("--out", f"{out} exists", "name a new file, or overwrite it with --force")
+        if not out.exists() and not out.parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "its folder does not exist")
+        if not os.access(out.parent if exists or not out.exists() else out, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _refused(out, error) from None
+
+
 @contextmanager
 def new_file(out: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     """Yield a file that takes the name ``out`` when all is written; until then, and after an error, there is none.
@@ -57,7 +80,7 @@ def new_file(out: Path, *, force: bool = False) -> Iterator[BinaryIO]:
     """
     try:
         if out.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if out.exists() and not out.is_file():  # a pipe or a device, such as /dev/stdout
             with out.open("wb") as file:
                 yield file
@@ -73,5 +96,9 @@ def new_file(out: Path, *, force: bool = False) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
     except OSError as error:
-        remedy = "name a file in a folder of yours, with space on its disk"
-        raise SettingsError("--out", f"cannot write {out}: {error.strerror or error}", remedy) from None
+        raise _refused(out, error) from None
+
+
+def _refused(out: Path, error: OSError) -> SettingsError:
+    remedy = "name a file in a folder of yours, with space on its disk"
+    return SettingsError("--out", f"cannot write {out}: {error.strerror or error}", remedy)

@@ -59,6 +59,8 @@ class Postmortem:
     verdict: Mapping[str, Any] | None
     made_at: int
     """µs UTC."""
+    traces: Sequence[str] = ()
+    """``name: address`` of the traces of its calls in other systems."""
 
     @property
     def first(self) -> Alert:
@@ -226,8 +228,8 @@ def _decisions(found: Postmortem) -> Iterator[str]:
         matchers = " ".join(f"{k}={v}" for k, v in row["matchers"].items())
         held = f"{_at(row['starts_at'])} to {_at(row['ends_at'])}"
         yield f"{held}: {escape(row['actor'])} silenced {code(matchers)}{_why(row)}"
-    if row := found.verdict:
-        yield f"{_at(row['given_at'])}: {escape(row['actor'])} judged it {row['verdict']}{_why(row)}"
+    if (said := found.verdict) is not None:
+        yield f"{_at(said['given_at'])}: {escape(said['actor'])} judged it {said['verdict']}{_why(said)}"
 
 
 def _step(step: str) -> str:
@@ -261,6 +263,7 @@ def _evidence(found: Postmortem) -> list[str]:
 def _links(found: Postmortem) -> list[str]:
     alert = found.newest
     links = [f"- {escape(name)}: {code(url)}" for name, url in list(alert.links.items())[:5]]
+    links += [f"- {code(each, 2000)}" for each in found.traces]
     short = alert.id[:8]
     return [
         f"- {code(f'tailrace alerts show {short}')} shows all of it, as it is known then.",

@@ -161,7 +161,7 @@ def test_the_report_says_what_is_proposed_what_came_of_it_and_that_nothing_is_ap
         "3 of 3 noise alerts stayed below it, and no useful one.",
         "Back-test: 3 of 3 noise alerts vanish, 1 of 1 useful ones stay; 4 alerts become 1.",
         "Not back-tested here: `tailrace backtest --verdicts` does it; it judges 10 rows of rollups twice, about 1 min",
-        "3,000,000 rows of rollups twice, about 4 min on one core",
+        "3,000,000 rows of rollups twice, about 7 min on one core",
         "surge\\_errors: no threshold keeps its noise away without a useful alert.",
     ):
         assert part in text, text

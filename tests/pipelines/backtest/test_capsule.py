@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipelines.backtest.cut import find_cut
 from pipelines.detect import backtest
 from pipelines.detect.judge import Judge
 from schemas.alerts import Alert
+from schemas.records import Record
 from schemas.topics import ROLLUPS
 from tailrace.events.capsule import NoCapsuleError, compared, export, judge_capsule
 from tests.pipelines.detect.test_backtest import heard, land
@@ -26,20 +28,25 @@ DAY = 86_400_000_000
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, list[Alert]]:
+def records() -> list[Record]:
+    return heard()
+
+
+@pytest.fixture(scope="module")
+def told(records: list[Record]) -> dict[str, list[Alert]]:
     found: dict[str, list[Alert]] = {}
-    for each in Judge().run(heard()):
+    for each in Judge().run(records):
         found.setdefault(each.id, []).append(each)
     return found
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> ReadOnlyLake:
+def lake(tmp_path_factory: pytest.TempPathFactory, records: list[Record]) -> Iterator[ReadOnlyLake]:
     folder = tmp_path_factory.mktemp("lake")
     config = LakeConfig(str(folder / "catalog.sqlite"), str(folder / "data"))
     with Lake.open(config, now=lambda: T0) as opened:
         opened.ensure_partitions(ROLLUPS, "one", {0: 0})
-        land(opened, heard())
+        land(opened, records)
     with ReadOnlyLake.open(config) as reader:
         yield reader
 

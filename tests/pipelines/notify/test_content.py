@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from pipelines.drift.clusters import CosineBall
 from pipelines.drift.incident import share_sql
-from pipelines.notify import format as words
 from pipelines.notify.channels.slack import payload
 from pipelines.notify.content import outgoing, show
+from pipelines.notify.plain import plain
 from schemas.alerts import Alert, Cause, Evidence
 
 Make = Callable[..., Alert]
@@ -49,7 +49,7 @@ def messages(alert: Alert, body: bytes) -> dict[str, str]:
     return {
         "webhook": body.decode(),
         "slack": json.dumps(payload(alert), ensure_ascii=False),
-        "apprise": "\n".join(words.plain(alert)),
+        "apprise": "\n".join(plain(alert)),
     }
 
 

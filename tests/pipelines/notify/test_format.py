@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pipelines.notify import format as words
+from pipelines.notify.plain import plain
 from schemas.alerts import Alert, Window
 
 
@@ -58,9 +59,9 @@ AT = 1_782_900_160_000_000  # 2026-07-01T10:02:40Z
 
 def test_the_plain_form_holds_all_an_engineer_needs(make_alert: Callable[..., Alert]) -> None:
     alert = make_alert()
-    title, body = words.plain(alert, AT)
+    title, body = plain(alert, AT)
     assert title == (
-        "🔴 FIRING · critical · Cost of shop is 4 times what it is at this hour · since 10:00:00 UTC, 2 min ago"
+        "🔴 FIRING · critical · shop · Cost of shop is 4 times what it is at this hour · since 10:00 UTC · tenant acme"
     )
     assert "Series: app=shop · tenant=acme\nObserved $12.40, expected $3.10 (×4)\nSince 10:00:00 UTC, 2 min ago" in body
     assert "- Rate-limit the user" in body

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.notify import format as words
 from pipelines.notify.backlog import Lateness
 from pipelines.notify.digest import digest, digest_id
 from pipelines.notify.item import Item
 from pipelines.notify.outcome import Outcome, RetryPolicy
+from pipelines.notify.plain import plain
 from pipelines.notify.state import NOT_SENT_LATE, Book, ChannelRules
 from schemas.alerts import Alert, Cause, Delivery, Impact, Window
 
@@ -292,9 +292,9 @@ def test_a_digest_counts_and_names_the_greatest_of_each_app_and_detector(make_al
         "lasted 30 min, 2026-07-01 17:00:00 to 17:30:00 UTC"
     )
     assert made.title == "11 incidents of the past in 2 apps, all over, found late in a backlog"
-    title, body = words.plain(made, 1_782_990_000_000_000)
+    title, body = plain(made, 1_782_990_000_000_000)
     assert title == (
-        "🕓 DIGEST · critical · 11 incidents of the past in 2 apps, all over, found late in a backlog · "
+        "🕓 DIGEST · critical · 11 incidents of the past in 2 apps, all over, found late in… · "
         "2026-07-01 10:00:00 to 17:30:00 UTC"
     )
     assert f"`tailrace alerts list --digest {made.id[:8]}`" in body
