@@ -47,6 +47,8 @@ class Calls:
     flagged: Array
     """A guardrail that looks for attacks has flagged the call."""
     no_usage: Array
+    attempt: Array
+    """1 for the first try."""
     ttft: Array
     """Time to the first token, ms; 0 = not reported."""
     text: Array
@@ -118,12 +120,14 @@ def lines(calls: Calls, naming: Naming, seed: int) -> Iterator[bytes]:
 
 
 def _line(row: Sequence[Any], name: uuid.UUID, factor: float, naming: Naming, texts: Sequence[str]) -> bytes:
-    t, client, user, model, tokens_in, tokens_out, cached, cut_off, failed, flagged, no_usage, ttft, text = row
+    t, client, user, model, tokens_in, tokens_out, cached, cut_off, failed, flagged, no_usage, attempt, ttft, text = row
     provider, model_name = ALL_MODELS[model]
     parts = [
         f'{{"v":1,"type":"call","id":"{name}","ts":{t // 1000},"app":"{naming.app}","provider":"{provider}",'
         f'"model":"{model_name}","user":"{naming.user(user)}"{naming.names(client, user)}'
     ]
+    if attempt > 1:
+        parts.append(f',"attempt":{attempt}')
     if failed:
         kind, code = ERRORS[t % len(ERRORS)]
         parts.append(

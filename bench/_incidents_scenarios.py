@@ -143,7 +143,7 @@ def outage(model: int | None, share: float, retries: int) -> Make:
         for _ in range(retries):
             again = failing.take(failing.failed & of & (draws.random(len(failing)) < 0.9))
             again.t = again.t + draws.integers(SECOND, 8 * SECOND, len(again))
-            again.failed = draws.random(len(again)) < share
+            again.failed, again.attempt = draws.random(len(again)) < share, again.attempt + 1
             failing = failing.merged(again)
             of = np.ones(len(failing), bool) if model is None else failing.model == model
         return Incident(failing, failing.failed & of, frozenset() if model is None else _model(model))

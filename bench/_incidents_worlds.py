@@ -155,6 +155,7 @@ def _dressed(table: dict[str, Array], seed: int, *, named: bool = True) -> World
         failed=draws.random(size) < FAILED,
         flagged=draws.random(size) < FLAGGED,
         no_usage=np.zeros(size, bool),
+        attempt=np.ones(size, np.int64),
         ttft=np.zeros(size),
         text=np.full(size, -1),
     )

@@ -14,7 +14,7 @@ from pipelines.decode import METERED
 from pipelines.meter import Plan, combine, merge, roll_up
 from pipelines.meter.measures import bucket_bounds, buckets, call_hashes
 from schemas.errors import SettingsError
-from schemas.rollups import BUCKET_GAMMA, NOT_USER_FACING, ROLLUP, SUMS
+from schemas.rollups import BUCKET_GAMMA, NOT_USER_FACING, ROLLUP, SUMS, completed
 
 SECOND = 1_700_000_000
 
@@ -259,3 +259,25 @@ def test_rows_equal_a_count_by_hand(metered, rows):
                 assert pairs["app"] == key
                 found[pairs["app"], pairs["user"], r["second"]] += r["calls"]
     assert found == expected
+
+
+def test_a_call_counts_in_the_class_of_its_input_tokens(metered):
+    tokens = [None, 0, 1000, 1001, 128_001, 200_000, 200_001]
+    table = roll_up(metered(*({"input_tokens": n} for n in tokens)))[0, "bot"]
+    found = {r["series"]: r["calls"] for r in table.to_pylist() if r["dims"] == "app,input_size"}
+    sizes = {"to 1k": 2, "1k-8k": 1, "128k-200k": 2, "over 200k": 1}
+    assert found == {f'{{"app":"bot","input_size":"{name}"}}': calls for name, calls in sizes.items()}
+
+
+def test_further_attempts_and_savings_are_counted_and_what_one_part_does_not_know_is_not_known(metered):
+    calls = metered(
+        {"attempt": 1, "cache_saved_nanousd": 7}, {"attempt": 2, "cache_saved_nanousd": None}, {"attempt": None}
+    )
+    table = roll_up(calls, Plan(app=((),), span=()))[0, "bot"]
+    assert table.select(["retried_calls", "cache_saved_nanousd"]).to_pylist() == [
+        {"retried_calls": 1, "cache_saved_nanousd": 7}
+    ]
+    earlier = completed(table.drop_columns(["cache_saved_nanousd"]))
+    assert earlier["cache_saved_nanousd"].to_pylist() == [None]
+    (both,) = combine([table, earlier]).to_pylist()
+    assert (both["calls"], both["retried_calls"], both["cache_saved_nanousd"]) == (6, 2, None)
