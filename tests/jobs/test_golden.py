@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from fault_harness.zygote import Code, run_command
 
 from jobs.golden import LOWER_IS_BETTER, GoldenBusyError, GoldenSettings, refresh
 from jobs.golden import job as golden_job
@@ -114,9 +115,8 @@ GOLDEN = textwrap.dedent(
 
 
 def in_a_process(config: LakeConfig, at: int = NOW, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", GOLDEN, config.catalog, config.data_path, str(at)]
-    env = {**os.environ, **environment}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    code = Code(GOLDEN, ("jobs.golden",))
+    return run_command([config.catalog, config.data_path, str(at)], code=code, env={**os.environ, **environment})
 
 
 @pytest.mark.row(65)
@@ -414,6 +414,5 @@ def test_the_process_ends_with_the_code_that_it_means(home: Home, words: tuple[s
         "TAILRACE_LAKE__CATALOG": home.config.catalog,
         "TAILRACE_LAKE__DATA_PATH": home.config.data_path,
     }
-    command = [sys.executable, "-m", "tailrace", "--home", str(Path(home.config.catalog).parent), *words]
-    done = subprocess.run(command, cwd=REPO, env=env, capture_output=True, text=True, timeout=100, check=False)
+    done = run_command(["--home", str(Path(home.config.catalog).parent), *words], env=env)
     assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stderr

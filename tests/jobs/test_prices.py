@@ -79,7 +79,8 @@ def land(config: LakeConfig) -> Land:
     """Land calls by a book, as land does: their cost, and the book itself in ``prices``."""
 
     def landed(rows: Sequence[dict[str, Any]], book: PriceBook = UNKNOWN) -> None:
-        table = price(pa.Table.from_pylist(list(rows), schema=RAW_CALLS.schema), PriceBooks([book]))
+        priced = price(pa.Table.from_pylist(list(rows), schema=RAW_CALLS.schema), PriceBooks([book]))
+        table = priced.select(RAW_CALLS.schema.names)  # what a cache read saved is for rollups alone
         said = {
             "version": book.version,
             "effective_from": datetime(1970, 1, 1, tzinfo=UTC),

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fault_harness.zygote import Code, Forked
 
 from pipelines.detect.app import CHANGELOG, DetectConfig, PartitionMismatchError, _Stage, run
 from pipelines.detect.judge import PartitionState, judge
@@ -59,19 +60,17 @@ def _produce(config: KafkaConfig, records: list[Record]) -> None:
     producer.close()
 
 
-@contextmanager
+def _forked(text: str, config: KafkaConfig, folder: Path, *arguments: str, fault: str = "") -> Forked:
+    """Start ``text`` in a process of its own; at the end of the block it is killed."""
+    words = [config.bootstrap_servers, config.prefix, str(folder), *arguments]
+    log = folder / f"{len(list(folder.glob('*.log')))}.log"
+    return Forked(words, log, {**os.environ, "TAILRACE_FAULT": fault}, Code(text, ("pipelines.detect.app",)))
+
+
 def _detect(
     config: KafkaConfig, folder: Path, fault: str = "", *, slot: str = "0", checkpoint_s: float = 2.0
-) -> Iterator[subprocess.Popen[bytes]]:
-    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}", "TAILRACE_FAULT": fault}
-    arguments = [sys.executable, "-c", SCRIPT, config.bootstrap_servers, config.prefix, str(folder), slot]
-    arguments.append(str(checkpoint_s))
-    process = subprocess.Popen(arguments, env=env, cwd=folder)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+) -> Forked:
+    return _forked(SCRIPT, config, folder, slot, str(checkpoint_s), fault=fault)
 
 
 def _wait_for(config: KafkaConfig, wanted: int, timeout_s: float = 60.0) -> list[Alert]:
@@ -196,17 +195,13 @@ def _heartbeat(
     config: KafkaConfig, folder: Path, enough: Callable[[list[str]], bool], *, fault: str = "", slot: str = "0"
 ) -> list[str]:
     """What a stage says, ``beat LAG`` and ``stage_stuck ...``, in order, until it is ``enough``."""
-    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}", "TAILRACE_FAULT": fault}
-    arguments = [sys.executable, "-c", WATCHED, config.bootstrap_servers, config.prefix, str(folder), slot]
     said: list[str] = []
-    with subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if (text := line.decode()).startswith("beat") or "stage_stuck" in text or "log_cut" in text:
+    with _forked(WATCHED, config, folder, slot, fault=fault) as process:
+        for text in process.lines():
+            if text.startswith("beat") or "stage_stuck" in text or "log_cut" in text:
                 said.append(text.strip())
                 if enough(said):
                     break
-        process.kill()
     return said
 
 
