@@ -94,7 +94,9 @@ def land(config: LakeConfig, book: PriceBook) -> Decimal:
                 row = {"id": str(uuid.UUID(int=offset)), "ts": ts, "app": "bot", "model": "inhouse-7b", "_dup": False}
                 rows.append({**row, **tokens, **place})
             table = price(pa.Table.from_pylist(rows, schema=RAW_CALLS.schema), PriceBooks([book]))
-            lake.append({"raw_calls": table}, [Move(EVENTS, 0, start, start + len(rows))])
+            lake.append(
+                {"raw_calls": table.select(RAW_CALLS.schema.names)}, [Move(EVENTS, 0, start, start + len(rows))]
+            )
         said = {"version": book.version, "effective_from": at, "book": book.to_json().decode(), "_landed_at": at}
         lake.insert({"prices": pa.Table.from_pylist([said], schema=PRICES.schema)})
     return usd
