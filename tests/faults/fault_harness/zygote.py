@@ -50,6 +50,7 @@ class Forked:
         self, arguments: Sequence[str], log: Path, environment: Mapping[str, str], code: Code | None = None
     ) -> None:
         """Start the stage ``arguments``, or ``code`` with them as ``sys.argv[1:]``; ``log`` takes its output."""
+        log.touch()  # `lines` may be called before the child opens it
         self.pid = _zygote().fork(arguments, environment, REPO, code=code, supervised=not code, out=log, err=log)
         self.returncode: int | None = None
         self._log = log
