@@ -45,6 +45,10 @@ DERIVED = ("input_size",)
 INPUT_SIZES = ((1_000, "to 1k"), (8_000, "1k-8k"), (32_000, "8k-32k"), (128_000, "32k-128k"), (200_000, "128k-200k"))
 """Most input tokens -> class. Above 200,000 providers have other prices and limits, and calls are slower."""
 INPUT_LARGEST = "over 200k"
+SIGNAL = "signal:"
+"""Prefix of exemplar measures, and of what detect counts, followed by side and name: ``signal:output:refusal``."""
+SCORED = "scored"
+"""In ``signals``: the calls that have a text on this side and were looked at, of which the hits are a share."""
 
 COUNTS = (
     "calls",
@@ -98,6 +102,9 @@ ROLLUP = pa.schema(
         *[pa.field(name, pa.int64()) for name in SUMS],
         pa.field("guardrails", _COUNTED),  # triggers: every action but pass
         pa.field("error_types", _COUNTED),  # name = error type, action = status
+        pa.field(
+            "signals", _COUNTED
+        ),  # name = text signal or SCORED, action = side; calls that are hits, or were scored
         pa.field("latency", _BUCKETS),
         pa.field("ttft", _BUCKETS),
         pa.field("exemplars", _EXEMPLARS),
@@ -106,7 +113,7 @@ ROLLUP = pa.schema(
 
 
 def completed(table: pa.Table) -> pa.Table:
-    """Return a rollup in the columns of ROLLUP: a sum that an earlier version did not count is 0, or NULL (MAYBE_SUMS).
+    """Return a rollup in the columns of ROLLUP: what an earlier version did not count is 0, NULL, or an empty list.
 
     Raises:
         KeyError: another column is missing.
@@ -118,6 +125,9 @@ def completed(table: pa.Table) -> pa.Table:
         if name not in table.column_names:
             missing = pa.scalar(None if name in MAYBE_SUMS else 0, pa.int64())
             table = table.append_column(name, pa.repeat(missing, table.num_rows))
+    if "signals" not in table.column_names:
+        none = pa.array([[]] * table.num_rows, ROLLUP.field("signals").type)
+        table = table.append_column("signals", none)
     return table.select(ROLLUP.names).cast(ROLLUP)
 
 

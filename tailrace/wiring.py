@@ -143,10 +143,12 @@ def meter(settings: Settings) -> MeterConfig:
 
     Raises:
         LakeUnavailableError: the caller may try again.
+        SettingsError: a text signal is named that does not exist.
     """
     from pipelines.decode import Redaction
     from pipelines.meter.epoch import landed_epoch
     from pipelines.meter.stage import MeterConfig
+    from pipelines.signals import chosen
     from tailrace.home.people import people
 
     section = settings.meter
@@ -160,6 +162,7 @@ def meter(settings: Settings) -> MeterConfig:
         price_overrides=tuple(settings.price_rules),
         cost_preference=settings.cost_preference,
         samples_per_s=section.samples_per_s,
+        signals=chosen(section.signals),
         rules=Redaction(people=people(settings)),
         batch_rows=section.batch_rows,
         batch_bytes=section.batch_mb << 20,

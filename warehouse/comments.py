@@ -57,6 +57,7 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "cache_saved_nanousd": "what cache reads saved against the price of input tokens; NULL = not counted",
         "guardrails": "triggers by guardrail and action",
         "error_types": "failures by error type and status",
+        "signals": "sampled texts that were scored, and hits of each text signal, by side",
         "latency": "calls per latency bucket: bucket i holds milliseconds in (1.02^(i-1), 1.02^i]",
         "ttft": "calls per bucket of time to first token, as latency",
         "exemplars": "calls that stand for a measure: dearest, longest, lowest hash, one per guardrail and error",

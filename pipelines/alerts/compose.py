@@ -34,6 +34,8 @@ _NOUNS = {
 
 _OF = {"cost_differs": "compared calls"}
 """What a share is a share of, where that is not all calls."""
+_BESIDE = ("guardrail", "signal")
+"""In the series of an alert, beside the dimensions of its calls."""
 
 
 def compose(
@@ -132,7 +134,7 @@ def _title_state(transition: Transition) -> str:
 
 def title(finding: Finding, state: str) -> str:
     """One plain line: who, what, how much, against what."""
-    who = " ".join(f"{name} {value}" for name, value in finding.series.items() if name != "guardrail")
+    who = " ".join(f"{name} {value}" for name, value in finding.series.items() if name not in _BESIDE)
     over = {"resolved": "over: ", "reopened": "again: ", "accepted": "taken for the new normal: "}.get(state, "")
     if finding.rule == "single_call_cost":
         return f"{over}{who}: a single call cost {finding.observed:.2f} USD"
@@ -167,7 +169,7 @@ def _whole(finding: Finding, total: Mapping[int, int], after: Mapping[int, int],
         after: the part of them after its end.
         windows: what is in the open slots.
     """
-    from pipelines.detect.detectors.surge_state import BASES
+    from pipelines.detect.detectors.surge_bases import base_of
     from pipelines.detect.windows import SLOT, column
 
     if finding.rule == "single_call_cost":
@@ -179,7 +181,7 @@ def _whole(finding: Finding, total: Mapping[int, int], after: Mapping[int, int],
         sums = {c: v + int(open_sums[c]) for c, v in sums.items()}
     calls = sums[column(windows.kinds, "calls")]
     if finding.unit == "share":
-        base = sums[column(windows.kinds, BASES.get(finding.measure, "calls"))]
+        base = sums[column(windows.kinds, base_of(finding.measure, windows.kinds))]
         hits = sums[column(windows.kinds, finding.family)]
         return replace(finding, observed=hits / max(base, 1), calls=hits)
     slots = max((finding.end - finding.start) // SLOT, 1)

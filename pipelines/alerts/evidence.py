@@ -12,7 +12,7 @@ from pipelines.alerts.finding import Finding
 from pipelines.meter.measures import REFUSED, TRUNCATED
 from pipelines.pricing.flags import COST_DIFFERS
 from schemas.arrow import event_columns
-from schemas.rollups import INPUT_LARGEST, INPUT_SIZES
+from schemas.rollups import INPUT_LARGEST, INPUT_SIZES, SCORED, SIGNAL, series_pairs
 from tailrace_emitter.event import Call
 
 _SIZES = " ".join(f"WHEN input_tokens <= {most} THEN {name!r}" for most, name in INPUT_SIZES)
@@ -83,6 +83,8 @@ def sql(finding: Finding, positions: Mapping[int, int], epoch: int, *, table: st
         epoch: of llm.events.
         table: name of the append-only table.
     """
+    if "signal" in finding.series:
+        return _signal_sql(finding, positions, epoch)
     if (value := _value(finding)) is None:
         return ""
     where = [*_of(finding.series), *_bounds((finding.start, finding.end), positions, epoch)]
@@ -126,6 +128,23 @@ def _bounds(window: tuple[int, int], positions: Mapping[int, int], epoch: int) -
     seen = " OR ".join(f"(_partition = {p} AND _offset < {o})" for p, o in sorted(positions.items())) or "false"
     start, end = window
     return [f"ts >= {_time(start)} AND ts < {_time(end)}", "NOT _dup", f"_epoch = {epoch} AND ({seen})"]
+
+
+def _signal_sql(finding: Finding, positions: Mapping[int, int], epoch: int) -> str:
+    """SQL over the landed rollups: hits and scored texts were counted when the texts were sampled, and not kept."""
+    side, _, name = finding.measure.removeprefix(SIGNAL).partition(":")
+
+    def total(of: str) -> str:
+        wanted = f"list_filter(signals, lambda s: s.name = {literal(of)} AND s.action = {literal(side)})"
+        return f"sum(coalesce(list_sum(list_transform({wanted}, lambda s: s.calls)), 0))"
+
+    seen = " OR ".join(f"(source_partition = {p} AND source_to <= {o})" for p, o in sorted(positions.items()))
+    where = [
+        f"dims = {literal(','.join(series_pairs(finding.target)))} AND series = {literal(finding.target)}",
+        f"second >= {finding.start // 1_000_000} AND second < {finding.end // 1_000_000}",
+        f"source_epoch = {epoch} AND ({seen or 'false'})",
+    ]
+    return f"SELECT {total(name)}::DOUBLE / {total(SCORED)} AS observed FROM rollups WHERE " + " AND ".join(where)
 
 
 def _value(finding: Finding) -> str | None:

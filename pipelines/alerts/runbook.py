@@ -26,6 +26,12 @@ STEPS: dict[str, Sequence[str]] = {
         "An attack: block the user or address, review what was let through in the minutes before it.",
         "A misfire: check what was released in the guardrail or the prompt, and roll it back.",
     ),
+    "surge_signal": (
+        "Read three of the calls (`tailrace call CALL_ID`): is what the signal names there, and since which release?",
+        'See its share by model, feature and prompt: `tailrace sql "FROM text_signals WHERE day >= today() - 1"`',
+        "It is there: roll back the prompt, model or index that began it; for an attack block the user or document.",
+        "It is not there, or is meant: leave the signal out of TAILRACE_METER__SIGNALS, or silence it for this app.",
+    ),
     "surge_errors": _ERRORS,
     "cold_start_cost": _SPEND,
     "cold_start_errors": _ERRORS,

@@ -24,6 +24,7 @@ from pipelines.drift.watch import WatchConfig
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import DEFAULT, Plan
 from pipelines.pricing import PriceBooks
+from pipelines.signals import Signal
 from schemas.alerts import Alert
 from schemas.records import Records
 from schemas.rollups import Sample
@@ -45,6 +46,7 @@ class EventsConfig:
     rules: Redaction = field(default_factory=Redaction)
     plan: Plan = DEFAULT
     samples_per_s: float = 20.0
+    signals: tuple[Signal, ...] = ()
     tick_us: int = SECOND
     """Event time between two ticks, µs."""
     embedder: Callable[[], Embedder] | None = None
@@ -60,7 +62,9 @@ class Replay:
 
     def __init__(self, config: EventsConfig) -> None:
         self.config = config
-        self.counting = Counting(config.plan, epoch=0, samples_per_s=config.samples_per_s, rules=config.rules)
+        self.counting = Counting(
+            config.plan, epoch=0, samples_per_s=config.samples_per_s, rules=config.rules, signals=config.signals
+        )
         self.counting.start(0, 0)
         self.detect, self.drift = PartitionState(), Partition(0, config.watch)
         self.memory: Memory | None = None

@@ -37,8 +37,13 @@ from tailrace_emitter.event import Call, Eval, Event, Feedback
 
 _SCHEMAS: dict[type[Event], pa.Schema] = {Call: CALLS, Feedback: FEEDBACK, Eval: EVALS}
 _TAGS = pa.list_(pa.string())
+_TEXT_COLUMNS = ("input_text", "output_text", "retrieval_query")
 _TEXTS = pa.schema(
-    [("row", pa.int64()), *((name, pa.string()) for name in ("input_text", "output_text", "retrieval_query"))]
+    [
+        ("row", pa.int64()),
+        *((name, pa.string()) for name in _TEXT_COLUMNS),
+        ("documents", pa.list_(pa.string())),
+    ]
 )
 
 METERED = pa.schema(
@@ -123,21 +128,23 @@ class Metered:
     _rules: Redaction = field(default_factory=Redaction, repr=False)
 
     def texts(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> pa.Table:
-        """Return (row, input_text, output_text, retrieval_query) of some rows of ``table``, redacted.
+        """Return (row, input_text, output_text, retrieval_query, documents) of some rows of ``table``, redacted.
 
         Only these rows are decoded again, so rows that are not sampled cost nothing.
         """
         picked = [int(row) for row in rows]
-        lines = []
+        lines, documents = list[bytes](), list[list[str]]()
         for row in picked:
             found = admit(self._values[row])
             assert not isinstance(found, Reject)  # admitted once, admitted always
             event, line, _ = found
             lines.append(line if redact(event, self._rules) is None else encode(event))
+            retrieval = event.retrieval if type(event) is Call else None
+            documents.append([doc.text for doc in (retrieval and retrieval.docs) or () if doc.text])
         if not lines:
             return _TEXTS.empty_table()
-        texts = parse(lines, Call).select(_TEXTS.names[1:])
-        return texts.add_column(0, "row", pa.array(picked, pa.int64())).cast(_TEXTS)
+        texts = parse(lines, Call).select(list(_TEXT_COLUMNS)).add_column(0, "row", pa.array(picked, pa.int64()))
+        return texts.append_column("documents", pa.array(documents, _TEXTS.field("documents").type)).cast(_TEXTS)
 
 
 @dataclass(slots=True)

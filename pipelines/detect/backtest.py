@@ -48,7 +48,7 @@ _FIRSTS = """
 SELECT (SELECT epoch_us(min(_kafka_time)) FROM rollups) AS rollup,
     (SELECT epoch_us(min(_kafka_time)) FROM ticks) AS tick
 """
-_LISTS = ("guardrails", "exemplars", "error_types", "latency", "ttft")
+_LISTS = ("guardrails", "signals", "exemplars", "error_types", "latency", "ttft")
 _READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", *MAYBE_SUMS, *_LISTS)
 """What detectors read of a rollup row."""
 # rows of one message keep the order in which they were sent: merging does not change it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from schemas.rollups import (
     H_KIND,
     H_PARTITION,
     H_TO,
+    SCORED,
+    SIGNAL,
     SPAN_KEY,
     TOKENS,
     Tick,
@@ -29,6 +31,8 @@ COLUMNS = (*COUNTS, "tokens", "cost_nanousd")
 COLUMN = {name: i for i, name in enumerate(COLUMNS)}
 GUARDRAIL = "guardrail:"
 """Prefix of the kinds and exemplar measures that belong to one guardrail."""
+BASE = "scored:"
+"""Prefix of the kinds that count the texts of one side which were scored: what the hits of signals are a share of."""
 
 
 SLOT = 10_000_000
@@ -84,6 +88,8 @@ class Batch:
     exemplars: Exemplars | None = None
     beside: Cells | None = None
     """What the tests of a minute read."""
+    signals: list[tuple[int, str, int]] = field(default_factory=list)
+    """(row, kind, calls): the texts that were scored (``scored:SIDE``) before the hits (``signal:SIDE:NAME``)."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,14 @@ def batch(app: str, table: pa.Table, *, source: int, next_offset: int, epoch: in
         ],
         exemplars=shown.pick(at[at >= 0], np.flatnonzero(at >= 0)),
         beside=beside,
+        signals=sorted((int(row_of[r]), *_signal(s)) for r, s in _nested(columns["signals"]) if row_of[r] >= 0),
     )
+
+
+def _signal(item: dict[str, Any]) -> tuple[str, int]:
+    """(kind, calls) of an item of ``signals``."""
+    name, side = item["name"], item["action"]
+    return (f"{BASE}{side}" if name == SCORED else f"{SIGNAL}{side}:{name}"), item["calls"]
 
 
 def _merged(keys: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
@@ -184,7 +197,8 @@ def _columns(table: pa.Table) -> dict[str, pa.Array]:
         batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
     found = batches[0]
     places = {name: at for at, name in enumerate(found.schema.names)}  # a look-up by name costs as much as a sum
-    read = (*_NUMBERS, "second", "series", "exemplars", "guardrails", *(name for name in _BESIDE if name in places))
+    beside = [name for name in _BESIDE if name in places]
+    read = [*_NUMBERS, "second", "series", "exemplars", "guardrails", "signals", *beside]
     return {name: found.column(places[name]) for name in read}
 
 

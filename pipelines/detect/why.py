@@ -195,7 +195,8 @@ def _alerting(app: AppState, series: dict[str, str], opened: Sequence[Open]) -> 
     found = []
     for each in opened:
         below = dict(each.series)
-        below.pop("guardrail", None)
+        for name in ("guardrail", "signal"):
+            below.pop(name, None)
         if below == series:
             found.append(f"firing {each.rule} since {each.since}: alert {each.id}")
         else:

@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.items import COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch
+from pipelines.detect.items import BASE, COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch
 from pipelines.detect.side import Cells, Side
 from pipelines.detect.slots import Matrix, Slot
 from schemas.rollups import OTHER, series_key, series_pairs
@@ -29,7 +29,7 @@ BEHIND = 45 * 86_400_000_000
 MAX_SERIES = 4096
 """Per app; series beyond take the places of those silent for longest."""
 MAX_KINDS = 24
-"""Guardrails counted apart; the rest share ``guardrail:other``."""
+"""Guardrails counted apart; the rest share ``guardrail:other``. Of signals beyond, none is counted."""
 MAX_MOVED = 20_000
 """Batches of rows of all apps noted between two looks: where more come at once they are history."""
 WIDE = ("user",)
@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Windows:
-    """All series of one app. Columns are ``items.COLUMNS``, then one per guardrail kind."""
+    """All series of one app. Columns are ``items.COLUMNS``, then one per kind: guardrails and text signals, as met."""
 
     app: str
     series: list[str] = field(default_factory=list)
@@ -324,7 +324,7 @@ class Windows:
     def _triggers(self, batch: Batch, starts: Matrix, oldest: int) -> dict[int, dict[int, int]]:
         extra: dict[int, dict[int, int]] = {}
         for row, name, action, calls in batch.triggers:
-            column = self._kind(name)
+            column = self._guardrail(name)
             row_extra = extra.setdefault(row, {})
             row_extra[column] = row_extra.get(column, 0) + calls
             if batch.series[row] == self.own:
@@ -333,19 +333,28 @@ class Windows:
                     actions = self.slot(start).actions
                     kind = self.kinds[column - len(COLUMNS)].removeprefix(GUARDRAIL)  # bounded, as names are not
                     actions[kind, action] = actions.get((kind, action), 0) + calls
+        for row, kind, calls in batch.signals:
+            if self.is_counted(kind):
+                row_extra, column = extra.setdefault(row, {}), self._kind(kind)
+                row_extra[column] = row_extra.get(column, 0) + calls
         return extra
 
-    def _kind(self, name: str) -> int:
-        kind = GUARDRAIL + name
+    def is_counted(self, kind: str) -> bool:
+        """Whether a kind of text signals has a column, or gets one."""
+        return kind in self.kinds or kind.startswith(BASE) or len(self.kinds) < 2 * MAX_KINDS
+
+    def _guardrail(self, name: str) -> int:
+        guards = sum(kind.startswith(GUARDRAIL) for kind in self.kinds)
+        known = GUARDRAIL + name in self.kinds or guards < MAX_KINDS
+        return self._kind(GUARDRAIL + (name if known else OTHER))
+
+    def _kind(self, kind: str) -> int:
         if kind not in self.kinds:
-            if len(self.kinds) >= MAX_KINDS:
-                kind = GUARDRAIL + OTHER
-            if kind not in self.kinds:
-                self.kinds.append(kind)
+            self.kinds.append(kind)
         return len(COLUMNS) + self.kinds.index(kind)
 
     def _widen(self, sums: Matrix, extra: dict[int, dict[int, int]]) -> Matrix:
-        """``sums`` with a column for every guardrail that is in ``extra``."""
+        """``sums`` with a column for every kind that is in ``extra``."""
         if not extra:
             return sums
         width = max((column for columns in extra.values() for column in columns), default=sums.shape[1] - 1) + 1
@@ -384,5 +393,5 @@ def _stretches(names: list[str]) -> Iterator[tuple[str, int, int]]:
 
 
 def column(kinds: list[str], name: str) -> int:
-    """Index of a column by name: a rollup column or a guardrail kind."""
+    """Index of a column by name: a rollup column or a kind of ``Windows.kinds``."""
     return COLUMN[name] if name in COLUMN else len(COLUMNS) + kinds.index(name)

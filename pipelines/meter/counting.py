@@ -14,7 +14,9 @@ from pipelines.meter import measures, sample, wire
 from pipelines.meter.heavy import BLOCK, HeavyHitters, hash_values
 from pipelines.meter.plan import Plan
 from pipelines.meter.rollup import encoded, roll_up
+from pipelines.meter.scoring import Scoring
 from pipelines.pricing import PriceBooks
+from pipelines.signals import Signal
 from schemas.records import Records
 from schemas.rollups import SPAN_KEY, Sample, SourceTick, Tick
 
@@ -67,14 +69,31 @@ class Counting:
     """
 
     def __init__(
-        self, plan: Plan, *, epoch: int, samples_per_s: float, slot: str = "0", rules: Redaction | None = None
+        self,
+        plan: Plan,
+        *,
+        epoch: int,
+        samples_per_s: float,
+        slot: str = "0",
+        rules: Redaction | None = None,
+        signals: Sequence[Signal] = (),
     ) -> None:
-        """``samples_per_s``: calls a second and partition whose texts go to drift when there is plenty."""
+        """Begin without any partition.
+
+        Args:
+            plan: which series are rolled up.
+            epoch: of llm.events.
+            samples_per_s: calls a second and partition whose texts are sampled when there is plenty.
+            slot: which copy of meter this is.
+            rules: redaction.
+            signals: tests of the sampled texts, whose hits are counted.
+        """
         self.plan, self.epoch, self.slot = plan, epoch, slot
         self.seen = DuplicateWindow()
         self._heavy = HeavyHitters()
         self._samplers = {history: sample.Sampler(samples_per_s) for history in (False, True)}
         """Of live calls, by the brokers' time, and of history, by event time: it is sampled as it would have been."""
+        self._scoring = Scoring(signals)
         self._rules = rules
         self.sources: dict[int, SourceTick] = {}
         self.dead = self.dups = 0
@@ -88,12 +107,17 @@ class Counting:
         """
         learn = min(max(0, next_offset // BLOCK - 1) * BLOCK, sample.block_start(next_offset))
         self.sources[partition] = SourceTick(next_offset, 0, 0, 0)
+        self._scoring.start(partition, next_offset)
         return self.seen.start(partition, learn), learn
 
     def learn(self, records: Records, books: PriceBooks, *, wall: int) -> None:
         """Apply records that were counted before this process began: they move the state and nothing else."""
         metered = decode_metered(records, books, self.seen, epoch=self.epoch, rules=self._rules)
-        self._judge(metered)
+        _, rates = self._judge(metered)
+        hashes = measures.call_hashes(metered.table["id"])
+        chosen = self._scoring.to_learn(metered.table, sample.choose(hashes, rates))
+        if len(chosen):
+            self._scoring.learn(metered.table, metered.texts(chosen))
         self._advance(records, _Times.of(metered.table), wall=wall, busy=False)
 
     def count(self, records: Records, books: PriceBooks, *, wall: int) -> Counted:
@@ -108,14 +132,16 @@ class Counting:
         tracked, rates = self._judge(metered)
         self._advance(records, _Times.of(metered.table), wall=wall, busy=True)
         spans, of = self._spans(records, metered.table, books)
-        tables = roll_up(metered.table, self.plan, spans=of, tracked=tracked)
+        chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
+        texts = metered.texts(chosen)
+        signals = self._scoring.score(metered.table, texts)
+        tables = roll_up(metered.table, self.plan, spans=of, tracked=tracked, signals=signals)
         rollups: list[wire.Message] = []
         for i, span in enumerate(spans):
             keyed = {key: table for (s, key), table in tables.items() if s == i}
             for key, table in ({SPAN_KEY: wire.empty()} | keyed).items():
                 rollups += wire.messages(span, key, table, epoch=self.epoch)
-        chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
-        samples = sample.samples(metered.table, metered.texts(chosen), rates, times=_sample_times(metered))
+        samples = sample.samples(metered.table, texts, rates, times=_sample_times(metered))
         return Counted(rollups, samples, metered.table.num_rows, metered.dead, metered.dups)
 
     def pieces(self, records: Records, ends: Sequence[tuple[int, int]], books: PriceBooks) -> Iterator[Piece]:
@@ -135,13 +161,16 @@ class Counting:
         tracked, rates = self._judge(metered)
         bounds = np.array([end for end, _ in ends])
         of = np.searchsorted(bounds, measures.integers(metered.table["_offset"]), side="right")
+        chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
+        texts = metered.texts(chosen)
+        signals = self._scoring.score(metered.table, texts)
         rollups: list[dict[str, pa.Table]] = [{} for _ in ends]
-        for (span, app), table in roll_up(metered.table, self.plan, spans=of, tracked=tracked).items():
+        rolled_up = roll_up(metered.table, self.plan, spans=of, tracked=tracked, signals=signals)
+        for (span, app), table in rolled_up.items():
             if app != SPAN_KEY:
                 rollups[span][app] = table
         samples: list[list[Sample]] = [[] for _ in ends]
-        chosen = sample.choose(measures.call_hashes(metered.table["id"]), rates)
-        for each in sample.samples(metered.table, metered.texts(chosen), rates, times=_sample_times(metered)):
+        for each in sample.samples(metered.table, texts, rates, times=_sample_times(metered)):
             samples[int(np.searchsorted(bounds, each.offset, side="right"))].append(each)
         rows, times = np.searchsorted(of, np.arange(len(ends) + 1)), _Times.of(metered.table)
         for i, (end, wall) in enumerate(ends):

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.meter import measures
+from schemas.rollups import SCORED, SIGNAL
 
 Array = np.ndarray
-ONE_EACH = ("guardrail:", "error:", "cost_differs")
+ONE_EACH = ("guardrail:", "error:", "cost_differs", SIGNAL)
 """Prefixes of measures that keep a single call, the first."""
 _FEW = 64
 """Labels."""
@@ -43,7 +44,7 @@ class Chosen:
     values: Array
 
 
-def candidates(calls: pa.Table, hashes: Array) -> Candidates:
+def candidates(calls: pa.Table, hashes: Array, signals: measures.Named | None = None) -> Candidates:
     """Rank ``calls``: most expensive (nano-USD), most tokens, slowest (µs), lowest hash (63 bits); ties by position."""
     position = np.lexsort((measures.integers(calls["_offset"]), measures.integers(calls["_partition"])))
     place = np.empty(len(position), dtype=np.int64)
@@ -56,7 +57,7 @@ def candidates(calls: pa.Table, hashes: Array) -> Candidates:
         order = np.lexsort((place, -values))
         found[name] = (order[values[order] > 0], values)
     none = np.zeros(calls.num_rows, dtype=np.int64)
-    found |= {label: (rows[np.argsort(place[rows])], none) for label, rows in _occasions(calls).items()}
+    found |= {label: (rows[np.argsort(place[rows])], none) for label, rows in _occasions(calls, signals).items()}
     labels = sorted(found)
     rows = [found[label][0] for label in labels]
     sizes = np.array([len(r) for r in rows], dtype=np.int64)
@@ -100,8 +101,8 @@ def choose(among: Candidates, inverse: Array, *, limit: int) -> Chosen:
     return Chosen(cell // width, cell % width, among.rows[at], among.values[at])
 
 
-def _occasions(calls: pa.Table) -> dict[str, Array]:
-    """Label -> rows of every guardrail trigger and error type, and of reported costs that differ."""
+def _occasions(calls: pa.Table, signals: measures.Named | None) -> dict[str, Array]:
+    """Label -> rows of every guardrail trigger, error type and hit of a signal, and of reported costs that differ."""
     differing = np.flatnonzero(calls["cost_differs"].fill_null(False).to_numpy())
     found: dict[str, Array] = {"cost_differs": differing} if len(differing) else {}
     for prefix, (rows, names, codes) in zip(
@@ -112,4 +113,6 @@ def _occasions(calls: pa.Table) -> dict[str, Array]:
         for (name, action), mine in zip(names, np.split(rows[order], cuts), strict=True) if names else ():
             label = f"{prefix}{name}:{action}" if prefix == "guardrail:" else f"{prefix}{name}"
             found[label] = np.concatenate([found[label], mine]) if label in found else mine
-    return found
+    rows, names, codes = signals or measures.none_named()
+    hits = {i: f"{SIGNAL}{side}:{name}" for i, (name, side) in enumerate(names) if name != SCORED}
+    return found | {label: rows[codes == i] for i, label in hits.items()}

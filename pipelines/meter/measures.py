@@ -30,6 +30,8 @@ Cohere ERROR_TOXIC; Bedrock content_filtered, guardrail_intervened."""
 
 Ints = np.ndarray
 """(n,) int64 unless documented otherwise."""
+Named = tuple[Ints, list[tuple[str, str]], Ints]
+"""Something that calls have: (m,) row and (m,) code, and the (name, action) of every code, sorted."""
 
 
 def counts(calls: pa.Table) -> dict[str, Ints]:
@@ -85,7 +87,7 @@ def bucket_bounds(bucket: int) -> tuple[float, float]:
     return (0.0, 1.0) if bucket == 0 else (BUCKET_GAMMA ** (bucket - 1), BUCKET_GAMMA**bucket)
 
 
-def triggers(calls: pa.Table) -> tuple[Ints, list[tuple[str, str]], Ints]:
+def triggers(calls: pa.Table) -> Named:
     """Guardrails that did anything but pass, at most once per call.
 
     Returns:
@@ -100,10 +102,10 @@ def triggers(calls: pa.Table) -> tuple[Ints, list[tuple[str, str]], Ints]:
             strict=True,
         )
     )
-    return _coded(rows[fired], pairs)
+    return coded(rows[fired], pairs)
 
 
-def error_types(calls: pa.Table) -> tuple[Ints, list[tuple[str, str]], Ints]:
+def error_types(calls: pa.Table) -> Named:
     """Rows with an error type, and (type, status) coded as in `triggers`."""
     typed = _true(pc.is_valid(calls["error_type"]))
     mask = pa.array(typed)
@@ -114,7 +116,7 @@ def error_types(calls: pa.Table) -> tuple[Ints, list[tuple[str, str]], Ints]:
             strict=True,
         )
     )
-    return _coded(np.flatnonzero(typed), pairs)
+    return coded(np.flatnonzero(typed), pairs)
 
 
 def call_hashes(ids: pa.ChunkedArray) -> np.ndarray:
@@ -166,7 +168,13 @@ def _rows_with(column: pa.ChunkedArray, wanted: str) -> Ints:
     return found
 
 
-def _coded(rows: Ints, pairs: list[tuple[str, str]]) -> tuple[Ints, list[tuple[str, str]], Ints]:
+def none_named() -> Named:
+    """Return what no call has."""
+    return np.zeros(0, np.int64), [], np.zeros(0, np.int64)
+
+
+def coded(rows: Ints, pairs: list[tuple[str, str]]) -> Named:
+    """Code the (name, action) ``pairs`` of (m,) rows; what a row has twice counts once."""
     names = sorted(set(pairs))
     index = {pair: i for i, pair in enumerate(names)}
     once = np.array(sorted({(int(r), index[p]) for r, p in zip(rows, pairs, strict=True)}), dtype=np.int64)

@@ -13,6 +13,7 @@ _KEY = ["dims", "series", "second"]
 _LISTS = {
     "guardrails": (["name", "action"], ["calls"]),
     "error_types": (["name", "action"], ["calls"]),
+    "signals": (["name", "action"], ["calls"]),
     "latency": (["bucket"], ["calls"]),
     "ttft": (["bucket"], ["calls"]),
 }

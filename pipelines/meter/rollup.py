@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.meter import exemplars, measures
+from pipelines.meter.measures import Named
 from pipelines.meter.plan import DEFAULT, Plan
 from schemas.rollups import DERIVED, NOT_USER_FACING, OTHER, ROLLUP, SPAN_KEY
 from schemas.variants import user_facing
@@ -27,6 +28,7 @@ def roll_up(
     *,
     spans: Array | None = None,
     tracked: Mapping[str, Array] | None = None,
+    signals: Named | None = None,
 ) -> dict[Key, pa.Table]:
     """Roll ``calls`` up, in every family of ``plan``.
 
@@ -35,13 +37,15 @@ def roll_up(
         plan: the tracked families.
         spans: (n,) int64; calls of different spans share no row. Default: all 0.
         tracked: dimension -> (n,) bool from `HeavyHitters`: where False the value shares OTHER.
+        signals: what `Scoring` found in the texts of these calls.
 
     Returns:
         (span, app) and (span, "*") -> table of ROLLUP, where there is at least one row.
     """
     if calls.num_rows == 0:
         return {}
-    batch = _Batch(calls, np.zeros(calls.num_rows, dtype=np.int64) if spans is None else spans, tracked or {})
+    spans = np.zeros(calls.num_rows, dtype=np.int64) if spans is None else spans
+    batch = _Batch(calls, spans, tracked or {}, signals or measures.none_named())
     parts: dict[Key, list[pa.Table]] = {}
     for dims in plan.families():
         if not all((batch.dim(name).codes >= 0).any() for name in dims):
@@ -67,6 +71,7 @@ class _Batch:
     calls: pa.Table
     spans: Array
     tracked: Mapping[str, Array]
+    signals: Named
 
     @cached_property
     def seconds(self) -> Array:
@@ -90,12 +95,16 @@ class _Batch:
         return {"latency": measures.buckets(self.calls["latency_ms"]), "ttft": measures.buckets(self.calls["ttft_ms"])}
 
     @cached_property
-    def named(self) -> dict[str, tuple[Array, list[tuple[str, str]], Array]]:
-        return {"guardrails": measures.triggers(self.calls), "error_types": measures.error_types(self.calls)}
+    def named(self) -> dict[str, Named]:
+        return {
+            "guardrails": measures.triggers(self.calls),
+            "error_types": measures.error_types(self.calls),
+            "signals": self.signals,
+        }
 
     @cached_property
     def candidates(self) -> exemplars.Candidates:
-        return exemplars.candidates(self.calls, measures.call_hashes(self.calls["id"]))
+        return exemplars.candidates(self.calls, measures.call_hashes(self.calls["id"]), self.signals)
 
     @cached_property
     def dims(self) -> dict[str, _Coded]:

@@ -32,6 +32,7 @@ from pipelines.meter.plan import DEFAULT, Plan
 from pipelines.meter.resume import Current, OffsetMetadata, resume
 from pipelines.meter.warmup import warm_up
 from pipelines.pricing.published import PriceFeed
+from pipelines.signals import Signal
 from pipelines.stage_progress import StageProgress
 from schemas.errors import RetryableError
 from schemas.faults import point
@@ -77,6 +78,8 @@ class MeterConfig:
     """As land has it."""
     samples_per_s: float = 20.0
     """Calls a second whose texts go to drift, over all partitions; all of them when there are fewer."""
+    signals: tuple[Signal, ...] = ()
+    """Tests of the sampled texts, whose hits are counted."""
     rules: Redaction = field(default_factory=Redaction)
     """The same as land's, so that a user has one id in rollups and in the lake."""
     batch_rows: int = 20_000
@@ -189,6 +192,7 @@ class _Session:
             samples_per_s=config.samples_per_s / max(len(partitions), 1),
             slot=name,
             rules=config.rules,
+            signals=config.signals,
         )
         self._progress = StageProgress(now)
         self._last: dict[int, int] = {}

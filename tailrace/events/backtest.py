@@ -18,6 +18,7 @@ from pipelines.decode.reasons import MAX_BYTES
 from pipelines.detect.judge import Judge
 from pipelines.drift.embed import ModelProcess
 from pipelines.pricing import PriceBooks, default_book
+from pipelines.signals import chosen
 from schemas.alerts import Alert
 from schemas.errors import FatalError, SettingsError
 from tailrace import wiring
@@ -47,7 +48,7 @@ def judge_events(settings: Settings, file: Path, judge: Judge, *, tick_us: int) 
 
     Raises:
         FileRefusedError: it cannot be read.
-        SettingsError: no time between two looks.
+        SettingsError: no time between two looks, or a text signal that does not exist.
         NoEventError: it holds lines, and no event.
     """
     if not tick_us:
@@ -57,6 +58,7 @@ def judge_events(settings: Settings, file: Path, judge: Judge, *, tick_us: int) 
         judge=judge,
         rules=Redaction(people=people(settings, make=False)),
         samples_per_s=settings.meter.samples_per_s,
+        signals=chosen(settings.meter.signals),
         tick_us=tick_us,
         embedder=lambda: ModelProcess(wiring.embed(settings)),
     )

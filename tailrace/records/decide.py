@@ -17,7 +17,7 @@ from warehouse.errors import LakeMissingError, LakeUnavailableError
 FIELDS = ("rule", "detector", "severity")
 NEW = ("prompt_name", "tool", "fingerprint", "scorer", "version", "index")
 """Dimensions that only alerts on what is new and on labels have (detectors ``novelty`` and ``live_quality``)."""
-NAMES = (*FIELDS, "app", *DIMENSIONS, *DERIVED, "guardrail", "side", "topic", "partition", *NEW)
+NAMES = (*FIELDS, "app", *DIMENSIONS, *DERIVED, "guardrail", "signal", "side", "topic", "partition", *NEW)
 """What an alert can be matched by: its own fields, then dimensions of its series."""
 LONGEST_US = 28 * 86_400_000_000
 """Decisions are records of llm.log, which keeps 30 days."""

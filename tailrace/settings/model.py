@@ -120,7 +120,7 @@ class MaintainSettings(_Section):
 
 
 class MeterSettings(_Section):
-    """How meter batches and how many texts it samples for drift."""
+    """How meter batches, how many texts it samples, and what it looks for in them."""
 
     batch_rows: int = Field(20_000, ge=1)
     """Most records of one transaction."""
@@ -129,7 +129,10 @@ class MeterSettings(_Section):
     batch_wait_s: float = Field(0.25, gt=0)
     """Longest time that records are gathered before a transaction."""
     samples_per_s: float = Field(20.0, ge=0)
-    """Texts a second that are sampled for drift; 0: none."""
+    """Calls a second whose texts are sampled, for drift and for text signals; 0: none."""
+    signals: tuple[str, ...] | None = None
+    """Text signals that run on sampled texts, as ``["gibberish", "refusal"]``; ``[]``: none. Default: those that are on
+    by default, see docs/how-to/text-signals.md."""
 
 
 class DriftSettings(_Section):

@@ -12,7 +12,8 @@ from pipelines.detect.detectors.cold_start import ColdStart, ColdStartState
 from pipelines.detect.detectors.spike import MEASURES, UNITS, Spike, SpikeState
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS
 from pipelines.detect.detectors.surge import Surge
-from pipelines.detect.detectors.surge_state import BASES, KINDS, SurgeState
+from pipelines.detect.detectors.surge_bases import base_of, has_hits
+from pipelines.detect.detectors.surge_state import KINDS, SurgeState
 from pipelines.detect.items import COLUMN
 from pipelines.detect.windows import RING, SLOT, Floats, column
 
@@ -96,12 +97,12 @@ def of_surge(surge: Surge, state: SurgeState, view: View, place: int) -> list[Ba
     """Shares of calls in the last five minutes; the test itself looks at all calls since the onset."""
     if place not in state.places:
         return []
-    kinds = [*KINDS, *view.windows.kinds]
+    kinds, judged = [*KINDS, *view.windows.kinds], has_hits(view.windows.kinds)
     share, bar = (each[state.places.index(place)] for each in surge.bars(state.hits, state.calls))
     row, found = view.windows.row(place, view.until - RING * SLOT, view.until), []
     for i, kind in enumerate(kinds):
-        calls = int(row[COLUMN[BASES.get(kind, "calls")]])
-        if i >= share.shape[0] or not calls:
+        calls = int(row[column(view.windows.kinds, base_of(kind, view.windows.kinds))])
+        if i >= share.shape[0] or not calls or not judged[i]:
             continue
         hits = min(int(row[column(view.windows.kinds, kind)]), calls)
         limit = min(max(float(bar[i]), surge.lift * float(share[i]), float(share[i]) + surge.rise), 0.97)

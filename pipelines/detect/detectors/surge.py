@@ -27,14 +27,15 @@ from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, Never
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.likelihood import log_ratios, mean_evidence
+from pipelines.detect.detectors.surge_bases import base_columns, base_of, has_hits, learned_from
 from pipelines.detect.detectors.surge_bound import SurgeBound
 from pipelines.detect.detectors.surge_errors import error_causes
 from pipelines.detect.detectors.surge_scan import SurgeScan
-from pipelines.detect.detectors.surge_state import BASES, KINDS, LIFTS, SurgeState
+from pipelines.detect.detectors.surge_state import KINDS, LIFTS, SurgeState
 from pipelines.detect.items import COLUMN, COLUMNS, GUARDRAIL
 from pipelines.detect.stretch import ALIGNED, Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Matrix, Windows, column
-from schemas.rollups import series_pairs
+from schemas.rollups import SIGNAL, series_pairs
 
 MAX_ROWS = 512
 """Series tested per app."""
@@ -137,12 +138,12 @@ class Surge:
     def about_app(self, state: SurgeState, view: View, finding: Finding) -> Finding:
         """The same share, as learned of the whole app."""
         kind, target = self._kinds(view).index(finding.family), view.windows.own
-        guardrail = {k: v for k, v in finding.series.items() if k == "guardrail"}
+        named = names(finding.family)
         expected = float(self._bars(state)[0][state.places.index(view.app), kind])
         return replace(
             finding,
             target=target,
-            series={**series_pairs(target), **guardrail},
+            series={**series_pairs(target), **named},
             expected=expected,
             causes=(),
             users=None,
@@ -158,7 +159,8 @@ class Surge:
         return [*KINDS, *view.windows.kinds]
 
     def _columns(self, view: View, kind: str) -> tuple[int, int]:
-        return column(view.windows.kinds, kind), COLUMN[BASES.get(kind, "calls")]
+        kinds = view.windows.kinds
+        return column(kinds, kind), column(kinds, base_of(kind, kinds))
 
     def _fit(self, state: SurgeState, windows: Windows, app: int) -> None:
         state.forget(windows.reused)
@@ -166,7 +168,8 @@ class Surge:
         for place in np.flatnonzero(self.tested(windows, app)).tolist():
             if place not in known and len(state.places) < MAX_ROWS:
                 state.places.append(place)
-        state.fit(len(KINDS) + len(windows.kinds))
+        width = len(KINDS) + len(windows.kinds)
+        state.fit(width, learned_from(windows.kinds) if width > state.calls.shape[1] else ())
 
     def tested(self, windows: Windows, app: int) -> NDArray[np.bool_]:
         """(series,): the app's own, and those below it without a wide dimension."""
@@ -179,10 +182,9 @@ class Surge:
         rows = sums.astype(float)
         more = range(len(COLUMNS), len(COLUMNS) + len(kinds) - len(KINDS))
         hits = rows[..., [*(COLUMN[k] for k in KINDS), *more]]
-        calls = np.repeat(rows[..., [COLUMN["calls"]]], len(kinds), axis=-1)
-        for kind, base in BASES.items():
-            calls[..., KINDS.index(kind)] = rows[..., COLUMN[base]]
-        return np.minimum(hits, calls), calls
+        dynamic = kinds[len(KINDS) :]
+        calls = rows[..., base_columns(dynamic)]
+        return np.minimum(hits, calls) * has_hits(dynamic), calls
 
     @property
     def decay(self) -> float:
@@ -359,22 +361,22 @@ class Surge:
         )
         target = windows.series[told.place]
         seen = float(hits[told.place] / max(calls[told.place], 1.0))
-        guardrail = {"guardrail": kind.removeprefix(GUARDRAIL)} if kind.startswith(GUARDRAIL) else {}
+        named = names(kind)
         causes = told.causes
         if kind == "errors":
             fallbacks = int(sums[told.place, COLUMN["fallbacks"]])
             causes = (*causes, *error_causes(windows, target, start, view.until, fallbacks))
-        measure = kind if guardrail or kind == "cost_differs" else "error" if kind == "errors" else "cost"
+        measure = kind if named or kind == "cost_differs" else "error" if kind == "errors" else "cost"
         return Finding(
             detector=self.name,
-            rule="surge_guardrail" if guardrail else f"surge_{kind}",
+            rule=f"surge_{next(iter(named))}" if named else f"surge_{kind}",
             family=kind,
-            rank=0 if guardrail else 1 + KINDS.index(kind),
+            rank=0 if "guardrail" in named else 1 + len(KINDS) if named else 1 + KINDS.index(kind),
             weak=score < self.evidence,
             severity="critical" if seen >= 0.3 else "warning",
             measure=kind,
             target=target,
-            series={**series_pairs(target), **guardrail},
+            series={**series_pairs(target), **named},
             start=start,
             end=view.until,
             observed=seen,
@@ -386,4 +388,13 @@ class Surge:
             calls=int(hits[told.place]),
             causes=causes,
             call_ids=windows.calls_of(told.place, measure, start, view.until),
+            noun=f"signal {named['signal']}" if "signal" in named else "",
+            of=f"sampled {kind.split(':')[1]}s" if "signal" in named else "calls",
         )
+
+
+def names(kind: str) -> dict[str, str]:
+    """What an alert says of ``kind`` beside its series: the guardrail, or the text signal."""
+    if kind.startswith(SIGNAL):
+        return {"signal": kind.removeprefix(SIGNAL).partition(":")[2]}
+    return {"guardrail": kind.removeprefix(GUARDRAIL)} if kind.startswith(GUARDRAIL) else {}

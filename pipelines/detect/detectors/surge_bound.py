@@ -13,7 +13,8 @@ import numpy as np
 
 from pipelines.detect.bounds import Ahead, Flags, Ranges, Rows, grown
 from pipelines.detect.detectors.likelihood import mean_evidence
-from pipelines.detect.detectors.surge_state import BASES, KINDS, LIFTS
+from pipelines.detect.detectors.surge_bases import base_columns, has_hits
+from pipelines.detect.detectors.surge_state import KINDS, LIFTS
 from pipelines.detect.items import COLUMN, COLUMNS
 from pipelines.detect.windows import Floats, Matrix, Windows
 
@@ -50,6 +51,8 @@ class SurgeTable:
         """What a hit adds to the evidence."""
         self.loss: Floats = np.zeros(self.log.shape)
         """What a call without one adds: it is negative."""
+        self.base: Matrix = np.zeros((0, self.kinds), np.int64)
+        """Column of the sums that a kind is a share of."""
         self.due = set[int]()
         """Apps of which the evidence is to be looked at."""
         self.bounds: dict[int, SurgeBound] = {}
@@ -74,6 +77,8 @@ class SurgeTable:
         self.log[rows], self.run_hits[rows] = 0.0, 0.0
         self.log[rows, :kinds], self.run_hits[rows, :kinds] = bound.log, bound.run_hits
         self.gain[rows, :kinds], self.loss[rows, :kinds] = bound.gain, bound.loss
+        self.base[rows] = COLUMN["calls"]
+        self.base[rows, :kinds] = bound.base
         self.row_of[guard.base + bound.places] = np.arange(first, first + tested)
         self.bounds[guard.number], self.places[guard.number] = bound, (rows, size)
         self.closed[guard.number] = guard.closed
@@ -130,8 +135,8 @@ class SurgeTable:
         for start in windows.held(windows.closed, windows.latest()):
             found, sums = self._tested(guard, *windows.slots[start].dense())
             if len(found):
+                hits, calls = self._counts(found, sums)
                 found = found - rows.start
-                hits, calls = self._counts(sums)
                 missing[found] -= hits
                 more = hits[:, :, None] * gain[found] + calls[:, :, None] * loss[found]
                 log[found] = np.maximum(log[found] + more, 0.0)
@@ -159,31 +164,33 @@ class SurgeTable:
 
     def _weighed(self, log: Floats, rows: Matrix, sums: Matrix) -> tuple[Floats, Floats]:
         """Evidence of ``rows`` after a bucket with ``sums``, and the hits of that bucket."""
-        full, calls = self._counts(sums)
+        full, calls = self._counts(rows, sums)
         full = np.minimum(full, calls)
         log = log + full[:, :, None] * self.gain[rows] + (calls - full)[:, :, None] * self.loss[rows]
         return np.maximum(log, 0.0), full
 
-    def _counts(self, sums: Matrix) -> tuple[Floats, Matrix]:
-        """(n, kinds) hits, and the calls of which they are a share."""
+    def _counts(self, rows: Matrix, sums: Matrix) -> tuple[Floats, Matrix]:
+        """(n, kinds) hits of ``rows``, and what they are a share of."""
         hits = _hits(sums)
         full = np.zeros((len(sums), self.kinds))
         full[:, : hits.shape[1]] = hits
-        calls = np.repeat(sums[:, [COLUMN["calls"]]], self.kinds, axis=1)
-        for kind, base in BASES.items():
-            calls[:, KINDS.index(kind)] = sums[:, COLUMN[base]]
-        return full, calls
+        width = max(len(COLUMNS) + self.kinds - len(KINDS), sums.shape[1])
+        wide = np.zeros((len(sums), width), np.int64)
+        wide[:, : sums.shape[1]] = sums
+        return full, np.take_along_axis(wide, self.base[rows], axis=1)
 
     def _make_room(self, rows: int, kinds: int) -> None:
         if rows > len(self.owner):
             rows = int(rows * 1.5)
             self.owner = grown(self.owner, rows, -1)
             self.hits, self.run_hits = grown(self.hits, rows), grown(self.run_hits, rows)
+            self.base = grown(self.base, rows, COLUMN["calls"])
             self.log, self.loss = grown(self.log, rows), grown(self.loss, rows)
             self.least, self.gain = grown(self.least, rows, np.inf), grown(self.gain, rows, 1.0)
         if kinds > self.kinds:
             more = [(0, 0), (0, kinds - self.kinds)]
             self.hits, self.run_hits = np.pad(self.hits, more), np.pad(self.run_hits, more)
+            self.base = np.pad(self.base, more, constant_values=COLUMN["calls"])
             self.least = np.pad(self.least, more, constant_values=np.inf)
             more.append((0, 0))
             self.log, self.loss = np.pad(self.log, more), np.pad(self.loss, more)
@@ -201,8 +208,10 @@ class SurgeBound:
         self.windows: Windows = ahead.windows
         self.places: Matrix = np.array(state.places)
         learned = state.calls[state.places.index(ahead.app)] >= surge.min_calls
-        judged = learned & np.array([kind not in ahead.open for kind in kinds])
+        dynamic = kinds[len(KINDS) :]
+        judged = learned & np.array([kind not in ahead.open for kind in kinds]) & has_hits(dynamic)
         self.judged: Flags = np.broadcast_to(judged, state.calls.shape)
+        self.base: Matrix = base_columns(dynamic)
         self.log: Floats = np.maximum(state.log, 0.0)
         self.run_hits: Floats = state.run_hits.max(axis=2)
         bar = surge.bars(state.hits, state.calls)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,7 +35,7 @@ ARRAYS = ("hits", "calls", "spread", "spread_slots", "log", "onset", "run_hits",
 
 @dataclass
 class SurgeState:
-    """Baselines and evidence; arrays are (tested series, kinds[, lifts]), kinds = KINDS, then guardrails as met."""
+    """Baselines and evidence; arrays are (tested series, kinds[, lifts]), kinds = KINDS, then the others as met."""
 
     version: int = 1
     places: list[int] = field(default_factory=list)
@@ -53,14 +54,24 @@ class SurgeState:
     above: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, len(KINDS)), bool))
     """Whether there was evidence enough for an alert when the baseline was last updated."""
 
-    def fit(self, width: int) -> None:
-        """Grow every array to the tested series and to ``width`` kinds."""
+    def fit(self, width: int, learned_from: Sequence[tuple[int, int]] = ()) -> None:
+        """Grow every array to the tested series and to ``width`` kinds.
+
+        Args:
+            width: number of kinds.
+            learned_from: (index, index of the kind whose learned calls it begins with, -1 = none) of some kinds;
+                the others are shares of the calls.
+        """
         before = self.calls.shape[1]
         for name in ARRAYS:
             setattr(self, name, fit(getattr(self, name), len(self.places), width))
         # a guardrail never seen before had no hit in all the calls that were learned, or are held back
         self.calls[:, before:] = self.calls[:, :1]
         self.held[:, before:, 1], self.held[:, before:, 4] = self.held[:, :1, 1], self.held[:, :1, 4]
+        for kind, base in learned_from:
+            if kind >= before:
+                self.calls[:, kind] = self.calls[:, base] if base >= 0 else 0.0
+                self.held[:, kind] = self.held[:, base] if base >= 0 else 0.0
 
     def limit(self) -> None:
         """Keep the learned shares under MOST_LEARNED."""
