@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -16,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from fault_harness.zygote import Code, run_command
 
 from jobs import prices as job
 from jobs.prices import reprice
@@ -316,10 +315,8 @@ def test_killed_anywhere_every_call_is_priced_once(config: LakeConfig, land: Lan
     land(rows)
     fault = f"reprice.{point}" + ("" if ":" in point else ":kill")
     source = REPRICE.format(repo=str(REPO), here=str(Path(__file__).parent))
-    command = [sys.executable, "-c", source, config.catalog, config.data_path]
-    killed = subprocess.run(
-        [*command, str(NOW)], env={**os.environ, "TAILRACE_FAULT": fault}, capture_output=True, timeout=120, check=False
-    )
+    words = [config.catalog, config.data_path, str(NOW)]
+    killed = run_command(words, code=Code(source, ("jobs.prices",)), env={**os.environ, "TAILRACE_FAULT": fault})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     done = known(config)["n"]
     assert done == {"before_commit": 0, "before_commit:kill:2": 2048, "after_commit": 2048}.get(point, 4096)
