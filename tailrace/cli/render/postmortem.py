@@ -183,8 +183,8 @@ def _impact(found: Postmortem) -> list[str]:
     if touched is None:
         return _list([*lines, "The calls of its series cannot be counted in the lake."])
     lines.append(
-        f"In its window the series made {touched.calls:,} calls of {touched.users:,} users in {touched.sessions:,} "
-        f"sessions; {touched.errors:,} failed."
+        f"In its window the series made {_count(touched.calls, 'call')} of {_count(touched.users, 'user')} in "
+        f"{_count(touched.sessions, 'session')}; {touched.errors:,} failed."
     )
     lines.append(f"It cost {_usd(touched.cost_usd)}{_unpriced(touched.unpriced)}.")
     lines.append(
@@ -193,6 +193,10 @@ def _impact(found: Postmortem) -> list[str]:
         f"({touched.app_calls:,} calls, {_usd(touched.app_cost_usd)})."
     )
     return _list(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _usd(value: Decimal | None) -> str:

@@ -73,7 +73,7 @@ def test_the_time_line_is_in_the_order_of_time_and_holds_what_was_sent_and_decid
 
 def test_impact_has_calls_users_money_and_the_share_of_the_app() -> None:
     text = made(FIRST, LAST)
-    assert "made 50 calls of 1 users in 2 sessions; 3 failed." in text
+    assert "made 50 calls of 1 user in 2 sessions; 3 failed." in text
     assert "It cost USD 9.50, without the 4 calls that have no price." in text
     assert "That is 25 % of the calls and 50 % of the cost of its app" in text
 
