@@ -189,7 +189,7 @@ SILENCE, UNSILENCE, ACK = "alert.silence", "alert.unsilence", "alert.ack"
 VERDICT = "alert.verdict"
 """Action of an audit record that carries a `Verdict` on an alert. Nothing depends on it but reports."""
 Verdict = Literal["useful", "noise", "known"]
-"""What a person says of an alert: it was right to send it; nobody needed it; it was right, but known before."""
+"""The verdict of a person on an alert: it was right to send it; it was not needed; it was right, but known before."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,7 +42,7 @@ class StageState(StrEnum):
     FAILED = "failed"
 
     SILENT = "silent"
-    """Its process lives and has not reported for too long."""
+    """Its process runs and has not reported for too long."""
     RESTARTING = "restarting"
     """Its process has ended; the supervisor starts another one."""
     FAILING = "failing"
@@ -98,7 +98,7 @@ class StageFacts(msgspec.Struct, frozen=True, kw_only=True):
     numbers: Mapping[str, float] = {}
     """Further numbers of this stage, each a metric of its own."""
     details: Mapping[str, Any] = {}
-    """What one stage alone has and one reader knows, as JSON-able values: usage, jobs, learning, evidence."""
+    """Facts of one stage only, for one reader, as JSON-able values: usage, jobs, learning, evidence."""
 
     @classmethod
     def of(cls, report: object) -> StageFacts:

@@ -66,6 +66,7 @@ ALLOWED = {
     ): "a scorer's version is a hash of its code: a new name is a new series",
     ("tailrace/broker/home.py", "born"): "a key of a file that other versions read",
     ("tailrace/cli/demo.py", "calm"): "the option ``--calm``",
+    ("pipelines/backtest/cut.py", "wanted"): "the name of an argument",
     ("pipelines/drift/level.py", "settled"): "a key of the stored state",
 }
 """(File, word) -> why it may stay."""

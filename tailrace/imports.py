@@ -36,7 +36,7 @@ def hide_numpy() -> None:
 def import_structlog() -> None:
     """Import structlog without rich, a third of its import, for tracebacks in colour that no log line has.
 
-    Whoever imports rich afterwards gets it.
+    A later import of rich still works.
     """
     finder = _Without("rich")
     sys.meta_path.insert(0, finder)

@@ -46,7 +46,7 @@ class Effect:
     """And with the rules as proposed."""
 
     def text(self) -> str:
-        """Say it in one sentence."""
+        """Return it as one sentence."""
         noise, useful, known = self.noise, self.useful, self.known
         missed = sum(each.judged - each.found for each in (noise, useful, known))
         parts = [

@@ -26,7 +26,7 @@ ORDER BY s.fired_at, s.id, s.seq
 
 @dataclass(frozen=True)
 class Incident:
-    """One alert with all its states, in order, and what a person said of it."""
+    """One alert with all its states, in order, and the verdict of a person."""
 
     states: tuple[Alert, ...]
     verdict: Verdict | None = None

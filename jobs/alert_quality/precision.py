@@ -1,6 +1,6 @@
 """Precision of each rule: the share of useful alerts among those that were judged useful or noise. Pure.
 
-An alert that was right but known before says nothing of the threshold, so it is counted apart.
+An alert that was right but known before is no evidence on the threshold, so it is counted separately.
 """
 
 from __future__ import annotations

@@ -57,12 +57,12 @@ class AlertQuality:
         return [_row(rule) for rule in self.rules]
 
     def sentence(self) -> str:
-        """Say it in one line."""
+        """Return it as one line."""
         useful, judged = sum(r.useful for r in self.rules), sum(r.judged for r in self.rules)
         none, count = sum(r.unjudged for r in self.rules), len(self.tried)
-        said = f"{useful:,} of {judged:,} judged alerts were useful" if judged else "no alert was judged"
+        useful_text = f"{useful:,} of {judged:,} judged alerts were useful" if judged else "no alert was judged"
         proposed = f"; {count} threshold{'s are' if count > 1 else ' is'} proposed" if count else ""
-        return f"Alerts of four weeks: {said}, {none:,} have no verdict{proposed}."
+        return f"Alerts of four weeks: {useful_text}, {none:,} have no verdict{proposed}."
 
     def data(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -97,7 +97,7 @@ def proposals(
 
 
 def cost(rows: int) -> str:
-    """Say what judging ``rows`` of rollups twice costs."""
+    """Return the cost of judging ``rows`` of rollups twice, in words."""
     minutes = 2 * rows / ROWS_PER_S / 60
     return f"it judges {rows:,} rows of rollups twice, about {max(1, round(minutes)):,} min on one core"
 

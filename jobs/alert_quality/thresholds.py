@@ -1,6 +1,7 @@
-"""A threshold that would have kept noise away and let the useful alerts through, by what the alerts say. Pure.
+"""A threshold that would have kept noise away and let the useful alerts through, by the values in the alerts. Pure.
 
-It is a proposal: what an alert says is its state when it was emitted, so only a back-test shows what a threshold does.
+It is a proposal: the values of an alert are those at the time it was emitted, so only a back-test shows what a
+threshold does.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Threshold:
     rules: tuple[str, ...]
     """Rules that it holds for."""
     value: Callable[[Alert], float | None]
-    """What of an alert the field is compared with; None: it cannot be told."""
+    """What of an alert the field is compared with; None: it is unknown."""
 
     def of(self, incident: Incident) -> float | None:
         """Return the largest value while the incident was open; None where a state has none."""

@@ -199,7 +199,7 @@ def _alerts(found: AlertQuality) -> dict[str, Any]:
 
 
 def _with_code(line: str) -> Markup:
-    """Escape a line, and show what stands between backticks as code."""
+    """Escape a line, and show text between backticks as code."""
     parts = [
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(line.split("`"))
     ]

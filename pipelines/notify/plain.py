@@ -1,4 +1,4 @@
-"""An alert as plain text, for whatever takes a title and a body. Pure."""
+"""An alert as plain text, for services that accept a title and a body. Pure."""
 
 from __future__ import annotations
 

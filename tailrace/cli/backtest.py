@@ -45,7 +45,7 @@ def add_to(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class _Asked:
-    """Which alerts are wanted, by which rules. Times are µs UTC."""
+    """Which alerts to judge, by which rules. Times are µs UTC."""
 
     first: int
     last: int
@@ -75,7 +75,7 @@ class Difference:
         return bool(self.only_live or self.only_here or self.other_words)
 
     def text(self) -> str:
-        """Say it in one line."""
+        """Return it as one line."""
         return (
             f"live: {self.same} the same, {self.only_live} only live, {self.only_here} only here, "
             f"{self.other_words} in other words"
@@ -171,8 +171,8 @@ def _of_capsule(file: Path, asked: _Asked, *, as_json: bool, compare: bool) -> i
     capsule, alerts = judge_capsule(data, str(file), asked.rules)
     _print(asked.chosen(alerts), as_json=as_json)
     same, facts = compared(capsule, alerts), capsule.manifest
-    said = f"capsule of alert {facts.alert_id}, written by Tailrace {facts.tailrace}"
-    typer.echo(printable(f"{said}: {same} of {facts.states} states are those that were emitted"), err=True)
+    source = f"capsule of alert {facts.alert_id}, written by Tailrace {facts.tailrace}"
+    typer.echo(printable(f"{source}: {same} of {facts.states} states are those that were emitted"), err=True)
     return int(compare and same < facts.states)
 
 
@@ -194,7 +194,7 @@ def _of_lake(lake: ReadOnlyLake, asked: _Asked, begin: int) -> list[Alert]:
 
 
 def _effect(lake: ReadOnlyLake, here: Context, asked: _Asked, begin: int, alerts: Sequence[Alert]) -> Effect:
-    """Judge once more with the rules as they are, and compare both with what people said of the alerts."""
+    """Judge again with the current rules, and compare both with the verdicts of people on the alerts."""
     as_they_are = _of_lake(lake, replace(asked, rules=wiring.detect_rules(here.settings)), begin)
     names = _detectors()
     judged = [i for i in incidents_between(lake.query, asked.first, asked.last) if i.first.detector in names]

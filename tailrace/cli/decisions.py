@@ -153,7 +153,7 @@ def _verdict(
     why: Why = "",
     by: By = None,
 ) -> None:
-    """Say whether an alert was useful, noise, or known before it came; the newest verdict on an alert counts."""
+    """Record whether an alert was useful, noise, or known before it came; the newest verdict on an alert counts."""
     here, now = get(context), now_us()
     with open_lake(here) as lake:
         found = alert_id(lake, alert)

@@ -59,7 +59,7 @@ def export(
         progress: called with the positions that were judged, now and then.
 
     Raises:
-        NoCapsuleError: it is of no detector of the stream, its rollups are gone or give another alert, or it is too
+        NoCapsuleError: it is of no detector of the stream, its rollups were deleted or give another alert, or it is too
             large.
     """
     first = states[0]

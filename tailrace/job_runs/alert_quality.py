@@ -59,7 +59,7 @@ class _Days:
         self.first, self.since = now - BACKTEST_DAYS * _DAY_US, f"{BACKTEST_DAYS}d"
         try:
             self._begin = beginning(lake, self.first, self.first - _DAY_US)
-        except SettingsError:  # the lake is younger than that, or keeps its ticks for a shorter time
+        except SettingsError:  # the lake is newer than that, or keeps its ticks for a shorter time
             self._begin = self.first = _first_tick(lake)
             self.since = f"{datetime.fromtimestamp(self.first / 1e6, UTC):%Y-%m-%dT%H:%M:%SZ}"
 

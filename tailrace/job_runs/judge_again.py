@@ -1,4 +1,4 @@
-"""The detectors once more over what has landed: from when on they can judge, and what they find."""
+"""Runs the detectors again over landed data: from when on they can judge, and what they find."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHERE epoch_us(_kafka_time) >= $1 AND epoch_us(_kafka_time) < $2 AND day BETWEEN
 
 
 def beginning(lake: ReadOnlyLake, first: int, warm_up: int, option: str = "--from") -> int:
-    """Return from when on to judge (µs UTC): not from before the ticks that are kept, where older ones are gone.
+    """Return the start of the judged period (µs UTC): not before the oldest tick that is kept.
 
     Args:
         lake: that is read.

@@ -52,7 +52,7 @@ class WeeklyResult:
     trend: tuple[Week, ...] = ()
     """Means of earlier runs and of this one."""
     alerts: AlertQuality | None = None
-    """What people said of the alerts of the last weeks; None: there were none."""
+    """The verdicts of people on the alerts of the last weeks; None: there were none."""
 
 
 @dataclass(frozen=True)

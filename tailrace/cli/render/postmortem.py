@@ -1,4 +1,4 @@
-"""The postmortem of one alert as Markdown. Pure. Texts that come from events are escaped, or stand in code."""
+"""The postmortem of one alert as Markdown. Pure. Texts that come from events are escaped, or shown as code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Postmortem:
     states: Sequence[Alert]
     """Every state in order, with the texts that may be shown."""
     touched: Touched | None
-    """None: the alert is of no app, or its calls cannot be told apart."""
+    """None: the alert is of no app, or its calls cannot be distinguished."""
     changes: Sequence[Change]
     """What changed in its app before it, as it is known now."""
     evidence: str
@@ -179,7 +179,7 @@ def _why(row: Mapping[str, Any]) -> str:
 
 def _impact(found: Postmortem) -> list[str]:
     alert, touched = found.newest, found.touched
-    lines = [f"By the alert: {escape(said)}."] if (said := words.impact(alert)) else []
+    lines = [f"By the alert: {escape(impact)}."] if (impact := words.impact(alert)) else []
     if touched is None:
         return _list([*lines, "The calls of its series cannot be counted in the lake."])
     lines.append(
@@ -232,12 +232,12 @@ def _decisions(found: Postmortem) -> Iterator[str]:
         matchers = " ".join(f"{k}={v}" for k, v in row["matchers"].items())
         held = f"{_at(row['starts_at'])} to {_at(row['ends_at'])}"
         yield f"{held}: {escape(row['actor'])} silenced {code(matchers)}{_why(row)}"
-    if (said := found.verdict) is not None:
-        yield f"{_at(said['given_at'])}: {escape(said['actor'])} judged it {said['verdict']}{_why(said)}"
+    if (verdict := found.verdict) is not None:
+        yield f"{_at(verdict['given_at'])}: {escape(verdict['actor'])} judged it {verdict['verdict']}{_why(verdict)}"
 
 
 def _step(step: str) -> str:
-    """Escape a step, but for its commands, which stand between backticks."""
+    """Escape a step, but for its commands, which are between backticks."""
     parts = step.split("`")
     if len(parts) % 2 == 0:  # one that is not closed
         return escape(step, _LONGEST)
@@ -245,7 +245,7 @@ def _step(step: str) -> str:
 
 
 def _around(part: str) -> str:
-    """Escape what stands before or behind a command; the blanks at its ends stay."""
+    """Escape the text before or after a command; the blanks at its ends stay."""
     before, behind = part[: len(part) - len(part.lstrip())], part[len(part.rstrip()) :]
     return f"{before[:1]}{escape(part, _LONGEST)}{behind[:1]}" if part.strip() else part[:1]
 
