@@ -91,7 +91,7 @@ class Latency:
     slo_share: float = 0.05
     evidence: float = 10.0
     """Log of 1/alpha: under the very worst permitted share one false alarm in e^10 minutes, 15 days."""
-    ratio: float = 1.5
+    ratio: float = 2.0
     """Multiple of a learned quantile of the whole call that is not worth an alert: answers differ in their length."""
     ratio_ttft: float = 1.1
     """The same of the time to the first token; limits are those of bins of 10 %."""

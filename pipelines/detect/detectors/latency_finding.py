@@ -74,7 +74,7 @@ def _finding(test: Latency, state: LatencyState, view: View, at: tuple[int, int]
     normal = counts[:, 1] / max(counts[app, 1], 1.0)
     enough = counts[:, 0] >= test.min_hits
     told = explain(state.names, excess, normal, app=app, trigger=row, enough=enough)
-    place = told.place
+    place = row if told.place == app else told.place  # what is slow is the series that was tested
     series = series_pairs(state.names[place])
     hits, calls = counts[place].tolist()
     measure, limit = MEASURES[int(MEASURE_OF[k])], float(BUCKET_GAMMA**edge)
