@@ -27,7 +27,7 @@ def beginning(lake: ReadOnlyLake, first: int, warm_up: int, option: str = "--fro
         option: that names ``first``, for the error.
 
     Raises:
-        SettingsError: the ticks of the first moment that is asked for are gone.
+        SettingsError: the ticks of the first moment that is asked for are deleted.
     """
     from pipelines.detect import backtest
 

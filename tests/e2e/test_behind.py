@@ -21,7 +21,7 @@ DAYS, EVERY_S, APPS = 14, 240, 3
 """Each app calls in every window of five minutes, so none of its time is skipped."""
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_a_stage_that_is_two_weeks_behind_is_told_with_its_end_and_status_exits_with_1(
     life: Life, tmp_path: Path

@@ -24,7 +24,7 @@ SETTLE_S = 240.0
 pytestmark = [pytest.mark.required, pytest.mark.timeout(560)]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("hour", ["azure", "generated"], indirect=True)
 def test_an_hour_with_three_incidents_goes_from_the_topic_to_the_lake_and_to_the_webhook(hour: Hour, life: Life):
     life.ready()
@@ -34,7 +34,7 @@ def test_an_hour_with_three_incidents_goes_from_the_topic_to_the_lake_and_to_the
     life.stop()
 
 
-@pytest.mark.parametrize("hour", ["generated", pytest.param("azure", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize("hour", ["generated", pytest.param("azure", marks=pytest.mark.faults)], indirect=True)
 def test_a_kill_of_each_stage_at_any_moment_changes_nothing_but_the_time_it_takes(hour: Hour, life: Life):
     life.ready()
     with killing(life, seed=7, over_s=REPLAY_S) as killed:
