@@ -62,7 +62,10 @@ COMMANDS = {
     ),
     "lake": Entry("lake_copy", "Move the lake to other storage, back it up, restore it."),
     "alerts": Entry(
-        "alerts", "Alerts as landed; acknowledge and silence them.", numpy=False, numpy_for=("why", "precision")
+        "alerts",
+        "Alerts as landed; acknowledge and silence them.",
+        numpy=False,
+        numpy_for=("why", "precision", "export", "test"),
     ),
     "call": Entry(
         "call", "Show one call whole: prompt, answer, tools, retrieval, checks, and its cost with the price."
