@@ -36,7 +36,6 @@ NOT_IMPORTED_BY_TESTS = {
     "mypy": "`make check-types`",
     "pip-audit": "`make audit`",
     "pytest-timeout": "the timeout of pytest's settings",
-    "pytest-xdist": "`make test` runs two workers",
     "ruff": "`make check-lint`",
     "soundfile": "LiteLLM imports it and does not ask for it",
 }

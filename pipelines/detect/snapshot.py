@@ -81,6 +81,8 @@ def _encode(value: Any) -> Any:
         return [value.dtype.str, list(value.shape), np.ascontiguousarray(value).tobytes()]
     if isinstance(value, np.integer):
         return int(value)
+    if isinstance(value, np.floating):
+        return float(value)
     raise NotImplementedError(type(value))
 
 

@@ -1,6 +1,6 @@
 """The text signals over the texts that were sampled: which calls are hits, and of how many.
 
-What is remembered for comparing, per partition and app, is of the block of offsets that a text lies in and the one
+What is kept for comparing, per partition and app, is of the block of offsets of a text and the one
 before it. So it follows from the log: `learn` over the same records gives the same memory after a restart.
 """
 
@@ -26,14 +26,14 @@ class _Memory:
         self.sketches: Sketches | None = None
 
     def before(self, block: int) -> Sketches | None:
-        """Forget what lies before the block that precedes ``block``; return the rest."""
+        """Remove what comes before the block that precedes ``block``; return the rest."""
         if self.sketches is not None and len(self.blocks) and self.blocks[0] < block - 1:
             kept = self.blocks >= block - 1
             self.blocks, self.sketches = self.blocks[kept], self.sketches[kept]
         return self.sketches
 
     def add(self, blocks: Ints, sketches: Sketches) -> None:
-        """Remember more texts, the newest last."""
+        """Keep more texts, the newest last."""
         known = [] if self.sketches is None else [self.sketches]
         self.sketches = np.concatenate([*known, sketches])[-self.size :]
         self.blocks = np.concatenate([self.blocks, blocks])[-self.size :]
@@ -63,7 +63,7 @@ class Scoring:
         return learned
 
     def learn(self, calls: pa.Table, texts: pa.Table) -> None:
-        """Remember texts that were scored before this process began."""
+        """Keep texts that were scored before this process began."""
         if self.compares:
             self._scored(calls, texts, only_comparing=True)
 

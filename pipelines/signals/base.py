@@ -12,7 +12,7 @@ Side = Literal["input", "output", "document"]
 Scores = NDArray[np.float64]
 """(n,) in [0, 1]; 1 = the signal is surely there."""
 Sketches = NDArray[np.uint32]
-"""(n, k): what is remembered of n texts."""
+"""(n, k): what is kept of n texts."""
 
 
 class Text(NamedTuple):
@@ -30,7 +30,7 @@ class Signal(Protocol):
     """
 
     name: ClassVar[str]
-    """As it stands in alerts, settings and the lake."""
+    """Its name in alerts, settings and the lake."""
     side: ClassVar[Side]
     version: ClassVar[int]
     """Grows with every change of what is scored; the share before and after is of two different tests."""
@@ -54,7 +54,7 @@ class Comparing(Protocol):
     """Texts before it that a text is compared with, at most."""
 
     def sketches(self, texts: Sequence[Text]) -> Sketches:
-        """Return what is to be remembered of each text."""
+        """Return what is to be kept of each text."""
 
     def nearest(self, sketches: Sketches, earlier: Sketches) -> Scores:
         """Return, for each sketch, its likeness to the most similar of ``earlier`` and of the sketches before it."""

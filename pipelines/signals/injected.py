@@ -32,7 +32,7 @@ _COMMAND = re.compile(
 
 
 class Injected:
-    """1 where a text speaks of the answer; a half less where there is only a command."""
+    """1 where a text is about the answer; a half less where there is only a command."""
 
     name: ClassVar[str] = "injected"
     side: ClassVar[Side] = "document"

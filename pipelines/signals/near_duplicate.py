@@ -68,5 +68,5 @@ def _sketch(text: str, out: Sketches) -> None:
     hashes = np.sort((pieces ^ (pieces >> np.uint64(29))) * _FACTOR)
     bins = (hashes >> np.uint64(59)).astype(np.int64)
     first = np.flatnonzero(np.diff(bins, prepend=-1))
-    # the top bits name the bin; the next 31 tell its hashes apart, so that none is the constant of an empty bin
+    # the top bits name the bin; the next 31 distinguish its hashes, so that none is the constant of an empty bin
     out[bins[first]] = ((hashes[first] << np.uint64(5)) >> np.uint64(33)).astype(np.uint32)

@@ -1,6 +1,6 @@
 """Personal data or a secret in the answer that the call was not given.
 
-By the patterns of the emitter. Where it has redacted, placeholders stand in their place, the same one for the same
+By the patterns of the emitter. Where it has redacted, placeholders replace them, the same one for the same
 value in the whole call: one in the answer that is in neither input nor retrieved text came from the model.
 """
 

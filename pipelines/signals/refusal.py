@@ -1,7 +1,7 @@
 """The model refused: the opening of the answer is matched against the ways in which assistants refuse.
 
 In five languages. A refusal that explains itself for a while first, or that changes the subject, is taken for an
-answer. Beside it detect watches what the event itself says of refusals (``surge_refused``).
+answer. Beside it detect watches what the event itself reports of refusals (``surge_refused``).
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, timeout_s: float = 30) -> None:
+    def start(self, timeout_s: float = 90) -> None:
         """Start, and return once clients are served. Does nothing while it runs.
 
         Raises:

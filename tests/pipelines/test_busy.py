@@ -1,6 +1,7 @@
 import threading
 
 from pipelines.busy import busy
+from schemas.stage_facts import StageFacts, StageState
 
 
 def test_a_long_call_is_reported_while_it_lasts_and_not_after():
@@ -14,7 +15,7 @@ def test_a_long_call_is_reported_while_it_lasts_and_not_after():
     with busy(beat, "committing", every_s=0.01):
         assert thrice.wait(30)
     count = len(reports)
-    assert reports[0] == {"state": "committing"}
+    assert reports[0] == StageFacts(state=StageState.COMMITTING)
     threading.Event().wait(0.1)
     assert len(reports) == count
 

@@ -34,8 +34,9 @@ def test_incidents_that_an_earlier_detect_left_open_are_resolved_once_under_thei
     for i, record in enumerate(records):
         state, alerts = judge.step(load(dump(state)) if i % 100 == 0 else state, record)
         emitted += alerts
-    assert {(a.state, a.seq, a.id) for a in emitted} == {("resolved", 1, alert_id) for alert_id in open_.values()}
-    assert len(emitted) == 2
+    ended = [(a.state, a.id) for a in emitted if a.state != "update"]
+    assert sorted(ended) == sorted(("resolved", alert_id) for alert_id in open_.values())
+    assert {a.id for a in emitted} == set(open_.values())
 
 
 def test_an_app_without_a_guardrail_is_judged_on_from_an_earlier_state() -> None:

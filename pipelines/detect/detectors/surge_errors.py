@@ -41,7 +41,7 @@ def error_causes(windows: Windows, target: str, start: int, end: int, fallbacks:
         Cause(
             "error_type",
             side.errors[i],
-            round(counts[i] / total, 4),
+            round(float(counts[i]) / total, 4),
             f"{side.errors[i]}: {counts[i] / total:.0%} of the errors",
         )
         for i in np.argsort(-counts, kind="stable")[:MOST].tolist()

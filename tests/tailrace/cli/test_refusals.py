@@ -36,7 +36,7 @@ NEEDS_NO_LAKE = {
 """Commands that end well without a lake; or ask Kafka first, and try again for as long as it does not answer."""
 VALUES = {"target": "jsonl", "since": "2026-11-01", "until": "2026-11-02", "position": "0@1", "name": "maintain"}
 VALUES |= {"series": "app=x"}
-VALUES |= {"old": "1", "new": "2", "a": "x", "b": "y"}
+VALUES |= {"old": "1", "new": "2", "a": "x", "b": "y", "verdict": "useful"}
 MORE = {
     "upgrade": ["--check"],
     "audit": ["--tenant", "x"],
