@@ -7,6 +7,7 @@ prompt that grew would look like calls that left one class and came to another.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -141,6 +142,8 @@ class Side:
 
     def __post_init__(self) -> None:
         self.index = {name: row for row, name in enumerate(self.names)}
+        self._starts = sorted(self.slots)
+        """Of the slots, ascending: in a backlog there are weeks of them, and each look reads a few minutes."""
 
     def add(self, batch: Cells, kept: NDArray[np.bool_], starts: Matrix) -> None:
         """Add the cells of a batch that are ``kept``, (n,), under the slots ``starts``."""
@@ -159,11 +162,14 @@ class Side:
         placed = np.column_stack([place[cells[:, 0]], codes, cells[:, 2]])
         for start in np.unique(at).tolist():
             mine = placed[(at == start) & (placed[:, 0] >= 0)]
+            if start not in self.slots:
+                insort(self._starts, start)
             self.slots.setdefault(start, []).append(mine)
 
     def cells(self, since: int, until: int) -> Matrix:
         """(n, 3) cells of the slots that start in [since, until)."""
-        held = [part for start, parts in sorted(self.slots.items()) if since <= start < until for part in parts]
+        first, end = bisect_left(self._starts, since), bisect_left(self._starts, until)
+        held = [part for start in self._starts[first:end] for part in self.slots[start]]
         return np.concatenate(held) if held else _NONE
 
     def total(self, codes: list[int], since: int, until: int) -> NDArray[np.float64]:
@@ -172,8 +178,10 @@ class Side:
 
     def drop(self, before: int) -> None:
         """Forget the slots that start before a time."""
-        for start in [start for start in self.slots if start < before]:
+        first = bisect_left(self._starts, before)
+        for start in self._starts[:first]:
             del self.slots[start]
+        del self._starts[:first]
 
     def _place(self, name: str, slot: int) -> None:
         row = self.index.get(name)
