@@ -186,7 +186,7 @@ from pipelines.detect.app import DetectConfig, run
 from pipelines.liveness import StallTimeouts
 from pipelines.kafka import KafkaConfig
 kafka = KafkaConfig(sys.argv[1], sys.argv[2])
-config = DetectConfig(kafka, Path(sys.argv[3]), slot=sys.argv[4], patience=StallTimeouts(3.0, 15.0))
+config = DetectConfig(kafka, Path(sys.argv[3]), slot=sys.argv[4], stall_timeouts=StallTimeouts(3.0, 15.0))
 run(config, stop=threading.Event(), heartbeat=lambda facts: print("beat", facts.lag, flush=True))
 """
 

@@ -164,7 +164,7 @@ def test_a_backlog_of_41_incidents_long_over_is_one_message_not_82(
     assert len(lines) == 2
     assert lines[1].startswith("🕓 DIGEST · critical · 41 incidents of the past in shop, all over, found late")
     assert lines[0].startswith("🔴 FIRING")
-    assert "ago, found late" in json.dumps(sent[0]["blocks"])
+    assert "ago, found late" in json.dumps(sent[0])
     notify.stop()
     notify.start(hook(receiver), slack, late=QUICK)
     notify.raise_alerts(make_alert(rule="now"))
