@@ -271,7 +271,8 @@ from test_app import Topics
 from pipelines.drift.app import DriftConfig, run
 from pipelines.liveness import StallTimeouts
 from pipelines.kafka import KafkaConfig
-config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), stall_timeouts=StallTimeouts(3.0, 15.0))
+kafka = KafkaConfig(sys.argv[1], prefix=sys.argv[2])
+config = DriftConfig(kafka, Path(sys.argv[3]), stall_timeouts=StallTimeouts(3.0, 15.0))
 run(config, stop=threading.Event(), embedder=Topics(), heartbeat=lambda facts: print("beat", facts.lag, flush=True))
 """
 
