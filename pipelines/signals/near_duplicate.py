@@ -30,7 +30,8 @@ class NearDuplicate:
     version: ClassVar[int] = 1
     source: ClassVar[str] = "one permutation hashing (Li, Owen, Zhang, arXiv 1208.1259) of 8-byte pieces"
     threshold: ClassVar[float] = 0.7
-    on: ClassVar[bool] = True
+    on: ClassVar[bool] = False
+    """Many apps repeat answers on a good day: how often it alerts without an incident is not measured."""
     memory: ClassVar[int] = 128
 
     def score(self, texts: Sequence[Text]) -> Scores:
