@@ -176,6 +176,11 @@ class Side:
         """(series, len(codes)) sums of some codes over the slots that start in [since, until)."""
         return sums_of(self.cells(since, until), codes, len(self.names))
 
+    def clear(self) -> None:
+        """Forget all slots; the series and the error types keep their numbers."""
+        self.slots.clear()
+        self._starts.clear()
+
     def drop(self, before: int) -> None:
         """Forget the slots that start before a time."""
         first = bisect_left(self._starts, before)

@@ -296,7 +296,7 @@ class Windows:
     def begin_again(self) -> None:
         """Forget the sums of the slots; what is closed stays closed."""
         self.slots.clear()
-        self.side.slots.clear()
+        self.side.clear()
         self._starts, self._top, self.moved = [], 0, None
 
     def close(self) -> Matrix:

@@ -93,3 +93,22 @@ def test_slots_that_left_the_ring_are_forgotten():
     side.add(Cells([APP[1]], start, np.array([[0, CODE["calls"], 1], [0, CODE["calls"], 2]])), np.ones(2, bool), start)
     side.drop(SLOT)
     assert side.total([CODE["calls"]], 0, 2 * SLOT).tolist() == [[2.0]]
+
+
+def test_slots_that_come_out_of_order_and_again_after_all_were_cleared_are_found_by_their_time():
+    side, code = Side(), CODE["calls"]
+
+    def put(*starts: int) -> None:
+        at = np.array(starts) * SLOT
+        cells = np.column_stack([np.zeros(len(at), np.int64), np.full(len(at), code), np.arange(1, len(at) + 1)])
+        side.add(Cells([APP[1]], at, cells), np.ones(len(at), bool), at)
+
+    put(7, 3, 5)
+    assert side.cells(3 * SLOT, 7 * SLOT)[:, 2].tolist() == [2, 3]
+    side.clear()
+    assert not len(side.cells(0, 9 * SLOT))
+    put(4)
+    put(2)
+    side.drop(4 * SLOT)
+    assert side.cells(0, 9 * SLOT)[:, 2].tolist() == [1]
+    assert sorted(side.slots) == [4 * SLOT]
