@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from _accuracy import accuracy, auroc
 from _report import QUICK, report
 
 from jobs.evals.case import Case, Context
@@ -39,24 +40,8 @@ ALERT_AUROC = 0.8
 ALERT_PRECISION = 0.8
 
 
-def auroc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Probability that a positive has the higher score; ties count half (Mann-Whitney)."""
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    _, inverse, counts = np.unique(scores[order], return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks[order] = (last - (counts - 1) / 2)[inverse]
-    ones = positive.sum()
-    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * (len(scores) - ones)))
-
-
 def at(positive: np.ndarray, called: np.ndarray) -> dict[str, float]:
-    hits = int((positive & called).sum())
-    return {
-        "precision": round(hits / max(int(called.sum()), 1), 3),
-        "recall": round(hits / max(int(positive.sum()), 1), 3),
-        "called": int(called.sum()),
-    }
+    return {**accuracy(positive, called), "called": int(called.sum())}
 
 
 def length_rule(positive: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+from _accuracy import accuracy, auroc
 from _report import QUICK, report
 
 from pipelines.signals import SIGNALS, Text
@@ -275,22 +276,9 @@ CASES: dict[str, Callable[[], Labelled]] = {
 }
 
 
-def auroc(positive: np.ndarray, scores: np.ndarray) -> float:
-    """Probability that a positive has the higher score; ties count half (Mann-Whitney)."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    ones = positive.sum()
-    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * (len(scores) - ones)))
-
-
 def at(positive: np.ndarray, called: np.ndarray) -> dict[str, float]:
     """Precision and recall of what is ``called``; and the share of negatives that is called."""
-    hits = int((positive & called).sum())
-    return {
-        "precision": round(hits / max(int(called.sum()), 1), 3),
-        "recall": round(hits / max(int(positive.sum()), 1), 3),
-        "false_share": round(float(called[~positive].mean()), 4),
-    }
+    return {**accuracy(positive, called), "false_share": round(float(called[~positive].mean()), 4)}
 
 
 def by_length(positive: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:

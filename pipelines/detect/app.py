@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -328,16 +328,3 @@ class _Stage:
         checkpoint.write(table, partition, data, state.position)
         self.saved[partition] = time.monotonic()
         self.unsaved.discard(partition)
-
-
-def with_limits(
-    config: DetectConfig, *, single_call_usd: float | None = None, warm_up_s: float | None = None
-) -> DetectConfig:
-    """``config`` with the two settings that people change most."""
-    rules = {name: dict(fields) for name, fields in config.rules.items()}
-    if single_call_usd is not None:
-        rules.setdefault("ceiling", {})["limit_usd"] = single_call_usd
-    if warm_up_s is not None:
-        for name in ("spike", "surge", "cold_start"):
-            rules.setdefault(name, {})["warm_up_s"] = warm_up_s
-    return replace(config, rules=rules)

@@ -177,9 +177,7 @@ class Cache:
 
     def on_resolved(self, state: CacheState, finding: Finding, end: int, proven: int) -> CacheState:
         """Forget the evidence; neither the incident nor the time until its end was proven is learned."""
-        kept = [m for m in state.muted if m[2] > finding.start - 2 * RING * SLOT]
-        state.muted = [*kept, (FAMILY, finding.start, proven)]
-        state.log[:], state.found[:] = 0.0, False
+        minute.resolved(state, FAMILY, finding.start, proven)
         return state
 
     def bands(self, state: CacheState, view: View, series: str) -> list[Band]:
@@ -246,9 +244,6 @@ class Cache:
         """Add what is held back to what is known, except where evidence against it is pending."""
         pending = (state.log.max(axis=1, initial=0.0) > self.pending) & self._tested(state)
         pending &= state.held_minutes < self.hold_most_s * 1e6 / MINUTE
-        decay = float(0.5 ** (minute.DECADE / 1e6 / self.half_life_s))
-        learned = ~pending
-        for known, held in ((state.learned, state.held), (state.spread, state.held_spread)):
-            known[learned] = known[learned] * decay + held[learned]
-        for held in (state.held, state.held_spread, state.held_minutes):
-            held[learned] = 0.0
+        known, held = (state.learned, state.spread), (state.held, state.held_spread)
+        minute.absorb(known, held, ~pending, self.half_life_s)
+        state.held_minutes[~pending] = 0.0

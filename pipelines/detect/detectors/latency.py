@@ -234,17 +234,12 @@ class Latency:
         """Add what is held back to what is known, except where evidence against it is pending; set new limits."""
         evidence = state.log[:, :SLO].max(axis=(1, 2), initial=0.0)
         pending = (evidence > self.pending) & (state.held_minutes < self.hold_most_s * 1e6 / MINUTE)
-        learned, decay = ~pending, float(0.5 ** (DECADE / 1e6 / self.half_life_s))
-        for known, held in (
-            (state.learned, state.held),
-            (state.tokens, state.held_tokens),
-            (state.spread, state.held_spread),
-        ):
-            known[learned] = known[learned] * decay + held[learned]
+        learned = ~pending
         self._end_hour(state, end)
         state.hour[learned] += state.held[learned]
-        for held in (state.held, state.held_tokens, state.held_minutes, state.held_spread):
-            held[learned] = 0.0
+        known, held = (state.learned, state.tokens, state.spread), (state.held, state.held_tokens, state.held_spread)
+        minute.absorb(known, held, learned, self.half_life_s)
+        state.held_minutes[learned] = 0.0
         self._set_limits(state)
 
     def _end_hour(self, state: LatencyState, end: int) -> None:
@@ -319,9 +314,7 @@ class Latency:
 
     def on_resolved(self, state: LatencyState, finding: Finding, end: int, proven: int) -> LatencyState:
         """Forget the evidence; neither the incident nor the time until its end was proven is learned."""
-        kept = [m for m in state.muted if m[2] > finding.start - 2 * RING * SLOT]
-        state.muted = [*kept, (FAMILY, finding.start, proven)]
-        state.log[:], state.found[:] = 0.0, False
+        minute.resolved(state, FAMILY, finding.start, proven)
         return state
 
     def bands(self, state: LatencyState, view: View, series: str) -> list[Band]:

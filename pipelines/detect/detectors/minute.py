@@ -168,6 +168,21 @@ def shown_spread(spread: Floats, minutes: Floats, most: float) -> Floats:
     return np.clip(found, 1.0, most)
 
 
+def absorb(known: Sequence[Any], held: Sequence[Any], learned: Any, half_life_s: float) -> None:
+    """Let what is known fade by ten minutes and add what was held back, in place, in the rows that are ``learned``."""
+    decay = float(0.5 ** (DECADE / 1e6 / half_life_s))
+    for old, new in zip(known, held, strict=True):
+        old[learned] = old[learned] * decay + new[learned]
+        new[learned] = 0.0
+
+
+def resolved(state: Any, family: str, start: int, proven: int) -> None:
+    """Forget the evidence, in place; neither the incident nor the time until its end was proven will be learned."""
+    kept = [m for m in state.muted if m[2] > start - 2 * RING * SLOT]
+    state.muted = [*kept, (family, start, proven)]
+    state.log[:], state.found[:] = 0.0, False
+
+
 def is_muted(muted: Sequence[tuple[str, int, int]], open_: Mapping[str, int], family: str, start: int) -> bool:
     """Whether a minute belongs to an incident of ``family``, which is open or over."""
     if family in open_ and start + MINUTE > open_[family]:
