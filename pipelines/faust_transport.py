@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import faust
+import structlog
 from faust.auth import SASLCredentials
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
@@ -28,6 +29,7 @@ from schemas.errors import RetryableError, SettingsError
 if TYPE_CHECKING:
     from pipelines.kafka import KafkaConfig
 
+log = structlog.get_logger("faust")
 _LET_GO_S = 4.0
 """For Faust to end its parts, and for its tasks to end."""
 Positions = Callable[[], Mapping[tuple[str, int], int]]
@@ -71,9 +73,19 @@ class AppStoppedError(RetryableError):
 
 
 class App(faust.App):
-    """A Faust app with the position of its state."""
+    """A Faust app with the position of its state, which ends where an agent raises."""
 
     resume: Positions | None = None
+
+    def agent(self, *args: Any, **options: Any) -> Any:
+        """As Faust's; an exception in the agent ends the app, unless ``on_error`` says otherwise."""
+        return super().agent(*args, **{"on_error": _end_app, **options})
+
+
+async def _end_app(agent: Any, error: BaseException) -> None:
+    """End the app at an exception: Faust would start the agent anew behind that record, or leave it dead."""
+    log.error("agent_failed", app=agent.app.conf.id, exc_info=error)
+    await agent.app.crash(error)
 
 
 class _CommittedThread(AIOKafkaConsumerThread):

@@ -19,9 +19,9 @@ from warehouse.storage.dead_bytes import unpad
 
 SPEED = 140.0
 REPLAY_S = 3500 / SPEED
-SETTLE_S = 240.0
+SETTLE_S = 120.0
 
-pytestmark = [pytest.mark.required, pytest.mark.timeout(560)]
+pytestmark = [pytest.mark.required, pytest.mark.timeout(900)]
 
 
 @pytest.mark.faults

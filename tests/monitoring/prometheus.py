@@ -98,7 +98,8 @@ class Prometheus:
 def running(folder: Path, target: int, alertmanager: int) -> Iterator[Prometheus]:
     """Start it on the shipped prometheus.yml and rules, at another pace and with other addresses."""
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "250ms", "evaluation_interval": "250ms", "scrape_timeout": "250ms"}
+    # a scrape that is late by more than its timeout makes every series of the page stale
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "250ms", "scrape_timeout": "1s"}
     config["alerting"]["alertmanagers"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{alertmanager}"]}]
     (scrape,) = [job for job in config["scrape_configs"] if job["job_name"] == "tailrace"]
     assert scrape.pop("dns_sd_configs")

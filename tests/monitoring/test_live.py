@@ -69,8 +69,7 @@ def panels():
 
 @pytest.mark.parametrize("query", list(panels()))
 def test_every_query_of_every_panel_has_data(prometheus, query):
-    found = prometheus.query(query.replace("$app", ".*"))
-    assert found
+    found = real.until(lambda: prometheus.query(query.replace("$app", ".*")), f"data of {query}")
     assert all(re.fullmatch(r"-?[0-9.e+-]+", each["value"][1]) for each in found)
 
 
@@ -79,7 +78,8 @@ def test_every_rule_is_evaluated_without_an_error(prometheus):
     assert len(rules) == 25
     assert {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] != "ok"} == {}
     recorded = {rule["name"] for rule in rules if rule["type"] == "recording"}
-    assert all(prometheus.query(name) for name in recorded)
+    for name in recorded:
+        real.until(lambda name=name: prometheus.query(name), f"data of {name}")
 
 
 def test_an_alert_of_prometheus_reaches_alertmanager(prometheus, alertmanager):

@@ -18,7 +18,7 @@ import confluent_kafka as ck
 from fault_harness.rawlake import RawLake
 
 from main_job.hour import SECOND, Bad, Hour
-from schemas.topics import EVENTS
+from schemas.topics import EVENTS, SAMPLES
 from tailrace.demo.receiver import Receiver, listening
 from tailrace.home.layout import Home
 from tailrace.supervisor.stages import STAGES
@@ -119,14 +119,24 @@ class Life:
         assert told.returncode == 0, f"{told.stdout}{told.stderr}\n{self.tails()}"
 
     def settle(self, alerts: Callable[[], bool], within_s: float) -> None:
-        """Wait until all events and their rollups are in the lake and ``alerts`` is met."""
-        deadline = time.monotonic() + within_s
+        """Wait until all events and their rollups are in the lake and ``alerts`` is met.
+
+        ``within_s`` begins anew as long as drift reads texts: how fast it embeds is the machine's affair.
+        """
+        deadline, read = time.monotonic() + within_s, self._texts_read()
         for what, met in (("events", self._landed), ("rollups", self._rolled_up), ("alerts", alerts)):
             while not met():
+                if (now_read := self._texts_read()) != read:
+                    deadline, read = time.monotonic() + within_s, now_read
                 assert time.monotonic() < deadline, (
                     f"no more {what} after {within_s:g} s\n{self.said()}\n{self.tails()}"
                 )
                 time.sleep(0.2)
+
+    def _texts_read(self) -> dict[str, int]:
+        """Next offset of drift in each partition of llm.samples."""
+        position = (self.status()["drift"] or {}).get("position") or {}
+        return {place: offset for place, offset in position.items() if place.startswith(SAMPLES)}
 
     def said(self) -> str:
         """The alerts that arrived, a line each."""

@@ -399,3 +399,33 @@ def test_a_detector_that_raises_ends_the_stage_once_and_the_others_go_on(
             assert second.poll() is None
         finally:
             second.kill()
+
+
+FAILING = """
+import sys, threading
+from pathlib import Path
+from pipelines.detect import app
+from pipelines.detect.judge import Judge
+from pipelines.kafka import KafkaConfig
+
+def slices(self, state, record):
+    raise KeyError("a bug outside the detectors")
+
+Judge.slices = slices
+app.run(app.DetectConfig(KafkaConfig(sys.argv[1], sys.argv[2]), Path(sys.argv[3])), stop=threading.Event())
+"""
+
+
+def test_an_error_outside_the_detectors_ends_the_stage_and_is_logged(
+    kafka: KafkaConfig, records: list[Record], tmp_path: Path
+) -> None:
+    """Faust alone would leave the agent dead: the stage would beat on and judge nothing."""
+    _produce(kafka, records[:1])
+    env = {**os.environ, "PYTHONPATH": f"{REPO}{os.pathsep}{REPO / 'emitter'}"}
+    command = [sys.executable, "-c", FAILING, kafka.bootstrap_servers, kafka.prefix, str(tmp_path)]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "agent_failed" in said
+    assert "AppStoppedError" in said
+    assert "a bug outside the detectors" in said
