@@ -78,12 +78,12 @@ class App(faust.App):
     resume: Positions | None = None
 
     def agent(self, *args: Any, **options: Any) -> Any:
-        """As Faust's; an exception in the agent ends the app, unless ``on_error`` says otherwise."""
+        """Like Faust's; without ``on_error``, an exception in the agent ends the app."""
         return super().agent(*args, **{"on_error": _end_app, **options})
 
 
 async def _end_app(agent: Any, error: BaseException) -> None:
-    """End the app at an exception: Faust would start the agent anew behind that record, or leave it dead."""
+    """End the app at an exception: Faust would restart the agent behind that record, or leave it stopped."""
     log.error("agent_failed", app=agent.app.conf.id, exc_info=error)
     await agent.app.crash(error)
 
