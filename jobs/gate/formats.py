@@ -15,6 +15,8 @@ from xml.etree import ElementTree as ET
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
+from jobs.markdown import block
+
 _HTML = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(default=True))
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKDOWN = re.compile(r"([\\`*_\[\]|<>~&])")
@@ -95,17 +97,11 @@ def _worse(rows: list[dict[str, Any]]) -> list[str]:
         summary = _inert(escape(f"{row['case_id']}: {fell}"))  # inside of HTML Markdown's own escapes do not hold
         lines += ["", f"<details><summary>{summary}</summary>", ""]
         if row["input"]:
-            lines += _fenced(row["input"], "text")
+            lines += ["", *block(row["input"], "text")]
         if row["diff"]:
-            lines += _fenced("\n".join(row["diff"]), "diff")
+            lines += ["", *block("\n".join(row["diff"]), "diff")]
         lines += ["", "</details>"]
     return ["", f"### Worse: {len(rows)} cases", *lines] if rows else []
-
-
-def _fenced(text: str, language: str) -> list[str]:
-    """Return ``text`` in a fence longer than any run of backticks in it, so that it cannot end the block."""
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return ["", f"{fence}{language}", *text.splitlines(), fence]
 
 
 def html(report: Mapping[str, Any]) -> str:
