@@ -73,8 +73,9 @@ def _since(alert: Alert, at: int | None) -> str:
     start, end = times.parsed(alert.window.start), times.parsed(alert.window.end)
     if start is None:
         return ""
+    late = ", found late" if alert.late else ""
     if alert.state == "resolved":
-        return f"lasted {times.span(end - start)}" if end else ""
+        return f"lasted {times.span(end - start)}{late}" if end else ""
     now = times.from_micros(at)
     today = now is not None and now.date() == start.date()
-    return f"since {start:%H:%M} UTC" if today else f"since {start:%d %b %H:%M} UTC"
+    return f"since {start:%H:%M} UTC{late}" if today else f"since {start:%d %b %H:%M} UTC{late}"

@@ -77,6 +77,11 @@ def test_one_of_another_day_has_its_day(make_alert: Make) -> None:
     assert "since 01 Jul 10:00 UTC" in phone.line(make_alert())
 
 
+def test_one_that_was_found_in_a_backlog_says_so(make_alert: Make) -> None:
+    assert "since 01 Jul 10:00 UTC, found late" in phone.line(make_alert(late=True), AT + DAY)
+    assert "lasted 60 s, found late" in phone.line(make_alert(late=True, state="resolved"), AT + DAY)
+
+
 def test_a_hostile_title_is_one_line_without_controls(make_alert: Make) -> None:
     line = phone.line(make_alert(title="x\n\x1b[31m\u202e <!channel> " * 40, series={"app": "s\x00hop"}), AT)
     assert line.isprintable()
