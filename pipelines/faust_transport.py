@@ -77,9 +77,10 @@ class App(faust.App):
 
     resume: Positions | None = None
 
-    def agent(self, *args: Any, **options: Any) -> Any:
+    def agent(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         """Like Faust's; without ``on_error``, an exception in the agent ends the app."""
-        return super().agent(*args, **{"on_error": _end_app, **options})
+        agent: Callable[[Any], Any] = super().agent(*args, **{"on_error": _end_app, **options})
+        return agent
 
 
 async def _end_app(agent: Any, error: BaseException) -> None:

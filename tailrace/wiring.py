@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jobs.job_runner import ScheduleConfig
     from jobs.schedule import Job
     from pipelines.detect.app import DetectConfig
-    from pipelines.drift.app import DriftConfig
+    from pipelines.drift.config import DriftConfig
     from pipelines.drift.embed import EmbedConfig
     from pipelines.kafka import Finding, KafkaConfig
     from pipelines.land import LandConfig
@@ -203,7 +203,7 @@ def embed(settings: Settings) -> EmbedConfig:
 
 def drift(settings: Settings) -> DriftConfig:
     """Return drift's arguments."""
-    from pipelines.drift.app import DriftConfig
+    from pipelines.drift.config import DriftConfig
 
     state, slot = Home(settings.home).folder("state/drift"), copy_name(settings) or "0"
     return DriftConfig(kafka(settings), state, slot=slot, embed=embed(settings))

@@ -164,7 +164,8 @@ import signal, sys, threading, traceback
 from pathlib import Path
 from schemas.errors import RetryableError
 from test_copies_of_judges import Topics
-from pipelines.drift.app import DriftConfig, run
+from pipelines.drift.app import run
+from pipelines.drift.config import DriftConfig
 from pipelines.kafka import KafkaConfig
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -16,10 +16,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipelines.drift.app import DriftConfig, Stage, run
+from pipelines.drift.app import run
+from pipelines.drift.config import DriftConfig
 from pipelines.drift.embed import EmbedderUnavailableError
 from pipelines.drift.partition import Partition
 from pipelines.drift.points import Message, decode
+from pipelines.drift.stage import Stage
 from pipelines.drift.vectors import Floats
 from pipelines.kafka import Admin, KafkaConfig, Producer, Source
 from schemas.alerts import Alert
@@ -256,7 +258,8 @@ import sys, threading
 from pathlib import Path
 sys.path.insert(0, sys.argv[4])
 from test_app import Topics
-from pipelines.drift.app import DriftConfig, run
+from pipelines.drift.app import run
+from pipelines.drift.config import DriftConfig
 from pipelines.kafka import KafkaConfig
 config = DriftConfig(KafkaConfig(sys.argv[1], prefix=sys.argv[2]), Path(sys.argv[3]), checkpoint_texts=200)
 run(config, stop=threading.Event(), embedder=Topics())
@@ -268,7 +271,8 @@ import sys, threading
 from pathlib import Path
 sys.path.insert(0, sys.argv[4])
 from test_app import Topics
-from pipelines.drift.app import DriftConfig, run
+from pipelines.drift.app import run
+from pipelines.drift.config import DriftConfig
 from pipelines.liveness import StallTimeouts
 from pipelines.kafka import KafkaConfig
 kafka = KafkaConfig(sys.argv[1], prefix=sys.argv[2])

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from pipelines.drift.app import DriftConfig, Stage
+from pipelines.drift.config import DriftConfig
 from pipelines.drift.partition import Partition
 from pipelines.drift.points import Point
+from pipelines.drift.stage import Stage
 from pipelines.drift.strata import ReferenceConfig
 from pipelines.drift.watch import LIVE, WatchConfig
 from pipelines.kafka import KafkaConfig
