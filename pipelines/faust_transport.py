@@ -73,20 +73,14 @@ class AppStoppedError(RetryableError):
 
 
 class App(faust.App):
-    """A Faust app with the position of its state, which ends where an agent raises."""
+    """A Faust app with the position of its state, and an end where an agent raises."""
 
     resume: Positions | None = None
 
-    def agent(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
-        """Like Faust's; without ``on_error``, an exception in the agent ends the app."""
-        agent: Callable[[Any], Any] = super().agent(*args, **{"on_error": _end_app, **options})
-        return agent
-
-
-async def _end_app(agent: Any, error: BaseException) -> None:
-    """End the app at an exception: Faust would restart the agent behind that record, or leave it stopped."""
-    log.error("agent_failed", app=agent.app.conf.id, exc_info=error)
-    await agent.app.crash(error)
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        """End the app at an exception: Faust would restart the agent behind that record, or leave it stopped."""
+        log.error("agent_failed", app=self.conf.id, agent=agent.name, exc_info=exc)
+        await self.crash(exc)
 
 
 class _CommittedThread(AIOKafkaConsumerThread):
