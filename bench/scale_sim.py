@@ -1,13 +1,17 @@
 """Whether the unit costs predict how long 1, 2 and 4 copies of land and of meter take for a backlog on this machine.
 
 First each stage is measured by itself, in one process (`_scale_units`), on a real broker and PostgreSQL, with as many
-partitions as one of the copies has: a batch of few partitions makes fewer rows of rollups, and is cheaper. From these
-costs alone ``_scale_drain`` predicts the seconds of 1, 2 and 4 copies. Then real copies (``TAILRACE_COPY_NAME``) work
-off the same backlog: they are started, dealt their partitions and stopped (SIGSTOP) while the backlog is produced; the
-time runs from SIGCONT to the last batch in their logs. ``worst_error`` is the largest |predicted / measured - 1| over
-both stages and the three numbers of copies. Of the rounds, the fastest counts, for costs and for copies: other work on
-the machine can only add time. ``--save FILE`` keeps costs and figures; ``make docs``
-makes docs/operate/scaling.md of bench/scale_costs.json. Needs PostgreSQL (``make setup-system``).
+partitions as one of the copies has: a batch of few partitions makes fewer rows of rollups, and is cheaper. Where there
+are several copies, as many processes as there are cores measure at once, each with topics and a lake of its own: two
+that share caches and memory need more processor time for the same work than one. From these costs alone
+``_scale_drain`` predicts the seconds of 1, 2 and 4 copies. Then real copies (``TAILRACE_COPY_NAME``) work off the same
+backlog: they are started, dealt their partitions and stopped (SIGSTOP) while the backlog is produced; the time runs
+from the beginning of the first batch to the end of the last one in their logs. What passes between SIGCONT and the
+first batch is printed (``start_s``): consumers that were stopped wait for the brokers, which is no work.
+``worst_error`` is the largest |predicted / measured - 1| over both stages and the three numbers of copies. Of the
+rounds, the fastest counts, for costs and for copies: other work on the machine can only add time. ``--save FILE`` keeps
+costs and figures; ``make docs`` makes docs/operate/scaling.md of bench/scale_costs.json. Needs PostgreSQL (``make
+setup-system``).
 Run: ``make bench-scale_sim``; ``QUICK=1`` for the short form. The last line is one JSON object.
 """
 
@@ -72,8 +76,14 @@ class Machine:
         database = self.postgres.database(f"s{uuid.uuid4().hex[:12]}")
         return f"postgres:host=127.0.0.1 port={self.postgres.port} {database}"
 
-    def units(self, events: int, apps: int, partitions: int, *, rollups: bool) -> dict[str, float]:
-        """Return what `_scale_units` measures, in a process of its own."""
+    def units(self, events: int, apps: int, partitions: int, *, rollups: bool, beside: int = 1) -> dict[str, float]:
+        """Return what `_scale_units` measures: the mean of ``beside`` processes that measure at the same time."""
+        children = [self._child(events, apps, partitions, rollups=rollups) for _ in range(beside)]
+        found = [child() for child in children]
+        return {name: sum(one[name] for one in found) / beside for name in found[0]}
+
+    def _child(self, events: int, apps: int, partitions: int, *, rollups: bool) -> Callable[[], dict[str, float]]:
+        """Start a process that measures; return what waits for its figures."""
         prefix, folder = f"u{uuid.uuid4().hex[:8]}.", Path(tempfile.mkdtemp(dir=self.folder))
         Admin(KafkaConfig(self.broker.bootstrap, prefix)).create_topics(TOPICS, partitions=partitions, replication=1)
         options = {
@@ -85,15 +95,25 @@ class Machine:
         words += ["--rollups"] * rollups
         command = [sys.executable, "bench/_scale_units.py", *words, "--servers", *map(str, self.servers)]
         path = os.pathsep.join((str(REPO), str(REPO / "emitter")))
-        done = subprocess.run(
-            command, cwd=REPO, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+        child = subprocess.Popen(
+            command,
+            cwd=REPO,
+            env={**os.environ, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        if done.returncode:
-            raise SystemExit(f"the unit costs were not measured:\n{done.stderr[-3000:]}")
-        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-        logs = size(self.folder, f"broker/kafka/data/{prefix}{EVENTS}-*/*.log")
-        shutil.rmtree(folder)
-        return {**found, "kafka_bytes": logs / events}
+
+        def figures() -> dict[str, float]:
+            out, err = child.communicate()
+            if child.returncode:
+                raise SystemExit(f"the unit costs were not measured:\n{err[-3000:]}")
+            found: dict[str, float] = json.loads(out.splitlines()[-1])
+            logs = size(self.folder, f"broker/kafka/data/{prefix}{EVENTS}-*/*.log")
+            shutil.rmtree(folder)
+            return {**found, "kafka_bytes": logs / events}
+
+        return figures
 
     def measure(self, name: str, copies: int, lines: list[bytes]) -> dict[str, float]:
         """Return what ``copies`` of stage ``name`` took for ``lines``.
@@ -152,26 +172,28 @@ class Machine:
             process.cont()
         wait_until(lambda: _moved(name, running) >= WARM + len(lines), 300, "the backlog is worked off")
         used = cpu_s(*(p.pid for p in running)) - before[0], cpu_s(*self.servers) - before[1]
-        ended = max(entry["at"] for process in running for entry in _batches(name, process))
+        batches = [entry for process in running for entry in _batches(name, process) if entry["at"] > began]
+        ended, first = max(entry["at"] for entry in batches), min(entry["at"] - entry["took_s"] for entry in batches)
         retries = sum(process.said.count('"transaction_retried"') for process in running)
-        commits = sum(entry["at"] > began for process in running for entry in _batches(name, process))
         return {
-            "seconds": ended - began,
+            "seconds": ended - first,
+            "start_s": first - began,
             "stages_s": used[0],
             "servers_s": used[1],
             "retries": retries,
-            "commits": commits,
+            "commits": len(batches),
         }
 
 
 def _batches(name: str, process: Process) -> list[dict[str, Any]]:
-    """Return time and calls of every batch in a log."""
+    """Return end, calls and duration of every batch in a log; of land the duration is that of the transaction."""
     found = []
     for line in process.said.splitlines():
         if f'"{LINE[name]}"' in line:
             entry = json.loads(line)
             moved = entry["rows"].get("raw_calls", 0) if name == "land" else entry["calls"]
-            found.append({"at": datetime.fromisoformat(entry["timestamp"]).timestamp(), "calls": moved})
+            at = datetime.fromisoformat(entry["timestamp"]).timestamp()
+            found.append({"at": at, "calls": moved, "took_s": entry["took_s"]})
     return found
 
 
@@ -263,7 +285,8 @@ def run(here: Machine, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]
     for number in range(ROUNDS):
         for copies in COPIES if number % 2 else COPIES[::-1]:
             partitions = PARTITIONS // copies
-            units[copies].append(here.units(UNIT_EVENTS, FEW_APPS, partitions, rollups=partitions == PARTITIONS))
+            rollups, beside = partitions == PARTITIONS, min(copies, os.cpu_count() or 1)
+            units[copies].append(here.units(UNIT_EVENTS, FEW_APPS, partitions, rollups=rollups, beside=beside))
             print(
                 f"round {number + 1}/{ROUNDS} units of {partitions} partitions: {json.dumps(units[copies][-1])}",
                 flush=True,
@@ -298,6 +321,7 @@ def compare(predicting: dict[int, dict[str, Stage]], measured: dict[str, list[di
                 "error": round(drained.seconds / took["seconds"] - 1, 3),
                 "predicted_retries": drained.retries,
                 "retries": took["retries"],
+                "start_s": round(took["start_s"], 2),
                 "cpu_us_each": round(1e6 * (took["stages_s"] + took["servers_s"]) / EVENTS_EACH, 1),
             }
     worst = max(abs(one["error"]) for one in found.values())
