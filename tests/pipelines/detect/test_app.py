@@ -364,6 +364,9 @@ from pathlib import Path
 from pipelines.detect import app
 from pipelines.detect.detectors.surge import Surge
 from pipelines.kafka import KafkaConfig
+from tailrace import logs
+
+logs.configure(stage="detect")  # as a stage's: structlog's own form prints the whole state with an exception
 
 class Broken(Surge):
     def scan(self, state, buckets):
@@ -407,6 +410,9 @@ from pathlib import Path
 from pipelines.detect import app
 from pipelines.detect.judge import Judge
 from pipelines.kafka import KafkaConfig
+from tailrace import logs
+
+logs.configure(stage="detect")
 
 def slices(self, state, record):
     raise KeyError("a bug outside the detectors")
