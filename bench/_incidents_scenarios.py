@@ -11,8 +11,8 @@ from _incidents_worlds import DATA, World
 
 Slice = frozenset[tuple[str, str]]
 """Pairs of dimension and value, each of which names the affected calls; empty: all calls of the app."""
-SPEND = ("spike_cost", "spike_cost_per_call")
-TOKENS = ("spike_tokens", "spike_tokens_per_call")
+SPEND = ("spike_cost", "spike_cost_per_call", "cost_per_call", "new_model_cost")
+TOKENS = ("spike_tokens", "spike_tokens_per_call", "tokens_per_call")
 VOLUME = ("spike_calls",)
 CACHE = ("cache_hit_rate",)
 LATENCY = tuple(f"{measure}_{q}" for measure in ("ttft", "latency") for q in ("p50", "p95", "p99"))

@@ -74,6 +74,11 @@ MAYBE_SUMS = ("retried_calls", "cache_saved_nanousd")
 """Sums that earlier versions did not count: NULL = not known. Calls that are another attempt (``attempt`` above 1), and
 what cache reads saved against the price of input tokens; a call without a price saved nothing that is known."""
 SUMS = (*COUNTS, *TOKENS, "cost_nanousd", *NOT_USER_FACING, *MAYBE_SUMS)
+CALL_GAMMA = 1.1
+"""Growth of the buckets of MAYBE_BUCKETS: bucket i holds values in (gamma^(i-1), gamma^i]; bucket 0 is 1."""
+MAYBE_BUCKETS = ("call_tokens", "call_cost")
+"""Calls by their tokens (input and output) and by their cost (nano-USD), both only above 0. Earlier versions did not
+count them: NULL = not known."""
 
 _COUNTED = pa.list_(pa.struct([("name", pa.string()), ("action", pa.string()), ("calls", pa.int64())]))
 _BUCKETS = pa.list_(pa.struct([("bucket", pa.int16()), ("calls", pa.int32())]))
@@ -107,6 +112,7 @@ ROLLUP = pa.schema(
         ),  # name = text signal or SCORED, action = side; calls that are hits, or were scored
         pa.field("latency", _BUCKETS),
         pa.field("ttft", _BUCKETS),
+        *[pa.field(name, _BUCKETS) for name in MAYBE_BUCKETS],
         pa.field("exemplars", _EXEMPLARS),
     ]
 )
@@ -128,6 +134,9 @@ def completed(table: pa.Table) -> pa.Table:
     if "signals" not in table.column_names:
         none = pa.array([[]] * table.num_rows, ROLLUP.field("signals").type)
         table = table.append_column("signals", none)
+    for name in MAYBE_BUCKETS:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, _BUCKETS))
     return table.select(ROLLUP.names).cast(ROLLUP)
 
 

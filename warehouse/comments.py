@@ -60,6 +60,8 @@ _DOCS: Mapping[str, Mapping[str, str]] = {
         "signals": "sampled texts that were scored, and hits of each text signal, by side",
         "latency": "calls per latency bucket: bucket i holds milliseconds in (1.02^(i-1), 1.02^i]",
         "ttft": "calls per bucket of time to first token, as latency",
+        "call_tokens": "calls per bucket of their tokens: bucket i holds (1.1^(i-1), 1.1^i]; NULL = not counted",
+        "call_cost": "calls per bucket of their cost in nano-USD, as call_tokens; NULL = not counted",
         "exemplars": "calls that stand for a measure: dearest, longest, lowest hash, one per guardrail and error",
         "source_epoch": "epoch of llm.events that was counted",
         "source_partition": "partition of llm.events that was counted",

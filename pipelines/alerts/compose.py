@@ -109,7 +109,7 @@ def _steps(finding: Finding, runbooks: Mapping[str, Sequence[str]]) -> tuple[str
 
 
 def _tallied(finding: Finding, incident: Incident) -> Finding:
-    """The finding with the share of the whole incident, up to its last bucket that has closed."""
+    """The finding with the share, or the mean, of the whole incident, up to its last bucket that has closed."""
     recovery = incident.recovery
     over = bool(recovery.since) and finding.end == recovery.since
     seen = recovery.before if over and recovery.before is not None else recovery.seen
@@ -117,10 +117,12 @@ def _tallied(finding: Finding, incident: Incident) -> Finding:
         return finding
     share = seen.value / seen.exposure
     end = finding.end if over else max(recovery.until, finding.end)
-    calls = round(seen.calls if finding.falls else seen.value)
+    is_share = finding.unit == "share"
+    calls = round(seen.calls if finding.falls or not is_share else seen.value)
     excess, usd = finding.excess, finding.usd_lost
-    if finding.falls:  # the value of a token that the cache did not serve stays what it was
-        excess = seen.value - (1 - finding.expected) * seen.exposure
+    if finding.falls or not is_share:  # the value of a token that the cache did not serve stays what it was
+        usual = 1 - finding.expected if finding.falls else finding.expected
+        excess = seen.value - usual * seen.exposure
         usd = None if usd is None or finding.excess <= 0 else usd * excess / finding.excess
     observed = 1 - share if finding.falls else share
     return replace(finding, observed=observed, end=end, calls=calls, excess=excess, usd_lost=usd)

@@ -12,6 +12,8 @@ SAME_CAUSE = 300_000_000
 """The same (µs) of findings of two detectors, one of which judges once a minute."""
 RETRIES = 3
 """Most further attempts of a call that fails that are taken to follow from its failing."""
+PACE = 3.0
+"""What a rise per call adds an hour is known from a few calls: a follower may add this much more."""
 SLACK = 1.3
 """A follower may touch this much more calls than its leader; beyond, it has a cause of its own."""
 
@@ -36,8 +38,11 @@ def _explains(leader: Finding, follower: Finding) -> bool:
     """Whether what one detector found follows from what another one found.
 
     Calls that fail are tried again: more calls, slower or faster ones, no more than the errors account for. A cache
-    that serves nothing raises the cost, by no more than what it served before.
+    that serves nothing raises the cost, by no more than what it served before. Calls that hold or cost more raise the
+    spend, and a loop of expensive calls raises what a call costs.
     """
+    if {leader.family, follower.family} == {"per_call", "spend"}:
+        return _is_one_rise(leader, follower)
     if abs(leader.start - follower.start) > SAME_CAUSE:
         return False
     if leader.family == "errors":
@@ -47,7 +52,26 @@ def _explains(leader: Finding, follower: Finding) -> bool:
         by_call = follower.measure == "cost_per_call"
         less = leader.usd_lost is not None and follower.excess <= SLACK * leader.usd_lost
         return by_call or (follower.measure == "cost" and less)
+    if leader.family == "per_call" and follower.family == "latency":
+        return leader.measure == "tokens_per_call" and bool(_slices(leader) & _slices(follower))
     return leader.measure in ("cost", "cost_per_call") and follower.family == "cache"
+
+
+def _is_one_rise(leader: Finding, follower: Finding) -> bool:
+    """Whether a rise of the spend and one per call are one: of one slice, or together and of one size."""
+    if "calls" in (leader.measure, follower.measure):
+        return False
+    if _slices(leader) & _slices(follower):
+        return follower.start >= leader.start - SAME_CAUSE
+    if leader.usd_per_hour is None or follower.usd_per_hour is None or abs(leader.start - follower.start) > SAME_CAUSE:
+        return False
+    return follower.usd_per_hour <= PACE * leader.usd_per_hour
+
+
+def _slices(finding: Finding) -> set[tuple[str, str]]:
+    """The slices that a finding names, in its series or as its causes."""
+    named = {(cause.dimension, cause.value) for cause in finding.causes if cause.named}
+    return named | {(name, value) for name, value in finding.series.items() if name != "app"}
 
 
 def _no_larger(leader: Finding, follower: Finding) -> bool:

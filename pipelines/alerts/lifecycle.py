@@ -24,6 +24,8 @@ from pipelines.alerts.whole_app import WholeApp, is_below, widened
 from schemas.alerts import alert_id, fingerprint
 
 SECOND = 1_000_000
+UNANNOUNCED = ("per_call",)
+"""Families that attach to an open incident without a message: most rises of the spend are rises per call as well."""
 State = Literal["firing", "update", "resolved"]
 Sums = Sequence[int] | NDArray[np.int64]
 """Of one series, by column."""
@@ -298,7 +300,7 @@ def _attach(incident: Incident, followers: list[Finding], wall: int) -> list[Tra
     if not new:
         return []
     incident.finding = replace(incident.finding, children=(*known, *new))
-    return [_update(incident, wall)]
+    return [] if all(f.family in UNANNOUNCED for f in followers) else [_update(incident, wall)]
 
 
 def _update(incident: Incident, wall: int) -> Transition:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipelines.detect.items import Batch, TickAt, batch
 from pipelines.detect.judge import Judge, PartitionState
 from schemas.alerts import Alert
-from schemas.rollups import COUNTS, MAYBE_SUMS, SPAN_KEY, TOKENS, SourceTick, Tick
+from schemas.rollups import COUNTS, MAYBE_BUCKETS, MAYBE_SUMS, SPAN_KEY, TOKENS, SourceTick, Tick
 
 Query = Callable[[str, Sequence[object]], pa.Table]
 """Runs SQL on the lake."""
@@ -48,7 +48,7 @@ _FIRSTS = """
 SELECT (SELECT epoch_us(min(_kafka_time)) FROM rollups) AS rollup,
     (SELECT epoch_us(min(_kafka_time)) FROM ticks) AS tick
 """
-_LISTS = ("guardrails", "signals", "exemplars", "error_types", "latency", "ttft")
+_LISTS = ("guardrails", "signals", "exemplars", "error_types", "latency", "ttft", *MAYBE_BUCKETS)
 _READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", *MAYBE_SUMS, *_LISTS)
 """What detectors read of a rollup row."""
 # rows of one message keep the order in which they were sent: merging does not change it

@@ -18,6 +18,7 @@ from schemas.rollups import (
     H_KIND,
     H_PARTITION,
     H_TO,
+    MAYBE_BUCKETS,
     SCORED,
     SIGNAL,
     SPAN_KEY,
@@ -38,7 +39,14 @@ BASE = "scored:"
 SLOT = 10_000_000
 """µs of event time; the grain of all judgement."""
 _NUMBERS = (*COUNTS, *TOKENS[:2], "cost_nanousd")
-_BESIDE = ("error_types", "latency", "ttft", "cache_saved_nanousd", *(n for n in SCALARS if n not in _NUMBERS))
+_BESIDE = (
+    "error_types",
+    "latency",
+    "ttft",
+    *MAYBE_BUCKETS,
+    "cache_saved_nanousd",
+    *(n for n in SCALARS if n not in _NUMBERS),
+)
 """Columns that only the tests of a minute read; a version may not have counted them."""
 _UNUSED = ("hash", "latency", "tokens", None)
 

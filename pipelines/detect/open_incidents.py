@@ -38,7 +38,8 @@ def recovered(detectors: Detectors, app: AppState, view: View, config: RecoveryC
 def _test(app: AppState, detector: Detector, view: View, incident: Incident, *, config: RecoveryConfig) -> int:
     """Test the slot that has closed; earlier ones, before the alarm or a reopening, belong to the incident."""
     windows, recovery, finding, slot = app.windows, incident.recovery, incident.finding, view.until - SLOT
-    since = max(recovery.until or finding.start, windows.closed - RING * SLOT)
+    reach = getattr(detector, "reach", RING * SLOT)  # how long before now its slots are kept, µs
+    since = max(recovery.until or finding.start, windows.closed - reach)
     if since > slot:  # it began in a slot that is still open
         return 0
     terms, buckets = detector.observe(app.get(detector), view, finding, since, slot + SLOT)

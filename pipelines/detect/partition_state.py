@@ -12,6 +12,7 @@ from pipelines.detect.detectors.cache_state import CacheState
 from pipelines.detect.detectors.ceiling import CeilingState
 from pipelines.detect.detectors.cold_start import ColdStartState
 from pipelines.detect.detectors.latency_state import LatencyState
+from pipelines.detect.detectors.per_call_state import PerCallState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.guards import Guard, Guards
@@ -33,6 +34,7 @@ class AppState:
     cold_start: ColdStartState = field(default_factory=ColdStartState)
     cache: CacheState = field(default_factory=CacheState)
     latency: LatencyState = field(default_factory=LatencyState)
+    per_call: PerCallState = field(default_factory=PerCallState)
 
     def __post_init__(self) -> None:
         self.most = ALIGNED

@@ -1,4 +1,4 @@
-"""What tests read that judge once a minute: latencies, cache reads, retries and error types of the series of one app.
+"""What tests read that judge once a minute: latencies, tokens and cost of calls, cache reads, retries and error types.
 
 They are kept beside the sums of ``Windows``: most series have few of these numbers, so each is a cell (series, code,
 value). Series are numbered apart, for ``input_size`` is a dimension of these tests alone: to the other detectors a
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.rollups import DERIVED, OTHER, series_pairs
+from schemas.rollups import CALL_GAMMA, DERIVED, OTHER, series_pairs
 
 Matrix = NDArray[np.int64]
 WATCHED = ("feature", "tenant", "provider", "model", "release", "prompt_version", *DERIVED)
@@ -28,8 +28,15 @@ TTFT = 4096
 """Code of the first bucket of the time to the first token; those of the latency begin at 0."""
 SCALARS = ("calls", "input_tokens", "output_tokens", "cache_read_tokens", "retried_calls", "errors")
 """Sums of a rollup row that are kept."""
-CODE = {name: 2 * TTFT + i for i, name in enumerate((*SCALARS, "cache_saved_nanousd", "saved_known_calls"))}
+_NAMES = (*SCALARS, "cache_saved_nanousd", "saved_known_calls", "cost_nanousd")
+CODE = {name: 2 * TTFT + i for i, name in enumerate(_NAMES)}
 """Scalar -> its code; ``saved_known_calls`` are the calls of rows whose ``cache_saved_nanousd`` is known."""
+CALL_BINS = 512
+PER_CALL = {"call_tokens": 2 * TTFT + CALL_BINS, "call_cost": 2 * TTFT + 2 * CALL_BINS}
+"""Column -> code of its first bucket; there are CALL_BINS."""
+KEPT_LONGER = 120
+"""Slots for which the sums of OF_LONGER are kept: twenty minutes, in which a slice of rare calls makes some."""
+OF_LONGER = [CODE[name] for name in ("calls", "input_tokens", "output_tokens", "cost_nanousd")]
 ERROR = 3 * TTFT
 """Code of the first error type."""
 
@@ -70,9 +77,10 @@ def cells_of(columns: dict[str, pa.Array], names: list[str], codes: Matrix, star
         starts: (rows,) start of the slot, µs UTC.
     """
     kept = np.array([is_watched(name) for name in names], bool)[codes] if len(names) else np.zeros(0, bool)
-    parts = [_scalar(columns, name, kept) for name in (*SCALARS, "cache_saved_nanousd")]
+    parts = [_scalar(columns, name, kept) for name in (*SCALARS, "cache_saved_nanousd", "cost_nanousd")]
     parts.append(_saved_known(columns, kept))
     parts += [_histogram(columns.get(name), first, kept) for name, first in (("latency", 0), ("ttft", TTFT))]
+    parts += [_per_call(columns, name, kept) for name in PER_CALL]
     found, errors = _errors(columns.get("error_types"), kept)
     rows = np.concatenate([*parts, found])
     at = rows[:, 0]
@@ -96,14 +104,31 @@ def _saved_known(columns: dict[str, pa.Array], kept: NDArray[np.bool_]) -> Matri
     return np.column_stack([rows, np.full(len(rows), CODE["saved_known_calls"]), calls])
 
 
-def _histogram(column: pa.ListArray | None, first: int, kept: NDArray[np.bool_]) -> Matrix:
+def _per_call(columns: dict[str, pa.Array], name: str, kept: NDArray[np.bool_]) -> Matrix:
+    """Calls by their tokens or cost. Of rows that did not count them all calls are taken to be like their mean."""
+    column = columns.get(name)
+    if column is not None and not column.null_count:
+        return _histogram(column, PER_CALL[name], kept, CALL_BINS)
+    unknown = kept if column is None else kept & column.is_null().to_numpy(zero_copy_only=False)
+    names = ("cost_nanousd",) if name == "call_cost" else ("input_tokens", "output_tokens")
+    if any(each not in columns for each in names):
+        return _NONE
+    calls = _integers(columns["calls"])
+    total = np.sum([_integers(columns[each]) for each in names], axis=0)
+    rows = np.flatnonzero(unknown & (calls > 0) & (total > 0))
+    buckets = np.ceil(np.log(np.maximum(total[rows] / calls[rows], 1.0)) / np.log(CALL_GAMMA)).astype(np.int64)
+    means = np.column_stack([rows, np.minimum(buckets, CALL_BINS - 1) + PER_CALL[name], calls[rows]])
+    return np.concatenate([means, _histogram(column, PER_CALL[name], kept, CALL_BINS)])
+
+
+def _histogram(column: pa.ListArray | None, first: int, kept: NDArray[np.bool_], size: int = TTFT) -> Matrix:
     if column is None:
         return _NONE
     items = column.flatten()
     buckets, calls = items.flatten()
     rows = _integers(column.value_parent_indices())
     held = kept[rows]
-    codes = np.clip(_integers(buckets), 0, TTFT - 1) + first
+    codes = np.clip(_integers(buckets), 0, size - 1) + first
     return np.column_stack([rows[held], codes[held], _integers(calls)[held]])
 
 
@@ -139,6 +164,8 @@ class Side:
     """Error types, by their number."""
     slots: dict[int, list[Matrix]] = field(default_factory=dict)
     """Start of the slot -> cells (series, code, value) as they came."""
+    older: dict[int, Matrix] = field(default_factory=dict)
+    """The same of slots that were dropped, of the codes OF_LONGER only; at most KEPT_LONGER slots."""
 
     def __post_init__(self) -> None:
         self.index = {name: row for row, name in enumerate(self.names)}
@@ -176,17 +203,36 @@ class Side:
         """(series, len(codes)) sums of some codes over the slots that start in [since, until)."""
         return sums_of(self.cells(since, until), codes, len(self.names))
 
+    def longer(self, codes: list[int], since: int, until: int) -> NDArray[np.float64]:
+        """The same of codes that are OF_LONGER, over up to KEPT_LONGER slots that have closed."""
+        older = [cells for start, cells in self.older.items() if since <= start < until]
+        return sums_of(np.concatenate([self.cells(since, until), *older]), codes, len(self.names))
+
+    def by_slot(self, name: str, codes: list[int], starts: list[int]) -> NDArray[np.float64]:
+        """(len(starts), len(codes)) sums of one series; see ``longer``."""
+        out, place = np.zeros((len(starts), len(codes))), self.index.get(name, -1)
+        for at, start in enumerate(starts):
+            parts = self.slots.get(start) or ([self.older[start]] if start in self.older else [])
+            for cells in parts:
+                mine = cells[cells[:, 0] == place]
+                out[at] += [float(mine[mine[:, 1] == code, 2].sum()) for code in codes]
+        return out
+
     def clear(self) -> None:
         """Forget all slots; the series and the error types keep their numbers."""
         self.slots.clear()
+        self.older.clear()
         self._starts.clear()
 
-    def drop(self, before: int) -> None:
-        """Forget the slots that start before a time."""
+    def drop(self, before: int, longer: int) -> None:
+        """Forget the slots that start before a time, and the sums that are kept longer before another one."""
         first = bisect_left(self._starts, before)
         for start in self._starts[:first]:
-            del self.slots[start]
+            cells = np.concatenate(self.slots.pop(start))
+            self.older[start] = cells[np.isin(cells[:, 1], OF_LONGER)]
         del self._starts[:first]
+        for start in [start for start in self.older if start < longer]:
+            del self.older[start]
 
     def _place(self, name: str, slot: int) -> None:
         row = self.index.get(name)
@@ -207,6 +253,7 @@ class Side:
         del self.index[self.names[row]]
         for parts in self.slots.values():
             parts[:] = [part[part[:, 0] != row] for part in parts]
+        self.older = {start: cells[cells[:, 0] != row] for start, cells in self.older.items()}
         return row
 
     def _error(self, name: str) -> int:

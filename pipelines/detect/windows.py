@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.detect.items import BASE, COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch
-from pipelines.detect.side import Cells, Side
+from pipelines.detect.side import KEPT_LONGER, Cells, Side
 from pipelines.detect.slots import Matrix, Slot
 from schemas.rollups import OTHER, series_key, series_pairs
 
@@ -291,7 +291,7 @@ class Windows:
             del self.slots[start]
         self.closed += count * SLOT
         self.learned = self.closed
-        self.side.drop(self.closed - RING * SLOT)
+        self.side.drop(self.closed - RING * SLOT, self.closed - KEPT_LONGER * SLOT)
 
     def begin_again(self) -> None:
         """Forget the sums of the slots; what is closed stays closed."""
@@ -304,7 +304,7 @@ class Windows:
         leaving = self.slots.pop(self.closed - RING * SLOT, Slot())
         self.closed += SLOT
         self.learned = self.closed
-        self.side.drop(self.closed - RING * SLOT)
+        self.side.drop(self.closed - RING * SLOT, self.closed - KEPT_LONGER * SLOT)
         out = np.zeros((len(self.series), self.width), np.int64)
         places, sums = leaving.dense()
         out[places, : sums.shape[1]] = sums

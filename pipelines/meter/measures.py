@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.rollups import BUCKET_GAMMA, COUNTS, INPUT_LARGEST, INPUT_SIZES, TOKENS
+from schemas.rollups import BUCKET_GAMMA, CALL_GAMMA, COUNTS, INPUT_LARGEST, INPUT_SIZES, TOKENS
 
 # compared in lower case
 TRUNCATED = ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "incomplete")
@@ -80,6 +80,12 @@ def buckets(column: pa.ChunkedArray) -> Ints:
     ms = np.asarray(pc.fill_null(column, -1.0).to_numpy(), dtype=np.float64)
     index = np.ceil(np.log(np.maximum(ms, 1.0)) / np.log(BUCKET_GAMMA)).astype(np.int64)
     return np.where(ms < 0, -1, index)
+
+
+def call_buckets(values: Ints) -> Ints:
+    """Tokens or nano-USD of a call -> their logarithmic bucket (CALL_GAMMA), -1 where there are none."""
+    index = np.ceil(np.log(np.maximum(values, 1)) / np.log(CALL_GAMMA)).astype(np.int64)
+    return np.where(values <= 0, -1, index)
 
 
 def bucket_bounds(bucket: int) -> tuple[float, float]:

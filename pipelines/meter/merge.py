@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipelines.meter.exemplars import ONE_EACH
 from pipelines.meter.plan import DEFAULT, Plan
-from schemas.rollups import MAYBE_SUMS, ROLLUP, SUMS
+from schemas.rollups import MAYBE_BUCKETS, MAYBE_SUMS, ROLLUP, SUMS
 
 _KEY = ["dims", "series", "second"]
 _LISTS = {
@@ -16,6 +16,7 @@ _LISTS = {
     "signals": (["name", "action"], ["calls"]),
     "latency": (["bucket"], ["calls"]),
     "ttft": (["bucket"], ["calls"]),
+    **{name: (["bucket"], ["calls"]) for name in MAYBE_BUCKETS},
 }
 
 
@@ -32,10 +33,14 @@ def combine(tables: list[pa.Table], plan: Plan = DEFAULT) -> pa.Table:
     """`merge` of any number of tables of ROLLUP."""
     rows = pl.concat([_frame(t) for t in tables])
     known = [pl.when(pl.col(name).null_count() == 0).then(pl.col(name).sum()) for name in MAYBE_SUMS]
-    merged = rows.group_by(_KEY).agg(pl.col([name for name in SUMS if name not in MAYBE_SUMS]).sum(), *known)
+    unknown = [pl.col(name).null_count().alias(f"{name}_unknown") for name in MAYBE_BUCKETS]
+    merged = rows.group_by(_KEY).agg(pl.col([name for name in SUMS if name not in MAYBE_SUMS]).sum(), *known, *unknown)
     for name, (keys, values) in _LISTS.items():
         items = _items(rows, name).group_by([*_KEY, *keys]).agg(pl.col(values).sum().cast(_small(name)))
         merged = _joined(merged, _gathered(items.sort([*_KEY, *keys]), name, [*keys, *values]), name)
+    merged = merged.with_columns(
+        pl.when(pl.col(f"{name}_unknown") == 0).then(pl.col(name)).alias(name) for name in MAYBE_BUCKETS
+    )
     best = _best(_items(rows, "exemplars"), plan)
     fields = ["measure", "value", "partition", "offset", "call_id"]
     merged = _joined(merged, _gathered(best, "exemplars", fields), "exemplars")
@@ -50,7 +55,7 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 
 
 def _small(name: str) -> type[pl.DataType]:
-    return pl.Int32 if name in ("latency", "ttft") else pl.Int64
+    return pl.Int32 if _LISTS[name][0] == ["bucket"] else pl.Int64
 
 
 def _items(rows: pl.DataFrame, name: str) -> pl.DataFrame:

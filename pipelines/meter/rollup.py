@@ -91,8 +91,12 @@ class _Batch:
         return measures.sums(self.calls)
 
     @cached_property
-    def times(self) -> dict[str, Array]:
-        return {"latency": measures.buckets(self.calls["latency_ms"]), "ttft": measures.buckets(self.calls["ttft_ms"])}
+    def buckets(self) -> dict[str, Array]:
+        """Name -> (n,) bucket of each call, -1 = none."""
+        times = {"latency": measures.buckets(self.calls["latency_ms"]), "ttft": measures.buckets(self.calls["ttft_ms"])}
+        tokens = self.sums["input_tokens"] + self.sums["output_tokens"]
+        each = {"call_tokens": tokens, "call_cost": self.sums["cost_nanousd"]}
+        return times | {name: measures.call_buckets(values) for name, values in each.items()}
 
     @cached_property
     def named(self) -> dict[str, Named]:
@@ -164,7 +168,7 @@ def _family(batch: _Batch, dims: tuple[str, ...], limit: int) -> tuple[pa.Table,
         columns[name] = pa.array(_summed(groups, values[member], size))
     for name, (of, names, codes) in batch.named.items():
         columns[name] = _counted(inverse[of], codes, names, size)
-    for name, buckets in batch.times.items():
+    for name, buckets in batch.buckets.items():
         columns[name] = _histogram(groups, buckets[member], size)
     columns["exemplars"] = _shown(batch, exemplars.choose(batch.candidates, inverse, limit=limit), size)
     table = pa.table([_typed(columns[f.name], f.type) for f in ROLLUP], schema=ROLLUP)

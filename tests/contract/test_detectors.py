@@ -48,10 +48,18 @@ def degraded() -> list[Record]:
     return past + list(stream.records(T0, T0 + 900 * SECOND, live=True, batch_s=5))
 
 
+@pytest.fixture(scope="module")
+def bloated() -> list[Record]:
+    """Calls with three times the input tokens and cost, for ten minutes."""
+    stream = Stream(22, partitions=1, incidents=(Incident(MIDDLE, MIDDLE + 600 * SECOND, bloat=3.0),))
+    past = list(stream.records(T0 - 3 * HOUR, T0, live=False, batch_s=600))
+    return past + list(stream.records(T0, T0 + 1500 * SECOND, live=True, batch_s=5))
+
+
 @pytest.fixture
 def told_of(detector: Detector, request: pytest.FixtureRequest) -> list[Record]:
     """The stream in which something is wrong that the detector is to find."""
-    name = "degraded" if detector.name in ("cache", "latency") else "troubled"
+    name = {"cache": "degraded", "latency": "degraded", "per_call": "bloated"}.get(detector.name, "troubled")
     found: list[Record] = request.getfixturevalue(name)
     return found
 

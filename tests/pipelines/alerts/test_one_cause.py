@@ -34,6 +34,9 @@ RETRIES = finding("spike", "spend", "calls", excess=250.0)
 SLOW = finding("latency", "latency", "latency_ms", rank=2)
 DEARER = finding("spike", "spend", "cost_per_call", unit="USD a call")
 
+TENANT = {"app": "bot", "tenant": "t1"}
+GROWN = finding("per_call", "per_call", "tokens_per_call", unit="tokens/call", series=TENANT, usd_per_hour=1.0)
+
 
 @pytest.mark.parametrize(
     ("leader", "follower"),
@@ -43,6 +46,11 @@ DEARER = finding("spike", "spend", "cost_per_call", unit="USD a call")
         (MISSES, DEARER),
         (MISSES, finding("spike", "spend", "cost", excess=2.2)),
         (DEARER, MISSES),
+        (GROWN, finding("spike", "spend", "cost", series=TENANT, start=20 * MINUTE)),
+        (GROWN, finding("spike", "spend", "tokens", usd_per_hour=2.0)),
+        (finding("spike", "spend", "cost", series=TENANT), GROWN),
+        (GROWN, finding("latency", "latency", "ttft_ms", series=TENANT)),
+        (MISSES, finding("per_call", "per_call", "cost_per_call")),
     ],
 )
 def test_what_follows_from_an_open_incident_is_a_part_of_it(leader: Finding, follower: Finding) -> None:
@@ -60,6 +68,10 @@ def test_what_follows_from_an_open_incident_is_a_part_of_it(leader: Finding, fol
         (MISSES, finding("spike", "spend", "cost", excess=20.0)),
         (finding("cache", "cache", "cache_reads"), finding("spike", "spend", "cost", excess=0.5)),
         (SLOW, OUTAGE),
+        (GROWN, finding("spike", "spend", "cost", usd_per_hour=20.0)),
+        (GROWN, finding("spike", "spend", "cost", usd_per_hour=1.0, start=20 * MINUTE)),
+        (GROWN, finding("spike", "spend", "calls", series=TENANT)),
+        (GROWN, SLOW),
     ],
 )
 def test_what_has_another_cause_is_an_alert_of_its_own(leader: Finding, other: Finding) -> None:

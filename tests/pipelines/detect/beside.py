@@ -10,9 +10,9 @@ import numpy as np
 from pipelines.detect.detectors import Detector
 from pipelines.detect.items import COLUMN, COLUMNS, SLOT, Batch, TickAt
 from pipelines.detect.judge import Judge, PartitionState
-from pipelines.detect.side import CODE, TTFT, Cells, is_beside
+from pipelines.detect.side import CODE, PER_CALL, TTFT, Cells, is_beside
 from schemas.alerts import Alert
-from schemas.rollups import BUCKET_GAMMA, SourceTick, Tick, series_key
+from schemas.rollups import BUCKET_GAMMA, CALL_GAMMA, SourceTick, Tick, series_key
 from tests.pipelines.detect.counts import HOUR, SECOND, T0, applied
 
 OWN = series_key({"app": "bot"})[1]
@@ -34,6 +34,8 @@ class Calls:
     cached: np.ndarray
     latency: np.ndarray
     ttft: np.ndarray
+    usd: np.ndarray | None = None
+    """Cost of each call; None = not known."""
 
 
 Make = Callable[[np.random.Generator, float, int], Calls]
@@ -75,6 +77,13 @@ def _cells(calls: Calls, mine: np.ndarray, usd_per_token: float | None) -> np.nd
     for first, times in ((0, calls.latency), (TTFT, calls.ttft)):
         buckets = np.ceil(np.log(np.maximum(times[mine], 1.0)) / np.log(BUCKET_GAMMA)).astype(int)
         cells += [(first + bucket, 1) for bucket in buckets.tolist()]
+    each = {"call_tokens": (calls.input + calls.output)[mine]}
+    if calls.usd is not None:
+        each["call_cost"] = np.round(1e9 * calls.usd[mine])
+        cells.append((CODE["cost_nanousd"], int(each["call_cost"].sum())))
+    for name, values in each.items():
+        buckets = np.ceil(np.log(values[values > 0]) / np.log(CALL_GAMMA)).astype(int)
+        cells += [(PER_CALL[name] + bucket, 1) for bucket in buckets.tolist()]
     return np.array(cells, np.int64)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.detect.items import SLOT, batch
-from pipelines.detect.side import CODE, ERROR, MAX_NAMES, TTFT, Cells, Side, is_watched
-from schemas.rollups import ROLLUP, series_key
+from pipelines.detect.side import CODE, ERROR, MAX_NAMES, PER_CALL, TTFT, Cells, Side, is_watched
+from schemas.rollups import CALL_GAMMA, ROLLUP, series_key
 
 APP, MODEL = series_key({"app": "bot"}), series_key({"app": "bot", "model": "m"})
 SIZE, USER = series_key({"app": "bot", "input_size": "over 200k"}), series_key({"app": "bot", "user": "u"})
@@ -91,7 +91,7 @@ def test_slots_that_left_the_ring_are_forgotten():
     side = Side()
     start = np.array([0, SLOT])
     side.add(Cells([APP[1]], start, np.array([[0, CODE["calls"], 1], [0, CODE["calls"], 2]])), np.ones(2, bool), start)
-    side.drop(SLOT)
+    side.drop(SLOT, SLOT)
     assert side.total([CODE["calls"]], 0, 2 * SLOT).tolist() == [[2.0]]
 
 
@@ -109,6 +109,36 @@ def test_slots_that_come_out_of_order_and_again_after_all_were_cleared_are_found
     assert not len(side.cells(0, 9 * SLOT))
     put(4)
     put(2)
-    side.drop(4 * SLOT)
+    side.drop(4 * SLOT, 4 * SLOT)
     assert side.cells(0, 9 * SLOT)[:, 2].tolist() == [1]
     assert sorted(side.slots) == [4 * SLOT]
+
+
+def test_calls_of_an_earlier_version_are_taken_to_be_like_the_mean_of_their_row():
+    counted = read(rollup(call_tokens=[{"bucket": 20, "calls": 1}, {"bucket": 30, "calls": 2}]))
+    assert counted.beside is not None
+    side = Side()
+    side.add(counted.beside, np.ones(len(counted.beside.starts), bool), counted.beside.starts)
+    assert {c: n for c, n in kept(side, MODEL[1]).items() if c >= PER_CALL["call_tokens"]} == {
+        PER_CALL["call_tokens"] + 20: 1,
+        PER_CALL["call_tokens"] + 30: 2,
+    }
+    earlier, side = read(rollup(output_tokens=260, call_tokens=None)), Side()
+    assert earlier.beside is not None
+    side.add(earlier.beside, np.ones(len(earlier.beside.starts), bool), earlier.beside.starts)
+    bucket = int(np.ceil(np.log(100) / np.log(CALL_GAMMA)))
+    assert kept(side, MODEL[1])[PER_CALL["call_tokens"] + bucket] == 3
+
+
+def test_sums_of_a_slot_that_was_dropped_are_kept_longer():
+    found = read(rollup(cost_nanousd=7))
+    assert found.beside is not None
+    side = Side()
+    side.add(found.beside, np.ones(len(found.beside.starts), bool), found.beside.starts)
+    codes = [CODE["calls"], CODE["cost_nanousd"]]
+    side.drop(10 * SLOT, 0)
+    assert side.cells(0, 10 * SLOT).size == 0
+    assert side.longer(codes, 0, 10 * SLOT)[side.index[MODEL[1]]].tolist() == [3, 7]
+    assert side.by_slot(MODEL[1], codes, [0, SLOT]).tolist() == [[0, 0], [3, 7]]
+    side.drop(20 * SLOT, 10 * SLOT)
+    assert side.longer(codes, 0, 10 * SLOT).sum() == 0

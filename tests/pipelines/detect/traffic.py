@@ -69,6 +69,8 @@ class Incident:
     """Factor on the latency and the time to the first token."""
     uncached: bool = False
     """Whether nothing is read from the cache."""
+    bloat: float = 1.0
+    """Factor on the input tokens and the cost."""
     app: str = ""
     """Of which app; empty = of all, a ``user`` of the first."""
 
@@ -166,6 +168,11 @@ class Stream:
         users = (app.users * rng.random(len(ts)) ** 2).astype(int)
         guards = [self._checks(rng, app, mine, int(t)) for t in ts]
         shaped = self._shaped(rng, app, ts, users, guards, 1.0)
+        for i in mine:
+            within = (ts >= i.start) & (ts < i.end)
+            shaped["input_tokens"] = np.where(within, i.bloat * shaped["input_tokens"], shaped["input_tokens"])
+            shaped["cost"] = np.where(within, i.bloat * shaped["cost"], shaped["cost"])
+        shaped["input_tokens"] = shaped["input_tokens"].astype(np.int64)
         return shaped | self._served(mine, shaped)
 
     def _served(self, mine: list[Incident], calls: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

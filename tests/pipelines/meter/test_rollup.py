@@ -14,7 +14,7 @@ from pipelines.decode import METERED
 from pipelines.meter import Plan, combine, merge, roll_up
 from pipelines.meter.measures import bucket_bounds, buckets, call_hashes
 from schemas.errors import SettingsError
-from schemas.rollups import BUCKET_GAMMA, NOT_USER_FACING, ROLLUP, SUMS, completed
+from schemas.rollups import BUCKET_GAMMA, CALL_GAMMA, MAYBE_BUCKETS, NOT_USER_FACING, ROLLUP, SUMS, completed
 
 SECOND = 1_700_000_000
 
@@ -281,3 +281,21 @@ def test_further_attempts_and_savings_are_counted_and_what_one_part_does_not_kno
     assert earlier["cache_saved_nanousd"].to_pylist() == [None]
     (both,) = combine([table, earlier]).to_pylist()
     assert (both["calls"], both["retried_calls"], both["cache_saved_nanousd"]) == (6, 2, None)
+
+
+def test_calls_are_counted_by_their_tokens_and_cost_and_what_one_part_does_not_know_is_not_known(metered):
+    calls = metered(
+        {"input_tokens": 900, "output_tokens": 100, "cost_nanousd": 2_000_000},
+        {"input_tokens": 1000, "output_tokens": None, "cost_nanousd": None},
+        {"input_tokens": None, "cost_nanousd": 0},
+    )
+    table = roll_up(calls, Plan(app=((),), span=()))[0, "bot"]
+    (found,) = table.select(MAYBE_BUCKETS).to_pylist()
+    (tokens,), (cost,) = found["call_tokens"], found["call_cost"]
+    assert (tokens["calls"], cost["calls"]) == (2, 1)
+    for bucket, value in ((tokens["bucket"], 1000), (cost["bucket"], 2_000_000)):
+        assert CALL_GAMMA ** (bucket - 1) < value <= CALL_GAMMA**bucket
+    earlier = completed(table.drop_columns(["call_tokens"]))
+    assert earlier["call_tokens"].to_pylist() == [None]
+    (both,) = combine([table, earlier]).to_pylist()
+    assert (both["calls"], both["call_tokens"], both["call_cost"][0]["calls"]) == (6, None, 2)

@@ -1,0 +1,90 @@
+"""What ``per_call`` learns of the minutes that are held back: how calls are spread, and the levels of the last days."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.detect.detectors import minute
+from pipelines.detect.detectors.minute import MINUTE
+from pipelines.detect.detectors.per_call_state import (
+    BLOCK_CALLS,
+    COUNTED,
+    FAMILY,
+    LOG_SUM,
+    PEAK_DAYS,
+    K,
+    PerCallState,
+    binned,
+    histograms,
+    sums_in,
+)
+from pipelines.detect.side import Matrix
+from pipelines.detect.windows import Floats, Windows
+
+if TYPE_CHECKING:
+    from pipelines.detect.detectors.per_call import PerCall
+
+DAY = 86_400_000_000
+
+
+def hold(state: PerCallState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
+    """Hold back the minute that ends at ``end``; discard what was held where an incident is open."""
+    if FAMILY in open_:
+        for array in (state.held, state.held_sums, state.held_minutes):
+            array[:] = 0.0
+    if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
+        return
+    state.held_minutes += 1
+    if len(cells := windows.side.cells(end - MINUTE, end)):
+        parts, rows = binned(cells), len(state.names)
+        state.held += histograms(parts, rows)
+        state.held_sums += sums_in(cells, parts, rows)
+
+
+def learn(test: PerCall, state: PerCallState, end: int) -> None:
+    """Add what is held back to what is known, except where evidence against it is pending."""
+    pending = (state.log.max(axis=(1, 2), initial=0.0) > test.pending) & test.tested(state).any(axis=1)
+    learned = ~pending | (state.held_minutes >= test.hold_most_s * 1e6 / MINUTE)
+    _note_levels(state, end, learned)
+    known = (state.learned, state.usual, state.minutes, state.spread)
+    held = (state.held, state.held_sums, state.held_minutes, _spread(test, state))
+    minute.absorb(known, held, learned, test.half_life_s)
+    state.density = None
+
+
+def known_rise(state: PerCallState) -> Matrix:
+    """(series, K) bins by which the highest level of the last days is above the usual one."""
+    level = state.usual[:, LOG_SUM : LOG_SUM + K] / np.maximum(state.usual[:, COUNTED : COUNTED + K], 1e-9)
+    rise: Matrix = np.round(state.peaks.max(axis=-1, initial=0.0) - level).astype(np.int64)
+    return np.maximum(rise, 0)
+
+
+def _note_levels(state: PerCallState, end: int, learned: NDArray[np.bool_]) -> None:
+    """Note the level of the calls that are learned now, where they are enough, as one of this day."""
+    day = end // DAY
+    for begun in range(max(state.day, day - PEAK_DAYS) + 1, day + 1):
+        state.peaks[..., begun % PEAK_DAYS] = 0.0
+    state.day = day
+    held = np.stack([state.held_sums[:, at : at + K] for at in (COUNTED, LOG_SUM)], axis=-1)
+    state.block[learned] += held[learned]
+    calls, bins = state.block[..., 0], state.block[..., 1]
+    whole = calls >= BLOCK_CALLS
+    level = np.where(whole, bins / np.maximum(calls, 1.0), 0.0)
+    state.peaks[..., day % PEAK_DAYS] = np.maximum(state.peaks[..., day % PEAK_DAYS], level)
+    state.block[whole] = 0.0
+
+
+def _spread(test: PerCall, state: PerCallState) -> Floats:
+    """(series, K, 2): squared distance of what is held from what is learned, in variances; 1 where it counts."""
+    bins = np.arange(state.learned.shape[-1])
+    total = np.maximum(state.learned.sum(axis=-1, dtype=float), 1.0)
+    mean = (state.learned * bins).sum(axis=-1, dtype=float) / total
+    variance = np.maximum((state.learned * bins**2).sum(axis=-1, dtype=float) / total - mean**2, 1.0)
+    counted, logs = state.held_sums[:, COUNTED : COUNTED + K], state.held_sums[:, LOG_SUM : LOG_SUM + K]
+    chi = (logs - counted * mean) ** 2 / np.maximum(counted * variance, 1e-9)
+    counts = (counted >= 5) & (total >= test.learn_calls)
+    return np.stack([np.where(counts, np.minimum(chi, 50.0), 0.0), counts], axis=-1)
