@@ -87,7 +87,8 @@ def play(
             "TAILRACE_WEBHOOK_SECRET": receiver.secret,
             "TAILRACE_WEBHOOK_ALLOW_HOSTS": receiver.url.split("/")[2],
             "TAILRACE_ALERT_TEXTS": "true",  # the texts are the demo's own, and its receiver is this process
-            "TAILRACE_METER__SAMPLES_PER_S": "100000",  # the few texts of the history come within a second; all are sampled
+            # the few texts of the history come within a second; all are sampled
+            "TAILRACE_METER__SAMPLES_PER_S": "100000",
         }
         with running(settings, environment=environment) as (supervisor, _), _kept_alive(supervisor):
             echo(f"Kafka runs, the stages start; writing {HISTORY_S // 60} minutes of history")
