@@ -29,7 +29,13 @@ OTHER_VARIABLES = {
     "TAILRACE_CACHE": "Folder of Kafka's jars, downloaded once; default: `tailrace` in the user's cache folder.",
 }
 """Variables of the command line that are no settings."""
-INTERNAL_VARIABLES = ("TAILRACE_FAULT", "TAILRACE_FAULTS_TABLE", "TAILRACE_TEST_DATA", "TAILRACE_BLESS")
+INTERNAL_VARIABLES = (
+    "TAILRACE_FAULT",
+    "TAILRACE_FAULTS_TABLE",
+    "TAILRACE_TEST_DATA",
+    "TAILRACE_TEST_SECONDS",
+    "TAILRACE_BLESS",
+)
 """Of the fault tests and the test suite."""
 REMEDY = "`tailrace settings reference` lists every name"
 _SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
