@@ -135,7 +135,7 @@ class Life:
 
     def _texts_read(self) -> dict[str, int]:
         """Next offset of drift in each partition of llm.samples."""
-        position = (self.status()["drift"] or {}).get("position") or {}
+        position = self.status()["drift"].get("facts", {}).get("position", {})
         return {place: offset for place, offset in position.items() if place.startswith(SAMPLES)}
 
     def said(self) -> str:
