@@ -58,6 +58,7 @@ def test_row_12_acknowledged_events_survive_the_brokers_kill(
     ends_well(running)
 
 
+@pytest.mark.faults
 @pytest.mark.row(14)
 @pytest.mark.timeout(400)
 def test_row_14_a_broker_that_is_frozen_costs_time_and_nothing_else(running: Scene, own_broker: Broker) -> None:

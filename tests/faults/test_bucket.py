@@ -225,6 +225,7 @@ def test_row_63_readers_of_a_bucket_see_neither_its_keys_nor_a_local_file(
             assert SECRET not in told
 
 
+@pytest.mark.faults
 @pytest.mark.row(63)
 def test_row_63_land_is_killed_in_mid_upload_and_waits_for_a_bucket_that_is_away(
     bucket: Bucket, line: Line, broker: Broker, scenes: Callable[..., Scene]

@@ -358,6 +358,7 @@ def test_row_52_what_only_reads_may_take_longer_than_a_writer_may_do_nothing(on_
             lake.query("SELECT count(*) FROM job_claims")
 
 
+@pytest.mark.faults
 @pytest.mark.row(52)
 def test_row_52_a_zombie_on_postgres_is_refused_by_the_ledger_and_ends(on_postgres: tuple[Scene, Proxy]) -> None:
     scene, _ = on_postgres

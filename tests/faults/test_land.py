@@ -52,6 +52,7 @@ def test_row_04_a_lander_killed_after_its_commit_goes_on_from_the_lake(scene: Sc
     assert killed_at(scene, KILL_POINTS[4]) == 0
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("fault", [pytest.param(KILL_POINTS[n], marks=pytest.mark.row(n)) for n in (2, 4)])
 def test_positions_without_a_record_land_once_wherever_the_lander_is_killed(scene: Scene, fault: str) -> None:
     app = TransactionalProducer(scene.kafka, "an-app")
@@ -75,6 +76,7 @@ def test_positions_without_a_record_land_once_wherever_the_lander_is_killed(scen
     scene.check(kills=1)
 
 
+@pytest.mark.faults
 @pytest.mark.row(3)
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed (make setup-system)")
 def test_row_03_a_lander_killed_inside_its_commit_shows_all_or_nothing(scene: Scene) -> None:

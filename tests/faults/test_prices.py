@@ -63,6 +63,7 @@ def test_clocks_of_those_who_announce_may_be_wrong(kafka: KafkaConfig) -> None:
     feed.close()
 
 
+@pytest.mark.faults
 @pytest.mark.row(14, 41)
 def test_who_cannot_know_whether_there_is_another_book_gives_none(
     own_broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch

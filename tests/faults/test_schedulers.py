@@ -108,6 +108,7 @@ def overdue(scene: Scene) -> None:
             assert claims.move(lake, None, Claim(job.name, due, 1, "an earlier home", due, due, due))
 
 
+@pytest.mark.faults
 @pytest.mark.row(64)
 def test_row_64_two_schedulers_of_two_homes_make_up_one_run_and_land_records_it(
     scene: Scene, scenes: Callable[..., Scene]

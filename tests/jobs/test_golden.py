@@ -126,7 +126,7 @@ def in_a_process(config: LakeConfig, at: int = NOW, **environment: str) -> subpr
         pytest.param("before_write", marks=pytest.mark.faults),
         "before_commit",
         pytest.param("after_commit", marks=pytest.mark.faults),
-        "before_blank:kill:2",
+        pytest.param("before_blank:kill:2", marks=pytest.mark.faults),
     ],
 )
 def test_killed_anywhere_the_set_is_the_old_one_or_the_new_one(home: Home, tmp_path: Path, point: str) -> None:

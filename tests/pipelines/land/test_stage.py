@@ -319,6 +319,7 @@ def process(rig, fault=""):
     return Forked([], Path(os.devnull), env, Code(program, ("pipelines.land",)))
 
 
+@pytest.mark.faults
 @pytest.mark.row(1, 2, 4)
 def test_kill_9_at_every_point_of_the_stage_loses_and_doubles_nothing(rig):
     ids = {str(uuid.uuid4()) for _ in range(200)}
@@ -387,6 +388,7 @@ def test_partitions_added_under_us_are_landed_from_their_first_offset(rig):
     assert proved(rig)[EVENTS, 3, 0].landed == 2
 
 
+@pytest.mark.faults
 @pytest.mark.row(39)
 def test_a_partition_that_the_client_forgot_makes_land_start_over_and_nothing_is_lost(rig):
     rig.send([call()], partition=0)

@@ -351,7 +351,7 @@ def killed(config, fault):
         "before_commit:kill:5",
         pytest.param("after_delete:kill:4", marks=pytest.mark.faults),
         pytest.param("after_exemplars:kill:1", marks=pytest.mark.faults),
-        "after_mask:kill:1",
+        pytest.param("after_mask:kill:1", marks=pytest.mark.faults),
     ],
 )
 def test_killed_at_each_step_the_next_run_ends_where_one_would_have(config, fault):
