@@ -101,9 +101,9 @@ def live(number: int) -> tuple[list[Record], list[Record]]:
     return past, list(stream.records(T0, T0 + LIVE_S * SECOND, live=True))
 
 
-def run_live(judge: Judge, past: list[Record], records: list[Record]) -> tuple[Figures, Figures]:
-    """Judge; measure rollups and ticks apart."""
-    _, state = run(Judge(), past)
+def run_live(judge: Judge, before: bytes, records: list[Record]) -> tuple[Figures, Figures]:
+    """Judge from the state ``before`` on; measure rollups and ticks apart."""
+    state = load(before)
     rollups, ticks = Figures(), Figures()
     for record in records:
         closed, figures = _closed(state), ticks if _is_tick(record) else rollups
@@ -121,8 +121,9 @@ def measure_live(number: int) -> dict[str, object]:
     """Figures of a live stage; see the module."""
     past, records = live(number)
     head = records[: next(i for i, r in enumerate(records) if r.kafka_time > T0 + LIVE_REFERENCE_S * SECOND)]
-    (_, full), (_, same) = run_live(Judge(together=False), past, head), run_live(Judge(), past, head)
-    rollups, ticks = run_live(Judge(), past, records)
+    before = dump(run(Judge(), past)[1])
+    (_, full), (_, same) = run_live(Judge(together=False), before, head), run_live(Judge(), before, head)
+    rollups, ticks = run_live(Judge(), before, records)
     cpu_s = rollups.cpu_s + ticks.cpu_s
     return {
         "apps": number,

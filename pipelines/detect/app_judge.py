@@ -18,7 +18,7 @@ from pipelines.detect.detectors import DETECTORS, Detector, View
 from pipelines.detect.guards import Guards
 from pipelines.detect.isolation import learned
 from pipelines.detect.partition_state import AppState
-from pipelines.detect.stretch import ALIGNED, stretch
+from pipelines.detect.stretch import ALIGNED, Stretch, stretch
 from pipelines.detect.windows import LATENESS, SLOT
 
 LIVE = 60_000_000
@@ -139,21 +139,29 @@ class AppJudge:
         windows, until = app.windows, app.windows.closed
         if app.deferred and open_ is None:
             open_ = app.families()
+        trials, alone = app.guard.trials if app.guard else {}, False
         while app.deferred:
-            windows.closed = until - app.deferred * SLOT
-            buckets = stretch(windows, 0, until + LATENESS, app.deferred, open_ or {})
-            scans = [detector.scan(app.get(detector), buckets) for detector in app.judged_by(self.detectors)]
-            count = min((scan.quiet for scan in scans), default=buckets.count)
-            if count:
-                for detector, scan in zip(app.judged_by(self.detectors), scans, strict=True):
-                    app.put(detector, learned(detector, scan, count))
-                windows.close_all(count)
-            else:  # it is known to be without consequence: only what is learned differs
-                slot = windows.closed
+            slot = windows.closed = until - app.deferred * SLOT
+            count = 0
+            if not alone:
+                buckets = stretch(windows, 0, until + LATENESS, app.deferred, open_ or {}, trials)
+                count = self._learn_together(app, buckets)
+            if not count:  # it is known to be without consequence: only what is learned differs
                 leaving = windows.close()
-                self._step(app, View(windows, 0, slot + SLOT, closed=slot, leaving=leaving, open=dict(open_ or {})))
+                view = View(windows, 0, slot + SLOT, closed=slot, leaving=leaving, open=dict(open_ or {}))
+                alone = bool(self._step(app, view))  # what is found in one bucket is mostly found in the next one
             app.deferred -= max(count, 1)
             windows.closed = until
+
+    def _learn_together(self, app: AppState, buckets: Stretch) -> int:
+        """Learn the first buckets in which nothing is found; return how many."""
+        scans = [detector.scan(app.get(detector), buckets) for detector in app.judged_by(self.detectors)]
+        count = min((scan.quiet for scan in scans), default=buckets.count)
+        if count:
+            for detector, scan in zip(app.judged_by(self.detectors), scans, strict=True):
+                app.put(detector, learned(detector, scan, count))
+            app.windows.close_all(count)
+        return count
 
     def _step(self, app: AppState, view: View) -> list[Finding]:
         findings: list[Finding] = []
@@ -186,12 +194,16 @@ class AppJudge:
     def _advance(
         self, app: AppState, findings: list[Finding], wall: int, at: int, recovered: dict[str, int]
     ) -> list[Transition]:
-        open_ = app.families() if app.deferred else {}
+        families = app.families()
+        open_ = families if app.deferred else {}
         emitted = advance(app.life, findings, wall=wall, at=at, recovered=recovered, timing=self.timing)
         if any(transition.state == "resolved" for transition in emitted):
             self.learn(app, open_)  # while it was open; then its detector forgets it
         for transition in emitted:
             open_incidents.moved(self.detectors, app, transition, at)
+            if transition.state != "update":
+                app.guard = None
+        if app.families() != families:  # a family that follows has no other finding, either
             app.guard = None
         return emitted
 

@@ -7,14 +7,18 @@ each; here the rows of all apps are put one behind the other and compared in one
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.detect.bounds import OPEN, Ahead, Bound, BoundTable, Part, Ranges, Rows
 from pipelines.detect.isolation import ALL, raising
 from pipelines.detect.windows import SLOT, Matrix, Windows
+
+if TYPE_CHECKING:
+    from pipelines.detect.detectors.minute import Trial
 
 _MORE = 1.5
 """By how much arrays grow at least."""
@@ -46,6 +50,8 @@ class Guard:
     """Whether a look may find anything."""
     void: bool = False
     """Whether the bounds are not those of the windows any more."""
+    trials: dict[str, Trial] = field(default_factory=dict)
+    """Test of a minute -> its state that is ahead of what is learned."""
 
     @property
     def rows(self) -> Matrix:

@@ -13,14 +13,16 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import structlog
 
-from pipelines.detect.detectors.base import Detector
-from pipelines.detect.stretch import Scan
 from schemas.errors import UNREADABLE
+
+if TYPE_CHECKING:
+    from pipelines.detect.detectors.base import Detector
+    from pipelines.detect.stretch import Scan
 
 log = structlog.get_logger("detect")
 APPS = 3

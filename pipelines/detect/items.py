@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from pipelines.detect.side import SCALARS, Cells, cells_of, is_beside
+from pipelines.detect.cells import Beside, Cells, Matrix, beside_of, integers, is_beside
 from schemas.errors import UNREADABLE
 from schemas.records import Record
 from schemas.rollups import (
@@ -18,7 +17,7 @@ from schemas.rollups import (
     H_KIND,
     H_PARTITION,
     H_TO,
-    MAYBE_BUCKETS,
+    ROLLUP,
     SCORED,
     SIGNAL,
     SPAN_KEY,
@@ -39,15 +38,9 @@ BASE = "scored:"
 SLOT = 10_000_000
 """µs of event time; the grain of all judgement."""
 _NUMBERS = (*COUNTS, *TOKENS[:2], "cost_nanousd")
-_BESIDE = (
-    "error_types",
-    "latency",
-    "ttft",
-    *MAYBE_BUCKETS,
-    "cache_saved_nanousd",
-    *(n for n in SCALARS if n not in _NUMBERS),
-)
-"""Columns that only the tests of a minute read; a version may not have counted them."""
+_SECOND = len(_NUMBERS)
+_SUMMED = [*range(len(COUNTS) + 1), _SECOND - 1]
+"""Of _NUMBERS: what becomes COLUMNS, once the tokens are added up."""
 _UNUSED = ("hash", "latency", "tokens", None)
 
 
@@ -55,25 +48,53 @@ _UNUSED = ("hash", "latency", "tokens", None)
 class Exemplars:
     """Calls that show the numbers of some rows. Few are ever asked for, so their ids stay in Arrow until then."""
 
-    rows: NDArray[np.int64]
+    rows: Matrix
     """(n,) row of the batch, or place of the series."""
-    codes: NDArray[np.int64]
+    codes: Matrix
     """(n,) index into ``measures``."""
     measures: list[str]
-    values: NDArray[np.int64]
+    values: Matrix
     """(n,) nano-USD, or 0 where the measure has none."""
     ids: pa.Array
     """Call ids, of these and of others."""
-    at: NDArray[np.int64]
+    at: Matrix
     """(n,) index into ``ids``."""
 
-    def pick(self, rows: NDArray[np.int64], which: NDArray[np.int64]) -> Exemplars:
+    def pick(self, rows: Matrix, which: Matrix) -> Exemplars:
         """Those at ``which``, with ``rows`` in place of theirs."""
         return Exemplars(rows, self.codes[which], self.measures, self.values[which], self.ids, self.at[which])
 
     def call_ids(self) -> list[str]:
         """(n,) call ids. ``pa.array`` of a numpy array would import pandas first, which takes more than a second."""
         return [self.ids[i].as_py() for i in self.at.tolist()]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Exemplars of messages, as they came: they stay in Arrow until they are asked for, those of many at once."""
+
+    column: pa.ListArray
+    rows: Matrix
+    """(rows,) of each row of the messages: row of the batch, or place of the series; -1 = its calls are left out."""
+
+    def read(self) -> Exemplars:
+        """Return those that are kept."""
+        items = self.column.flatten()
+        parts = items.flatten()  # as pyarrow.compute.struct_field does, without the cost of a call for each
+        measures, values, ids = (parts[items.type.get_field_index(name)] for name in ("measure", "value", "call_id"))
+        coded = measures.dictionary_encode()
+        names = coded.dictionary.to_pylist()
+        codes = integers(coded.indices, -1)
+        rows = self.rows[integers(self.column.value_parent_indices())]
+        used = np.flatnonzero(np.array([name not in _UNUSED for name in names] + [False])[codes] & (rows >= 0))
+        return Exemplars(rows[used], codes[used], names, integers(values)[used], ids, used)
+
+
+def together(shown: Sequence[Shown]) -> Shown:
+    """Put exemplars together whose rows are places."""
+    if len(shown) == 1:
+        return shown[0]
+    return Shown(pa.concat_arrays([each.column for each in shown]), np.concatenate([each.rows for each in shown]))
 
 
 @dataclass(frozen=True)
@@ -87,14 +108,14 @@ class Batch:
     kafka_time: int
     """µs UTC."""
     series: list[str]
-    starts: NDArray[np.int64]
+    starts: Matrix
     """(rows,) start of the slot, µs UTC."""
-    sums: NDArray[np.int64]
+    sums: Matrix
     """(rows, COLUMNS)."""
     triggers: list[tuple[int, str, str, int]]
     """(row, guardrail, action, calls)."""
-    exemplars: Exemplars | None = None
-    beside: Cells | None = None
+    exemplars: Exemplars | Shown | None = None
+    beside: Beside | Cells | None = None
     """What the tests of a minute read."""
     signals: list[tuple[int, str, int]] = field(default_factory=list)
     """(row, kind, calls): the texts that were scored (``scored:SIDE``) before the hits (``signal:SIDE:NAME``)."""
@@ -121,11 +142,9 @@ def parse(record: Record) -> Batch | TickAt | None:
         app = (record.key or b"").decode()
         if app == SPAN_KEY:
             return None
-        with pa.ipc.open_stream(pa.py_buffer(record.value or b"")) as reader:
-            table = completed(reader.read_all())
         return batch(
             app,
-            table,
+            _rows(record.value or b""),
             source=int(headers[H_PARTITION]),
             next_offset=int(headers[H_TO]),
             epoch=int(headers.get(H_EPOCH, b"0")),
@@ -135,27 +154,44 @@ def parse(record: Record) -> Batch | TickAt | None:
         raise ValueError(f"not a rollup: {error}") from error
 
 
-def batch(app: str, table: pa.Table, *, source: int, next_offset: int, epoch: int, kafka_time: int) -> Batch:
+def _rows(value: bytes) -> pa.Table | pa.RecordBatch:
+    """Return the rows of a message, in the columns of ROLLUP."""
+    messages = list(pa.ipc.MessageReader.open_stream(pa.py_buffer(value)))
+    if not messages:
+        raise ValueError("it is empty")
+    if not messages[0].metadata.equals(_SCHEMA):  # of another version
+        with pa.ipc.open_stream(pa.py_buffer(value)) as reader:
+            return completed(reader.read_all())
+    found = [pa.ipc.read_record_batch(message, ROLLUP) for message in messages[1:]]
+    return found[0] if len(found) == 1 else pa.Table.from_batches(found, ROLLUP)
+
+
+_SCHEMA = pa.ipc.read_message(ROLLUP.serialize()).metadata
+"""Of a message that is written today: the same schema need not be read each time, which takes as long as the rows."""
+
+
+def batch(
+    app: str, table: pa.Table | pa.RecordBatch, *, source: int, next_offset: int, epoch: int, kafka_time: int
+) -> Batch:
     """Take the columns that detectors read out of a ROLLUP table; rows of series below ``app`` only.
 
     Raises:
         KeyError: a column is missing.
     """
-    columns = _columns(table)
-    numbers = [_numbers(columns[name], 0) for name in _NUMBERS]
-    rows = np.array([*numbers[:-3], numbers[-3] + numbers[-2], numbers[-1]]).T
-    starts = _numbers(columns["second"], 0) * 1_000_000 // SLOT
-    coded = columns["series"].dictionary_encode()
-    codes = _numbers(coded.indices, 0)
-    names, shown = coded.dictionary.to_pylist(), _shown(columns["exemplars"])
-    beside = cells_of(columns, names, codes, starts * SLOT)
-    judged = np.flatnonzero(~np.array([is_beside(name) for name in names], bool)[codes]) if names else codes
+    rows = table if isinstance(table, pa.RecordBatch) else _one(table)
+    places = {name: at for at, name in enumerate(rows.schema.names)}  # a look-up by name costs as much as a sum
+    numbers = _numbers(rows, [places[name] for name in (*_NUMBERS, "second")])
+    sums = numbers[:, _SUMMED]
+    sums[:, -2] += numbers[:, _SECOND - 2]  # tokens: input and output
+    starts = numbers[:, _SECOND] * 1_000_000 // SLOT * SLOT
+    coded = rows.column(places["series"]).dictionary_encode()
+    codes, names = integers(coded.indices), coded.dictionary.to_pylist()
+    below = np.array([is_beside(name) for name in names], bool)
+    judged = np.flatnonzero(~below[codes]) if below.any() else np.arange(len(codes))
     row_of = np.full(len(codes), -1)
-    codes, starts = codes[judged], starts[judged]
-    low = int(starts.min()) if len(starts) else 0
-    size = int(starts.max()) - low + 1 if len(starts) else 1
-    first, row_of[judged], sums = _merged(codes * size + (starts - low), rows[judged])
-    at = row_of[shown.rows]
+    first, row_of[judged], merged = _merged(codes[judged], starts[judged], sums[judged])
+    first = judged[first]
+    guardrails, signals = (_nested(rows.column(places[name])) for name in ("guardrails", "signals"))
     return Batch(
         app=app,
         source=source,
@@ -163,79 +199,61 @@ def batch(app: str, table: pa.Table, *, source: int, next_offset: int, epoch: in
         epoch=epoch,
         kafka_time=kafka_time,
         series=[names[code] for code in codes[first].tolist()],
-        starts=starts[first] * SLOT,
-        sums=sums,
-        triggers=[
-            (int(row_of[r]), t["name"], t["action"], t["calls"])
-            for r, t in _nested(columns["guardrails"])
-            if row_of[r] >= 0
-        ],
-        exemplars=shown.pick(at[at >= 0], np.flatnonzero(at >= 0)),
-        beside=beside,
-        signals=sorted((int(row_of[r]), *_signal(s)) for r, s in _nested(columns["signals"]) if row_of[r] >= 0),
+        starts=starts[first],
+        sums=merged,
+        triggers=[(int(row_of[r]), *item) for r, item in guardrails if row_of[r] >= 0],
+        exemplars=Shown(rows.column(places["exemplars"]), row_of),
+        beside=beside_of(rows, names, codes, starts),
+        signals=sorted((int(row_of[r]), *_signal(*item)) for r, item in signals if row_of[r] >= 0),
     )
 
 
-def _signal(item: dict[str, Any]) -> tuple[str, int]:
+def _signal(name: str, side: str, calls: int) -> tuple[str, int]:
     """(kind, calls) of an item of ``signals``."""
-    name, side = item["name"], item["action"]
-    return (f"{BASE}{side}" if name == SCORED else f"{SIGNAL}{side}:{name}"), item["calls"]
+    return (f"{BASE}{side}" if name == SCORED else f"{SIGNAL}{side}:{name}"), calls
 
 
-def _merged(keys: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """Sum up rows of one key, in the order of keys: (first row of each, which of them a row went to, sums)."""
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    new = np.ones(len(keys), bool)
-    new[1:] = keys[1:] != keys[:-1]
+def _merged(codes: Matrix, starts: Matrix, sums: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """Sum up rows of one series and slot, in their order: (first row of each, which of them a row went to, sums)."""
+    if not len(codes):
+        return codes, codes, sums
+    same, later = codes[1:] == codes[:-1], starts[1:] > starts[:-1]
+    order = np.arange(len(codes))
+    if not ((codes[1:] > codes[:-1]) | (same & (starts[1:] >= starts[:-1]))).all():  # not as meter writes them
+        order = np.lexsort((starts, codes))
+        codes, starts, sums = codes[order], starts[order], sums[order]
+        same, later = codes[1:] == codes[:-1], starts[1:] > starts[:-1]
+    new = np.ones(len(codes), bool)
+    new[1:] = ~same | later
     begins = np.flatnonzero(new)
-    row_of = np.empty(len(keys), np.int64)
+    row_of = np.empty(len(codes), np.int64)
     row_of[order] = np.cumsum(new) - 1
-    return order[begins], row_of, np.add.reduceat(rows[order], begins, axis=0) if len(keys) else rows
+    return order[begins], row_of, sums if len(begins) == len(codes) else np.add.reduceat(sums, begins, axis=0)
 
 
-def _columns(table: pa.Table) -> dict[str, pa.Array]:
-    """Columns that are read, each in one piece; those of _BESIDE where they are there.
-
-    Raises:
-        KeyError: another column is missing.
-    """
+def _one(table: pa.Table) -> pa.RecordBatch:
+    """All rows in one piece."""
     batches = table.to_batches()
     if len(batches) != 1:
         batches = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
-    found = batches[0]
-    places = {name: at for at, name in enumerate(found.schema.names)}  # a look-up by name costs as much as a sum
-    beside = [name for name in _BESIDE if name in places]
-    read = [*_NUMBERS, "second", "series", "exemplars", "guardrails", "signals", *beside]
-    return {name: found.column(places[name]) for name in read}
+    return batches[0]
 
 
-def _shown(column: pa.ListArray) -> Exemplars:
+def _numbers(rows: pa.RecordBatch, places: list[int]) -> Matrix:
+    """(rows, len(places)) integers of the columns at ``places``; 0 for NULL."""
+    picked = rows.select(places)
+    try:
+        numbers: Matrix = picked.to_tensor().to_numpy()
+    except pa.ArrowTypeError:  # there is a NULL
+        return np.array([integers(column) for column in picked.columns]).T
+    return numbers
+
+
+def _nested(column: pa.ListArray) -> list[tuple[int, tuple[str, str, int]]]:
+    """(row, (name, action, calls)) of each item."""
     items = column.flatten()
-    parts = items.flatten()  # as pyarrow.compute.struct_field does, without the cost of a call for each
-    measures, numbers, ids = (parts[items.type.get_field_index(name)] for name in ("measure", "value", "call_id"))
-    coded = measures.dictionary_encode()
-    names = coded.dictionary.to_pylist()
-    codes = _numbers(coded.indices, -1)
-    used = np.flatnonzero(np.array([name not in _UNUSED for name in names] + [False])[codes])
-    rows = _numbers(column.value_parent_indices(), 0)
-    return Exemplars(rows[used], codes[used], names, _numbers(numbers, 0)[used], ids, used)
-
-
-def _numbers(column: pa.Array, null: int) -> NDArray[np.int64]:
-    """Return the values of an array of int64 or int32.
-
-    They are read from its buffer: ``to_numpy`` imports pandas where that is installed, for more than a second.
-    """
-    column = column.fill_null(null) if column.null_count else column
-    if not len(column):
-        return np.zeros(0, np.int64)
-    bits = column.type.bit_width
-    kind = np.int64 if bits == 64 else np.int32
-    numbers = np.frombuffer(column.buffers()[1], kind, len(column), column.offset * bits // 8)
-    return numbers.astype(np.int64, copy=False)
-
-
-def _nested(column: pa.ListArray) -> list[tuple[int, dict[str, Any]]]:
-    items = column.flatten()
-    return list(zip(column.value_parent_indices().to_pylist(), items.to_pylist(), strict=True)) if len(items) else []
+    if not len(items):
+        return []
+    parts = items.flatten()
+    fields = [parts[items.type.get_field_index(name)].to_pylist() for name in ("name", "action", "calls")]
+    return list(zip(column.value_parent_indices().to_pylist(), zip(*fields, strict=True), strict=True))

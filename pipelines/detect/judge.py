@@ -209,14 +209,18 @@ def judge(records: Iterable[Record], *, detectors: tuple[Detector, ...] = DETECT
 
 def _disturbs(windows: Windows, batch: Batch) -> bool:
     """Whether a batch changes closed buckets, or what is judged: then what is not learned yet is learned before."""
-    known = {kind.removeprefix(GUARDRAIL) for kind in windows.kinds if kind.startswith(GUARDRAIL)}
+    beside = batch.beside
+    if beside is not None and (beside.is_before(windows.closed) or not windows.side.index.keys() >= set(beside.names)):
+        return True
     if bool((batch.starts < windows.closed).any()) or len(windows.series) + len(batch.series) > MAX_SERIES:
         return True
-    if OTHER not in known and any(name not in known for _, name, _, _ in batch.triggers):
-        return True
+    if batch.triggers:
+        known = {kind.removeprefix(GUARDRAIL) for kind in windows.kinds if kind.startswith(GUARDRAIL)}
+        if OTHER not in known and any(name not in known for _, name, _, _ in batch.triggers):
+            return True
     if any(kind not in windows.kinds and windows.is_counted(kind) for _, kind, _ in batch.signals):
         return True
-    new = set(batch.series) - windows.index.keys()
+    new = {name for name in batch.series if name not in windows.index}
     return any(not any(dimension in WIDE for dimension in series_pairs(name)) for name in new)
 
 

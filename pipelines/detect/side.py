@@ -9,148 +9,54 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.rollups import CALL_GAMMA, DERIVED, OTHER, series_pairs
+from pipelines.detect.cells import (
+    CALL_BINS,
+    CODE,
+    ERROR,
+    FIRST,
+    NONE,
+    PER_CALL,
+    TTFT,
+    Beside,
+    Cells,
+    Matrix,
+    cells_of,
+    is_beside,
+    is_watched,
+)
+from schemas.rollups import OTHER, series_pairs
 
-Matrix = NDArray[np.int64]
-WATCHED = ("feature", "tenant", "provider", "model", "release", "prompt_version", *DERIVED)
-"""Dimensions of the series that are kept, each by itself below the app."""
+__all__ = [
+    "CALL_BINS",
+    "CODE",
+    "ERROR",
+    "PER_CALL",
+    "TTFT",
+    "Beside",
+    "Cells",
+    "Matrix",
+    "Side",
+    "is_beside",
+    "is_watched",
+    "sums_of",
+]
 MAX_NAMES = 192
 """Series of one app; those silent for longest give way."""
 MAX_ERRORS = 24
 """Error types counted apart in one app; the rest share OTHER."""
-TTFT = 4096
-"""Code of the first bucket of the time to the first token; those of the latency begin at 0."""
-SCALARS = ("calls", "input_tokens", "output_tokens", "cache_read_tokens", "retried_calls", "errors")
-"""Sums of a rollup row that are kept."""
-_NAMES = (*SCALARS, "cache_saved_nanousd", "saved_known_calls", "cost_nanousd")
-CODE = {name: 2 * TTFT + i for i, name in enumerate(_NAMES)}
-"""Scalar -> its code; ``saved_known_calls`` are the calls of rows whose ``cache_saved_nanousd`` is known."""
-CALL_BINS = 512
-PER_CALL = {"call_tokens": 2 * TTFT + CALL_BINS, "call_cost": 2 * TTFT + 2 * CALL_BINS}
-"""Column -> code of its first bucket; there are CALL_BINS."""
+_CODES = 4 * TTFT
+"""More than there are."""
 KEPT_LONGER = 120
 """Slots for which the sums of OF_LONGER are kept: twenty minutes, in which a slice of rare calls makes some."""
 OF_LONGER = [CODE[name] for name in ("calls", "input_tokens", "output_tokens", "cost_nanousd")]
-ERROR = 3 * TTFT
-"""Code of the first error type."""
-
-
-@lru_cache(maxsize=8192)
-def is_watched(name: str) -> bool:
-    """Whether the cells of a series (JSON) are kept."""
-    (_, *below) = series_pairs(name).items()
-    return not below or (len(below) == 1 and below[0][0] in WATCHED and below[0][1] != OTHER)
-
-
-@lru_cache(maxsize=8192)
-def is_beside(name: str) -> bool:
-    """Whether only the tests of a minute judge a series (JSON)."""
-    return not series_pairs(name).keys().isdisjoint(DERIVED)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """The cells of one batch of rollups."""
-
-    names: list[str]
-    starts: Matrix
-    """(n,) start of the slot, µs UTC."""
-    cells: Matrix
-    """(n, 3): index into ``names``, code, value. The value of an error type is its calls, its code ERROR + index into
-    ``errors``."""
-    errors: list[str] = field(default_factory=list)
-
-
-def cells_of(columns: dict[str, pa.Array], names: list[str], codes: Matrix, starts: Matrix) -> Cells:
-    """Return what is kept of rollup rows.
-
-    Args:
-        columns: of the rollup; lists that a version did not count may be NULL.
-        names: the distinct series.
-        codes: (rows,) index into ``names``.
-        starts: (rows,) start of the slot, µs UTC.
-    """
-    kept = np.array([is_watched(name) for name in names], bool)[codes] if len(names) else np.zeros(0, bool)
-    parts = [_scalar(columns, name, kept) for name in (*SCALARS, "cache_saved_nanousd", "cost_nanousd")]
-    parts.append(_saved_known(columns, kept))
-    parts += [_histogram(columns.get(name), first, kept) for name, first in (("latency", 0), ("ttft", TTFT))]
-    parts += [_per_call(columns, name, kept) for name in PER_CALL]
-    found, errors = _errors(columns.get("error_types"), kept)
-    rows = np.concatenate([*parts, found])
-    at = rows[:, 0]
-    return Cells(names, starts[at], np.column_stack([codes[at], rows[:, 1:]]), errors)
-
-
-def _scalar(columns: dict[str, pa.Array], name: str, kept: NDArray[np.bool_]) -> Matrix:
-    if name not in columns:
-        return _NONE
-    values = _integers(columns[name])
-    rows = np.flatnonzero(kept & (values != 0))
-    return np.column_stack([rows, np.full(len(rows), CODE[name]), values[rows]])
-
-
-def _saved_known(columns: dict[str, pa.Array], kept: NDArray[np.bool_]) -> Matrix:
-    saved = columns.get("cache_saved_nanousd")
-    if saved is None or saved.null_count == len(saved):
-        return _NONE
-    rows = np.flatnonzero(kept & saved.is_valid().to_numpy(zero_copy_only=False))
-    calls = _integers(columns["calls"])[rows]
-    return np.column_stack([rows, np.full(len(rows), CODE["saved_known_calls"]), calls])
-
-
-def _per_call(columns: dict[str, pa.Array], name: str, kept: NDArray[np.bool_]) -> Matrix:
-    """Calls by their tokens or cost. Of rows that did not count them all calls are taken to be like their mean."""
-    column = columns.get(name)
-    if column is not None and not column.null_count:
-        return _histogram(column, PER_CALL[name], kept, CALL_BINS)
-    unknown = kept if column is None else kept & column.is_null().to_numpy(zero_copy_only=False)
-    names = ("cost_nanousd",) if name == "call_cost" else ("input_tokens", "output_tokens")
-    if any(each not in columns for each in names):
-        return _NONE
-    calls = _integers(columns["calls"])
-    total = np.sum([_integers(columns[each]) for each in names], axis=0)
-    rows = np.flatnonzero(unknown & (calls > 0) & (total > 0))
-    buckets = np.ceil(np.log(np.maximum(total[rows] / calls[rows], 1.0)) / np.log(CALL_GAMMA)).astype(np.int64)
-    means = np.column_stack([rows, np.minimum(buckets, CALL_BINS - 1) + PER_CALL[name], calls[rows]])
-    return np.concatenate([means, _histogram(column, PER_CALL[name], kept, CALL_BINS)])
-
-
-def _histogram(column: pa.ListArray | None, first: int, kept: NDArray[np.bool_], size: int = TTFT) -> Matrix:
-    if column is None:
-        return _NONE
-    items = column.flatten()
-    buckets, calls = items.flatten()
-    rows = _integers(column.value_parent_indices())
-    held = kept[rows]
-    codes = np.clip(_integers(buckets), 0, size - 1) + first
-    return np.column_stack([rows[held], codes[held], _integers(calls)[held]])
-
-
-def _errors(column: pa.ListArray | None, kept: NDArray[np.bool_]) -> tuple[Matrix, list[str]]:
-    if column is None or not len(items := column.flatten()):
-        return _NONE, []
-    parts = items.flatten()
-    names, calls = (parts[items.type.get_field_index(name)] for name in ("name", "calls"))
-    coded = names.fill_null("").dictionary_encode()
-    rows = _integers(column.value_parent_indices())
-    held = kept[rows]
-    codes = _integers(coded.indices) + ERROR
-    return np.column_stack([rows[held], codes[held], _integers(calls)[held]]), coded.dictionary.to_pylist()
-
-
-_NONE: Matrix = np.zeros((0, 3), np.int64)
-
-
-def _integers(column: pa.Array) -> Matrix:
-    column = column.fill_null(0) if column.null_count else column
-    numbers: Matrix = column.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
-    return numbers
+MOST_UNREAD = 16
+"""Messages whose cells are not read yet: their rows are kept as they came, some 15 KB each."""
 
 
 @dataclass
@@ -171,33 +77,87 @@ class Side:
         self.index = {name: row for row, name in enumerate(self.names)}
         self._starts = sorted(self.slots)
         """Of the slots, ascending: in a backlog there are weeks of them, and each look reads a few minutes."""
+        self._unread: list[tuple[pa.RecordBatch, Matrix, Matrix]] = []
+        """(rows, number of their series, -1 = not kept, and their slots) of messages, as they came."""
+        self._parted = set[int]()
+        """Slots whose cells are not merged."""
+
+    def note(self, message: Beside | Cells, since: int, until: int) -> None:
+        """Add what a message holds of slots that start in [since, until]; it is read when it is asked for."""
+        if isinstance(message, Cells):
+            self.add(message, (message.starts >= since) & (message.starts <= until), message.starts)
+            return
+        kept = (message.codes >= 0) & (message.starts >= since) & (message.starts <= until)
+        if not kept.any():
+            return
+        if sum(name not in self.index for name in message.names) + len(self.names) > MAX_NAMES:
+            self.note(message.read(), since, until)
+            return
+        place = self._placed(message.names, message.codes[kept], message.starts[kept])
+        self._unread.append((message.rows, np.where(kept, place[message.codes], -1), message.starts))
+        if len(self._unread) >= MOST_UNREAD:
+            self.read()
+
+    def read(self) -> None:
+        """Read the cells of the messages that were noted."""
+        unread, self._unread = self._unread, []
+        for _, messages in groupby(unread, key=lambda message: message[0].schema):
+            rows, places, starts = zip(*messages, strict=True)
+            cells, at, errors = cells_of(rows, np.concatenate(places))
+            self._put(cells, np.concatenate(starts)[at], errors)
 
     def add(self, batch: Cells, kept: NDArray[np.bool_], starts: Matrix) -> None:
         """Add the cells of a batch that are ``kept``, (n,), under the slots ``starts``."""
+        self.read()
         cells, at = batch.cells[kept], starts[kept]
         if not len(cells):
             return
-        for name_row in np.unique(cells[:, 0]).tolist():
-            latest = int(at[cells[:, 0] == name_row].max())
-            self._place(batch.names[name_row], latest)
-        place = np.array([self.index.get(name, -1) for name in batch.names], np.int64)
-        error = np.array([ERROR + self._error(name) for name in batch.errors], np.int64)
-        codes = cells[:, 1].copy()
-        if len(error):
-            typed = codes >= ERROR
-            codes[typed] = error[codes[typed] - ERROR]
-        placed = np.column_stack([place[cells[:, 0]], codes, cells[:, 2]])
-        for start in np.unique(at).tolist():
-            mine = placed[(at == start) & (placed[:, 0] >= 0)]
+        place = self._placed(batch.names, cells[:, 0], at)
+        cells[:, 0] = place[cells[:, 0]]
+        held = cells[:, 0] >= 0  # others gave way to series of this batch
+        self._put(cells[held], at[held], batch.errors)
+
+    def _placed(self, names: list[str], codes: Matrix, starts: Matrix) -> Matrix:
+        """Give places to the series ``codes``, seen in ``starts``; return that of each name, -1 = none."""
+        latest = np.full(len(names), -1)
+        np.maximum.at(latest, codes, starts)
+        for name, slot in zip(names, latest.tolist(), strict=True):
+            if slot >= 0:
+                self._place(name, slot)
+        return np.array([self.index.get(name, -1) for name in names], np.int64)
+
+    def _put(self, cells: Matrix, starts: Matrix, errors: list[str]) -> None:
+        """Put cells, whose series have places, into their slots."""
+        if errors:
+            error = np.array([ERROR + self._error(name) for name in errors], np.int64)
+            typed = cells[:, 1] >= ERROR
+            cells[typed, 1] = error[cells[typed, 1] - ERROR]
+        for start in np.unique(starts).tolist():
             if start not in self.slots:
                 insort(self._starts, start)
-            self.slots.setdefault(start, []).append(mine)
+            self.slots.setdefault(start, []).append(cells[starts == start])
+            self._parted.add(start)
 
     def cells(self, since: int, until: int) -> Matrix:
         """(n, 3) cells of the slots that start in [since, until)."""
+        self.read()
         first, end = bisect_left(self._starts, since), bisect_left(self._starts, until)
-        held = [part for start in self._starts[first:end] for part in self.slots[start]]
-        return np.concatenate(held) if held else _NONE
+        held = [self._whole(start) for start in self._starts[first:end]]
+        return np.concatenate(held) if held else NONE
+
+    def merge(self) -> None:
+        """Merge the cells of every slot, to be written down."""
+        self.read()
+        for start in sorted(self._parted):
+            self._whole(start)
+
+    def _whole(self, start: int) -> Matrix:
+        """Cells of a slot, each once; they are read more than once."""
+        parts = self.slots[start]
+        if start in self._parted:
+            self._parted.remove(start)
+            parts[:] = [_merged(np.concatenate(parts))]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def total(self, codes: list[int], since: int, until: int) -> NDArray[np.float64]:
         """(series, len(codes)) sums of some codes over the slots that start in [since, until)."""
@@ -210,6 +170,7 @@ class Side:
 
     def by_slot(self, name: str, codes: list[int], starts: list[int]) -> NDArray[np.float64]:
         """(len(starts), len(codes)) sums of one series; see ``longer``."""
+        self.read()
         out, place = np.zeros((len(starts), len(codes))), self.index.get(name, -1)
         for at, start in enumerate(starts):
             parts = self.slots.get(start) or ([self.older[start]] if start in self.older else [])
@@ -223,13 +184,17 @@ class Side:
         self.slots.clear()
         self.older.clear()
         self._starts.clear()
+        self._unread.clear()
+        self._parted.clear()
 
     def drop(self, before: int, longer: int) -> None:
         """Forget the slots that start before a time, and the sums that are kept longer before another one."""
+        self.read()
         first = bisect_left(self._starts, before)
         for start in self._starts[:first]:
-            cells = np.concatenate(self.slots.pop(start))
+            cells = self._whole(start)
             self.older[start] = cells[np.isin(cells[:, 1], OF_LONGER)]
+            del self.slots[start]
         del self._starts[:first]
         for start in [start for start in self.older if start < longer]:
             del self.older[start]
@@ -265,10 +230,21 @@ class Side:
         return self.errors.index(name)
 
 
+def _merged(cells: Matrix) -> Matrix:
+    """Sum up the cells of one series and code."""
+    keys = cells[:, 0] * _CODES + cells[:, 1]
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else order
+    keys = keys[first]
+    sums = np.add.reduceat(cells[order, 2], first) if len(keys) else keys
+    return np.array([keys // _CODES, keys % _CODES, sums]).T
+
+
 def sums_of(cells: Matrix, codes: list[int], rows: int) -> NDArray[np.float64]:
-    """(rows, len(codes)) sums of ``cells`` by series and code."""
-    out = np.zeros((rows, len(codes)))
-    for column, code in enumerate(codes):
-        mine = cells[cells[:, 1] == code]
-        out[:, column] = np.bincount(mine[:, 0], weights=mine[:, 2], minlength=rows)[:rows]
-    return out
+    """(rows, len(codes)) sums of ``cells`` by series and code of CODE."""
+    scalar = cells[:, 1] - FIRST
+    held = np.flatnonzero((scalar >= 0) & (scalar < len(CODE)))
+    at = cells[held, 0] * len(CODE) + scalar[held]
+    sums = np.bincount(at, weights=cells[held, 2], minlength=rows * len(CODE))[: rows * len(CODE)]
+    return sums.astype(float, copy=False).reshape(rows, len(CODE))[:, [code - FIRST for code in codes]]

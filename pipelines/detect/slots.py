@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.items import Exemplars
+from pipelines.detect.items import Exemplars, Shown, together
 
 Matrix = NDArray[np.int64]
 _EXEMPLARS = 3
@@ -34,6 +34,7 @@ class Slot:
     def __post_init__(self) -> None:
         self._more: list[tuple[Matrix, Matrix]] = []
         self._shown: list[Exemplars] = []
+        self._unread: list[Shown] = []
         self._most: dict[int, tuple[int, int]] = {}
 
     def add(self, places: Matrix, sums: Matrix) -> None:
@@ -65,9 +66,19 @@ class Slot:
         """Add calls that show what the series ``exemplars.rows`` did."""
         self._shown.append(exemplars)
 
+    def note(self, shown: Shown) -> None:
+        """Add calls that show what the series ``shown.rows`` did; they are read when they are asked for."""
+        self._unread.append(shown)
+
+    def _read(self) -> list[Exemplars]:
+        if self._unread:
+            self._shown.append(together(self._unread).read())
+            self._unread = []
+        return self._shown
+
     def shown(self) -> dict[tuple[int, str], list[tuple[int, str]]]:
         """(series index, measure) -> [(value, call id)], the most expensive first, few of each."""
-        for more in self._shown:
+        for more in self._read():
             names = [more.measures[code] for code in more.codes.tolist()]
             for place, name, value, call in zip(
                 more.rows.tolist(), names, more.values.tolist(), more.call_ids(), strict=True
@@ -79,10 +90,11 @@ class Slot:
 
     def most_expensive(self, place: int) -> int:
         """Highest cost of a call that is shown of a series, in nano-USD."""
+        shown = self._read()
         seen, top = self._most.get(place, (0, -1))
         if top < 0:
             top = max((value for value, _ in self.exemplars.get((place, "cost"), ())), default=0)
-        for more in self._shown[seen:]:
+        for more in shown[seen:]:
             cost = more.measures.index("cost") if "cost" in more.measures else -1
             top = max(top, int(more.values[(more.rows == place) & (more.codes == cost)].max(initial=0)))
         self._most[place] = len(self._shown), top

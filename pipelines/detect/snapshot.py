@@ -30,6 +30,7 @@ _SUMS_WIDENED = 4
 def dump(state: PartitionState) -> bytes:
     """Encode ``state``."""
     for app in state.apps.values():
+        app.windows.side.merge()
         for slot in app.windows.slots.values():
             slot.merge()
     body = msgspec.msgpack.encode(state, enc_hook=_encode)

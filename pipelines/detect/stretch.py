@@ -12,13 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.detect.slots import merge_all
 from pipelines.detect.windows import RING, SLOT, Matrix, Windows
+
+if TYPE_CHECKING:
+    from pipelines.detect.detectors.minute import Trial
 
 ALIGNED = 60
 """Buckets between two ends of stretches: ten minutes, after which records move up."""
@@ -55,6 +58,8 @@ class Stretch:
     """(rows, columns)."""
     open: Mapping[str, int] = field(default_factory=dict)
     """Family of every open incident -> its start."""
+    trials: Mapping[str, Trial] = field(default_factory=dict)
+    """Test of a minute -> its state that is ahead of what is learned; see ``detectors.minute``."""
 
     @property
     def starts(self) -> list[int]:
@@ -89,7 +94,12 @@ class Stretch:
 
 
 def stretch(
-    windows: Windows, app: int, watermark: int, most: int, open_: Mapping[str, int] = MappingProxyType({})
+    windows: Windows,
+    app: int,
+    watermark: int,
+    most: int,
+    open_: Mapping[str, int] = MappingProxyType({}),
+    trials: Mapping[str, Trial] = MappingProxyType({}),
 ) -> Stretch:
     """The next buckets to close: up to ``watermark``, the end of these ten minutes, or where the ring is empty."""
     first = windows.closed
@@ -122,6 +132,7 @@ def stretch(
         np.concatenate([empty, *(places for places, _ in parts)]),
         sums,
         open_,
+        trials,
     )
 
 

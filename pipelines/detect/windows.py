@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.items import BASE, COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch
-from pipelines.detect.side import KEPT_LONGER, Cells, Side
+from pipelines.detect.items import BASE, COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch, Shown
+from pipelines.detect.side import KEPT_LONGER, Side
 from pipelines.detect.slots import Matrix, Slot
 from schemas.rollups import OTHER, series_key, series_pairs
 
@@ -86,8 +86,6 @@ class Windows:
         of them are noted."""
         self.number = -1
         """Of this app in there."""
-        self.looked: dict[str, int] = {}
-        """Detector of minutes -> the minute of which a look has found nothing. Only time depends on it."""
         self.learned = 0
         """``closed`` when buckets left the ring last: earlier ones than RING before it are not kept."""
 
@@ -105,41 +103,44 @@ class Windows:
         oldest = self.closed - RING * SLOT
         kept, dated = sane & (starts >= oldest), starts if sane.all() else np.where(sane, starts, 0)
         sums = self._widen(batch.sums, self._triggers(batch, dated, oldest))
-        places = np.full(len(starts), -1)
-        stored, added = 0, []
-        astray, whole = not (kept & (starts >= self.closed)).all(), bool(kept.all())
-        for name, first, upto in _stretches(batch.series):
-            if astray and name == self.own:
-                self._count_strays(starts[first:upto], sane[first:upto], batch.sums[first:upto, 0])
-            rows: range | list[int] = range(first, upto)
-            if not whole:
-                rows = (first + np.flatnonzero(kept[first:upto])).tolist()
+        whole = bool(kept.all())
+        if not (whole and (starts >= self.closed).all()):
+            own = np.array([name == self.own for name in batch.series], bool)
+            self._count_strays(starts[own], sane[own], batch.sums[own, 0])
+        names = batch.series if whole else [name for name, is_kept in zip(batch.series, kept, strict=True) if is_kept]
+        new = dict.fromkeys(name for name in names if name not in self.index)
+        if new and len(self.series) + len(new) > MAX_SERIES:
+            self._add_making_room(batch.series, starts, sums, kept)
+        else:
+            for name in new:
+                self.place(name, 0)
+            places = np.array([self.index[name] for name in names], np.int64)
+            self._store(*((places, starts, sums) if whole else (places, starts[kept], sums[kept])))
+        self._keep(batch, dated, oldest)
+        if batch.beside is not None:
+            since = max(batch.kafka_time - BEHIND, oldest, 1)
+            self.side.note(batch.beside, since, batch.kafka_time + AHEAD)
+        if batch.epoch > self.epoch:  # the topic was made again: offsets of the old one mean nothing in it
+            self.positions, self.epoch = {}, batch.epoch
+        if batch.epoch == self.epoch:
+            self.positions[batch.source] = max(self.positions.get(batch.source, 0), batch.next_offset)
+        if not watched:
+            return []
+        return [(n, int(starts[row]), sums[row]) for row, n in enumerate(batch.series) if n in watched and kept[row]]
+
+    def _add_making_room(self, names: list[str], starts: Matrix, sums: Matrix, kept: NDArray[np.bool_]) -> None:
+        """Store rows of more series than there is room for, one series after the other."""
+        places, stored = np.full(len(names), -1), 0
+        for name, first, upto in _stretches(names):
+            rows = (first + np.flatnonzero(kept[first:upto])).tolist()
             if not rows:
                 continue
             if name not in self.index and len(self.series) >= MAX_SERIES and not self.free:
                 # making room drops rows of others, the ones of this batch included
                 self._store(places[stored:first], starts[stored:first], sums[stored:first])
                 stored = first
-            place = self.place(name, int(starts[rows[0]]))
-            if whole:
-                places[first:upto] = place
-            else:
-                places[rows] = place
-            if name in watched:
-                added += [(name, int(starts[row]), sums[row]) for row in rows]
+            places[rows] = self.place(name, int(starts[rows[0]]))
         self._store(places[stored:], starts[stored:], sums[stored:])
-        self._keep(batch, dated, oldest)
-        if batch.beside is not None:
-            self._put_beside(batch.beside, batch.kafka_time, oldest)
-        if batch.epoch > self.epoch:  # the topic was made again: offsets of the old one mean nothing in it
-            self.positions, self.epoch = {}, batch.epoch
-        if batch.epoch == self.epoch:
-            self.positions[batch.source] = max(self.positions.get(batch.source, 0), batch.next_offset)
-        return added
-
-    def _put_beside(self, cells: Cells, kafka_time: int, oldest: int) -> None:
-        sane = (cells.starts <= kafka_time + AHEAD) & (cells.starts >= kafka_time - BEHIND)
-        self.side.add(cells, sane & (cells.starts >= max(oldest, 1)), cells.starts)
 
     def _count_strays(self, starts: Matrix, sane: NDArray[np.bool_], calls: Matrix) -> None:
         self.late += int(calls[sane & (starts < self.closed)].sum())
@@ -368,19 +369,19 @@ class Windows:
     def _keep(self, batch: Batch, starts: Matrix, oldest: int) -> None:
         """Add the exemplars of a batch to their slots; not those of a series that gave way within it."""
         shown = batch.exemplars
-        if shown is None or not len(shown.rows):
+        if shown is None or not len(starts):
             return
+        kept = starts >= max(oldest, 1)
         places = np.array([self.index.get(name, -1) for name in batch.series])
-        kept = np.flatnonzero((starts[shown.rows] >= max(oldest, 1)) & (places[shown.rows] >= 0))
-        begins = starts[shown.rows[kept]]
-        if (begins[1:] < begins[:-1]).any():
-            order = np.argsort(begins, kind="stable")
-            kept, begins = kept[order], begins[order]
-        cuts = [0, *(np.flatnonzero(begins[1:] != begins[:-1]) + 1).tolist(), len(kept)]
-        for first, upto in pairwise(cuts):
-            which = kept[first:upto]
-            if len(which):
-                self.slots[int(begins[first])].show(shown.pick(places[shown.rows[which]], which))
+        for start in np.unique(starts[kept]).tolist():
+            mine = np.where(starts == start, places, -1)
+            if (mine >= 0).any():
+                place = np.append(mine, -1)[shown.rows]
+                if isinstance(shown, Shown):
+                    self.slots[start].note(Shown(shown.column, place))
+                else:
+                    which = np.flatnonzero(place >= 0)
+                    self.slots[start].show(shown.pick(place[which], which))
 
 
 def _stretches(names: list[str]) -> Iterator[tuple[str, int, int]]:

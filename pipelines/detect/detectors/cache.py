@@ -38,7 +38,7 @@ from pipelines.detect.detectors.cache_state import (
     usd_lost,
 )
 from pipelines.detect.detectors.likelihood import log_ratios
-from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteScan, MinuteTable
+from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteScan, MinuteTable
 from pipelines.detect.side import sums_of
 from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
@@ -51,11 +51,10 @@ class CacheTable(MinuteTable):
     name: ClassVar[str] = "cache"
 
 
-class CacheBound:
+class CacheBound(MinuteBound):
     """Of one app."""
 
     table: ClassVar[type[BoundTable] | None] = CacheTable
-    always: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ class Cache:
         return MinuteScan(self, state, stretch)
 
     def bound(self, state: CacheState, ahead: Ahead) -> Bound:
-        """A finding is there when a minute has ended."""
-        return CacheBound()
+        """What the minutes that end show, before they are learned."""
+        return CacheBound(self, state, ahead)
 
     def idle(self, state: CacheState, slots: int) -> CacheState:
         """No calls, no share."""

@@ -66,8 +66,11 @@ class CeilingTable:
     def put(self, guard: Guard, bound: CeilingBound) -> None:
         """See ``BoundTable``."""
         self.bounds[guard.number], self.least = (guard, bound), min(self.least, bound.limit_usd)
-        begin = max(guard.until - RING * SLOT, bound.cut)
-        self.moved |= {(guard.number, start) for start in guard.windows.held(begin, guard.until)}
+        begin, slots = max(guard.until - RING * SLOT, bound.cut), guard.windows.slots
+        # a bucket that costs less than the limit has no call over it
+        least = bound.limit_usd * (1 - 1e-9)
+        held = guard.windows.held(begin, guard.until)
+        self.moved |= {(guard.number, start) for start in held if slots[start].value(bound.app, _COST) * 1e-9 >= least}
 
     def clear(self, guard: Guard) -> None:
         """See ``BoundTable``."""

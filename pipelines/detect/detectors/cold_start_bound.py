@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.detect.bounds import Ahead, Rows, grown
 from pipelines.detect.items import COLUMN
-from pipelines.detect.stretch import Stretch
+from pipelines.detect.stretch import Stretch, window_sums
 from pipelines.detect.windows import RING, SLOT, Matrix, Windows
 
 if TYPE_CHECKING:
@@ -36,12 +36,24 @@ class ColdStartScan:
 
     def __init__(self, detector: ColdStart, state: ColdStartState, stretch: Stretch) -> None:
         self.detector, self.state, self.stretch = detector, state, stretch
-        rows = stretch.sums[stretch.places == stretch.app]
+        rows, end = stretch.sums[stretch.places == stretch.app], stretch.first + SLOT
         cost, errors = _least(detector)
-        mature = not detector.learns_errors(state, stretch.windows, stretch.first + SLOT)
-        new = detector.is_new(stretch.windows, stretch.first + SLOT)
-        few = (not new or int(rows[:, _COST].sum()) < cost) and int(rows[:, _ERRORS].sum()) < errors
-        self.quiet = stretch.count if mature or few else 0
+        spends = detector.is_new(stretch.windows, end) and "spend" not in stretch.open
+        fails = detector.learns_errors(state, stretch.windows, end) and "errors" not in stretch.open
+        fails &= int(rows[:, _ERRORS].sum()) >= errors
+        self.quiet = self._until_errors() if fails else stretch.count
+        if spends and int(rows[:, _COST].sum()) >= cost:
+            self.quiet = 0
+
+    def _until_errors(self) -> int:
+        """Buckets until the share of errors in the last minutes is above the limit."""
+        stretch, detector = self.stretch, self.detector
+        dense = stretch.dense(stretch.active()[:1], [_ERRORS, _CALLS])[:, 0]
+        starts = stretch.first + SLOT * np.arange(-RING, stretch.count)
+        dense[starts < self.state.cuts.get("errors", 0)] = 0
+        errors, calls = window_sums(dense, RING).T
+        found = (calls >= detector.min_calls_errors) & (errors > detector.share * calls)
+        return int(found.argmax()) if found.any() else stretch.count
 
     def learn(self, count: int) -> ColdStartState:
         """State after the first ``count`` buckets."""

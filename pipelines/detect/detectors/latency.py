@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -52,7 +53,7 @@ from pipelines.detect.detectors.latency_state import (
     time_words,
 )
 from pipelines.detect.detectors.likelihood import log_ratios
-from pipelines.detect.detectors.minute import DECADE, LEARNED_AFTER, MINUTE, MinuteScan, MinuteTable
+from pipelines.detect.detectors.minute import DECADE, LEARNED_AFTER, MINUTE, MinuteBound, MinuteScan, MinuteTable
 from pipelines.detect.side import CODE, Matrix, sums_of
 from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
@@ -72,11 +73,10 @@ class LatencyTable(MinuteTable):
     name: ClassVar[str] = "latency"
 
 
-class LatencyBound:
+class LatencyBound(MinuteBound):
     """Of one app."""
 
     table: ClassVar[type[BoundTable] | None] = LatencyTable
-    always: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class Latency:
         return MinuteScan(self, state, stretch)
 
     def bound(self, state: LatencyState, ahead: Ahead) -> Bound:
-        """A finding is there when a minute has ended."""
-        return LatencyBound()
+        """What the minutes that end show, before they are learned."""
+        return LatencyBound(self, state, ahead)
 
     def idle(self, state: LatencyState, slots: int) -> LatencyState:
         """No calls, no time."""
@@ -188,7 +188,7 @@ class Latency:
         edges = np.clip((state.edge[app] - FIRST) // WIDTH, 0, BINS - 1)
         by_row = above[:, MEASURE_OF, edges] / np.maximum(total[:, MEASURE_OF], 1.0)
         known = total[:, MEASURE_OF] >= 20
-        dims = np.array([next(iter(list(series_pairs(name))[1:]), "") for name in state.names])
+        dims = np.array([_dimension(name) for name in state.names])
         mixed = share[app].copy()
         for dimension in MIXED:
             part = np.where(known & (dims == dimension)[:, None], counts[..., 1], 0.0)
@@ -345,6 +345,12 @@ class Latency:
                 Band(self.name, name, window, "share", hits / calls, share, least, int(calls), self.min_calls, note)
             )
         return found
+
+
+@lru_cache(maxsize=65_536)
+def _dimension(name: str) -> str:
+    """Dimension of a series (JSON) below the app; empty of the app itself."""
+    return next(iter(list(series_pairs(name))[1:]), "")
 
 
 def _hour(end: int) -> int:

@@ -116,16 +116,16 @@ def histograms(cells: Matrix, rows: int) -> NDArray[np.float32]:
 
 def over(cells: Matrix, edges: Matrix) -> Floats:
     """(rows, tests, 2): calls slower than ``edges`` (rows, tests), and calls whose time is reported."""
-    rows, out = len(edges), np.zeros((len(edges), edges.shape[1], 2))
-    for measure in range(len(MEASURES)):
-        mine = cells[cells[:, 1] // TTFT == measure]
-        place, bucket, calls = mine[:, 0], mine[:, 1] % TTFT, mine[:, 2]
-        total = np.bincount(place, weights=calls, minlength=rows)[:rows]
-        for k in np.flatnonzero(MEASURE_OF[: edges.shape[1]] == measure).tolist():
-            slow = calls * (bucket > edges[place, k])
-            out[:, k, 0] = np.bincount(place, weights=slow, minlength=rows)[:rows]
-            out[:, k, 1] = total
-    return out
+    rows, tests = edges.shape
+    timed = cells[cells[:, 1] < len(MEASURES) * TTFT]
+    place, calls = timed[:, 0], timed[:, 2]
+    measure, bucket = timed[:, 1] // TTFT, timed[:, 1] % TTFT
+    slow = (bucket[:, None] > edges[place]) & (measure[:, None] == MEASURE_OF[:tests])
+    cell, test = np.nonzero(slow)  # few calls are slow
+    hits = np.bincount(place[cell] * tests + test, weights=calls[cell], minlength=rows * tests)
+    total = np.bincount(place * len(MEASURES) + measure, weights=calls, minlength=rows * len(MEASURES))
+    total = total[: rows * len(MEASURES)].reshape(rows, len(MEASURES))[:, MEASURE_OF[:tests]]
+    return np.stack([hits[: rows * tests].reshape(rows, tests), total], axis=-1)
 
 
 def tails(histogram: NDArray[np.float32]) -> Floats:

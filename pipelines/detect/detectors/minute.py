@@ -3,20 +3,25 @@
 What they test (a share of tokens, a quantile) takes minutes to prove at any rate of calls that matters, and reading
 histograms at every look would cost more than all other tests together. A verdict of a minute holds until the next one,
 so every look within it finds the same.
+
+Buckets of the present close without being learned, many at once later. A test of a minute is run as the minute ends all
+the same, on a copy of its state (``Trial``), which is what is learned later: so no app is looked at as a whole because
+a minute has ended, and no minute is weighed twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from pipelines.alerts.finding import Finding
-from pipelines.detect.bounds import Rows
+from pipelines.detect.bounds import Ahead, BoundTable, Rows
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.likelihood import mean_evidence
+from pipelines.detect.isolation import raising
 from pipelines.detect.stretch import ALIGNED, Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
 
@@ -51,10 +56,29 @@ def step(test: MinuteTest[S], state: S, view: View) -> tuple[S, list[Finding]]:
     """``Detector.step`` of a test of a minute."""
     if view.closed is not None and (view.closed + SLOT) % MINUTE == 0:
         test.minute(state, view.windows, view.closed + SLOT, view.open)
-    found = test.findings(state, view) if test.breaches(state, view.open) else []
-    if view.closed is None and not found:
-        view.windows.looked[test.name] = view.windows.closed // MINUTE
-    return state, found
+    return state, test.findings(state, view) if test.breaches(state, view.open) else []
+
+
+class Trial:
+    """A state that is ahead of what is learned: it has weighed every minute that has ended."""
+
+    def __init__(self, test: MinuteTest[Any], state: Any, ahead: Ahead) -> None:
+        self.test, self.state = test, copied(state)
+        self.windows, self.open = ahead.windows, dict(ahead.open)
+        self.end = ahead.first // MINUTE * MINUTE
+        """End of the last minute that was weighed, µs UTC."""
+        self.found = test.breaches(self.state, self.open)
+        self.quiet = not self.found
+        """Whether nothing was found in any minute."""
+
+    def advance(self) -> bool:
+        """Weigh the minutes that have ended since; return whether the last one leaves a finding."""
+        while self.end + MINUTE <= self.windows.closed:
+            self.end += MINUTE
+            self.test.minute(self.state, self.windows, self.end, self.open)
+            self.found = self.test.breaches(self.state, self.open)
+            self.quiet &= not self.found
+        return self.found
 
 
 class MinuteScan:
@@ -63,14 +87,17 @@ class MinuteScan:
     def __init__(self, test: MinuteTest[Any], state: Any, stretch: Stretch) -> None:
         self.test, self.state, self.stretch = test, state, stretch
         self.ends = [start + SLOT for start in stretch.starts]
-        self.last = deepcopy(state)
+        trial, last, self.done = stretch.trials.get(test.name), state, 0
+        if trial and trial.quiet and trial.end <= self.ends[-1] and trial.open == stretch.open:
+            last, self.done = trial.state, trial.end
+        self.last = copied(last)
         self.quiet = self._quiet()
 
     def _quiet(self) -> int:
         if self.test.breaches(self.last, self.stretch.open):
             return 0
         for i, end in enumerate(self.ends):
-            if end % MINUTE == 0:
+            if end % MINUTE == 0 and end > self.done:
                 self.test.minute(self.last, self.stretch.windows, end, self.stretch.open)
                 if self.test.breaches(self.last, self.stretch.open):
                     return i
@@ -87,23 +114,23 @@ class MinuteScan:
 
 
 class MinuteTable:
-    """Lets an app be judged once after each minute; see ``BoundTable``."""
+    """Runs the test of each app when a minute has ended; see ``BoundTable``."""
 
     name: ClassVar[str]
 
     def __init__(self) -> None:
-        self.apps: set[int] = set()
+        self.trials: dict[int, Trial] = {}
 
     def resize(self, apps: int, rows: int) -> None:
         """There are no arrays."""
 
     def put(self, guard: Guard, bound: Any) -> None:
         """See ``BoundTable``."""
-        self.apps.add(guard.number)
+        self.trials[guard.number] = guard.trials[self.name] = bound.trial
 
     def clear(self, guard: Guard) -> None:
         """See ``BoundTable``."""
-        self.apps.discard(guard.number)
+        self.trials.pop(guard.number, None)
 
     def grow(self, guard: Guard, before: int) -> None:
         """Series are numbered apart."""
@@ -112,9 +139,31 @@ class MinuteTable:
         """Open buckets are not judged."""
 
     def may_find(self, guards: Sequence[Guard]) -> set[int]:
-        """Return the apps of which a minute has ended since a look found nothing."""
-        known = [guard for guard in guards if guard.number in self.apps]
-        return {g.number for g in known if g.windows.looked.get(self.name, -1) < g.windows.closed // MINUTE}
+        """Return the apps of which the last minute leaves a finding."""
+        return {guard.number for guard in guards if guard.number in self.trials and self._is_found(guard)}
+
+    def _is_found(self, guard: Guard) -> bool:
+        with raising(self.name, guard.windows.app):
+            return self.trials[guard.number].advance()
+
+
+class MinuteBound:
+    """Of one app: the test itself, which runs ahead."""
+
+    table: ClassVar[type[BoundTable] | None]
+    always: ClassVar[bool] = False
+
+    def __init__(self, test: MinuteTest[Any], state: Any, ahead: Ahead) -> None:
+        self.trial = Trial(test, state, ahead)
+
+
+def copied(state: S) -> S:
+    """Return a copy of a state of arrays, lists and dicts of values that do not change, and values."""
+    found = copy(state)
+    for name, value in vars(found).items():
+        if isinstance(value, np.ndarray | list | dict):
+            setattr(found, name, value.copy())
+    return found
 
 
 def fit_rows(state: Any, names: Sequence[str], arrays: Mapping[str, tuple[int, ...]]) -> None:

@@ -22,7 +22,7 @@ from pipelines.detect.bounds import Ahead, Bound, BoundTable
 from pipelines.detect.detectors import minute
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteScan, MinuteTable
+from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteScan, MinuteTable
 from pipelines.detect.detectors.per_call_evidence import densities, dispersions, gains
 from pipelines.detect.detectors.per_call_finding import NEW_MODEL, UNITS, finding_of
 from pipelines.detect.detectors.per_call_learning import hold, known_rise, learn
@@ -53,11 +53,10 @@ class PerCallTable(MinuteTable):
     name: ClassVar[str] = "per_call"
 
 
-class PerCallBound:
+class PerCallBound(MinuteBound):
     """Of one app."""
 
     table: ClassVar[type[BoundTable] | None] = PerCallTable
-    always: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,8 @@ class PerCall:
         return MinuteScan(self, state, stretch)
 
     def bound(self, state: PerCallState, ahead: Ahead) -> Bound:
-        """A finding is there when a minute has ended."""
-        return PerCallBound()
+        """What the minutes that end show, before they are learned."""
+        return PerCallBound(self, state, ahead)
 
     def idle(self, state: PerCallState, slots: int) -> PerCallState:
         """No calls, nothing per call."""
