@@ -115,7 +115,8 @@ def _tallied(finding: Finding, incident: Incident) -> Finding:
     seen = recovery.before if over and recovery.before is not None else recovery.seen
     if seen.exposure <= 0:
         return finding
-    share = seen.value / seen.exposure
+    value = round(seen.value * 1e9) / 1e9 if finding.unit.startswith("USD") else seen.value  # a sum of whole nano-USD
+    share = value / seen.exposure
     end = finding.end if over else max(recovery.until, finding.end)
     is_share = finding.unit == "share"
     calls = round(seen.calls if finding.falls or not is_share else seen.value)

@@ -44,7 +44,7 @@ from pipelines.detect.detectors.per_call_state import (
 from pipelines.detect.side import KEPT_LONGER
 from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import SLOT, Floats, Windows
-from schemas.rollups import DERIVED, series_pairs
+from schemas.rollups import CALL_GAMMA, DERIVED, series_pairs
 
 
 class PerCallTable(MinuteTable):
@@ -68,23 +68,25 @@ class PerCall:
     """Families that may follow an incident of another detector: what is over is not learned here either."""
     reach: ClassVar[int] = KEPT_LONGER * SLOT
     """How long before now the sums of a series are kept, µs."""
-    evidence: float = 12.0
-    """Log of 1/alpha: where nothing changed one false alarm of a series in e^12 minutes, 113 days."""
+    evidence: float = 10.0
+    """Log of 1/alpha: where nothing changed one false alarm of a series in e^10 minutes with calls, 15 days."""
     ratio: float = 2.0
     """Least multiple of the learned mean per call since the onset."""
     ratio_log: float = 1.8
     """The same of the geometric mean, on which a single call has little influence."""
+    margin: float = 1.6
+    """The same over the highest level of the last days: what has moved moves again, and somewhat farther."""
     tolerance: int = 2
     """Bins of 10 % by which the usual may move without being evidence."""
     min_calls: int = 5
     """Calls since the onset."""
     learn_calls: int = 100
     """Calls of the series learned before anything rings."""
-    least_usd_per_day: float = 0.5
+    least_usd_per_day: float = 1.0
     """USD a day beyond the usual, at the pace since the onset, where prices are known."""
     least_tokens_per_day: float = 1_000_000.0
     """The same in tokens, where no price is known."""
-    least_part: float = 0.0025
+    least_part: float = 0.005
     """The same as a part of what the app spends."""
     new_ratio: float = 5.0
     """Least multiple of the usual cost per call of the app for calls of a model that is new."""
@@ -94,7 +96,10 @@ class PerCall:
     """For how long a model is new, event time since its first call."""
     warm_up_s: float = 3600.0
     half_life_s: float = 86_400.0
-    max_spread: float = 2.0
+    most_s: float = 3600.0
+    """Longest run of evidence, event time: what takes longer is a drift, which is learned."""
+    max_spread: float = 1.5
+    """Most by which the evidence is divided: other levels of the last days are no evidence anyway."""
     pending: float = 3.0
     """Evidence from which a minute is held back and not learned."""
     hold_most_s: float = 86_400.0
@@ -143,6 +148,7 @@ class PerCall:
             gain = gains(state.density, parts, known_rise(state) + self.tolerance)
             gain /= minute.shown_spread(state.spread[..., 0], state.spread[..., 1], self.max_spread)[..., None]
             gain[~self.tested(state)] = -np.inf
+            state.log[end - state.onset > self.most_s * 1e6] = 0.0
             minute.weigh(state.log, state.onset, state.run, gain, sums[:, None], end - MINUTE)
             state.found = self._judged(state, windows, app, end) if warm else np.zeros_like(state.found)
         hold(state, windows, end - LEARNED_AFTER, open_)
@@ -224,8 +230,10 @@ class PerCall:
         mean, onset, run = minute.best(state.log, state.onset, state.run)
         found = np.zeros_like(state.found)
         able = (mean >= self.evidence) & (run[..., CALLS] >= self.min_calls)
+        highest = CALL_GAMMA ** known_rise(state).astype(float) if able.any() else np.ones(able.shape)
         for row, k in np.argwhere(able).tolist():
-            clear = float(geometric(state, run[row, k], row, k)) >= self.ratio_log
+            least = max(self.ratio_log, self.margin * float(highest[row, k]))
+            clear = geometric(state, run[row, k], row, k) >= least
             found[row, k] = clear and is_rise(self, state, windows, (row, k, int(onset[row, k])), run[row, k], end)
         found[:, NEW] = new_models(self, state, app, end)
         return found

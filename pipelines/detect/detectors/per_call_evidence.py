@@ -17,9 +17,9 @@ from pipelines.detect.windows import Floats
 
 CAP = 3.0
 """Most evidence of one call."""
-NEAR, FAR = 1.5, 8.0
+NEAR, FAR = 1.5, 6.0
 """Bins over which a call learned is spread, as a normal and, for a part of it, as a Laplace distribution."""
-IN_TAIL = 0.2
+IN_TAIL = 0.1
 PRIOR_CALLS = 10.0
 """Calls that the density of the whole app counts in that of a series."""
 FLOOR = 1e-5

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.detect.detectors.minute import MINUTE
+from pipelines.detect.detectors.per_call_learning import known_rise
 from pipelines.detect.detectors.per_call_state import (
     CALLS,
     CODES,
@@ -20,6 +21,7 @@ from pipelines.detect.detectors.per_call_state import (
     dims_of,
 )
 from pipelines.detect.windows import Floats, Windows
+from schemas.rollups import CALL_GAMMA
 
 if TYPE_CHECKING:
     from pipelines.detect.detectors.per_call import PerCall
@@ -30,6 +32,9 @@ LEAST_MINUTES = 10.0
 """A rise is projected to a day from no shorter time."""
 MIXED = ("feature", "tenant", "provider", "model", "release", "prompt_version")
 """Dimensions of which a change of the mix is no change of what a call costs."""
+
+OF_OTHERS = ("", "model", "provider")
+"""Dimensions of series whose calls are those of features and tenants: of the app itself, too."""
 
 
 def usual_of(state: PerCallState) -> Floats:
@@ -76,7 +81,9 @@ def is_worth(test: PerCall, state: PerCallState, app: int, row: int, run: Floats
 
 
 def mix_ratio(state: PerCallState, sums: Floats, app: int, row: int, k: int) -> float:
-    """Most by which another mix of the values of another dimension raises the mean of the app.
+    """Most by which the values of another dimension raise the mean of the app, each as usual but in another mix.
+
+    For the app, its models and providers each value may also be at the highest level that it had in the last days.
 
     Args:
         state: what is usual.
@@ -92,7 +99,12 @@ def mix_ratio(state: PerCallState, sums: Floats, app: int, row: int, k: int) -> 
         mine = (dims == dimension) & (state.usual[:, CALLS] >= 20)
         calls = sums[mine, CALLS]
         if calls.sum() >= 0.5 * sums[app, CALLS] > 0:
-            most = max(most, float((calls * usual[mine]).sum() / calls.sum() / usual[app]))
+            expected = usual[mine]
+            if dims[row] in OF_OTHERS and dimension not in OF_OTHERS:
+                seen = sums[mine, 1 + k] / (1.0, 1e9)[k] / np.maximum(calls, 1.0)
+                highest = expected * CALL_GAMMA ** known_rise(state)[mine, k].astype(float)
+                expected = np.clip(seen, expected, highest)
+            most = max(most, float((calls * expected).sum() / calls.sum() / usual[app]))
     return most
 
 

@@ -20,6 +20,7 @@ from pipelines.alerts.evidence import literal, sql
 from pipelines.alerts.lifecycle import Timing
 from pipelines.alerts.recovery import RecoveryConfig
 from pipelines.decode import DuplicateWindow, decode, decode_metered
+from pipelines.detect.detectors.per_call import PerCall
 from pipelines.detect.judge import Judge
 from pipelines.meter.measures import counts
 from pipelines.pricing import PriceBooks, default_book
@@ -154,6 +155,17 @@ def prove(
     assert alerts[0].evidence.call_ids
     assert set(alerts[0].evidence.call_ids) <= known
     return {alert.rule for alert in alerts}
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"), [({"bloat": 3.0}, "tokens_per_call"), ({"price": 6.0}, "cost_per_call")], ids=["tokens", "cost"]
+)
+def test_so_does_that_of_a_rise_per_call_which_may_have_begun_before_the_last_five_minutes(
+    change: dict[str, float], rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Landing(37, incidents=(Incident(T0, T0 + 600 * SECOND, **change),), apps=(App(rate=0.4),), partitions=1)  # type: ignore[arg-type]
+    judge = Judge((PerCall(),), timing=Timing(update_every_s=300))
+    assert prove(stream, monkeypatch, states=["firing", "resolved"], judge=judge, live_s=2400) == {rule}
 
 
 USED = {"model": "gpt-4o-mini", "provider": "openai", "tokens": {"input": 1000, "output": 0}}

@@ -71,6 +71,8 @@ class Incident:
     """Whether nothing is read from the cache."""
     bloat: float = 1.0
     """Factor on the input tokens and the cost."""
+    price: float = 1.0
+    """Factor on the cost alone."""
     app: str = ""
     """Of which app; empty = of all, a ``user`` of the first."""
 
@@ -171,7 +173,7 @@ class Stream:
         for i in mine:
             within = (ts >= i.start) & (ts < i.end)
             shaped["input_tokens"] = np.where(within, i.bloat * shaped["input_tokens"], shaped["input_tokens"])
-            shaped["cost"] = np.where(within, i.bloat * shaped["cost"], shaped["cost"])
+            shaped["cost"] = np.where(within, i.bloat * i.price * shaped["cost"], shaped["cost"])
         shaped["input_tokens"] = shaped["input_tokens"].astype(np.int64)
         return shaped | self._served(mine, shaped)
 
