@@ -68,17 +68,21 @@ class Trial:
         self.end = ahead.first // MINUTE * MINUTE
         """End of the last minute that was weighed, µs UTC."""
         self.found = test.breaches(self.state, self.open)
+        """Whether the last minute leaves a finding."""
         self.quiet = not self.found
         """Whether nothing was found in any minute."""
 
-    def advance(self) -> bool:
-        """Weigh the minutes that have ended since; return whether the last one leaves a finding."""
-        while self.end + MINUTE <= self.windows.closed:
+    def is_due(self) -> bool:
+        """Whether a minute has ended since."""
+        return self.end + MINUTE <= self.windows.closed
+
+    def advance(self) -> None:
+        """Weigh the minutes that have ended since."""
+        while self.is_due():
             self.end += MINUTE
             self.test.minute(self.state, self.windows, self.end, self.open)
             self.found = self.test.breaches(self.state, self.open)
             self.quiet &= not self.found
-        return self.found
 
 
 class MinuteScan:
@@ -140,11 +144,12 @@ class MinuteTable:
 
     def may_find(self, guards: Sequence[Guard]) -> set[int]:
         """Return the apps of which the last minute leaves a finding."""
-        return {guard.number for guard in guards if guard.number in self.trials and self._is_found(guard)}
-
-    def _is_found(self, guard: Guard) -> bool:
-        with raising(self.name, guard.windows.app):
-            return self.trials[guard.number].advance()
+        known = [self.trials[guard.number] for guard in guards if guard.number in self.trials]
+        for trial in known:
+            if trial.is_due():
+                with raising(self.name, trial.windows.app):
+                    trial.advance()
+        return {guard.number for guard in guards if guard.number in self.trials and self.trials[guard.number].found}
 
 
 class MinuteBound:
