@@ -146,6 +146,7 @@ def scored(scenario: Scenario, t0: int, incident: Incident, hits: Array, fork: P
         "t0": t0,
         "where": sorted(where),
         "affected": len(hits),
+        "least_min": _least_min(scenario, t0, hits),
         "tailrace": {
             **_verdict(first, deadline, t0, hits),
             "named": _is_named(first, found, where),
@@ -158,6 +159,13 @@ def scored(scenario: Scenario, t0: int, incident: Incident, hits: Array, fork: P
     for name in NAMES:
         result[name] = _baseline(name, measures, incident, (t0, deadline, until), hits, fork, base)
     return result
+
+
+def _least_min(scenario: Scenario, t0: int, hits: Array) -> float | None:
+    """Minutes until the calls are there that an alert takes: before, nothing can find it. None = not counted."""
+    if not scenario.least_calls:
+        return None
+    return round((hits[scenario.least_calls - 1] - t0) / MINUTE, 2) if len(hits) >= scenario.least_calls else 1e9
 
 
 def _baseline(

@@ -9,12 +9,15 @@ import numpy as np
 from _incidents_calls import HOUR, MINUTE, MODELS, SECOND, Array, Calls
 from _incidents_worlds import DATA, World
 
+from pipelines.detect.detectors.per_call import PerCall
+
 Slice = frozenset[tuple[str, str]]
 """Pairs of dimension and value, each of which names the affected calls; empty: all calls of the app."""
 SPEND = ("spike_cost", "spike_cost_per_call", "cost_per_call", "new_model_cost")
 TOKENS = ("spike_tokens", "spike_tokens_per_call", "tokens_per_call")
 VOLUME = ("spike_calls",)
 CACHE = ("cache_hit_rate",)
+PER_CALL = PerCall()
 LATENCY = tuple(f"{measure}_{q}" for measure in ("ttft", "latency") for q in ("p50", "p95", "p99"))
 
 
@@ -47,6 +50,8 @@ class Scenario:
     lasts_min: float = 40.0
     shares: tuple[float, float] | None = None
     """Of the calls in the slice, before and after the start, where a share is what changes."""
+    least_calls: int = 0
+    """Fewest affected calls that any rule of its family takes; 0 = not counted in calls."""
 
     @property
     def lasts(self) -> int:
@@ -191,17 +196,17 @@ SCENARIOS = (
     Scenario("S3 attacks 8 %", ("surge_guardrail",), 10, attacks(0.08, False), shares=(0.005, 0.061)),
     Scenario("S3 attacks 2 %", ("surge_guardrail",), 30, attacks(0.02, False), shares=(0.005, 0.019)),
     Scenario("S3 attacks, one client", ("surge_guardrail",), 10, attacks(0.5, True), shares=(0.005, 0.355)),
-    Scenario("S6 bloat, 10 % client", (*SPEND, *TOKENS), 10, bloat(0.1)),
-    Scenario("S6 bloat, 4 % client", (*SPEND, *TOKENS), 10, bloat(0.04)),
-    Scenario("S6 bloat, 2 % client", (*SPEND, *TOKENS), 10, bloat(0.02)),
+    Scenario("S6 bloat, 10 % client", (*SPEND, *TOKENS), 10, bloat(0.1), least_calls=PER_CALL.min_calls),
+    Scenario("S6 bloat, 4 % client", (*SPEND, *TOKENS), 10, bloat(0.04), least_calls=PER_CALL.min_calls),
+    Scenario("S6 bloat, 2 % client", (*SPEND, *TOKENS), 10, bloat(0.02), least_calls=PER_CALL.min_calls),
     Scenario("S7 verbosity creep", (*SPEND, *TOKENS), 600, verbose),
     Scenario("S8 loop, agent", (*SPEND, *TOKENS, *VOLUME), 5, loop("agent")),
     Scenario("S8 loop, same prompt", (*SPEND, *TOKENS, *VOLUME), 5, loop("same")),
     Scenario("S9 cache misses", (*CACHE, *SPEND), 5, cache_misses(False), world="mooncake", lasts_min=20),
     Scenario("S9 cache misses, part", (*CACHE, *SPEND), 5, cache_misses(True), world="mooncake", lasts_min=20),
-    Scenario("S10 misroute 5 %", SPEND, 15, misroute(0.05)),
-    Scenario("S10 misroute 20 %", SPEND, 15, misroute(0.2)),
-    Scenario("S10 misroute 100 %", SPEND, 15, misroute(1.0)),
+    Scenario("S10 misroute 5 %", SPEND, 15, misroute(0.05), least_calls=PER_CALL.new_calls),
+    Scenario("S10 misroute 20 %", SPEND, 15, misroute(0.2), least_calls=PER_CALL.new_calls),
+    Scenario("S10 misroute 100 %", SPEND, 15, misroute(1.0), least_calls=PER_CALL.new_calls),
     Scenario("S11 cut off", ("surge_truncated",), 10, cut_off(None), shares=(0.01, 0.06)),
     Scenario("S11 cut off, one model", ("surge_truncated",), 10, cut_off(2), shares=(0.01, 0.06)),
     Scenario("S14 outage 30 %", ("surge_errors",), 3, outage(None, 0.3, 2), shares=(0.005, 0.3)),

@@ -42,12 +42,16 @@ def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def least_minutes(draw: Result, evidence: float) -> float | None:
-    """Return how long any test needs that has a false alarm in e^``evidence`` looks; None where no share changes.
+    """Return how long any test needs that has a false alarm in e^``evidence`` looks; None where it is not known.
+
+    Where calls themselves have changed: until the fewest of them are there of which an alert is made.
 
     With the shares known beforehand it takes ``evidence`` / KL(after | before) calls of the slice on average (Lorden
     1971; Wald 1947).
     """
     scenario = BY_NAME.get(draw["scenario"])
+    if (least := draw.get("least_min")) is not None:
+        return float(least)
     if scenario is None or scenario.shares is None or not draw["affected"]:
         return None
     before, after = scenario.shares
@@ -77,7 +81,16 @@ def figures(draws: Sequence[Result], name: str) -> Result:
         "alerts": round(float(np.mean([c["alerts"] for c in found])), 2) if found else None,
         "one_alert_share": round(float(np.mean([c["alerts"] == 1 for c in found])), 3) if found else None,
         "slice_named_share": round(float(np.mean([c["named"] for c in found])), 3) if found else None,
+        "attainable_share": _attainable(draws),
     }
+
+
+def _attainable(draws: Sequence[Result]) -> float | None:
+    """Share of the draws in which the fewest calls of which an alert is made are there in time."""
+    known = [d for d in draws if d.get("least_min") is not None]
+    if not known:
+        return None
+    return round(sum(d["least_min"] <= BY_NAME[d["scenario"]].deadline_min for d in known) / len(known), 3)
 
 
 def total(results: Sequence[Result], name: str) -> Result:
