@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -132,10 +132,16 @@ class Side:
             error = np.array([ERROR + self._error(name) for name in errors], np.int64)
             typed = cells[:, 1] >= ERROR
             cells[typed, 1] = error[cells[typed, 1] - ERROR]
-        for start in np.unique(starts).tolist():
+        order = np.argsort(starts, kind="stable")
+        cells, starts = cells[order], starts[order]
+        first = np.flatnonzero(
+            np.diff(starts, prepend=starts[:1] - 1)
+        ).tolist()  # of many slots where a backlog is read
+        for begin, upto in pairwise([*first, len(starts)]):
+            start = int(starts[begin])
             if start not in self.slots:
                 insort(self._starts, start)
-            self.slots.setdefault(start, []).append(cells[starts == start])
+            self.slots.setdefault(start, []).append(cells[begin:upto])
             self._parted.add(start)
 
     def cells(self, since: int, until: int) -> Matrix:
