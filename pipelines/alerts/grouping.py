@@ -12,8 +12,12 @@ SAME_CAUSE = 300_000_000
 """The same (µs) of findings of two detectors, one of which judges once a minute."""
 RETRIES = 3
 """Most further attempts of a call that fails that are taken to follow from its failing."""
-PACE = 3.0
+PACE = 6.0
 """What a rise per call adds an hour is known from a few calls: a follower may add this much more."""
+LATER = 1_800_000_000
+"""Time (µs) after a rise per call within which the spend of a slice of few calls may show it."""
+PART = 0.3
+"""Least share of a rise per call of a cause that is one of its slices, named or not."""
 SLACK = 1.3
 """A follower may touch this much more calls than its leader; beyond, it has a cause of its own."""
 
@@ -63,14 +67,18 @@ def _is_one_rise(leader: Finding, follower: Finding) -> bool:
         return False
     if _slices(leader) & _slices(follower):
         return follower.start >= leader.start - SAME_CAUSE
-    if leader.usd_per_hour is None or follower.usd_per_hour is None or abs(leader.start - follower.start) > SAME_CAUSE:
+    if leader.usd_per_hour is None or follower.usd_per_hour is None:
+        return False
+    if not -SAME_CAUSE <= follower.start - leader.start <= (LATER if leader.family == "per_call" else SAME_CAUSE):
         return False
     return follower.usd_per_hour <= PACE * leader.usd_per_hour
 
 
 def _slices(finding: Finding) -> set[tuple[str, str]]:
     """The slices that a finding names, in its series or as its causes."""
-    named = {(cause.dimension, cause.value) for cause in finding.causes if cause.named}
+    per_call = finding.family == "per_call"
+    causes = [cause for cause in finding.causes if cause.named or (per_call and cause.share >= PART)]
+    named = {(cause.dimension, cause.value) for cause in causes}
     return named | {(name, value) for name, value in finding.series.items() if name != "app"}
 
 

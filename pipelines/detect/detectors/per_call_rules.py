@@ -33,6 +33,8 @@ LEAST_MINUTES = 10.0
 MIXED = ("feature", "tenant", "provider", "model", "release", "prompt_version")
 """Dimensions of which a change of the mix is no change of what a call costs."""
 
+LEARNED = 20
+"""Calls learned from which the mean of a value is known."""
 OF_OTHERS = ("", "model", "provider")
 """Dimensions of series whose calls are those of features and tenants: of the app itself, too."""
 
@@ -83,7 +85,8 @@ def is_worth(test: PerCall, state: PerCallState, app: int, row: int, run: Floats
 def mix_ratio(state: PerCallState, sums: Floats, app: int, row: int, k: int) -> float:
     """Most by which the values of another dimension raise the mean of the app, each as usual but in another mix.
 
-    For the app, its models and providers each value may also be at the highest level that it had in the last days.
+    For the app, its models and providers each value may also be at the highest level that it had in the last days, and
+    one that is new is taken as it is.
 
     Args:
         state: what is usual.
@@ -96,14 +99,15 @@ def mix_ratio(state: PerCallState, sums: Floats, app: int, row: int, k: int) -> 
     for dimension in MIXED:
         if dimension == dims[row] or usual[app] <= 0:
             continue
-        mine = (dims == dimension) & (state.usual[:, CALLS] >= 20)
+        is_other = dims[row] in OF_OTHERS and dimension not in OF_OTHERS
+        mine = (dims == dimension) & ((state.usual[:, CALLS] >= LEARNED) | is_other)
         calls = sums[mine, CALLS]
         if calls.sum() >= 0.5 * sums[app, CALLS] > 0:
             expected = usual[mine]
-            if dims[row] in OF_OTHERS and dimension not in OF_OTHERS:
+            if is_other:
                 seen = sums[mine, 1 + k] / (1.0, 1e9)[k] / np.maximum(calls, 1.0)
                 highest = expected * CALL_GAMMA ** known_rise(state)[mine, k].astype(float)
-                expected = np.clip(seen, expected, highest)
+                expected = np.where(state.usual[mine, CALLS] >= LEARNED, np.clip(seen, expected, highest), seen)
             most = max(most, float((calls * expected).sum() / calls.sum() / usual[app]))
     return most
 
