@@ -26,7 +26,7 @@ from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound
 from pipelines.detect.detectors.per_call_evidence import densities, dispersions, gains
 from pipelines.detect.detectors.per_call_finding import NEW_MODEL, UNITS, finding_of
 from pipelines.detect.detectors.per_call_learning import hold, known_rise, learn
-from pipelines.detect.detectors.per_call_rules import geometric, is_rise, new_models, usual_of, value_of
+from pipelines.detect.detectors.per_call_rules import OF_OTHERS, geometric, is_rise, new_models, usual_of, value_of
 from pipelines.detect.detectors.per_call_state import (
     ARRAYS,
     CALLS,
@@ -80,7 +80,9 @@ class PerCall:
     """Bins of 10 % by which the usual may move without being evidence."""
     min_calls: int = 5
     """Calls since the onset."""
-    learn_calls: int = 100
+    min_calls_mixed: int = 20
+    """The same of the app, a model or a provider, whose calls are those of features and tenants in some mix."""
+    learn_calls: int = 200
     """Calls of the series learned before anything rings."""
     least_usd_per_day: float = 1.0
     """USD a day beyond the usual, at the pace since the onset, where prices are known."""
@@ -229,7 +231,8 @@ class PerCall:
     def _judged(self, state: PerCallState, windows: Windows, app: int, end: int) -> NDArray[np.bool_]:
         mean, onset, run = minute.best(state.log, state.onset, state.run)
         found = np.zeros_like(state.found)
-        able = (mean >= self.evidence) & (run[..., CALLS] >= self.min_calls)
+        fewest = np.where(np.isin(dims_of(state), OF_OTHERS), self.min_calls_mixed, self.min_calls)
+        able = (mean >= self.evidence) & (run[..., CALLS] >= fewest[:, None])
         highest = CALL_GAMMA ** known_rise(state).astype(float) if able.any() else np.ones(able.shape)
         for row, k in np.argwhere(able).tolist():
             least = max(self.ratio_log, self.margin * float(highest[row, k]))
@@ -244,7 +247,7 @@ class PerCall:
         for row in rows.tolist():
             name = state.names[row]
             if name not in state.models:
-                known = state.minutes[app] >= 60 and state.usual[app, CALLS] >= 2 * self.learn_calls
+                known = state.minutes[app] >= 60 and state.usual[app, CALLS] >= self.learn_calls
                 state.models[name] = start if known and len(state.models) < MOST_MODELS else 0
                 state.since_first[row] = 0.0
             if start - state.models[name] < self.new_s * 1e6:
