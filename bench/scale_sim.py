@@ -2,8 +2,8 @@
 
 First each stage is measured by itself, in one process (`_scale_units`), on a real broker and PostgreSQL, with as many
 partitions as one of the copies has: a batch of few partitions makes fewer rows of rollups, and is cheaper. Where there
-are several copies, as many processes as there are cores measure at once, each with topics and a lake of its own: two
-that share caches and memory need more processor time for the same work than one. From these costs alone
+are several copies, as many processes measure at once, each with topics and a lake of its own: those that share cores,
+caches and memory need more processor time for the same work than one alone. From these costs alone
 ``_scale_drain`` predicts the seconds of 1, 2 and 4 copies. Then real copies (``TAILRACE_COPY_NAME``) work off the same
 backlog: they are started, dealt their partitions and stopped (SIGSTOP) while the backlog is produced; the time runs
 from the beginning of the first batch to the end of the last one in their logs. What passes between SIGCONT and the
@@ -285,8 +285,8 @@ def run(here: Machine, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]
     for number in range(ROUNDS):
         for copies in COPIES if number % 2 else COPIES[::-1]:
             partitions = PARTITIONS // copies
-            rollups, beside = partitions == PARTITIONS, min(copies, os.cpu_count() or 1)
-            units[copies].append(here.units(UNIT_EVENTS, FEW_APPS, partitions, rollups=rollups, beside=beside))
+            rollups = partitions == PARTITIONS
+            units[copies].append(here.units(UNIT_EVENTS, FEW_APPS, partitions, rollups=rollups, beside=copies))
             print(
                 f"round {number + 1}/{ROUNDS} units of {partitions} partitions: {json.dumps(units[copies][-1])}",
                 flush=True,

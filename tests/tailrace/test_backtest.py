@@ -69,6 +69,10 @@ def ids(out: str) -> list[tuple[str, int]]:
     return [(a["id"], a["seq"]) for a in map(json.loads, out.splitlines())]
 
 
+RULES = ("spike.ratio=1e6", "spike.ratio_per_call=1e6", "per_call.evidence=1e6")
+NO_SPIKE = [word for rule in RULES for word in ("--set", rule)]
+
+
 def test_it_tells_what_was_told_and_says_that_nothing_differs(backtest: Any, told: list[Alert]) -> None:
     ran = backtest(*SPAN, "--compare", "--json")
     assert ran.returncode == 0, ran.stderr
@@ -80,7 +84,7 @@ def test_it_tells_what_was_told_and_says_that_nothing_differs(backtest: Any, tol
 
 
 def test_other_rules_and_another_app_are_judged_and_compared_as_such(backtest: Any, told: list[Alert]) -> None:
-    calm = backtest(*SPAN, "--set", "spike.ratio=1e6", "--set", "spike.ratio_per_call=1e6", "--compare", "--json")
+    calm = backtest(*SPAN, *NO_SPIKE, "--compare", "--json")
     assert {json.loads(line)["detector"] for line in calm.stdout.splitlines()} == {"surge"}
     assert calm.returncode == 1
     assert "2 the same, 2 only live" in calm.stderr
@@ -130,7 +134,7 @@ def with_verdicts(home: Path, told: list[Alert]) -> None:
 
 @pytest.mark.usefixtures("with_verdicts")
 def test_it_counts_what_other_rules_do_to_the_alerts_that_people_judged(backtest: Any) -> None:
-    calm = backtest(*SPAN, "--set", "spike.ratio=1e6", "--set", "spike.ratio_per_call=1e6", "--verdicts")
+    calm = backtest(*SPAN, *NO_SPIKE, "--verdicts")
     assert calm.returncode == 0, calm.stderr
     assert "verdicts: 1 of 1 noise alerts vanish, 1 of 1 useful ones stay; 2 alerts become 1" in calm.stderr
     same = backtest(*SPAN, "--verdicts")
