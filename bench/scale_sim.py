@@ -77,10 +77,14 @@ class Machine:
         return f"postgres:host=127.0.0.1 port={self.postgres.port} {database}"
 
     def units(self, events: int, apps: int, partitions: int, *, rollups: bool, beside: int = 1) -> dict[str, float]:
-        """Return what `_scale_units` measures: the mean of ``beside`` processes that measure at the same time."""
+        """Return what `_scale_units` measures: the mean of ``beside`` processes that measure at the same time.
+
+        Each of them has counted what broker and PostgreSQL did for all of them.
+        """
         children = [self._child(events, apps, partitions, rollups=rollups) for _ in range(beside)]
         found = [child() for child in children]
-        return {name: sum(one[name] for one in found) / beside for name in found[0]}
+        mean = {name: sum(one[name] for one in found) / beside for name in found[0]}
+        return {name: value / beside if name.endswith("_servers_s") else value for name, value in mean.items()}
 
     def _child(self, events: int, apps: int, partitions: int, *, rollups: bool) -> Callable[[], dict[str, float]]:
         """Start a process that measures; return what waits for its figures."""
@@ -226,6 +230,25 @@ def stages(few: dict[str, float]) -> dict[str, Stage]:
     }
 
 
+WALL_OF = {
+    "land_wall_s": "land_own_s",
+    "land_inside_wall_s": "land_inside_own_s",
+    "commit_wall_s": "commit_cpu_s",
+    "meter_wall_s": "meter_own_s",
+}
+"""Wall time of a unit -> its processor time."""
+
+
+def with_idle_cores(several: dict[str, float], one: dict[str, float]) -> dict[str, float]:
+    """Return the units of processes that measured at once, with the wall time that idle cores would have given.
+
+    DuckDB's threads of several processes wait for cores. ``drain`` lets copies share the cores, so that wait must not
+    be in the units: wall time is that of ``one`` process, longer by as much as its processor time grew.
+    """
+    walls = {wall: one[wall] * max(several[cpu] / one[cpu], 1.0) for wall, cpu in WALL_OF.items()}
+    return {**several, **walls}
+
+
 def solved(few: tuple[float, float, float], many: tuple[float, float, float]) -> tuple[float, float]:
     """Return (x, y), none negative, of a x + b y = c for the two (a, b, c): two loads, two unit costs."""
     (a, b, c), (d, e, f) = few, many
@@ -264,7 +287,7 @@ def costs(few: dict[str, float], many: dict[str, float]) -> Costs:
         meter_row_s=meter_row,
         detect_message_s=detect_message,
         detect_row_s=detect_row,
-        detect_bucket_s=1 / 625,  # bench/catch_up, live, 2026-11-30
+        detect_bucket_s=1 / 950,  # bench/live_ticks, in ticks, 2026-12-01
         broker_event_s=few["broker_in_s"] / few["events"]
         + few["land_servers_s"] / events
         + few["meter_servers_s"] / few["meter_events"],
@@ -296,7 +319,7 @@ def run(here: Machine, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]
                 measured.setdefault(f"{name}_{copies}", []).append(took)
                 print(f"round {number + 1}/{ROUNDS} {name} x {copies}: {json.dumps(took)}", flush=True)
         least = {copies: _least(rounds) for copies, rounds in units.items()}
-        found = compare({copies: stages(unit) for copies, unit in least.items()}, measured)
+        found = compare({n: stages(with_idle_cores(unit, least[1])) for n, unit in least.items()}, measured)
         if many:
             found["costs"] = asdict(costs(least[1], many))
         save(found)

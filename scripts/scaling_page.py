@@ -40,7 +40,7 @@ UNITS = (
     ("meter: a row of a rollup", "meter_row_s", 1e6, "µs of a core", "measured"),
     ("detect: a rollup message", "detect_message_s", 1e6, "µs of a core", "measured"),
     ("detect: a row of it", "detect_row_s", 1e6, "µs of a core", "measured"),
-    ("detect: ten seconds of an app", "detect_bucket_s", 1e6, "µs of a core", "`bench-catch_up`, live"),
+    ("detect: ten seconds of an app", "detect_bucket_s", 1e6, "µs of a core", "`bench-live_ticks`"),
     ("broker: take an event in, hand it out twice", "broker_event_s", 1e6, "µs of a core", "measured, one replica"),
     ("an event as JSON", "event_bytes", 1, "bytes", "measured"),
     ("on a broker's disk (lz4)", "kafka_bytes", 1, "bytes", "measured"),
@@ -84,13 +84,11 @@ times as much and meter 1.7 times (`bench-throughput`: 33,600 and 11,700 a core;
 ## 1, 2 and 4 copies on this machine
 
 A backlog of {backlog:,} events on {partitions} partitions, broker and PostgreSQL on the same two cores. Predicted by
-`bench/_scale_drain.py` from the unit costs of one process. The greatest error is {worst_error:.0%}, {verdict}
-(the fastest of {rounds}; load of the machine at the start: {load}).
+`bench/_scale_drain.py` from the unit costs of as many processes as there are copies, which measure at the same time,
+each with a topic and a lake: processes that share cores and caches need more processor time for the same work. The
+greatest error is {worst_error:.0%}, {verdict} (the fastest of {rounds}; load of the machine at the start: {load}).
 
 {copies}
-
-Do not trust the measured figures of 2 and 4 copies in this table: all copies of a stage wrote to one log, and the
-benchmark could count a batch once per copy. It is corrected and has not been run again on an idle machine.
 
 Copies of meter share nothing but the cores. Copies of land share the decoding. Their transactions exclude each other:
 DuckLake refuses one that moved the ledger while another that did so committed, and its files are written again. Beyond
