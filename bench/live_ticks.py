@@ -6,7 +6,7 @@ arrive, a tick a second, three incidents. Times are CPU time of one core.
 ``app_buckets_per_s`` counts ticks, in which all judging is done; ``all_per_s`` reading the rollups as well; ``spread``
 is of the first. ``parts``: µs an app-bucket, measured in rounds of their own, for each look at the clock costs a few
 µs. decode: a message to columns; windows and side: adding it to the sums, and to what the tests of a minute read;
-learn: buckets that closed; bounds: making bounds anew; minutes: the tests of a minute; tick: the rest of a tick.
+learn: buckets that closed; bounds: making bounds again; minutes: the tests of a minute; tick: the rest of a tick.
 ``floor``: the same messages opened and read by pyarrow, and their integers taken, and no more: ``open_us`` and
 ``read_us`` a message, ``us`` an app-bucket, ``per_s`` the app-buckets a second that this alone would allow.
 ``checkpoint_ms``: of one, every 15 s; ``checkpoint_us`` an app-bucket.

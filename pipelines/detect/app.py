@@ -260,9 +260,7 @@ class _Stage:
                     return  # the partitions were reassigned meanwhile: this record is read again
         except DetectorError as error:
             self._isolate(error, state, record)
-            # the state is no longer that before the record: the stage goes on from its last checkpoint
-            await app.crash(error)
-            raise
+            raise  # the state is no longer that before the record: the app ends, and goes on from its last checkpoint
         await self._pause(app, table, record.partition, state)
 
     def _isolate(self, error: DetectorError, state: PartitionState, record: Record) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.rollups import CALL_GAMMA, DERIVED, OTHER, series_pairs
+from pipelines.meter.measures import call_buckets
+from schemas.rollups import DERIVED, OTHER, series_pairs
 
 Matrix = NDArray[np.int64]
 WATCHED = ("feature", "tenant", "provider", "model", "release", "prompt_version", *DERIVED)
@@ -160,7 +161,7 @@ def _per_call(columns: dict[str, pa.Array], name: str, kept: NDArray[np.bool_]) 
     calls = integers(columns["calls"])
     total = np.sum([integers(columns[each]) for each in names], axis=0)
     rows = np.flatnonzero(unknown & (calls > 0) & (total > 0))
-    buckets = np.ceil(np.log(np.maximum(total[rows] / calls[rows], 1.0)) / np.log(CALL_GAMMA)).astype(np.int64)
+    buckets = call_buckets(total[rows] / calls[rows])
     means = np.column_stack([rows, np.minimum(buckets, CALL_BINS - 1) + PER_CALL[name], calls[rows]])
     return np.concatenate([means, _histogram(column, PER_CALL[name], kept, CALL_BINS)])
 

@@ -103,7 +103,7 @@ def when(alert: Alert, at: int | None = None) -> str:
     """``since 14:53:10 UTC, 2 min ago``; of one that is over ``lasted 12 min, 14:53:10 to 15:05:30 UTC``."""
     start, end = times.parsed(alert.window.start), times.parsed(alert.window.end)
     now = times.from_micros(at)
-    late = ", found late" if alert.late else ""
+    late = found_late(alert)
     if start is None or end is None:
         return f"{clean(alert.window.start, 40)} to {clean(alert.window.end, 40)}{late}"
     if is_digest(alert):
@@ -113,6 +113,11 @@ def when(alert: Alert, at: int | None = None) -> str:
         over = f", over for {ended.removesuffix(' ago')}" if alert.late and ended else ""
         return f"lasted {times.span(end - start)}, {times.between(start, end, now)}{over}{late}"
     return f"since {times.clock(start, now)}{times.ago(start, now)}{late}"
+
+
+def found_late(alert: Alert) -> str:
+    """Return what follows the times of an alert that was history when it was found; else ""."""
+    return ", found late" if alert.late else ""
 
 
 def impact(alert: Alert) -> str:

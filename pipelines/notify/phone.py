@@ -73,7 +73,7 @@ def _since(alert: Alert, at: int | None) -> str:
     start, end = times.parsed(alert.window.start), times.parsed(alert.window.end)
     if start is None:
         return ""
-    late = ", found late" if alert.late else ""
+    late = words.found_late(alert)
     if alert.state == "resolved":
         return f"lasted {times.span(end - start)}{late}" if end else ""
     now = times.from_micros(at)

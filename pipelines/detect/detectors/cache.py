@@ -38,9 +38,8 @@ from pipelines.detect.detectors.cache_state import (
     usd_lost,
 )
 from pipelines.detect.detectors.likelihood import log_ratios
-from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteScan, MinuteTable
+from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
 from pipelines.detect.side import sums_of
-from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
 from schemas.rollups import series_pairs
 
@@ -58,7 +57,7 @@ class CacheBound(MinuteBound):
 
 
 @dataclass(frozen=True)
-class Cache:
+class Cache(MinuteDetector):
     """The share of input tokens that is read from the cache fell, by a test that holds under continuous looking."""
 
     name: ClassVar[str] = "cache"
@@ -94,21 +93,9 @@ class Cache:
         """State of an app never seen."""
         return CacheState()
 
-    def step(self, state: CacheState, view: View) -> tuple[CacheState, list[Finding]]:
-        """Weigh a minute that has ended; report what the last one left."""
-        return minute.step(self, state, view)
-
-    def scan(self, state: CacheState, stretch: Stretch) -> MinuteScan:
-        """The same over many buckets."""
-        return MinuteScan(self, state, stretch)
-
     def bound(self, state: CacheState, ahead: Ahead) -> Bound:
         """What the minutes that end show, before they are learned."""
         return CacheBound(self, state, ahead)
-
-    def idle(self, state: CacheState, slots: int) -> CacheState:
-        """No calls, no share."""
-        return state
 
     def minute(self, state: CacheState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
         """See ``MinuteTest``."""

@@ -53,9 +53,8 @@ from pipelines.detect.detectors.latency_state import (
     time_words,
 )
 from pipelines.detect.detectors.likelihood import log_ratios
-from pipelines.detect.detectors.minute import DECADE, LEARNED_AFTER, MINUTE, MinuteBound, MinuteScan, MinuteTable
+from pipelines.detect.detectors.minute import DECADE, LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
 from pipelines.detect.side import CODE, Matrix, sums_of
-from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
 from schemas.rollups import BUCKET_GAMMA, series_key, series_pairs
 
@@ -80,7 +79,7 @@ class LatencyBound(MinuteBound):
 
 
 @dataclass(frozen=True)
-class Latency:
+class Latency(MinuteDetector):
     """A quantile above what was learned, or an objective missed, by tests that hold under continuous looking."""
 
     name: ClassVar[str] = "latency"
@@ -118,21 +117,9 @@ class Latency:
         """State of an app never seen."""
         return LatencyState()
 
-    def step(self, state: LatencyState, view: View) -> tuple[LatencyState, list[Finding]]:
-        """Weigh a minute that has ended; report what the last one left."""
-        return minute.step(self, state, view)
-
-    def scan(self, state: LatencyState, stretch: Stretch) -> MinuteScan:
-        """The same over many buckets."""
-        return MinuteScan(self, state, stretch)
-
     def bound(self, state: LatencyState, ahead: Ahead) -> Bound:
         """What the minutes that end show, before they are learned."""
         return LatencyBound(self, state, ahead)
-
-    def idle(self, state: LatencyState, slots: int) -> LatencyState:
-        """No calls, no time."""
-        return state
 
     def minute(self, state: LatencyState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
         """See ``MinuteTest``."""

@@ -52,11 +52,22 @@ class MinuteTest(Protocol[S_contra]):
         """Return what is out of the ordinary, of families that are not open."""
 
 
-def step(test: MinuteTest[S], state: S, view: View) -> tuple[S, list[Finding]]:
-    """``Detector.step`` of a test of a minute."""
-    if view.closed is not None and (view.closed + SLOT) % MINUTE == 0:
-        test.minute(state, view.windows, view.closed + SLOT, view.open)
-    return state, test.findings(state, view) if test.breaches(state, view.open) else []
+class MinuteDetector:
+    """What detectors that are a ``MinuteTest`` do alike."""
+
+    def step(self: MinuteTest[S], state: S, view: View) -> tuple[S, list[Finding]]:
+        """Weigh a minute that has ended; report what the last one left."""
+        if view.closed is not None and (view.closed + SLOT) % MINUTE == 0:
+            self.minute(state, view.windows, view.closed + SLOT, view.open)
+        return state, self.findings(state, view) if self.breaches(state, view.open) else []
+
+    def scan(self: MinuteTest[S], state: S, stretch: Stretch) -> MinuteScan:
+        """The same over many buckets."""
+        return MinuteScan(self, state, stretch)
+
+    def idle(self, state: S, slots: int) -> S:
+        """Without calls there is no share, no time and nothing per call."""
+        return state
 
 
 class Trial:

@@ -22,7 +22,7 @@ from pipelines.detect.bounds import Ahead, Bound, BoundTable
 from pipelines.detect.detectors import minute
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteScan, MinuteTable
+from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
 from pipelines.detect.detectors.per_call_evidence import densities, dispersions, gains
 from pipelines.detect.detectors.per_call_finding import NEW_MODEL, UNITS, finding_of
 from pipelines.detect.detectors.per_call_learning import hold, known_rise, learn
@@ -42,7 +42,6 @@ from pipelines.detect.detectors.per_call_state import (
     sums_in,
 )
 from pipelines.detect.side import KEPT_LONGER
-from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import SLOT, Floats, Windows
 from schemas.rollups import CALL_GAMMA, DERIVED, series_pairs
 
@@ -60,7 +59,7 @@ class PerCallBound(MinuteBound):
 
 
 @dataclass(frozen=True)
-class PerCall:
+class PerCall(MinuteDetector):
     """Tokens or cost of a call above what was learned, by a test that holds under continuous looking."""
 
     name: ClassVar[str] = "per_call"
@@ -111,21 +110,9 @@ class PerCall:
         """State of an app never seen."""
         return PerCallState()
 
-    def step(self, state: PerCallState, view: View) -> tuple[PerCallState, list[Finding]]:
-        """Weigh a minute that has ended; report what the last one left."""
-        return minute.step(self, state, view)
-
-    def scan(self, state: PerCallState, stretch: Stretch) -> MinuteScan:
-        """The same over many buckets."""
-        return MinuteScan(self, state, stretch)
-
     def bound(self, state: PerCallState, ahead: Ahead) -> Bound:
         """What the minutes that end show, before they are learned."""
         return PerCallBound(self, state, ahead)
-
-    def idle(self, state: PerCallState, slots: int) -> PerCallState:
-        """No calls, nothing per call."""
-        return state
 
     def minute(self, state: PerCallState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
         """See ``MinuteTest``."""
@@ -255,4 +242,4 @@ class PerCall:
 
 
 MOST_MODELS = 512
-"""Models of an app that are told apart; of those beyond none is new."""
+"""Models of an app that are distinguished; of those beyond none is new."""

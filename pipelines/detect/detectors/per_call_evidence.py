@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.detectors.per_call_state import BINS, LIFTS, SHARES, SHIFTS, TESTS, K
+from pipelines.detect.detectors.per_call_state import BINS, LOG_GAMMA, SHARES, SHIFTS, TESTS, K
 from pipelines.detect.side import Matrix
 from pipelines.detect.windows import Floats
 
@@ -76,11 +76,8 @@ def gains(density: Floats, parts: tuple[Matrix, Matrix, Matrix, Floats], known: 
 
 def dispersions(density: Floats) -> Floats:
     """(series, K): variance over squared mean of the value of a call, plus 1: what one call adds to a sum."""
-    value = np.exp(np.arange(BINS) * np.log(1.1))
+    value = np.exp(np.arange(BINS) * LOG_GAMMA)
     value = np.minimum(value, 1e12)
     mean = (density * value).sum(axis=-1)
     found: Floats = (density * value**2).sum(axis=-1) / np.maximum(mean**2, 1e-12)
     return found
-
-
-__all__ = ["LIFTS", "densities", "dispersions", "gains"]

@@ -110,9 +110,9 @@ def _causes(
     app = state.names.index(view.windows.own)
     normal = state.usual[:, CALLS] / max(float(state.usual[app, CALLS]), 1e-9)
     enough = (sums[:, CALLS] >= test.new_calls) & np.array([not is_beside(name) for name in state.names])
-    told = explain(state.names, excess, normal, app=app, trigger=row, enough=enough)
+    explained = explain(state.names, excess, normal, app=app, trigger=row, enough=enough)
     text = _numbers(usual_of(state)[row], sums[row], k, hourly)
-    others = tuple(c for c, place in zip(told.causes, told.places, strict=True) if place != row)
+    others = tuple(c for c, place in zip(explained.causes, explained.places, strict=True) if place != row)
     if row == app:
         first = Cause("", BROAD, 1.0, text, normal=1.0)
     else:

@@ -26,8 +26,7 @@ from schemas.rollups import CALL_GAMMA
 if TYPE_CHECKING:
     from pipelines.detect.detectors.per_call import PerCall
 
-DAY = 1440.0
-"""Minutes."""
+MINUTES_A_DAY = 1440.0
 LEAST_MINUTES = 10.0
 """A rise is projected to a day from no shorter time."""
 MIXED = ("feature", "tenant", "provider", "model", "release", "prompt_version")
@@ -74,12 +73,22 @@ def is_rise(
 def is_worth(test: PerCall, state: PerCallState, app: int, row: int, run: Floats, minutes: float) -> bool:
     """Whether what is beyond the usual is above the floors, at the pace of the run."""
     usual = usual_of(state)[row]
-    a_day = DAY / max(minutes, LEAST_MINUTES)
+    a_day = _a_day(minutes)
     if run[COST] <= 0 or usual[1] <= 0:
         return bool((run[TOKENS] - run[CALLS] * usual[0]) * a_day >= test.least_tokens_per_day)
-    spent = state.usual[app, COST] / 1e9 / max(float(state.minutes[app]), 1.0) * DAY
     beyond = (run[COST] / 1e9 - run[CALLS] * usual[1]) * a_day
-    return bool(beyond >= max(test.least_usd_per_day, test.least_part * spent))
+    return bool(beyond >= _least_usd(test, state, app))
+
+
+def _a_day(minutes: float) -> float:
+    """How often a stretch of so many minutes is in a day."""
+    return MINUTES_A_DAY / max(minutes, LEAST_MINUTES)
+
+
+def _least_usd(test: PerCall, state: PerCallState, app: int) -> float:
+    """USD a day beyond the usual that are worth an alert: the floor, or a part of what the app spends."""
+    spent = state.usual[app, COST] / 1e9 / max(float(state.minutes[app]), 1.0) * MINUTES_A_DAY
+    return float(max(test.least_usd_per_day, test.least_part * spent))
 
 
 def mix_ratio(state: PerCallState, sums: Floats, app: int, row: int, k: int) -> float:
@@ -116,15 +125,14 @@ def new_models(test: PerCall, state: PerCallState, app: int, end: int) -> NDArra
     """(series,): models that are new, and whose calls cost a multiple of what calls of the app usually cost."""
     found = np.zeros(len(state.names), bool)
     usual = usual_of(state)[app, 1]
-    spent = state.usual[app, COST] / 1e9 / max(float(state.minutes[app]), 1.0) * DAY
     if usual <= 0:
         return found
+    least = _least_usd(test, state, app)
     for name, first in state.models.items():
         if not first or end - first > test.new_s * 1e6 or name not in state.names:
             continue
         row = state.names.index(name)
         calls, usd = state.since_first[row, CALLS], state.since_first[row, COST] / 1e9
-        a_day = DAY / max((end - first) / MINUTE, LEAST_MINUTES)
-        worth = (usd - calls * usual) * a_day >= max(test.least_usd_per_day, test.least_part * spent)
+        worth = (usd - calls * usual) * _a_day((end - first) / MINUTE) >= least
         found[row] = calls >= test.new_calls and usd >= test.new_ratio * calls * usual and worth
     return found

@@ -121,7 +121,7 @@ class Life:
     def settle(self, alerts: Callable[[], bool], within_s: float) -> None:
         """Wait until all events and their rollups are in the lake and ``alerts`` is met.
 
-        ``within_s`` begins anew as long as drift reads texts: how fast it embeds is the machine's affair.
+        ``within_s`` starts again as long as drift reads texts: how fast it embeds is the machine's affair.
         """
         deadline, read = time.monotonic() + within_s, self._texts_read()
         for what, met in (("events", self._landed), ("rollups", self._rolled_up), ("alerts", alerts)):
