@@ -8,6 +8,7 @@ prompt that grew would look like calls that left one class and came to another.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 
@@ -19,7 +20,6 @@ from pipelines.detect.cells import (
     CALL_BINS,
     CODE,
     ERROR,
-    FIRST,
     NONE,
     PER_CALL,
     TTFT,
@@ -30,6 +30,7 @@ from pipelines.detect.cells import (
     is_beside,
     is_watched,
 )
+from pipelines.detect.side_cells import CODES, Minutes, merged, sums_of
 from schemas.rollups import OTHER, series_pairs
 
 __all__ = [
@@ -44,17 +45,16 @@ __all__ = [
     "Side",
     "is_beside",
     "is_watched",
-    "sums_of",
 ]
 MAX_NAMES = 192
 """Series of one app; those silent for longest give way."""
 MAX_ERRORS = 24
 """Error types counted apart in one app; the rest share OTHER."""
-_CODES = 4 * TTFT
-"""More than there are."""
 KEPT_LONGER = 120
 """Slots for which the sums of OF_LONGER are kept: twenty minutes, in which a slice of rare calls makes some."""
 OF_LONGER = [CODE[name] for name in ("calls", "input_tokens", "output_tokens", "cost_nanousd")]
+_IS_LONGER = np.isin(np.arange(CODES), OF_LONGER)
+"""By code."""
 MOST_UNREAD = 16
 """Messages whose cells are not read yet: their rows are kept as they came, some 15 KB each."""
 
@@ -151,6 +151,19 @@ class Side:
         held = [self._whole(start) for start in self._starts[first:end]]
         return np.concatenate(held) if held else NONE
 
+    def minutes(self, ends: Sequence[int], length: int) -> Minutes:
+        """Cells of minutes that follow each other, each ``length`` µs long."""
+        self.read()
+        since = ends[0] - length
+        held = self._starts[bisect_left(self._starts, since) : bisect_left(self._starts, ends[-1])]
+        parts = [self._whole(start) for start in held]
+        cells = np.concatenate([NONE, *parts])
+        at = np.repeat([(start - since) // length for start in held] or NONE[:, 0], [len(part) for part in parts])
+        cells[:, 0] += at * len(self.names)
+        busy = np.zeros(len(ends), bool)
+        busy[at] = True
+        return Minutes(cells, len(ends), len(self.names), busy)
+
     def merge(self) -> None:
         """Merge the cells of every slot, to be written down."""
         self.read()
@@ -162,7 +175,7 @@ class Side:
         parts = self.slots[start]
         if start in self._parted:
             self._parted.remove(start)
-            parts[:] = [_merged(np.concatenate(parts))]
+            parts[:] = [merged(np.concatenate(parts))]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def total(self, codes: list[int], since: int, until: int) -> NDArray[np.float64]:
@@ -199,7 +212,7 @@ class Side:
         first = bisect_left(self._starts, before)
         for start in self._starts[:first]:
             cells = self._whole(start)
-            self.older[start] = cells[np.isin(cells[:, 1], OF_LONGER)]
+            self.older[start] = cells[_IS_LONGER[cells[:, 1]]]
             del self.slots[start]
         del self._starts[:first]
         for start in [start for start in self.older if start < longer]:
@@ -234,23 +247,3 @@ class Side:
             if name not in self.errors:
                 self.errors.append(name)
         return self.errors.index(name)
-
-
-def _merged(cells: Matrix) -> Matrix:
-    """Sum up the cells of one series and code."""
-    keys = cells[:, 0] * _CODES + cells[:, 1]
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])) if len(keys) else order
-    keys = keys[first]
-    sums = np.add.reduceat(cells[order, 2], first) if len(keys) else keys
-    return np.array([keys // _CODES, keys % _CODES, sums]).T
-
-
-def sums_of(cells: Matrix, codes: list[int], rows: int) -> NDArray[np.float64]:
-    """(rows, len(codes)) sums of ``cells`` by series and code of CODE."""
-    scalar = cells[:, 1] - FIRST
-    held = np.flatnonzero((scalar >= 0) & (scalar < len(CODE)))
-    at = cells[held, 0] * len(CODE) + scalar[held]
-    sums = np.bincount(at, weights=cells[held, 2], minlength=rows * len(CODE))[: rows * len(CODE)]
-    return sums.astype(float, copy=False).reshape(rows, len(CODE))[:, [code - FIRST for code in codes]]

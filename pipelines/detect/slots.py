@@ -116,7 +116,7 @@ class Slot:
     def value(self, place: int, column: int) -> int:
         """One number; 0 where that series has no row."""
         places, sums = self.dense()
-        row = int(np.searchsorted(places, place))
+        row = int(np.searchsorted(places, place)) if place else 0
         if row == len(places) or places[row] != place or column >= sums.shape[1]:
             return 0
         return int(sums[row, column])

@@ -9,7 +9,7 @@ minute: the calls of a session hit or miss together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, BoundTable
-from pipelines.detect.detectors import minute
+from pipelines.detect.detectors import minute, minute_evidence
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.cache_finding import finding_of
@@ -39,7 +39,7 @@ from pipelines.detect.detectors.cache_state import (
 )
 from pipelines.detect.detectors.likelihood import log_ratios
 from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
-from pipelines.detect.side import sums_of
+from pipelines.detect.side_cells import sums_of
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
 from schemas.rollups import series_pairs
 
@@ -97,25 +97,32 @@ class Cache(MinuteDetector):
         """What the minutes that end show, before they are learned."""
         return CacheBound(self, state, ahead)
 
-    def minute(self, state: CacheState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
+    def minutes(
+        self, state: CacheState, windows: Windows, ends: Sequence[int], open_: Mapping[str, int]
+    ) -> Iterator[None]:
         """See ``MinuteTest``."""
         minute.fit_rows(state, windows.side.names, ARRAYS)
-        sums = windows.side.total(CODES, end - MINUTE, end)
+        sums = windows.side.minutes(ends, MINUTE).sums(CODES)
         share, misses, bar = self.bars(state)
-        gain = log_ratios(missed(sums), usable(sums), bar, LIFTS)
-        gain /= minute.shown_spread(state.spread[:, 0], state.spread[:, 1], self.max_spread)[:, None]
-        gain[~self._tested(state)] = -np.inf
-        minute.weigh(state.log, state.onset, state.run, gain, sums, end - MINUTE)
-        if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
-            state.log[:] = 0.0
-        if FAMILY in open_:
-            state.held[:], state.held_spread[:], state.held_minutes[:] = 0.0, 0.0, 0.0
-        state.found = self._judged(state, share, end)
-        if end - windows.first < self.warm_up_s * 1e6:
-            state.found[:] = False
-        self._hold(state, windows, end - LEARNED_AFTER, open_, misses)
-        if end % minute.DECADE == 0:
-            self._learn(state)
+        gains = log_ratios(missed(sums), usable(sums), bar, LIFTS)
+        gains /= minute_evidence.shown_spread(state.spread[:, 0], state.spread[:, 1], self.max_spread)[:, None]
+        gains[:, ~self._tested(state)] = -np.inf
+        held = self._held(windows, [end - LEARNED_AFTER for end in ends], misses)
+        for i, end in enumerate(ends):
+            minute_evidence.weigh(state.log, state.onset, state.run, gains[i], sums[i], end - MINUTE)
+            if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
+                state.log[:] = 0.0
+            if FAMILY in open_:
+                state.held[:], state.held_spread[:], state.held_minutes[:] = 0.0, 0.0, 0.0
+            warm = end - windows.first >= self.warm_up_s * 1e6
+            state.found = self._judged(state, share, end) if warm else np.zeros_like(state.found)
+            if not minute.is_muted(state.muted, open_, FAMILY, end - LEARNED_AFTER - MINUTE):
+                state.held += held[0][i]
+                state.held_minutes += 1
+                state.held_spread += held[1][i]
+            if end % minute.DECADE == 0:
+                self._learn(state)
+            yield
 
     def breaches(self, state: CacheState, open_: Mapping[str, int]) -> bool:
         """See ``MinuteTest``."""
@@ -123,7 +130,7 @@ class Cache(MinuteDetector):
 
     def findings(self, state: CacheState, view: View) -> list[Finding]:
         """One finding: of the app, or of what explains most of it."""
-        mean, onset, _ = minute.best(state.log, state.onset, state.run)
+        mean, onset, _ = minute_evidence.best(state.log, state.onset, state.run)
         mean = np.where(state.found, mean, 0.0)
         app = state.names.index(view.windows.own)
         row = app if state.found[app] and mean[app] >= 0.5 * mean.max() else int(mean.argmax())
@@ -138,7 +145,7 @@ class Cache(MinuteDetector):
         known = state.learned[row]
         misses = 1 - known[CACHED] / max(known[INPUT], 1.0)
         bar = 1 - self.tolerance * (1 - misses)
-        spread = float(minute.shown_spread(state.spread[row, 0], state.spread[row, 1], self.max_spread))
+        spread = float(minute_evidence.shown_spread(state.spread[row, 0], state.spread[row, 1], self.max_spread))
         per_call = float(known[INPUT] / max(known[CALLS], 1.0))
         terms = Terms(float(misses), float(bar), dispersion=max(spread * per_call, 1.0), share=True)
         side = view.windows.side
@@ -204,7 +211,9 @@ class Cache(MinuteDetector):
         return tested
 
     def _judged(self, state: CacheState, share: Floats, end: int) -> NDArray[np.bool_]:
-        mean, onset, run = minute.best(state.log, state.onset, state.run)
+        if state.log.max(initial=0.0) < self.evidence:  # the mean is at most that
+            return np.zeros_like(state.found)
+        mean, onset, run = minute_evidence.best(state.log, state.onset, state.run)
         left = run[:, CACHED] / np.maximum(run[:, INPUT], 1.0)
         usd, hours = usd_lost(state.learned, run), (end - onset) / 3.6e9
         least = np.maximum(self.least_usd, self.least_usd_per_hour * hours)
@@ -213,23 +222,19 @@ class Cache(MinuteDetector):
         found: NDArray[np.bool_] = (mean >= self.evidence) & enough & clear
         return found
 
-    def _hold(self, state: CacheState, windows: Windows, end: int, open_: Mapping[str, int], misses: Floats) -> None:
-        """Hold back the minute that ends at ``end``."""
-        if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
-            return
-        sums = windows.side.total(CODES, end - MINUTE, end)
-        calls, misses_now = usable(sums), missed(sums)
+    def _held(self, windows: Windows, ends: Sequence[int], misses: Floats) -> tuple[Floats, Floats]:
+        """(minutes, series, SUMS); (minutes, series, 2) squared distance from the learned share, 1 where it counts."""
+        sums = windows.side.minutes(ends, MINUTE).sums(CODES)
+        calls = usable(sums)
         variance = calls * misses * (1 - misses)
         counted = variance >= 0.5
-        chi = np.where(counted, (misses_now - calls * misses) ** 2 / np.maximum(variance, 1e-9), 0.0)
-        state.held += sums
-        state.held_minutes += 1
-        state.held_spread += np.column_stack([np.minimum(chi, 50.0), counted])
+        chi = np.where(counted, (missed(sums) - calls * misses) ** 2 / np.maximum(variance, 1e-9), 0.0)
+        return sums, np.stack([np.minimum(chi, 50.0), counted], axis=-1)
 
     def _learn(self, state: CacheState) -> None:
         """Add what is held back to what is known, except where evidence against it is pending."""
         pending = (state.log.max(axis=1, initial=0.0) > self.pending) & self._tested(state)
         pending &= state.held_minutes < self.hold_most_s * 1e6 / MINUTE
         known, held = (state.learned, state.spread), (state.held, state.held_spread)
-        minute.absorb(known, held, ~pending, self.half_life_s)
+        minute_evidence.absorb(known, held, ~pending, self.half_life_s)
         state.held_minutes[~pending] = 0.0

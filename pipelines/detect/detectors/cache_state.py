@@ -54,13 +54,13 @@ class CacheState:
 
 def usable(sums: Floats) -> Floats:
     """Calls of rows with input tokens."""
-    calls: Floats = np.where(sums[:, INPUT] > 0, sums[:, CALLS], 0.0)
+    calls: Floats = np.where(sums[..., INPUT] > 0, sums[..., CALLS], 0.0)
     return calls
 
 
 def missed(sums: Floats) -> Floats:
     """The part of the calls that the share of tokens not served stands for."""
-    found: Floats = usable(sums) * (1 - np.clip(sums[:, CACHED] / np.maximum(sums[:, INPUT], 1.0), 0.0, 1.0))
+    found: Floats = usable(sums) * (1 - np.clip(sums[..., CACHED] / np.maximum(sums[..., INPUT], 1.0), 0.0, 1.0))
     return found
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pipelines.detect.bounds import BoundTable
     from pipelines.detect.guards import Guard
+    from pipelines.detect.windows import Windows
 
 _COST = COLUMN["cost_nanousd"]
 
@@ -66,11 +67,9 @@ class CeilingTable:
     def put(self, guard: Guard, bound: CeilingBound) -> None:
         """See ``BoundTable``."""
         self.bounds[guard.number], self.least = (guard, bound), min(self.least, bound.limit_usd)
-        begin, slots = max(guard.until - RING * SLOT, bound.cut), guard.windows.slots
-        # a bucket that costs less than the limit has no call over it
-        least = bound.limit_usd * (1 - 1e-9)
-        held = guard.windows.held(begin, guard.until)
-        self.moved |= {(guard.number, start) for start in held if slots[start].value(bound.app, _COST) * 1e-9 >= least}
+        begin = max(guard.until - RING * SLOT, bound.cut)
+        costly = _costly(guard.windows, bound.app, bound.limit_usd, begin, guard.until)
+        self.moved |= {(guard.number, start) for start in costly}
 
     def clear(self, guard: Guard) -> None:
         """See ``BoundTable``."""
@@ -201,8 +200,17 @@ class Ceiling:
     def _dear(self, view: View, since: int, until: int) -> list[tuple[int, float, str]]:
         return [
             (start, value * 1e-9, call)
-            for start in view.windows.held(since, until)
+            for start in _costly(view.windows, view.app, self.limit_usd, since, until)
             if view.windows.slots[start].most_expensive(view.app) * 1e-9 >= self.limit_usd
             for value, call in view.windows.slots[start].shown().get((view.app, "cost"), ())
             if value * 1e-9 >= self.limit_usd
         ]
+
+
+def _costly(windows: Windows, app: int, limit_usd: float, since: int, until: int) -> list[int]:
+    """Starts in [since, until) of the buckets that may hold a call over the limit: those that cost as much.
+
+    The calls of the others need not be read.
+    """
+    least = limit_usd * (1 - 1e-9)
+    return [start for start in windows.held(since, until) if windows.slots[start].value(app, _COST) * 1e-9 >= least]

@@ -12,9 +12,8 @@ and calls are judged by the class of their input tokens, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -24,46 +23,29 @@ from numpy.typing import NDArray
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, BoundTable
-from pipelines.detect.detectors import minute
+from pipelines.detect.detectors import minute, minute_evidence
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.latency_evidence import evidence_of
 from pipelines.detect.detectors.latency_finding import FAMILY, finding_of, limit_bucket, regressed
+from pipelines.detect.detectors.latency_learning import held_of, hold, learn
 from pipelines.detect.detectors.latency_state import (
     ARRAYS,
-    BINS,
-    FIRST,
-    HOURS,
-    LIFTS,
-    LOG_GAMMA,
     MEASURE_OF,
     MEASURES,
     QUANTILE_OF,
     SLO,
     TESTS,
-    WIDTH,
     K,
     LatencyState,
     bins,
-    edge_of,
-    histograms,
     over,
-    quantile_bins,
     quantile_ms,
-    tails,
     time_words,
 )
-from pipelines.detect.detectors.likelihood import log_ratios
 from pipelines.detect.detectors.minute import DECADE, LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
-from pipelines.detect.side import CODE, Matrix, sums_of
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
 from schemas.rollups import BUCKET_GAMMA, series_key, series_pairs
-
-HOUR = 3_600_000_000
-_TOKENS = [CODE[name] for name in ("calls", "input_tokens", "output_tokens")]
-_GROWS_WITH = np.array([1, 0])
-"""Of each measure: the whole call grows with its output tokens (1), the first token with the input tokens (0)."""
-MIXED = ("feature", "tenant", "model", "provider")
-"""Dimensions of which a change of the mix is no change of the latency."""
 
 
 class LatencyTable(MinuteTable):
@@ -121,26 +103,26 @@ class Latency(MinuteDetector):
         """What the minutes that end show, before they are learned."""
         return LatencyBound(self, state, ahead)
 
-    def minute(self, state: LatencyState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
+    def minutes(
+        self, state: LatencyState, windows: Windows, ends: Sequence[int], open_: Mapping[str, int]
+    ) -> Iterator[None]:
         """See ``MinuteTest``."""
-        side = windows.side
-        minute.fit_rows(state, side.names, ARRAYS)
-        cells, rows = side.cells(end - MINUTE, end), len(side.names)
-        judged = (state.edge > 0) & (end - windows.first >= self.warm_up_s * 1e6)
-        if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
-            state.log[:], state.found[:] = 0.0, False
-        elif len(cells) and judged.any():
-            tokens = sums_of(cells, _TOKENS, rows)
-            counts = over(cells, self.limits(state, tokens, end))
-            bar = self.bars(self._expected(state, tokens, counts, windows))
-            gain = log_ratios(counts[..., 0], counts[..., 1], bar, LIFTS)
-            gain /= minute.shown_spread(state.spread[..., 0], state.spread[..., 1], self.max_spread)[..., None]
-            gain[~judged] = -np.inf
-            minute.weigh(state.log, state.onset, state.run, gain, counts, end - MINUTE)
-            state.found = self._judged(state) & judged
-        self._hold(state, windows, end - LEARNED_AFTER, open_)
-        if end % DECADE == 0:
-            self._learn(state, end)
+        minute.fit_rows(state, windows.side.names, ARRAYS)
+        judges = self._is_warm(windows, ends[-1]) and (state.edge > 0).any()
+        now = evidence_of(self, state, windows, ends) if judges else None
+        held = held_of(state, windows, [end - LEARNED_AFTER for end in ends])
+        for i, end in enumerate(ends):
+            judged = (state.edge > 0) & self._is_warm(windows, end)
+            if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
+                state.log[:], state.found[:] = 0.0, False
+            elif now is not None and now.busy[i] and judged.any():
+                gain = np.where(judged[..., None], now.gain[i], -np.inf)
+                minute_evidence.weigh(state.log, state.onset, state.run, gain, now.counts[i], end - MINUTE)
+                state.found = self._judged(state) & judged
+            hold(state, held, i, end - LEARNED_AFTER, open_)
+            if end % DECADE == 0:
+                learn(self, state, end)
+            yield
 
     def breaches(self, state: LatencyState, open_: Mapping[str, int]) -> bool:
         """See ``MinuteTest``."""
@@ -150,46 +132,20 @@ class Latency(MinuteDetector):
         """One finding: the objective before regressions, else what has most evidence."""
         return [finding_of(self, state, view)]
 
-    def limits(self, state: LatencyState, tokens: Floats, end: int) -> Matrix:
-        """(rows, tests): buckets above which calls of a minute are slow; they grow with its tokens per call."""
-        edge = np.maximum(state.edge, state.season[..., _hour(end)] * (state.edge > 0))
-        usual = state.tokens[:, 1:] / np.maximum(state.tokens[:, :1], 1.0)
-        now = tokens[:, 1:] / np.maximum(tokens[:, :1], 1.0)
-        growth = np.log(np.maximum(np.where(usual > 0, now / np.maximum(usual, 1e-9), 1.0), 1.0))
-        shift = np.ceil(growth[:, _GROWS_WITH[MEASURE_OF]] / LOG_GAMMA).astype(np.int64)
-        shift[:, SLO] = 0
-        return edge + shift
-
     def bars(self, share: Floats) -> Floats:
         """The highest share that is not worth an alert; of the objective it is the share that it allows."""
         odds = self.tolerance * share / (1 - share) + 0.005
         bar = np.clip(odds / (1 + odds), 0.005, 0.97)
-        bar[:, SLO] = self.slo_share
+        bar[..., SLO] = self.slo_share
         return bar
 
-    def _expected(self, state: LatencyState, tokens: Floats, counts: Floats, windows: Windows) -> Floats:
-        """The learned shares, raised where the mix of features or models alone explains more slow calls."""
-        share = np.clip(state.share, 0.002, 0.97)
-        app = state.names.index(windows.own)
-        above, total = tails(state.learned), state.learned.sum(axis=-1, dtype=float)
-        edges = np.clip((state.edge[app] - FIRST) // WIDTH, 0, BINS - 1)
-        by_row = above[:, MEASURE_OF, edges] / np.maximum(total[:, MEASURE_OF], 1.0)
-        known = total[:, MEASURE_OF] >= 20
-        dims = np.array([_dimension(name) for name in state.names])
-        mixed = share[app].copy()
-        for dimension in MIXED:
-            part = np.where(known & (dims == dimension)[:, None], counts[..., 1], 0.0)
-            calls = part.sum(axis=0)
-            expected = (part * by_row).sum(axis=0) / np.maximum(calls, 1.0)
-            mixed = np.where(calls >= 0.5 * counts[app, :, 1], np.maximum(mixed, expected), mixed)
-        mixed = np.clip(mixed, 0.002, 0.97)
-        lift = np.maximum(mixed / (1 - mixed) * (1 - share[app]) / share[app], 1.0)
-        odds = share / (1 - share) * lift
-        raised: Floats = odds / (1 + odds)
-        return raised
+    def _is_warm(self, windows: Windows, end: int) -> bool:
+        return end - windows.first >= self.warm_up_s * 1e6
 
     def _judged(self, state: LatencyState) -> NDArray[np.bool_]:
-        mean, _, run = minute.best(state.log, state.onset, state.run)
+        if state.log.max(initial=0.0) < self.evidence:  # the mean is at most that
+            return np.zeros_like(state.found)
+        mean, _, run = minute_evidence.best(state.log, state.onset, state.run)
         hits, calls = run[..., 0], run[..., 1]
         seen = hits / np.maximum(calls, 1.0)
         clear = (seen >= 2 * state.share) | (QUANTILE_OF <= 0.5)
@@ -197,73 +153,6 @@ class Latency(MinuteDetector):
         clear[:, SLO] = seen[:, SLO] > self.slo_share
         found: NDArray[np.bool_] = (mean >= self.evidence) & clear & (hits >= self.min_hits) & (calls >= self.min_calls)
         return found
-
-    def _hold(self, state: LatencyState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
-        """Hold back the minute that ends at ``end``; discard what was held where an incident is open."""
-        if FAMILY in open_:
-            for array in (state.held, state.held_tokens, state.held_minutes, state.held_spread):
-                array[:] = 0.0
-        cells, rows = windows.side.cells(end - MINUTE, end), len(state.names)
-        if not len(cells) or minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
-            return
-        tokens = sums_of(cells, _TOKENS, rows)
-        counts = over(cells, self.limits(state, tokens, end))
-        share = np.clip(state.share, 0.002, 0.97)
-        variance = counts[..., 1] * share * (1 - share)
-        counted = (variance >= 0.5) & (state.edge > 0)
-        chi = np.where(counted, (counts[..., 0] - counts[..., 1] * share) ** 2 / np.maximum(variance, 1e-9), 0.0)
-        state.held += histograms(cells, rows)
-        state.held_tokens += tokens
-        state.held_minutes += 1
-        state.held_spread += np.stack([np.minimum(chi, 50.0), counted], axis=-1)
-
-    def _learn(self, state: LatencyState, end: int) -> None:
-        """Add what is held back to what is known, except where evidence against it is pending; set new limits."""
-        evidence = state.log[:, :SLO].max(axis=(1, 2), initial=0.0)
-        pending = (evidence > self.pending) & (state.held_minutes < self.hold_most_s * 1e6 / MINUTE)
-        learned = ~pending
-        self._end_hour(state, end)
-        state.hour[learned] += state.held[learned]
-        known, held = (state.learned, state.tokens, state.spread), (state.held, state.held_tokens, state.held_spread)
-        minute.absorb(known, held, learned, self.half_life_s)
-        state.held_minutes[learned] = 0.0
-        self._set_limits(state)
-
-    def _end_hour(self, state: LatencyState, end: int) -> None:
-        """Note the limits that follow from an hour of the day when it ends, where it holds calls enough."""
-        hour = _hour(end)
-        if hour == state.hour_of_day:
-            return
-        if state.hour_of_day >= 0:
-            calls = state.hour.sum(axis=-1, dtype=float)[:, MEASURE_OF[:SLO]]
-            known = calls >= np.maximum(100, 10 / (1 - QUANTILE_OF[:SLO]))
-            limits = self._edges(state.hour)
-            season = state.season[:, :SLO, state.hour_of_day]
-            both = np.where(season > 0, (season + limits) // 2, limits)
-            state.season[:, :SLO, state.hour_of_day] = np.where(known, both, season)
-        state.hour[:], state.hour_of_day = 0.0, hour
-
-    def _edges(self, histogram: NDArray[np.float32]) -> Matrix:
-        """(rows, regression tests): the limits that follow from the quantiles of histograms."""
-        at = quantile_bins(histogram)
-        ms = BUCKET_GAMMA ** edge_of(at).astype(float)
-        ratio = np.array([self.ratio, self.ratio_ttft])[MEASURE_OF[:SLO]]
-        least = np.maximum(ms * ratio, ms + self.least_ms)
-        return edge_of(bins(np.ceil(np.log(least) / LOG_GAMMA).astype(np.int64)))
-
-    def _set_limits(self, state: LatencyState) -> None:
-        total = state.learned.sum(axis=-1, dtype=float)[:, MEASURE_OF]
-        needed = np.maximum(self.learn_calls, 10 / np.maximum(1 - QUANTILE_OF, 1e-9))
-        edge = np.zeros((len(state.names), K), np.int64)
-        edge[:, :SLO] = self._edges(state.learned)
-        above = tails(state.learned)
-        at = np.clip((edge - FIRST) // WIDTH, 0, BINS - 1)
-        rows = np.arange(len(edge))[:, None]
-        state.share = (above[rows, MEASURE_OF, at] + 0.5) / (total + 10.0)
-        state.edge = np.where(total >= needed, edge, 0)
-        if self.slo_ms > 0:
-            state.edge[:, SLO] = int(np.ceil(np.log(max(self.slo_ms, 1.0)) / LOG_GAMMA))
-            state.share[:, SLO] = self.slo_share
 
     def observe(
         self, state: LatencyState, view: View, finding: Finding, since: int, until: int
@@ -273,7 +162,9 @@ class Latency(MinuteDetector):
         row = state.names.index(name) if name in state.names else 0
         share = finding.expected
         bar = max(1.5 * share, share + self.rise) if regressed(finding) else 1.2 * share
-        spread = float(minute.shown_spread(state.spread[row, :, 0], state.spread[row, :, 1], self.max_spread).max())
+        spread = float(
+            minute_evidence.shown_spread(state.spread[row, :, 0], state.spread[row, :, 1], self.max_spread).max()
+        )
         terms = Terms(share, min(bar, 0.95), dispersion=spread, share=True)
         side, buckets = view.windows.side, []
         place, measure = side.index.get(name, -1), MEASURES.index(finding.measure)
@@ -332,14 +223,3 @@ class Latency(MinuteDetector):
                 Band(self.name, name, window, "share", hits / calls, share, least, int(calls), self.min_calls, note)
             )
         return found
-
-
-@lru_cache(maxsize=65_536)
-def _dimension(name: str) -> str:
-    """Dimension of a series (JSON) below the app; empty of the app itself."""
-    return next(iter(list(series_pairs(name))[1:]), "")
-
-
-def _hour(end: int) -> int:
-    """Hour of the day of the minute that ends at ``end``."""
-    return (end - 1) // HOUR % HOURS

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pipelines.alerts.cause import explain
 from pipelines.alerts.finding import Finding
-from pipelines.detect.detectors import minute
+from pipelines.detect.detectors import minute_evidence
 from pipelines.detect.detectors.latency_state import (
     LOG_GAMMA,
     MEASURE_OF,
@@ -51,7 +51,7 @@ def regressed(finding: Finding) -> bool:
 def finding_of(test: Latency, state: LatencyState, view: View) -> Finding:
     """The finding of the last minute; there is one."""
     windows = view.windows
-    mean, onset, _ = minute.best(state.log, state.onset, state.run)
+    mean, onset, _ = minute_evidence.best(state.log, state.onset, state.run)
     mean = np.where(state.found, mean, 0.0)
     if state.found[:, SLO].any():
         mean[:, :SLO] = 0.0

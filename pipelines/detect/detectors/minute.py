@@ -11,8 +11,9 @@ a minute has ended, and no minute is weighed twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -20,10 +21,9 @@ import numpy as np
 from pipelines.alerts.finding import Finding
 from pipelines.detect.bounds import Ahead, BoundTable, Rows
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.likelihood import mean_evidence
 from pipelines.detect.isolation import raising
 from pipelines.detect.stretch import ALIGNED, Stretch
-from pipelines.detect.windows import RING, SLOT, Floats, Windows
+from pipelines.detect.windows import RING, SLOT, Windows
 
 if TYPE_CHECKING:
     from pipelines.detect.guards import Guard
@@ -42,8 +42,14 @@ class MinuteTest(Protocol[S_contra]):
 
     name: ClassVar[str]
 
-    def minute(self, state: S_contra, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
-        """Weigh and learn, in place, what the minute that ends at ``end`` (µs UTC) adds."""
+    def minutes(
+        self, state: S_contra, windows: Windows, ends: Sequence[int], open_: Mapping[str, int]
+    ) -> Iterator[None]:
+        """Weigh and learn, in place, what one minute after the other adds.
+
+        Their ``ends`` (µs UTC) follow each other, and none but the last ends ten minutes: so what is learned stays what
+        it is, and what does not depend on the minute before is computed for all of them at once.
+        """
 
     def breaches(self, state: S_contra, open_: Mapping[str, int]) -> bool:
         """Whether the last minute left evidence enough for a finding of a family that is not open."""
@@ -58,7 +64,7 @@ class MinuteDetector:
     def step(self: MinuteTest[S], state: S, view: View) -> tuple[S, list[Finding]]:
         """Weigh a minute that has ended; report what the last one left."""
         if view.closed is not None and (view.closed + SLOT) % MINUTE == 0:
-            self.minute(state, view.windows, view.closed + SLOT, view.open)
+            weigh_minute(self, state, view.windows, view.closed + SLOT, view.open)
         return state, self.findings(state, view) if self.breaches(state, view.open) else []
 
     def scan(self: MinuteTest[S], state: S, stretch: Stretch) -> MinuteScan:
@@ -91,7 +97,7 @@ class Trial:
         """Weigh the minutes that have ended since."""
         while self.is_due():
             self.end += MINUTE
-            self.test.minute(self.state, self.windows, self.end, self.open)
+            weigh_minute(self.test, self.state, self.windows, self.end, self.open)
             self.found = self.test.breaches(self.state, self.open)
             self.quiet &= not self.found
 
@@ -111,20 +117,20 @@ class MinuteScan:
     def _quiet(self) -> int:
         if self.test.breaches(self.last, self.stretch.open):
             return 0
-        for i, end in enumerate(self.ends):
-            if end % MINUTE == 0 and end > self.done:
-                self.test.minute(self.last, self.stretch.windows, end, self.stretch.open)
+        for ends in decades([end for end in self.ends if end % MINUTE == 0 and end > self.done]):
+            weighed = self.test.minutes(self.last, self.stretch.windows, ends, self.stretch.open)
+            for end, _ in zip(ends, weighed, strict=True):
                 if self.test.breaches(self.last, self.stretch.open):
-                    return i
+                    return (end - self.ends[0]) // SLOT
         return self.stretch.count
 
     def learn(self, count: int) -> Any:
         """State after the first ``count`` buckets."""
         if count == self.quiet == self.stretch.count:
             return self.last
-        for end in self.ends[:count]:
-            if end % MINUTE == 0:
-                self.test.minute(self.state, self.stretch.windows, end, self.stretch.open)
+        for ends in decades([end for end in self.ends[:count] if end % MINUTE == 0]):
+            for _ in self.test.minutes(self.state, self.stretch.windows, ends, self.stretch.open):
+                pass
         return self.state
 
 
@@ -173,6 +179,17 @@ class MinuteBound:
         self.trial = Trial(test, state, ahead)
 
 
+def weigh_minute(test: MinuteTest[S], state: S, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
+    """Weigh and learn one minute, in place."""
+    for _ in test.minutes(state, windows, [end], open_):
+        pass
+
+
+def decades(ends: Sequence[int]) -> list[list[int]]:
+    """Ends of minutes, parted after each that ends ten minutes."""
+    return [list(each) for _, each in groupby(ends, lambda end: (end - 1) // DECADE)]
+
+
 def copied(state: S) -> S:
     """Return a copy of a state of arrays, lists and dicts of values that do not change, and values."""
     found = copy(state)
@@ -197,48 +214,6 @@ def fit_rows(state: Any, names: Sequence[str], arrays: Mapping[str, tuple[int, .
             more = np.zeros((len(names) - before, *shape), array.dtype)
             setattr(state, name, np.concatenate([array.reshape(before, *shape), more]))
     state.names = list(names)
-
-
-def weigh(log: Floats, onset: Any, run: Floats, gain: Floats, sums: Floats, start: int) -> None:
-    """Add the evidence and the sums of one minute to what runs since its onset, in place, as in a CUSUM.
-
-    Args:
-        log: (..., lifts) evidence.
-        onset: (..., lifts) start of the run, µs UTC.
-        run: (..., lifts, n) sums since then.
-        gain: (..., lifts).
-        sums: (..., n).
-        start: of the minute, µs UTC.
-    """
-    anew = log <= 0
-    onset[anew] = start
-    run[anew] = 0.0
-    log[:] = np.maximum(np.maximum(log, 0) + gain, 0)
-    run += sums[..., None, :]
-
-
-def best(log: Floats, onset: Any, run: Floats) -> tuple[Floats, Any, Floats]:
-    """Evidence over all lifts; onset and sums of the lift that has most of it. The axis of the lifts is gone."""
-    at = log.argmax(axis=-1)[..., None]
-    return (
-        mean_evidence(log),
-        np.take_along_axis(onset, at, -1)[..., 0],
-        np.take_along_axis(run, at[..., None], -2)[..., 0, :],
-    )
-
-
-def shown_spread(spread: Floats, minutes: Floats, most: float) -> Floats:
-    """The overdispersion that is learned; 1 where there are fewer than 30 minutes to show it."""
-    found: Floats = np.where(minutes < 30, 1.0, spread / np.maximum(minutes, 1.0))
-    return np.clip(found, 1.0, most)
-
-
-def absorb(known: Sequence[Any], held: Sequence[Any], learned: Any, half_life_s: float) -> None:
-    """Let what is known fade by ten minutes and add what was held back, in place, in the rows that are ``learned``."""
-    decay = float(0.5 ** (DECADE / 1e6 / half_life_s))
-    for old, new in zip(known, held, strict=True):
-        old[learned] = old[learned] * decay + new[learned]
-        new[learned] = 0.0
 
 
 def resolved(state: Any, family: str, start: int, proven: int) -> None:

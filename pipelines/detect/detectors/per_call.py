@@ -8,7 +8,7 @@ between stretches of ten minutes. Calls that go to a model that the app has neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, BoundTable
-from pipelines.detect.detectors import minute
+from pipelines.detect.detectors import minute, minute_evidence
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
 from pipelines.detect.detectors.per_call_evidence import densities, dispersions, gains
 from pipelines.detect.detectors.per_call_finding import NEW_MODEL, UNITS, finding_of
-from pipelines.detect.detectors.per_call_learning import hold, known_rise, learn
+from pipelines.detect.detectors.per_call_learning import Calls, calls_of, hold, known_rise, learn
 from pipelines.detect.detectors.per_call_rules import OF_OTHERS, geometric, is_rise, new_models, usual_of, value_of
 from pipelines.detect.detectors.per_call_state import (
     ARRAYS,
@@ -37,9 +37,7 @@ from pipelines.detect.detectors.per_call_state import (
     NEW,
     K,
     PerCallState,
-    binned,
     dims_of,
-    sums_in,
 )
 from pipelines.detect.side import KEPT_LONGER
 from pipelines.detect.windows import SLOT, Floats, Windows
@@ -114,35 +112,34 @@ class PerCall(MinuteDetector):
         """What the minutes that end show, before they are learned."""
         return PerCallBound(self, state, ahead)
 
-    def minute(self, state: PerCallState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
+    def minutes(
+        self, state: PerCallState, windows: Windows, ends: Sequence[int], open_: Mapping[str, int]
+    ) -> Iterator[None]:
         """See ``MinuteTest``."""
         side = windows.side
         if state.names != side.names:
             minute.fit_rows(state, side.names, ARRAYS)
             state.density = state.dims = None
         if not state.names:
+            yield from (None for _ in ends)
             return
         app = state.names.index(windows.own)
-        cells = side.cells(end - MINUTE, end)
-        muted = minute.is_muted(state.muted, open_, FAMILY, end - MINUTE)
-        warm = end - windows.first >= self.warm_up_s * 1e6
-        if muted:
-            state.log[:], state.found[:] = 0.0, False
-        elif len(cells):
-            parts = binned(cells)
-            sums = sums_in(cells, parts, len(state.names))
-            self._meet(state, sums, app, end - MINUTE)
-            if state.density is None:
-                state.density = densities(state.learned, app)
-            gain = gains(state.density, parts, known_rise(state) + self.tolerance)
-            gain /= minute.shown_spread(state.spread[..., 0], state.spread[..., 1], self.max_spread)[..., None]
-            gain[~self.tested(state)] = -np.inf
-            state.log[end - state.onset > self.most_s * 1e6] = 0.0
-            minute.weigh(state.log, state.onset, state.run, gain, sums[:, None], end - MINUTE)
-            state.found = self._judged(state, windows, app, end) if warm else np.zeros_like(state.found)
-        hold(state, windows, end - LEARNED_AFTER, open_)
-        if end % minute.DECADE == 0:
-            learn(self, state, end)
+        now, held = calls_of(windows, ends), calls_of(windows, [end - LEARNED_AFTER for end in ends])
+        weights = self._gains(state, now, app)
+        for i, end in enumerate(ends):
+            if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
+                state.log[:], state.found[:] = 0.0, False
+            elif now.busy[i]:
+                self._meet(state, now.sums[i], app, end - MINUTE)
+                state.log[end - state.onset > self.most_s * 1e6] = 0.0
+                sums = now.sums[i][:, None]
+                minute_evidence.weigh(state.log, state.onset, state.run, weights[i], sums, end - MINUTE)
+                warm = end - windows.first >= self.warm_up_s * 1e6
+                state.found = self._judged(state, windows, app, end) if warm else np.zeros_like(state.found)
+            hold(state, held, i, end - LEARNED_AFTER, open_)
+            if end % minute.DECADE == 0:
+                learn(self, state, end)
+            yield
 
     def breaches(self, state: PerCallState, open_: Mapping[str, int]) -> bool:
         """See ``MinuteTest``."""
@@ -215,9 +212,21 @@ class PerCall(MinuteDetector):
         tested: NDArray[np.bool_] = state.usual[:, COUNTED : COUNTED + K] >= self.learn_calls
         return tested & ~derived[:, None]
 
+    def _gains(self, state: PerCallState, calls: Calls, app: int) -> Floats:
+        """(minutes, series, K, TESTS) evidence of each minute."""
+        if state.density is None:
+            state.density = densities(state.learned, app)
+        found = gains(state.density, calls.parts, known_rise(state) + self.tolerance, len(calls.busy))
+        found /= minute_evidence.shown_spread(state.spread[..., 0], state.spread[..., 1], self.max_spread)[..., None]
+        found[:, ~self.tested(state)] = -np.inf
+        return found
+
     def _judged(self, state: PerCallState, windows: Windows, app: int, end: int) -> NDArray[np.bool_]:
-        mean, onset, run = minute.best(state.log, state.onset, state.run)
         found = np.zeros_like(state.found)
+        found[:, NEW] = new_models(self, state, app, end)
+        if state.log.max(initial=0.0) < self.evidence:  # the mean is at most that
+            return found
+        mean, onset, run = minute_evidence.best(state.log, state.onset, state.run)
         fewest = np.where(np.isin(dims_of(state), OF_OTHERS), self.min_calls_mixed, self.min_calls)
         able = (mean >= self.evidence) & (run[..., CALLS] >= fewest[:, None])
         highest = CALL_GAMMA ** known_rise(state).astype(float) if able.any() else np.ones(able.shape)
@@ -225,7 +234,6 @@ class PerCall(MinuteDetector):
             least = max(self.ratio_log, self.margin * float(highest[row, k]))
             clear = geometric(state, run[row, k], row, k) >= least
             found[row, k] = clear and is_rise(self, state, windows, (row, k, int(onset[row, k])), run[row, k], end)
-        found[:, NEW] = new_models(self, state, app, end)
         return found
 
     def _meet(self, state: PerCallState, sums: Floats, app: int, start: int) -> None:

@@ -50,16 +50,18 @@ def densities(learned: NDArray[np.float32], app: int) -> Floats:
     return found
 
 
-def gains(density: Floats, parts: tuple[Matrix, Matrix, Matrix, Floats], known: Matrix) -> Floats:
-    """(series, K, TESTS): the log of each likelihood ratio of the calls of a minute.
+def gains(density: Floats, parts: tuple[Matrix, Matrix, Matrix, Floats], known: Matrix, minutes: int = 1) -> Floats:
+    """(minutes, series, K, TESTS): the log of each likelihood ratio of the calls of each minute.
 
     Args:
         density: of ``densities``.
-        parts: of ``binned``.
+        parts: of ``binned``; the series of each minute are numbered apart.
         known: (series, K) bins by which calls were higher at times; calls that are usual after this are no evidence.
+        minutes: how many there are.
     """
-    series, measure, bins, calls = parts
-    rows, out = len(density), np.zeros((len(density) * K, TESTS))
+    numbers, measure, bins, calls = parts
+    series, rows = numbers % max(len(density), 1), minutes * len(density)
+    out = np.zeros((rows * K, TESTS))
     usual, most = density[series, measure, bins], known[series, measure]
     for part in (0.25, 0.5, 0.75, 1.0):
         moved = np.round(part * most).astype(np.int64)
@@ -69,9 +71,9 @@ def gains(density: Floats, parts: tuple[Matrix, Matrix, Matrix, Floats], known: 
         risen = np.where(bins >= shift, density[series, measure, np.maximum(bins - shift, 0)], FLOOR)
         for share in SHARES:
             gain = calls * np.minimum(np.log(1 - share + share * risen / usual), CAP)
-            out[:, test] = np.bincount(series * K + measure, weights=gain, minlength=rows * K)[: rows * K]
+            out[:, test] = np.bincount(numbers * K + measure, weights=gain, minlength=rows * K)[: rows * K]
             test += 1
-    return out.reshape(rows, K, TESTS)
+    return out.reshape(minutes, len(density), K, TESTS)
 
 
 def dispersions(density: Floats) -> Floats:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pipelines.alerts.cause import explain
 from pipelines.alerts.finding import Finding
-from pipelines.detect.detectors import minute
+from pipelines.detect.detectors import minute_evidence
 from pipelines.detect.detectors.per_call_rules import usual_of, value_of
 from pipelines.detect.detectors.per_call_state import CALLS, CODES, COST, FAMILY, MEASURES, NEW, TOKENS, PerCallState
 from pipelines.detect.side import is_beside
@@ -49,7 +49,7 @@ def finding_of(test: PerCall, state: PerCallState, view: View) -> Finding:
         score = float(state.since_first[row, COST] / max(state.since_first[row, CALLS], 1.0) / 1e9)
         score /= max(float(usual_of(state)[state.names.index(windows.own), 1]), 1e-12)
         return _finding(test, state, view, (row, NEW), (state.models[state.names[row]], score))
-    mean, onset, _ = minute.best(state.log, state.onset, state.run)
+    mean, onset, _ = minute_evidence.best(state.log, state.onset, state.run)
     mean = np.where(state.found[:, :NEW], mean, 0.0)
     row, k = divmod(int(mean.argmax()), mean.shape[1])
     return _finding(test, state, view, (row, k), (int(onset[row, k]), float(mean[row, k])))

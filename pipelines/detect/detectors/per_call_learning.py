@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.detectors import minute
+from pipelines.detect.detectors import minute, minute_evidence
 from pipelines.detect.detectors.minute import MINUTE
 from pipelines.detect.detectors.per_call_state import (
     BLOCK_CALLS,
@@ -31,18 +32,39 @@ if TYPE_CHECKING:
 DAY = 86_400_000_000
 
 
-def hold(state: PerCallState, windows: Windows, end: int, open_: Mapping[str, int]) -> None:
-    """Hold back the minute that ends at ``end``; discard what was held where an incident is open."""
+@dataclass(frozen=True)
+class Calls:
+    """The calls of some minutes."""
+
+    busy: NDArray[np.bool_]
+    """(minutes,) whether there was a call."""
+    parts: tuple[Matrix, Matrix, Matrix, Floats]
+    """Of ``binned``: the series of each minute are numbered apart."""
+    sums: Floats
+    """(minutes, series, SUMS)."""
+
+
+def calls_of(windows: Windows, ends: Sequence[int]) -> Calls:
+    """Read the minutes that end at ``ends``, µs UTC."""
+    minutes = windows.side.minutes(ends, MINUTE)
+    parts, rows = binned(minutes.cells), minutes.count * minutes.rows
+    sums = sums_in(minutes.cells, parts, rows)
+    return Calls(minutes.busy, parts, sums.reshape(minutes.count, minutes.rows, -1))
+
+
+def hold(state: PerCallState, held: Calls, at: int, end: int, open_: Mapping[str, int]) -> None:
+    """Hold back the minute ``at``, which ends at ``end``; discard what was held where an incident is open."""
     if FAMILY in open_:
         for array in (state.held, state.held_sums, state.held_minutes):
             array[:] = 0.0
     if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
         return
     state.held_minutes += 1
-    if len(cells := windows.side.cells(end - MINUTE, end)):
-        parts, rows = binned(cells), len(state.names)
-        state.held += histograms(parts, rows)
-        state.held_sums += sums_in(cells, parts, rows)
+    if held.busy[at]:
+        rows = len(state.names)
+        series, *parts = (part[held.parts[0] // rows == at] for part in held.parts)
+        state.held += histograms((series % rows, *parts), rows)
+        state.held_sums += held.sums[at]
 
 
 def learn(test: PerCall, state: PerCallState, end: int) -> None:
@@ -52,7 +74,7 @@ def learn(test: PerCall, state: PerCallState, end: int) -> None:
     _note_levels(state, end, learned)
     known = (state.learned, state.usual, state.minutes, state.spread)
     held = (state.held, state.held_sums, state.held_minutes, _spread(test, state))
-    minute.absorb(known, held, learned, test.half_life_s)
+    minute_evidence.absorb(known, held, learned, test.half_life_s)
     state.density = None
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.side import CODE, PER_CALL, Matrix, sums_of
+from pipelines.detect.side import CODE, PER_CALL, Matrix
+from pipelines.detect.side_cells import sums_of
 from pipelines.detect.windows import Floats
 from schemas.rollups import CALL_GAMMA, series_pairs
 

@@ -1,0 +1,54 @@
+"""Evidence of a test of a minute that runs since its onset, and what is learned of minutes held back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.detect.detectors.likelihood import mean_evidence
+from pipelines.detect.detectors.minute import DECADE
+from pipelines.detect.windows import Floats
+
+
+def weigh(log: Floats, onset: Any, run: Floats, gain: Floats, sums: Floats, start: int) -> None:
+    """Add the evidence and the sums of one minute to what runs since its onset, in place, as in a CUSUM.
+
+    Args:
+        log: (..., lifts) evidence.
+        onset: (..., lifts) start of the run, µs UTC.
+        run: (..., lifts, n) sums since then.
+        gain: (..., lifts).
+        sums: (..., n).
+        start: of the minute, µs UTC.
+    """
+    anew = log <= 0
+    onset[anew] = start
+    run[anew] = 0.0
+    log[:] = np.maximum(np.maximum(log, 0) + gain, 0)
+    run += sums[..., None, :]
+
+
+def best(log: Floats, onset: Any, run: Floats) -> tuple[Floats, Any, Floats]:
+    """Evidence over all lifts; onset and sums of the lift that has most of it. The axis of the lifts is gone."""
+    at = log.argmax(axis=-1)[..., None]
+    return (
+        mean_evidence(log),
+        np.take_along_axis(onset, at, -1)[..., 0],
+        np.take_along_axis(run, at[..., None], -2)[..., 0, :],
+    )
+
+
+def shown_spread(spread: Floats, minutes: Floats, most: float) -> Floats:
+    """The overdispersion that is learned; 1 where there are fewer than 30 minutes to show it."""
+    found: Floats = np.where(minutes < 30, 1.0, spread / np.maximum(minutes, 1.0))
+    return np.clip(found, 1.0, most)
+
+
+def absorb(known: Sequence[Any], held: Sequence[Any], learned: Any, half_life_s: float) -> None:
+    """Let what is known fade by ten minutes and add what was held back, in place, in the rows that are ``learned``."""
+    decay = float(0.5 ** (DECADE / 1e6 / half_life_s))
+    for old, new in zip(known, held, strict=True):
+        old[learned] = old[learned] * decay + new[learned]
+        new[learned] = 0.0
