@@ -167,6 +167,8 @@ def alert_id(rule: str, series: dict[str, str], window_start: int) -> str:
 
 LATE_DIGEST = "late_digest"
 """Rule of the digest, one message for all alerts of a backlog; notify makes it, it is not on llm.alerts."""
+STORM_DIGEST = "storm_digest"
+"""The same of a storm: more incidents began, or ended, at once than people read one by one."""
 
 
 class Silence(msgspec.Struct, frozen=True, kw_only=True):

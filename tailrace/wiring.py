@@ -214,6 +214,7 @@ def notify(settings: Settings) -> NotifyConfig:
     from pipelines.notify.backlog import Lateness
     from pipelines.notify.spec import parse_channels
     from pipelines.notify.stage import NotifyConfig
+    from pipelines.notify.storm import StormRules
 
     secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
     return NotifyConfig(
@@ -223,6 +224,7 @@ def notify(settings: Settings) -> NotifyConfig:
         ca_file=settings.webhook_ca_file,
         texts=settings.alert_texts,
         late=Lateness(send=settings.alert_late_digest),
+        storm=StormRules(most=settings.alert_storm),
     )
 
 

@@ -11,7 +11,7 @@ import unicodedata
 
 from pipelines.notify import times
 from pipelines.notify.content import show
-from schemas.alerts import LATE_DIGEST, Alert
+from schemas.alerts import LATE_DIGEST, STORM_DIGEST, Alert
 
 ICONS = {"critical": "🔴", "warning": "🟠", "info": "🔵", "resolved": "✅", "digest": "🕓"}
 COLOURS = {"critical": "#d92d20", "warning": "#f79009", "info": "#2e90fa", "resolved": "#12b76a", "digest": "#667085"}
@@ -20,13 +20,13 @@ _ENTITY_CUT = re.compile(r"&[a-z]{0,3}$")
 
 
 def is_digest(alert: Alert) -> bool:
-    """Whether it is the digest of a backlog."""
-    return alert.rule == LATE_DIGEST
+    """Whether it is one message for many alerts: the digest of a backlog or of a storm."""
+    return alert.rule in (LATE_DIGEST, STORM_DIGEST)
 
 
 def look(alert: Alert) -> str:
-    """The key into ICONS and COLOURS: the severity, that it is over, or that it is a digest."""
-    if is_digest(alert):
+    """The key into ICONS and COLOURS: the severity, that it is over, or that it is the digest of a backlog."""
+    if alert.rule == LATE_DIGEST:
         return "digest"
     return "resolved" if alert.state == "resolved" else alert.severity
 
@@ -68,11 +68,16 @@ def headline(alert: Alert, at: int | None = None) -> str:
     """
     title = alert.title or f"{alert.detector} on {series(alert)}"
     if is_digest(alert):
-        return f"DIGEST · {alert.severity} · {clean(title, 200)} · {when(alert, at)}"
+        return f"{digest_word(alert)} · {alert.severity} · {clean(title, 200)} · {when(alert, at)}"
     state = {"firing": "FIRING", "update": "UPDATE", "resolved": "RESOLVED"}[alert.state]
     if alert.state == "resolved":
         title = title.removeprefix("over: ")
     return f"{state} · {alert.severity} · {clean(title, 200)} · {when(alert, at)}"
+
+
+def digest_word(alert: Alert) -> str:
+    """What a message for many alerts begins with."""
+    return "STORM" if alert.rule == STORM_DIGEST and alert.state != "resolved" else "DIGEST"
 
 
 def series(alert: Alert) -> str:
@@ -93,7 +98,9 @@ def amount(value: float, unit: str) -> str:
 def comparison(alert: Alert) -> str:
     """``observed $12.40, expected $3.10 (×4.0)``; of one that is over, in all."""
     if is_digest(alert):
-        return f"{alert.observed:,.0f} incidents, all over"
+        open_ = "all over" if alert.state == "resolved" else f"{alert.expected:,.0f} of them over"
+        open_ = open_ if alert.expected or alert.state == "resolved" else "all open"
+        return f"{alert.observed:,.0f} incident{'' if alert.observed == 1 else 's'}, {open_}"
     times_ = f" (×{alert.observed / alert.expected:.3g})" if alert.expected > 0 and alert.observed > 0 else ""
     verb = "in all" if alert.state == "resolved" else "observed"
     return f"{verb} {amount(alert.observed, alert.unit)}, expected {amount(alert.expected, alert.unit)}{times_}"
@@ -107,6 +114,8 @@ def when(alert: Alert, at: int | None = None) -> str:
     if start is None or end is None:
         return f"{clean(alert.window.start, 40)} to {clean(alert.window.end, 40)}{late}"
     if is_digest(alert):
+        if alert.state != "resolved":
+            return f"since {times.clock(start, now)}{times.ago(start, now)}"
         return times.between(start, end, now)
     if alert.state == "resolved":
         ended = times.ago(end, now).removeprefix(", ")
@@ -156,6 +165,8 @@ def parts(alert: Alert) -> str:
 
 def cause_title(alert: Alert) -> str:
     """Over the causes."""
+    if alert.rule == STORM_DIGEST:
+        return "Summary"
     return "By app and detector" if is_digest(alert) else "Cause"
 
 

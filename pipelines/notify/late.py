@@ -60,6 +60,10 @@ class LateStates:
         """Whether this state is gathered, or a member of a digest that is on its way."""
         return self._backlogs[channel].holds(alert)
 
+    def has(self, lane: Lane) -> bool:
+        """Whether states of this alert are gathered."""
+        return lane[0] in self._backlogs[lane[1]]
+
     def add(self, item: Item, now: int) -> None:
         """Gather one state."""
         self._backlogs[item.delivery.channel].add(item.alert, item, now)

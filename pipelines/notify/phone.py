@@ -23,7 +23,7 @@ def line(alert: Alert, at: int | None = None) -> str:
     """
     icon = words.ICONS[words.look(alert)]
     if words.is_digest(alert):
-        head, when = f"{icon} DIGEST · {alert.severity}", words.clean(words.when(alert, at), 60)
+        head, when = f"{icon} {words.digest_word(alert)} · {alert.severity}", words.clean(words.when(alert, at), 60)
         return " · ".join([head, words.clean(alert.title, MOST - len(head) - len(when) - 6), when])
     head = f"{icon} {_STATES[alert.state]} · {alert.severity}"
     app = words.clean(alert.series.get("app", ""), _APP)

@@ -30,6 +30,7 @@ from pipelines.notify.guard import Guard
 from pipelines.notify.outcome import Outcome, RetryPolicy
 from pipelines.notify.spec import ChannelSpec
 from pipelines.notify.state import Book, ChannelRules, Item
+from pipelines.notify.storm import StormRules
 from pipelines.stage_progress import StageProgress
 from schemas import faults
 from schemas.alerts import Alert, Delivery
@@ -72,6 +73,8 @@ class NotifyConfig:
     give_up_after_s: float = 86_400.0
     late: Lateness = field(default_factory=Lateness)
     """What happens to alerts of the past."""
+    storm: StormRules = field(default_factory=StormRules)
+    """When alerts are more than people read one by one."""
 
 
 def run(
@@ -139,7 +142,12 @@ class Notifier:
             raise
         self._decisions = decisions
         self._book = Book(
-            _rules(config, channels), _retry_policy(config), known, decisions=decisions, lateness=config.late
+            _rules(config, channels),
+            _retry_policy(config),
+            known,
+            decisions=decisions,
+            lateness=config.late,
+            storm=config.storm,
         )
         self._progress = StageProgress(now)
         self._source = Source(config.kafka, [ALERTS], batch_rows=_BATCH_ROWS, batch_wait_s=_POLL_S)

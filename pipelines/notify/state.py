@@ -2,7 +2,7 @@
 
 One item is due per (alert, seq, channel). Within one alert and channel ``seq`` 0 goes before 1; nothing else waits
 for anything else, so an alert that one receiver cannot process delays neither other alerts nor other channels. Alerts
-of the past are gathered first (`late`).
+of the past are gathered first (`late`), and so are those of which too many begin at once (`storm`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import msgspec
 
 from pipelines.notify.backlog import Lateness
 from pipelines.notify.decisions import SILENCED, Decisions
+from pipelines.notify.format import is_digest
 from pipelines.notify.item import FINAL, Item, Key, Lane
 from pipelines.notify.late import LateStates, member
 from pipelines.notify.outcome import Outcome, RetryPolicy
+from pipelines.notify.storm import StormRules, Storms
 from schemas.alerts import Alert, Delivery
 
 __all__ = ["FINAL", "NO_CHANNEL", "Book", "ChannelRules", "Item"]
@@ -28,6 +30,7 @@ NOT_SENT_LATE = "found late, over, and alert_late_digest is off"
 ENDED_BEFORE = "found late: it ended before this could be sent, and its end is sent"
 ENDED_IN_QUIET = "it began and ended in the quiet hours, and its end is sent"
 NOTE_ENDED = "the end of a note (severity info) is not sent to people"
+IN_STORM = "it began in a storm of alerts, which was one message; its end will be told"
 LONGEST_HOLD_S = 3600.0
 """The longest Retry-After that is kept: one wrong header (or a date in the year 9999) must not mute a channel."""
 _S = 1_000_000
@@ -71,6 +74,7 @@ class Book:
         *,
         decisions: Decisions | None = None,
         lateness: Lateness | None = None,
+        storm: StormRules | None = None,
     ) -> None:
         self._channels = channels
         self._retry = retry
@@ -81,11 +85,15 @@ class Book:
         self._added = set(channels) - {channel for _, _, channel in self._known}
         self._sent: set[Lane] = set()
         """Alerts of which a state was sent by itself, or failed to be."""
+        self._digested: set[Lane] = set()
+        """Alerts of which a state was a member of a digest."""
         self._muted: set[Lane] = set()
         """Alerts of which a state was kept back by a silence."""
         for delivery in self._known.values():
             self._mark(delivery)
         self._late = LateStates(channels, self._lateness, self._known)
+        people = [channel for channel, rules in channels.items() if rules.coalesces]
+        self._storms = Storms(people, storm or StormRules())
         self._waiting: dict[Lane, dict[int, Item]] = {}
         self._busy: set[Lane] = set()
         self._held: dict[str, int] = {}
@@ -109,12 +117,18 @@ class Book:
             known = None  # a crash before its digest was owed: it is gathered again
         if known and (known.state in FINAL or alert.seq in self._waiting.get((alert.id, channel), {})):
             return []
-        if self._late.holds(alert, channel):
+        if self._late.holds(alert, channel) or self._storms.holds(alert, channel):
             return []
         if known and known.at > now + _AHEAD:  # written by a clock that was ahead: its time is unusable
             known = msgspec.structs.replace(known, at=now, retry_at=now if known.retry_at else None)
         item = Item(alert, offered.body, offered.since, known or self._first(alert, channel, now))
         if known is None and item.delivery.state not in FINAL:
+            if self._storms.gathers(alert, channel):
+                self._storms.add(item, now)
+                return []
+            if self._ends_in_storm(item):
+                self._late.add(item, now)
+                return []
             if self._late.gathers(alert, channel, sent=item.lane in self._sent or item.lane in self._waiting):
                 self._late.add(item, now)
                 return []
@@ -122,6 +136,15 @@ class Book:
         if item.delivery.state not in FINAL:
             self._waiting.setdefault(item.lane, {})[alert.seq] = item
         return [] if known else [self._keep(item.delivery)]
+
+    def _ends_in_storm(self, item: Item) -> bool:
+        """Whether it is the end of an alert that began in a storm and was not sent by itself."""
+        return item.alert.state == "resolved" and self._is_in_storm(item.lane)
+
+    def _is_in_storm(self, lane: Lane) -> bool:
+        """Whether it was sent as a member of a digest only, and is open."""
+        own = lane in self._sent or lane in self._waiting or self._late.has(lane)
+        return lane in self._digested and not own and self._channels[lane[1]].coalesces
 
     def _enqueue(self, item: Item) -> Delivery:
         self._waiting.setdefault(item.lane, {})[item.delivery.seq] = item
@@ -143,24 +166,46 @@ class Book:
             over, recent, still = self._late.close(channel, now)
             written += [self._enqueue(item) for item in still]
             if not self._lateness.send:
-                written += [self._keep(_kept_back(item, NOT_SENT_LATE, now)) for item in (*over, *recent)]
-                continue
+                late = [item for item in (*over, *recent) if not self._is_in_storm(item.lane)]
+                over, recent = ([i for i in items if self._is_in_storm(i.lane)] for items in (over, recent))
+                written += [self._keep(_kept_back(item, NOT_SENT_LATE, now)) for item in late]
             for item in recent:
                 sent = item.alert.state == "resolved" or not self._channels[channel].coalesces
                 written.append(self._enqueue(item) if sent else self._keep(_kept_back(item, ENDED_BEFORE, now)))
             if over:
-                item = self._late.launch(over, now)
-                # its own record is the last: where it is there, those of all members are
-                written += [*(self._keep(i.delivery) for i in over), self._enqueue(item)]
+                written += self._as_digest(over, now)
         for lane in self._late.incomplete(now):
             item = self._late.launch_incomplete(lane, self._known[lane[0], 0, lane[1]])
             self._waiting[item.lane] = {0: item}
         return written
 
+    def _as_digest(self, members: list[Item], now: int) -> list[Delivery]:
+        item = self._late.launch(members, now)
+        # its own record is the last: where it is there, those of all members are
+        return [*(self._keep(i.delivery) for i in members), self._enqueue(item)]
+
+    def _gather_storms(self, now: int) -> list[Delivery]:
+        """Gather alerts of which too many begin at once; return what is written of those that are one message now."""
+        beginning: dict[str, list[Lane]] = {}
+        for lane, items in self._waiting.items():
+            if lane not in self._busy and _begins(items) and not self._rests(lane, now):
+                beginning.setdefault(lane[1], []).append(lane)
+        written: list[Delivery] = []
+        for channel in self._channels:
+            lanes = beginning.get(channel, [])
+            for lane in self._storms.in_storm(channel, lanes, now):
+                for item in self._waiting.pop(lane).values():
+                    self._storms.add(item, now)
+            members, alone = self._storms.close(channel, now)
+            written += [self._enqueue(item) for item in alone]
+            if members:
+                written += self._as_digest(members, now)
+        return written
+
     def due(self, now: int) -> tuple[list[Item], list[Delivery]]:
         """Return what to attempt now (from here on under way) and what was given up or superseded instead."""
         jobs: list[Item] = []
-        written = self._close_backlogs(now)
+        written = [*self._close_backlogs(now), *self._gather_storms(now)]
         room = {name: rules.parallel for name, rules in self._channels.items()}
         for _, channel in self._busy:
             room[channel] -= 1
@@ -175,6 +220,7 @@ class Book:
                 room[lane[1]] -= 1
                 self._busy.add(lane)
                 jobs.append(head)
+                self._storms.sent(head, now)
         self._drop_old(now)
         return jobs, self._with_members(written)
 
@@ -192,6 +238,7 @@ class Book:
             if item.delivery.retry_at is not None:
                 item.delivery = msgspec.structs.replace(item.delivery, retry_at=item.delivery.retry_at + by)
         self._late.shift(by)
+        self._storms.shift(by)
 
     def record_outcome(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
         """Note what an attempt came to."""
@@ -211,7 +258,7 @@ class Book:
             rest = [i for lane, items in self._waiting.items() if lane[1] == channel for i in items.values()]
             gathered = [
                 msgspec.structs.replace(i.delivery, state="failed", detail=self._disabled(channel), at=now)
-                for i in self._late.give_back(channel)
+                for i in (*self._late.give_back(channel), *self._storms.give_back(channel))
             ]
             return [
                 self._end(i, "failed", now, self._disabled(channel), attempts if i is item else i.delivery.attempts)
@@ -227,8 +274,9 @@ class Book:
         """Counts for status: since the start, but for the messages that wait now."""
         items = [i for lane in self._waiting.values() for i in lane.values()]
         retrying = sum(i.delivery.state == "retry" for i in items)
-        late = len(self._late)
-        return {"messages_waiting": len(items) + late, "retrying": retrying, "late": late, **self._counts}
+        late, storm = len(self._late), len(self._storms)
+        waiting = len(items) + late + storm
+        return {"messages_waiting": waiting, "retrying": retrying, "late": late, "storm": storm, **self._counts}
 
     def disabled(self) -> list[str]:
         """Names of the channels that never accept anything again."""
@@ -254,6 +302,8 @@ class Book:
         lane = alert.id, channel
         if alert.state == "resolved" and lane in self._muted and lane not in self._sent and lane not in self._waiting:
             return _record(alert, channel, "silenced", now, f"{SILENCED}of its firing: nothing of it was sent")
+        if alert.state == "update" and self._is_in_storm(lane):
+            return _record(alert, channel, "silenced", now, IN_STORM)
         if _is_end_of_note(alert) and lane in self._sent and self._channels[channel].coalesces:
             return _record(alert, channel, "silenced", now, NOTE_ENDED)
         if channel in self._gone:
@@ -329,8 +379,8 @@ class Book:
         if delivery.state == "silenced":
             if delivery.detail.startswith(SILENCED):
                 self._muted.add(lane)
-        elif delivery.state in FINAL and not delivery.digest:
-            self._sent.add(lane)
+        elif delivery.state in FINAL:
+            (self._digested if delivery.digest else self._sent).add(lane)
 
     def _disabled(self, channel: str) -> str:
         return f"channel disabled until restart: {self._gone[channel]}"
@@ -346,10 +396,17 @@ class Book:
             self._delivered_states.discard(key[:2])
             self._sent.discard((key[0], key[2]))
             self._muted.discard((key[0], key[2]))
+            self._digested.discard((key[0], key[2]))
 
 
 def _kept_back(item: Item, reason: str, now: int) -> Delivery:
     return msgspec.structs.replace(item.delivery, state="silenced", detail=reason, at=now)
+
+
+def _begins(items: Mapping[int, Item]) -> bool:
+    """Whether the first state that waits is a beginning of which no attempt was made; a digest is none."""
+    first = items[min(items)]
+    return first.alert.state == "firing" and not first.delivery.attempts and not is_digest(first.alert)
 
 
 def _is_end_of_note(alert: Alert) -> bool:

@@ -371,6 +371,9 @@ class Settings(BaseSettings):
     alert_late_digest: bool = True
     """One digest for the alerts of a backlog whose incidents are over; ``false`` sends none. They land in any case, and
     an incident that is still open is sent as an alert."""
+    alert_storm: int = Field(10, ge=0, le=10_000)
+    """Alerts that begin within a minute and are sent by themselves, for each channel that people read (Slack, Apprise).
+    Where more begin, the others are one message; 0 sends each by itself. Webhooks get each in any case."""
     alert_texts: bool = False
     """Excerpts of prompts and answers (the topics of a drift alert) may leave through alert channels. `tailrace alerts
     show` has them in any case."""

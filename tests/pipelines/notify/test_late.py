@@ -15,6 +15,7 @@ from pipelines.notify.item import Item
 from pipelines.notify.outcome import Outcome, RetryPolicy
 from pipelines.notify.plain import plain
 from pipelines.notify.state import NOT_SENT_LATE, Book, ChannelRules
+from pipelines.notify.storm import StormRules
 from schemas.alerts import Alert, Cause, Delivery, Impact, Window
 
 S = 1_000_000
@@ -31,6 +32,7 @@ class Run:
 
     channels: dict[str, ChannelRules]
     policy: Lateness = POLICY
+    storm: StormRules = field(default_factory=StormRules)
     records: list[Delivery] = field(default_factory=list)
     sent: list[tuple[str, Alert]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -42,7 +44,7 @@ class Run:
     def restart(self) -> None:
         """What a new process has: the newest record of every key."""
         known = {d.key(): d for d in self.records}.values()
-        self.book = Book(self.channels, RetryPolicy(), known, lateness=self.policy)
+        self.book = Book(self.channels, RetryPolicy(), known, lateness=self.policy, storm=self.storm)
 
     def admit(self, alerts: Iterable[Alert]) -> None:
         for alert in alerts:
@@ -94,7 +96,7 @@ def test_incidents_that_are_over_go_out_as_one_digest_and_the_one_still_open_as_
     members = [d for d in run.records if d.digest and d.state == "delivered"]
     assert {d.digest for d in members} == {made.id}
     assert {d.detail for d in members} == {f"in digest {made.id[:8]}"}
-    counts = {"messages_waiting": 0, "retrying": 0, "late": 0, "delivered": 84, "failed": 0, "silenced": 0}
+    counts = {"messages_waiting": 0, "retrying": 0, "late": 0, "storm": 0, "delivered": 84, "failed": 0, "silenced": 0}
     assert run.book.counts() == counts
     run.admit(past(make_alert, "r0"))
     run.seconds(60)

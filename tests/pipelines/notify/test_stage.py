@@ -172,6 +172,18 @@ def test_a_backlog_of_41_incidents_long_over_is_one_message_not_82(
     assert len(receiver.got) == 6
 
 
+def test_alerts_that_begin_at_once_are_one_message_to_people_and_each_one_to_a_machine(
+    notify: Notify, receiver: Any, make_alert: Make
+) -> None:
+    notify.raise_alerts(*(make_alert(rule=f"r{n}") for n in range(30)))
+    slack = {"name": "people", "kind": "slack", "url": receiver.url("/people")}
+    notify.start(slack, hook(receiver))
+    notify.wait_settled(30 + 30 + 1, 40.0)
+    told = [json.loads(request.body) for request in receiver.got if request.path == "/people"]
+    assert [t["text"].split(" · ")[2] for t in told] == ["30 incidents began at once in shop; tenant acme"]
+    assert len([1 for request in receiver.got if request.path == "/hook"]) == 30
+
+
 def test_a_notify_killed_between_the_digest_and_its_record_sends_it_again_under_the_same_id(
     notify: Notify, receiver: Any, make_alert: Make
 ) -> None:
