@@ -53,6 +53,10 @@ class Calls:
     """Time to the first token, ms; 0 = not reported."""
     text: Array
     """Index into the texts of the world; -1 = no text."""
+    answer: Array
+    """Index into the answers of the world; -1 = no answer."""
+    document: Array
+    """Index into the retrieved texts of the world; -1 = nothing was looked up."""
 
     def __len__(self) -> int:
         return len(self.t)
@@ -89,6 +93,8 @@ class Naming:
     dimension: str = "tenant"
     """feature or tenant."""
     texts: Sequence[str] = ()
+    answers: Sequence[str] = ()
+    documents: Sequence[str] = ()
     tenants_per_client: int = 1
     features: int = 0
     """Features by user, beside the dimension of the clients."""
@@ -113,14 +119,15 @@ def lines(calls: Calls, naming: Naming, seed: int) -> Iterator[bytes]:
     draws = np.random.default_rng(seed)
     ids = draws.integers(0, 2**63, (len(calls), 2), dtype=np.int64)
     noise = np.exp(draws.normal(0.0, 0.2, len(calls)))
-    texts = [json.dumps(text) for text in naming.texts]
+    texts = [[json.dumps(text) for text in part] for part in (naming.texts, naming.answers, naming.documents)]
     columns = [getattr(calls, f.name).tolist() for f in fields(calls)]
     for row, (high, low), factor in zip(zip(*columns, strict=True), ids.tolist(), noise.tolist(), strict=True):
         yield _line(row, uuid.UUID(int=(high << 64 | low), version=4), factor, naming, texts)
 
 
-def _line(row: Sequence[Any], name: uuid.UUID, factor: float, naming: Naming, texts: Sequence[str]) -> bytes:
-    t, client, user, model, tokens_in, tokens_out, cached, cut_off, failed, flagged, no_usage, attempt, ttft, text = row
+def _line(row: Sequence[Any], name: uuid.UUID, factor: float, naming: Naming, texts: Sequence[Sequence[str]]) -> bytes:
+    t, client, user, model, tokens_in, tokens_out, cached, cut_off, failed, flagged, no_usage, attempt, ttft = row[:13]
+    text, answer, document = row[13:]
     provider, model_name = ALL_MODELS[model]
     parts = [
         f'{{"v":1,"type":"call","id":"{name}","ts":{t // 1000},"app":"{naming.app}","provider":"{provider}",'
@@ -146,5 +153,8 @@ def _line(row: Sequence[Any], name: uuid.UUID, factor: float, naming: Naming, te
     if flagged:
         parts.append(',"guardrails":[{"name":"injection","stage":"input","action":"flag"}]')
     if text >= 0:
-        parts.append(f',"content":{{"mode":"redacted","input":[{{"role":"user","text":{texts[text]}}}]}}')
+        output = f',"output":{texts[1][answer]}' if answer >= 0 and not failed else ""
+        parts.append(f',"content":{{"mode":"redacted","input":[{{"role":"user","text":{texts[0][text]}}}]{output}}}')
+    if document >= 0:
+        parts.append(f',"retrieval":{{"index":"docs","docs":[{{"id":"doc-{document}","text":{texts[2][document]}}}]}}')
     return "".join([*parts, "}"]).encode()

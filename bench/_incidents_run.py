@@ -214,7 +214,7 @@ def at(alert: Alert) -> int:
 
 
 def _pairs(alert: Alert) -> Slice:
-    return frozenset((k, v) for k, v in alert.series.items() if k not in ("app", "guardrail", "side"))
+    return frozenset((k, v) for k, v in alert.series.items() if k not in ("app", "guardrail", "signal", "side"))
 
 
 def _below(alarm: Alarm) -> Iterable[tuple[str, str]]:

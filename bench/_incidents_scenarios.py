@@ -215,13 +215,9 @@ SCENARIOS = (
     Scenario("S17 usage gone", ("surge_usage_missing",), 5, usage_gone(0), shares=(0.005, 1.0)),
 )
 NOT_WATCHED = {
-    "S1 silent model swap": "answers are not embedded by default; the job novelty reads the lake, not this stream",
     "S4 attacks that succeed": "no detector watches a falling share of refusals",
-    "S5 injection in retrieved text": "the streams have no documents; bench/text_signals measures the signal injected",
     "S12 hallucination rise": "the job live_quality reads the lake, not this stream",
     "S13 answers get worse": "the job live_quality reads the lake, not this stream",
-    "S16 judge being gamed": "the streams have no answers; bench/text_signals measures the signal near_duplicate",
-    "S18 gibberish": "the streams have no answers; bench/text_signals measures the signal gibberish",
     "S19 index rebuild": "the job live_quality reads the lake, not this stream",
 }
 """Scenario -> why nothing that --events runs can find it: it counts as not found."""

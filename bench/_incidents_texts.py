@@ -30,7 +30,7 @@ class Texts:
 
     def __init__(self) -> None:
         rows = self._read("alpaca_eval_instructions", _INSTRUCTIONS) + self._read("gsm8k_model_solutions", _MATHS)
-        rows = [row for row in rows if _is_kept(row[1])]
+        rows = [row for row in rows if is_kept(row[1])]
         self.texts = [text for _, text in rows]
         self.topics = np.array([topic for topic, _ in rows])
 
@@ -46,7 +46,7 @@ class Texts:
         return np.array([draws.choice(pools[group]) for group in chosen], np.int64)
 
 
-def _is_kept(text: str) -> bool:
+def is_kept(text: str) -> bool:
     """Whether the stages hand a text on as it is, so that its vector is found again."""
     return bool(text.strip()) and len(text) <= TEXT_CHARS and all(c.isprintable() or c in "\n\t" for c in text)
 

@@ -158,6 +158,8 @@ def _dressed(table: dict[str, Array], seed: int, *, named: bool = True) -> World
         attempt=np.ones(size, np.int64),
         ttft=np.zeros(size),
         text=np.full(size, -1),
+        answer=np.full(size, -1),
+        document=np.full(size, -1),
     )
     naming = Naming(dimension=str(draws.choice(["tenant", "feature"])))
     return World(calls, naming, dict(zip(values.tolist(), (counts / size).tolist(), strict=True)))

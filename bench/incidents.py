@@ -29,6 +29,7 @@ from _report import QUICK, REPO, report
 
 sys.path.insert(0, str(REPO))
 
+import _incidents_answers as answers
 import _incidents_worlds as worlds
 from _incidents_baselines import NAMES, river_drift
 from _incidents_calls import DAY, HOUR, MINUTE, lines
@@ -39,6 +40,7 @@ from _incidents_texts import Kept, Texts, other_half, scenarios, with_prompts
 
 from pipelines.detect.detectors import configure
 from pipelines.detect.judge import Judge
+from pipelines.signals import chosen
 
 Result = dict[str, Any]
 Unit = tuple[str, Callable[[], Iterable[Result]]]
@@ -54,6 +56,7 @@ def units(seed: int, only: tuple[str, ...]) -> Iterator[Unit]:
             yield name, lambda n=name, m=make: [whole(n, m(), seed)]
     if _is_wanted("Q5 ", only):
         yield "Q5 other prompts", lambda: [other_prompts(seed)]
+        yield "Q5 other answers", lambda: [other_instructions(seed)]
     for number in range(1, WORLDS):
         yield from drawn(seed, number, only)
 
@@ -71,6 +74,13 @@ def drawn(seed: int, number: int, only: tuple[str, ...]) -> Iterator[Unit]:
         yield f"agents {number}", lambda: incidents_in_world(seed + number, timed, worlds.agents)
     if _is_wanted("S2 ", only):
         yield f"texts {number}", lambda: incidents_in_texts(seed + number)
+    for grade, pairs in answers.SWAPS.items():
+        for i, pair in enumerate(pairs):
+            # hours with texts take long: in the quick form once
+            if _is_wanted("S1 ", only) and not (QUICK and number and answers.DEADLINES[grade] > 60):
+                yield f"{grade} {i}.{number}", lambda g=grade, p=pair, i=i: swapped(seed + 50 * i + number, g, p)
+    if any(_is_wanted(name, only) for name in ("S5 ", "S16 ", "S18 ")):
+        yield f"answers {number}", lambda: incidents_in_answers(seed + number)
 
 
 def _is_wanted(name: str, only: tuple[str, ...]) -> bool:
@@ -106,6 +116,50 @@ def incidents_in_texts(seed: int) -> Iterable[Result]:
     begin = int(found.calls.t[0])
     times = moments(found, begin + DAY // 4, begin + DAY // 2, MOMENTS, draws)
     return run_world(found, scenarios(texts), times, 100 * seed, config=_with_texts(texts), say=say)
+
+
+def swapped(seed: int, grade: str, pair: tuple[str, str]) -> Iterable[Result]:
+    """S1: swap the models of ``pair`` in a few hours of m-large."""
+    texts = answers.Answers.of(*pair)
+    count = 4 if not QUICK else 2 if answers.DEADLINES[grade] < 60 else 1
+    return _answered(seed, texts, answers.swaps(texts, grade), count)
+
+
+def incidents_in_answers(seed: int) -> Iterable[Result]:
+    """Put what texts alone show into the answers of a model that is drawn at random."""
+    draws = np.random.default_rng([seed, 10])
+    texts = answers.Answers.of(*answers.SWAPS["S1 easy"][int(draws.integers(2))])
+    return _answered(seed, texts, answers.others(texts), MOMENTS)
+
+
+def _answered(seed: int, texts: answers.Answers, scenarios: list[Any], count: int) -> Iterable[Result]:
+    draws = np.random.default_rng([seed, 11])
+    longest = max(s.lasts for s in scenarios)
+    found = worlds.world("m-large", float(draws.uniform(0, 13)), 0.11 + longest / DAY, seed)
+    found = texts.world(found, seed)
+    begin = int(found.calls.t[0])
+    # after more than an hour and a half, in which 600 answers and 200 of each signal are learned
+    times = moments(found, begin + int(0.07 * DAY), begin + int(0.1 * DAY), count, draws)
+    return run_world(found, scenarios, times, 100 * seed, config=_with_answers(texts.instructions), say=say)
+
+
+def other_instructions(seed: int) -> Result:
+    """Q5: judge a quarter of a day in which the instructions change and the model does not."""
+    draws = np.random.default_rng([seed, 12])
+    models = [pair[0] for pairs in answers.SWAPS.values() for pair in pairs]
+    texts = answers.Answers.of(*[str(draws.choice(models))] * 2)
+    found = texts.world(worlds.world("m-large", float(draws.uniform(0, 13)), 0.25, seed), seed, halves=True)
+    return whole("Q5 other answers", found, seed, **_with_answers(texts.instructions))
+
+
+def _with_answers(instructions: list[str]) -> dict[str, Any]:
+    folder = REPO / ".cache" / "incidents"
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "samples_per_s": 20.0,
+        "signals": chosen(None),
+        "embedder": lambda: Kept(folder / "instructions", instructions),
+    }
 
 
 def other_prompts(seed: int) -> Result:

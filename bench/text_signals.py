@@ -117,9 +117,9 @@ def gibberish() -> Labelled:
     english = [prompt for _, prompt, _ in rows if identify(prompt) == "en"]
     return build(
         ("real", False, normal),
-        ("shuffled", True, [Text(_shuffled(t.text, draws), t.given) for t in normal]),
-        ("loop", True, [Text(_loop(t.text, draws), t.given) for t in normal]),
-        ("encoding", True, [Text(_misread(t.text), t.given) for t in normal]),
+        ("shuffled", True, [Text(shuffled(t.text, draws), t.given) for t in normal]),
+        ("loop", True, [Text(looped(t.text, draws), t.given) for t in normal]),
+        ("encoding", True, [Text(misread(t.text), t.given) for t in normal]),
         ("language", True, [Text(a, p) for a, p in zip(foreign, english, strict=False)]),
     )
 
@@ -130,13 +130,13 @@ def _foreign(answer: str) -> bool:
     return identify(answer) not in ("", "en")
 
 
-def _shuffled(text: str, draws: random.Random) -> str:
+def shuffled(text: str, draws: random.Random) -> str:
     words = text.split()
     draws.shuffle(words)
     return " ".join(words)
 
 
-def _loop(text: str, draws: random.Random) -> str:
+def looped(text: str, draws: random.Random) -> str:
     """The beginning of a text, and then a phrase of it over and over, as long as the text was."""
     words = text.split()
     start, size = draws.randrange(len(words) // 2), draws.randrange(1, 12)
@@ -144,7 +144,7 @@ def _loop(text: str, draws: random.Random) -> str:
     return " ".join((words[: start + size] + phrase * len(words))[: len(words)])
 
 
-def _misread(text: str) -> str:
+def misread(text: str) -> str:
     """UTF-8 read as Latin-1, of a text that has typographic marks for the plain ones."""
     marked = text.replace("'", "\u2019").replace(" - ", " \u2013 ").replace('"', "\u201d").replace("e ", "é ")
     return marked.encode().decode("latin-1")
@@ -209,12 +209,12 @@ def injected() -> Labelled:
     groups = [("clean", False, [Text(body) for body in clean])]
     for kind in sorted({name for name, _ in rows}):
         mine = [instruction for name, instruction in rows if name == kind]
-        groups.append((kind, True, [Text(_planted(body, draws.choice(mine), draws)) for body in dirty[:MOST]]))
+        groups.append((kind, True, [Text(planted(body, draws.choice(mine), draws)) for body in dirty[:MOST]]))
         dirty = dirty[MOST // 2 :]
     return build(*groups)
 
 
-def _planted(body: str, more: str, draws: random.Random) -> str:
+def planted(body: str, more: str, draws: random.Random) -> str:
     """``more`` before, after, or between two sentences of ``body``."""
     parts = body.split(". ")
     at = draws.randrange(len(parts) + 1)
@@ -230,7 +230,7 @@ def personal() -> Labelled:
     groups = [("clean", False, [Text(a) for a in clean[:half]])]
     for i, kind in enumerate(kinds):
         groups.append(
-            (kind, True, [Text(_planted(a, _MADE[kind](draws), draws)) for a in clean[half + i :: len(kinds)]])
+            (kind, True, [Text(planted(a, _MADE[kind](draws), draws)) for a in clean[half + i :: len(kinds)]])
         )
     return build(*groups)
 

@@ -12,6 +12,8 @@ from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
+import numpy as np
+
 from pipelines.backtest.timeline import SECOND, Line, appended, pieces, ticks
 from pipelines.decode import Redaction, Reject, verdict
 from pipelines.detect.items import Batch, TickAt, batch
@@ -19,7 +21,8 @@ from pipelines.detect.judge import Judge, PartitionState
 from pipelines.detect.snapshot import dump, load
 from pipelines.drift.embed import Embedder, EmbedderUnavailableError, Memory
 from pipelines.drift.partition import Partition
-from pipelines.drift.points import Point
+from pipelines.drift.points import ANSWERS, SIDES, join, to_embed
+from pipelines.drift.vectors import Bytes, Floats
 from pipelines.drift.watch import WatchConfig
 from pipelines.meter.counting import Counting
 from pipelines.meter.plan import DEFAULT, Plan
@@ -35,6 +38,7 @@ _LATE = 60 * SECOND
 """An event this much older than one before it comes after its windows have closed."""
 _TAIL = 60 * SECOND
 """Ticks go on for so long after the last event: the last windows close."""
+_NONE = np.zeros((0, 0), np.int8), np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ class EventsConfig:
     tick_us: int = SECOND
     """Event time between two ticks, µs."""
     embedder: Callable[[], Embedder] | None = None
-    """Makes the model when the first text comes; None: drift is not judged."""
-    sides: tuple[str, ...] = ("input",)
+    """Makes the model when the first text comes that needs it; None: only answers are judged, by their style."""
+    sides: tuple[str, ...] = SIDES
     watch: WatchConfig = field(default_factory=WatchConfig)
     on_rollup: Callable[[Batch], None] = lambda batch: None
     """Called with everything that detect reads."""
@@ -143,16 +147,23 @@ class Replay:
 
     def _judge_texts(self, samples: Sequence[Sample], wall: int) -> Iterator[Alert]:
         wanted = [s for s in samples if s.side in self.config.sides and s.text.strip()]
-        if not wanted or self.config.embedder is None or self.drift_unknown:
-            return
+        embedded = self._embed(to_embed(wanted))
+        if embedded is None:
+            wanted, embedded = [s for s in wanted if s.side == ANSWERS], _NONE
+        yield from self.drift.apply(join(wanted, [wall] * len(wanted), *embedded), 0, 0)
+
+    def _embed(self, texts: Sequence[str]) -> tuple[Bytes, Floats] | None:
+        """Return the vectors of ``texts``; None where there is no model, or none that answers."""
+        if not texts:
+            return _NONE
+        if self.config.embedder is None or self.drift_unknown:
+            return None
         self.memory = self.memory or Memory(self.config.embedder())
         try:
-            vectors, scales = self.memory.quantised([s.text for s in wanted])
+            return self.memory.quantised(texts)
         except EmbedderUnavailableError as error:
             self.drift_unknown = error.cause
-            return
-        points = [Point.of(s, wall, vectors[i], float(scales[i])) for i, s in enumerate(wanted)]
-        yield from self.drift.apply(points, 0, 0)
+            return None
 
     def _find_dead(self, lines: Sequence[bytes | None], first: int) -> None:
         for number, line in enumerate(lines, first + 1):

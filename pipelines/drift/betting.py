@@ -25,7 +25,7 @@ def initial_capitals(components: int) -> Doubles:
     return np.ones((components, len(STAKES)))
 
 
-def bet(capitals: Doubles, observed: Doubles, allowed: Doubles) -> Doubles:
+def bet(capitals: Doubles, observed: Doubles, allowed: Doubles, stakes: Doubles = STAKES) -> Doubles:
     """Stake on ``observed > allowed`` once per component.
 
     Args:
@@ -33,8 +33,9 @@ def bet(capitals: Doubles, observed: Doubles, allowed: Doubles) -> Doubles:
         observed: (components,) share of the block inside each region, in [0, 1]. The texts of a block may depend on
             each other in any way: one bet is on their mean.
         allowed: (components,) greatest expected share under the null, in (0, 1), fixed before the block was seen.
+        stakes: (stakes,) shares of the greatest stake that cannot ruin, in (0, 1).
     """
-    gains = 1.0 + STAKES[None, :] * ((observed - allowed) / allowed)[:, None]
+    gains = 1.0 + stakes[None, :] * ((observed - allowed) / allowed)[:, None]
     out: Doubles = np.minimum(np.maximum(capitals, 1.0) * gains, _CEILING)
     return out
 

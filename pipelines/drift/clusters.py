@@ -45,6 +45,18 @@ class CosineBall:
         return cosines(vectors, np.array(self.centre, dtype=np.int8)) >= self.least
 
 
+@dataclass(frozen=True)
+class HalfSpace:
+    """The texts on one side of a plane: the sum of ``weights`` times their bytes is at least ``least``."""
+
+    weights: tuple[int, ...]
+    least: float
+
+    def holds(self, vectors: Bytes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Which of ``vectors`` (n, d) int8 lie on that side; whole numbers, so that rounding cannot change it."""
+        return vectors.astype(np.int64) @ np.array(self.weights, dtype=np.int64) >= self.least
+
+
 def cosines(vectors: Bytes, centre: Bytes) -> Doubles:
     """Cosine of each row to ``centre``, in doubles: as DuckDB's list_cosine_similarity does it."""
     rows = vectors.astype(np.float64)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.drift.embed import EmbedConfig
+from pipelines.drift.points import SIDES
 from pipelines.drift.watch import WatchConfig
 from pipelines.kafka import KafkaConfig
 from pipelines.liveness import StallTimeouts
@@ -20,8 +21,8 @@ class DriftConfig:
     """Faust's own folder."""
     slot: str = "0"
     """Which copy this is."""
-    sides: tuple[str, ...] = ("input",)
-    """What is embedded and judged: input, output, query."""
+    sides: tuple[str, ...] = SIDES
+    """What is judged: input and query by a vector of the model, output by its style."""
     watch: WatchConfig = field(default_factory=WatchConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     batch_texts: int = 64

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from pipelines.drift.partition import Partition
-from pipelines.drift.points import Point, encode
+from pipelines.drift.points import Point, encode, join, to_embed
 from pipelines.drift.stage import Stage
 from pipelines.faust_transport import App
 from schemas.alerts import Alert
@@ -85,13 +85,15 @@ class Flow:
         """Embed ``samples``, with their messages, write the embeddings, then the alerts that follow from them."""
         stage, held = self.stage, self.stage.generation
         partition.reach(samples[0][0].ts)
-        vectors, scales = await stage.embed([s.text for s, _ in samples])
+        read = [s for s, _ in samples]
+        vectors, scales = await stage.embed(to_embed(read))
         if held != stage.generation:
             return  # the partitions were reassigned meanwhile: unfinished records are read again
-        points = [
-            Point.of(s, int(m.timestamp * 1_000_000), vectors[i], float(scales[i])) for i, (s, m) in enumerate(samples)
-        ]
-        at = await self._write(partition, points, [s for s, _ in samples], span)
+        walls = [int(m.timestamp * 1_000_000) for _, m in samples]
+        points = await asyncio.to_thread(join, read, walls, vectors, scales)
+        if held != stage.generation:
+            return
+        at = await self._write(partition, points, read, span)
         if at is None:
             return
         await self._emit(await stage.judge(partition, points, span[1], at + 1))

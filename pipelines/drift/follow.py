@@ -76,7 +76,7 @@ def _inside(shift: Shift, points: Sequence[Point]) -> list[bool]:
     if not points:
         return []
     vectors = np.stack([np.frombuffer(p.vector, dtype=np.int8) for p in points])
-    return [bool(inside) for inside in shift.ball.holds(vectors)]
+    return [bool(inside) for inside in shift.region.holds(vectors)]
 
 
 def _bucket(inside: bool) -> Bucket:

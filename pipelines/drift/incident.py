@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.alerts.evidence import literal
 from pipelines.alerts.recovery import Recovery
 from pipelines.alerts.runbook import filled
-from pipelines.drift.clusters import CosineBall, Topic, ball, matrix, mix_weights, short, topics
+from pipelines.drift.clusters import CosineBall, HalfSpace, Topic, ball, matrix, mix_weights, short, topics
 from pipelines.drift.features import FEATURES, moved
 from pipelines.drift.points import Point
 from pipelines.drift.regions import Ints, Reference
@@ -26,6 +26,12 @@ _STEPS = (
     "A new client or feature: check that prompt, retrieval and guardrails fit it; sample answers for quality.",
     "A release just before: compare the prompts that the app builds before and after; roll back if they are not meant.",
     "Meant to stay: do nothing; after a while the new mix becomes the reference and the alert closes.",
+)
+_STYLE_STEPS = (
+    "Did the provider change the model behind its name? Compare `response_model` and `fingerprint` of the calls.",
+    "A release just before: compare system prompt and temperature before and after; roll back if it is not meant.",
+    "Read a few of the answers (`tailrace call ID`), and ask the same questions again: `tailrace gate` compares both.",
+    "Meant to stay: do nothing; after a while the new style becomes the reference and the alert closes.",
 )
 _NAMED = 3
 
@@ -46,11 +52,15 @@ class Shift(msgspec.Struct, frozen=True):
     end: int
     calls: int
     users: int | None
+    linear: bool = False
+    """Whether ``centre`` holds the weights of a half-space, of styles, and not the centre of a topic."""
+    are_prompts_steady: bool = False
+    """Of answers: whether the prompts are judged, too, and have not moved."""
 
     @property
-    def ball(self) -> CosineBall:
-        """The topic that grew most."""
-        return CosineBall(self.centre, self.least)
+    def region(self) -> CosineBall | HalfSpace:
+        """The topic that grew most, or the half-space of styles."""
+        return HalfSpace(self.centre, self.least) if self.linear else CosineBall(self.centre, self.least)
 
 
 class Incident(msgspec.Struct):
@@ -104,7 +114,7 @@ def describe(
     found = topics(reference.vectors, unit, weights)
     grown = ball(found[0], before, after, weights)
     inside, was = grown.holds(after), grown.holds(before)
-    feature = within or _confined(inside, was, strata, reference.strata, named, confined)
+    feature = within or confined_to(inside, was, strata, reference.strata, named, confined)
     scope = np.ones(len(window), dtype=bool) if feature is None else strata == named.index(feature)
     kept = [p for p, s in zip(window, scope, strict=True) if s]
     hits = [p for p, s, i in zip(window, scope, inside, strict=True) if s and i]
@@ -129,7 +139,7 @@ def describe(
         expected,
         tuple(causes),
         tuple(nearest),
-        _sql(grown, kept, feature),
+        region_sql(grown, kept, feature),
         min(p.ts for p in kept),
         max(p.ts for p in kept) + 1,
         round(sum(1 / p.rate if p.rate > 0 else 1 for p in hits)),
@@ -151,12 +161,10 @@ def compose_alert(
     shift = incident.shift
     rule = RULES[side]
     where = "/".join(v for k, v in incident.series.items() if k != "side")
-    # no excerpt of a text in the title: it is shown in every list of alerts
-    words = f"{observed:.0%} are like the texts of one topic, expected {shift.expected:.0%}"
     again = "again: " if state == "firing" and incident.seq else ""
     title = {
-        "firing": f"{again}{where}: {side}s drifted, {words}",
-        "update": f"{where}: {side}s still drift, {words}",
+        "firing": f"{again}{where}: {_drifted(shift, side, observed)}",
+        "update": f"{where}: still, {_drifted(shift, side, observed)}",
         "resolved": f"{where}: {side}s {note}",
     }
     return Alert(
@@ -176,10 +184,19 @@ def compose_alert(
         impact=Impact(calls=shift.calls, users=shift.users),
         cause=shift.causes,
         evidence=Evidence(shift.sql if state == "firing" else "", shift.call_ids),
-        runbook=filled(_STEPS, alert_id=incident.id, call_ids=shift.call_ids),
+        runbook=filled(_STYLE_STEPS if shift.linear else _STEPS, alert_id=incident.id, call_ids=shift.call_ids),
         detected_at=iso(wall),
         title=title[state],
     )
+
+
+def _drifted(shift: Shift, side: str, observed: float) -> str:
+    """Say what drifted, without an excerpt of a text: a title is shown in every list of alerts."""
+    if not shift.linear:
+        return f"{side}s drifted, {observed:.0%} are like the texts of one topic, expected {shift.expected:.0%}"
+    moved = ", ".join(cause.value for cause in shift.causes if cause.dimension == "style")
+    prompts = ", no change of prompts" if shift.are_prompts_steady else ""
+    return f"answers changed style ({moved}){prompts}: {observed:.0%} are like this, expected {shift.expected:.0%}"
 
 
 def open_incident(app: str, side: str, shift: Shift, score: float) -> Incident:
@@ -208,7 +225,7 @@ def iso(microseconds: int) -> str:
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _confined(
+def confined_to(
     inside: np.ndarray[tuple[int], np.dtype[np.bool_]],
     was: np.ndarray[tuple[int], np.dtype[np.bool_]],
     strata: Ints,
@@ -259,7 +276,7 @@ def _style(before: Sequence[str], after: Sequence[str]) -> list[Cause]:
     ]
 
 
-def _sql(grown: CosineBall, window: Sequence[Point], feature: str | None) -> str:
+def region_sql(grown: CosineBall | HalfSpace, window: Sequence[Point], feature: str | None) -> str:
     """SQL over the append-only table that counts the share again: by source positions, each call once."""
     spans: dict[int, tuple[int, int]] = {}
     for p in window:
@@ -269,15 +286,17 @@ def _sql(grown: CosineBall, window: Sequence[Point], feature: str | None) -> str
 
 
 def share_sql(
-    grown: CosineBall, spans: Mapping[int, tuple[int, int]], *, app: str, side: str, feature: str | None
+    grown: CosineBall | HalfSpace, spans: Mapping[int, tuple[int, int]], *, app: str, side: str, feature: str | None
 ) -> str:
     """SELECT the share of texts inside ``grown`` as ``observed``; ``spans``: source partition -> first, last offset."""
-    centre = ",".join(map(str, grown.centre))
+    is_ball = isinstance(grown, CosineBall)
+    numbers = ",".join(map(str, grown.centre if isinstance(grown, CosineBall) else grown.weights))
     seen = " OR ".join(
         f"(source_partition = {p} AND source_offset BETWEEN {low} AND {high})"
         for p, (low, high) in sorted(spans.items())
     )
-    near = f"list_cosine_similarity(vector::DOUBLE[], [{centre}]::DOUBLE[]) >= {grown.least!r}"
+    function = "list_cosine_similarity" if is_ball else "list_dot_product"
+    near = f"{function}(vector::DOUBLE[], [{numbers}]::DOUBLE[]) >= {grown.least!r}"
     mine = f" AND feature = {literal(feature)}" if feature is not None else ""
     return (
         f"SELECT count(DISTINCT call_id) FILTER ({near})::DOUBLE / count(DISTINCT call_id) AS observed FROM embeddings "

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from pipelines.drift.points import Point
+from pipelines.drift.points import ANSWERS, Point
 from pipelines.drift.watch import LIVE, Watch, WatchConfig
 from schemas.alerts import Alert
 
@@ -91,13 +91,18 @@ class Partition:
         watch = self.watches.pop(key, None) or Watch(point.app, point.side, self.config)
         self.watches[key] = watch  # the last ones have the latest texts
         late = point.wall - point.ts > LIVE
-        found = [replace(alert, late=late or alert.late) for alert in watch.step([point])]
+        found = [replace(alert, late=late or alert.late) for alert in watch.step([point], self._prompts(point))]
         self._keep(key, watch.held)
         self._open = {k for k in (*self._open, key) if k in self.watches and self.watches[k].incident}
         self.event_time = max(self.event_time, point.ts)
         # an app that makes no texts is closed by the texts of the others
         found += [a for k in sorted(self._open - {key}) if (a := self.watches[k].stopped(point.wall)) is not None]
         return found
+
+    def _prompts(self, point: Point) -> Watch | None:
+        """Return what watches the prompts that the answer ``point`` belongs to."""
+        key = msgspec.json.encode([point.app, "input"]).decode()
+        return self.watches.get(key) if point.side == ANSWERS else None
 
     def _keep(self, key: str, held: int) -> None:
         """Evict apps where all of them together keep too many texts: learning ones first, oldest first.

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from pipelines.drift import style
 from pipelines.drift.features import FEATURES, measure
 from pipelines.drift.vectors import Bytes, Floats, restore
 from schemas.errors import UNREADABLE, PoisonError
@@ -18,6 +19,10 @@ H_SAMPLES = "samples"
 H_CONTEXT = "context"
 """Header: JSON, per row what the lake does not keep and the test needs: [tenant, user, rate, kafka time in us]."""
 KEPT_CHARS = 500
+SIDES = ("input", "output")
+"""What is judged by default."""
+ANSWERS = "output"
+"""The side that is judged by its style (``style``); the others by vectors of a model."""
 
 
 class Point(msgspec.Struct, frozen=True, array_like=True):
@@ -41,7 +46,7 @@ class Point(msgspec.Struct, frozen=True, array_like=True):
 
     @staticmethod
     def of(sample: Sample, wall: int, vector: Bytes, scale: float) -> Point:
-        """Join a sample and its vector."""
+        """Join a sample and its vector, or the style of an answer: of that no text is kept."""
         return Point(
             sample.call_id,
             sample.app,
@@ -56,13 +61,35 @@ class Point(msgspec.Struct, frozen=True, array_like=True):
             sample.rate,
             vector.tobytes(),
             float(scale),
-            sample.text[:KEPT_CHARS],
+            "" if sample.side == ANSWERS else sample.text[:KEPT_CHARS],
         )
 
     def unit(self) -> Floats:
         """Its vector, (d,) float32 of norm 1."""
         out: Floats = restore(np.frombuffer(self.vector, dtype=np.int8)[None, :], np.array([self.scale], np.float32))[0]
         return out
+
+
+def to_embed(samples: Sequence[Sample]) -> list[str]:
+    """Return the texts that the model is needed for: all but answers."""
+    return [sample.text for sample in samples if sample.side != ANSWERS]
+
+
+def join(samples: Sequence[Sample], walls: Sequence[int], vectors: Bytes, scales: Floats) -> list[Point]:
+    """Join ``samples`` with the vectors of ``to_embed``, (n, d) int8 with (n,) scales, and with the styles of answers.
+
+    Args:
+        samples: in order.
+        walls: LogAppendTime of each, µs UTC.
+        vectors: of the texts that the model is needed for, in order.
+        scales: of each of ``vectors``.
+    """
+    styles, one = style.styles([sample.text for sample in samples if sample.side == ANSWERS])
+    embedded, styled = zip(vectors, scales.tolist(), strict=True), zip(styles, one.tolist(), strict=True)
+    return [
+        Point.of(sample, wall, *next(styled if sample.side == ANSWERS else embedded))
+        for sample, wall in zip(samples, walls, strict=True)
+    ]
 
 
 class EmbeddingUnreadableError(PoisonError):
@@ -79,7 +106,7 @@ def encode(points: Sequence[Point], samples: Sequence[Sample], *, model: str, sp
     Args:
         points: in the order of llm.samples.
         samples: the same rows as they came, for the features of the whole text.
-        model: name of the embedding model.
+        model: name of the embedding model; rows of answers name ``style.MODEL``.
         span: first offset covered and next offset, of the partition of llm.samples.
     """
     names = list(FEATURES)
@@ -93,7 +120,7 @@ def encode(points: Sequence[Point], samples: Sequence[Sample], *, model: str, sp
             "ts": p.ts,
             "source_partition": p.partition,
             "source_offset": p.offset,
-            "embedding_model": model,
+            "embedding_model": style.MODEL if p.side == ANSWERS else model,
             "scale": p.scale,
             "vector": np.frombuffer(p.vector, dtype=np.int8),
             "chars": len(s.text),

@@ -14,11 +14,13 @@ import numpy as np
 import structlog
 
 from pipelines.alerts.lifecycle import Timing
-from pipelines.drift import follow
+from pipelines.drift import follow, style_shift
 from pipelines.drift.incident import Incident, Shift, compose_alert, describe, open_incident, reopen
 from pipelines.drift.level import Level, Saved
-from pipelines.drift.points import Point
+from pipelines.drift.points import ANSWERS, Point
 from pipelines.drift.strata import OTHER, SECOND, ReferenceConfig, Stratum, combine, group_id, learn, ready, renew, wait
+from pipelines.drift.style_bets import StyleConfig
+from pipelines.drift.style_level import SavedStyles, StyleLevel
 from pipelines.drift.test import TestConfig
 from schemas.alerts import Alert
 
@@ -31,6 +33,8 @@ APP = ""
 _OVERHEAD = 10
 _APP_WIDE_EVIDENCE = 2.0
 """Evidence (power of ten) for the whole app that makes a feature's alarm the app's affair."""
+_PROMPTS_MOVE = 2.0
+"""Evidence (power of ten) of other prompts from which on other answers are no alarm."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class WatchConfig:
 
     test: TestConfig = field(default_factory=TestConfig)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    styles: StyleConfig = field(default_factory=StyleConfig)
+    style_reference: ReferenceConfig = field(default_factory=lambda: ReferenceConfig(size=600, least=150, delay=400))
+    """Of answers; a style has 22 bytes, so that there is room for more of them."""
     window: int = 160
     """Texts of each feature that are kept to describe a shift."""
     confined: float = 0.8
@@ -76,6 +83,7 @@ class State(msgspec.Struct):
     users: list[str | None]
     closed: Incident | None = None
     reopens_until: int = 0
+    styles: dict[str, SavedStyles] = {}
 
 
 class Watch:
@@ -83,13 +91,14 @@ class Watch:
 
     def __init__(self, app: str, side: str, config: WatchConfig) -> None:
         self.app, self.side, self.config = app, side, config
+        self.reference = config.style_reference if side == ANSWERS else config.reference
         self.ordinal = 0
         self.strata: dict[str, Stratum] = {}
         self.members: list[str] = []
         """Strata under test."""
         self.windows: dict[str, list[tuple[int, Point]]] = {}
         """Per stratum its last texts, with their ordinals."""
-        self.levels: dict[str, Level] = {}
+        self.levels: dict[str, Level | StyleLevel] = {}
         self.incident: Incident | None = None
         self.quiet_until = 0
         self.closed: Incident | None = None
@@ -97,9 +106,14 @@ class Watch:
         self.reopens_until = 0
         self.users: list[str | None] = []
 
-    def step(self, points: Sequence[Point]) -> list[Alert]:
-        """Judge ``points`` in order; return the alerts to emit."""
-        return [alert for point in points if (alert := self._one(point)) is not None]
+    def step(self, points: Sequence[Point], prompts: Watch | None = None) -> list[Alert]:
+        """Judge ``points`` in order; return the alerts to emit.
+
+        Args:
+            points: of this app and side.
+            prompts: of answers, the watch of the prompts: where these have moved, other answers are no alarm.
+        """
+        return [alert for point in points if (alert := self._one(point, prompts)) is not None]
 
     @property
     def standing(self) -> str:
@@ -122,7 +136,7 @@ class Watch:
         strata = sum(_OVERHEAD + len(s.texts) + len(s.waiting) + len(s.incoming) for s in self.strata.values())
         return _OVERHEAD + strata + sum(map(len, self.windows.values()))
 
-    def _one(self, point: Point) -> Alert | None:
+    def _one(self, point: Point, prompts: Watch | None) -> Alert | None:
         self.ordinal += 1
         stratum = self._stratum(point)
         window = self.windows.get(stratum.name, [])
@@ -133,7 +147,7 @@ class Watch:
         if self.incident is not None:
             return self._follow(self.incident, point)
         if stratum.name not in self.members:
-            if not crowded and len(stratum.texts) < self.config.reference.size:
+            if not crowded and len(stratum.texts) < self.reference.size:
                 learn(stratum, point)
             self._renew()
             return None
@@ -141,14 +155,14 @@ class Watch:
             return None
         keys = self._keys(stratum.name)
         breached = [key for key in keys if self._take(key, stratum.name, point)]
-        wait(stratum, point, self.config.reference, held=not all(self.levels[key].is_undisturbed for key in keys))
-        alert = self._fire(breached, point) if breached else None
+        wait(stratum, point, self.reference, held=not all(self.levels[key].is_undisturbed for key in keys))
+        alert = self._fire(breached, point, prompts) if breached else None
         self._renew()
         return alert
 
     def _stratum(self, point: Point) -> Stratum:
         name = point.feature or APP
-        if name not in self.strata and len(self.strata) >= self.config.reference.features:
+        if name not in self.strata and len(self.strata) >= self.reference.features:
             name = OTHER
         if name not in self.strata:
             self.strata[name] = Stratum(name)
@@ -165,12 +179,14 @@ class Watch:
 
     def _take(self, key: str, stratum: str, point: Point) -> bool:
         level = self.levels[key]
+        if isinstance(level, StyleLevel):
+            return level.take(point, stratum, self.ordinal)
         group = group_id(point.tenant, level.strata.index(stratum))
         return level.take(point.unit(), stratum, group, self.ordinal)
 
     def _renew(self) -> None:
         """Rebuild the tests where the reference has new texts and the evidence of a shift is low."""
-        config = self.config.reference
+        config = self.reference
         grown = [s.name for s in self.strata.values() if s.name not in self.members and ready(s, config)]
         incoming = sum(len(self.strata[name].incoming) for name in self.members)
         known = sum(len(self.strata[name].texts) for name in self.members)
@@ -186,8 +202,11 @@ class Watch:
     def _build(self) -> None:
         self.levels = {}
         for key, names in self._scopes().items():
-            reference, _ = combine([self.strata[name] for name in names])
-            self.levels[key] = Level.of(self.config.test, reference, names)
+            strata = [self.strata[name] for name in names]
+            if self.side == ANSWERS:
+                self.levels[key] = StyleLevel(self.config.styles, strata)
+            else:
+                self.levels[key] = Level.of(self.config.test, combine(strata)[0], names)
 
     def _scopes(self) -> dict[str, list[str]]:
         """Level -> its strata. A single feature needs no separate level."""
@@ -196,15 +215,20 @@ class Watch:
         own = {f"feature:{name}": [name] for name in self.members if name != OTHER}
         return {APP: list(self.members), **(own if len(self.members) > 1 else {})}
 
-    def _fire(self, breached: Sequence[str], point: Point) -> Alert | None:
+    def _fire(self, breached: Sequence[str], point: Point, prompts: Watch | None) -> Alert | None:
         """Raise the alarm of ``breached`` levels, unless it is too small, of too few users, or within the cooldown."""
+        if prompts is not None and prompts.incident is not None:
+            log.info("drift_dismissed", app=self.app, side=self.side, prompts_moved=True)
+            self._accept(None)  # other prompts have other answers: these are the new normal
+            return None
         score = round(max(self.levels[key].evidence for key in breached), 3)
-        shift = self._shift(breached)
+        shift = self._shift(breached, prompts)
         lonely = shift.users is not None and shift.users < self.config.least_users
         small = shift.observed - shift.expected < self.config.test.min_growth
         incident = open_incident(self.app, self.side, shift, score)
         again = self.closed is not None and self.closed.series == incident.series
-        if lonely or small or (point.ts < self.quiet_until and not again):
+        explained = prompts is not None and prompts.evidence >= _PROMPTS_MOVE
+        if lonely or small or explained or (point.ts < self.quiet_until and not again):
             log.info("drift_dismissed", app=self.app, side=self.side, evidence=score, lonely=lonely, small=small)
             for key in breached:
                 self.levels[key].forget()
@@ -234,7 +258,7 @@ class Watch:
         level = self.levels.get(key) or self.levels.get(APP)
         return level.effect if level else 1.0
 
-    def _shift(self, breached: Sequence[str]) -> Shift:
+    def _shift(self, breached: Sequence[str], prompts: Watch | None) -> Shift:
         """Describe the shift: over the app where its own evidence is high, else within the feature that breached."""
         app_wide = APP in breached or self.levels[APP].evidence >= _APP_WIDE_EVIDENCE
         key = APP if app_wide else breached[0]
@@ -243,17 +267,17 @@ class Watch:
         full = [w[0][0] for name in names if len(w := self.windows[name]) == self.config.window]
         since = max([self.levels[key].onset(), *full])
         texts = sorted((o, names.index(name), p) for name in names for o, p in self.windows[name] if o >= since)
+        strata = np.array([s for _, s, _ in texts], dtype=np.int64)
         reference, normal = combine([self.strata[name] for name in names])
         named = [None if name in (APP, OTHER) else name for name in names]
-        return describe(
-            [p for _, _, p in texts],
-            np.array([s for _, s, _ in texts], dtype=np.int64),
-            reference,
-            normal,
-            named=named,
-            confined=self.config.confined,
-            within=None if app_wide else named[0],
-        )
+        points, within = [p for _, _, p in texts], None if app_wide else named[0]
+        confined = self.config.confined
+        if self.side == ANSWERS:
+            shift = style_shift.describe(
+                points, strata, normal, reference.strata, named=named, confined=confined, within=within
+            )
+            return msgspec.structs.replace(shift, are_prompts_steady=prompts is not None and bool(prompts.levels))
+        return describe(points, strata, reference, normal, named=named, confined=confined, within=within)
 
     def stopped(self, wall: int) -> Alert | None:
         """Close the incident of a series without new texts at ``wall``, the brokers' time (µs UTC).
@@ -310,12 +334,13 @@ class Watch:
         for name in list(self.members) if feature is None else [feature]:
             texts = [p for _, p in self.windows[name]]
             self.strata[name] = Stratum(name, texts, first=texts[0].ts, admitted=texts[-1].ts)
-        self.members = [name for name in self.members if ready(self.strata[name], self.config.reference)]
+        self.members = [name for name in self.members if ready(self.strata[name], self.reference)]
         self._build()
 
     def snapshot(self) -> bytes:
         """Return the whole state as msgpack."""
-        levels = {key: level.save() for key, level in self.levels.items()}
+        levels = {key: level.save() for key, level in self.levels.items() if isinstance(level, Level)}
+        styles = {key: level.save() for key, level in self.levels.items() if isinstance(level, StyleLevel)}
         state = State(
             VERSION,
             self.app,
@@ -330,6 +355,7 @@ class Watch:
             self.users,
             self.closed,
             self.reopens_until,
+            styles,
         )
         return msgspec.msgpack.encode(state)
 
@@ -348,4 +374,7 @@ class Watch:
         for key, saved in state.levels.items():
             reference, _ = combine([watch.strata[name] for name in scopes[key]])
             watch.levels[key] = Level.load(saved, config.test, reference)
+        for key, styles in state.styles.items():
+            strata = [watch.strata[name] for name in scopes[key]]
+            watch.levels[key] = StyleLevel.load(styles, config.styles, strata)
         return watch

@@ -37,6 +37,8 @@ def world() -> World:
         attempt=np.ones(N, int),
         ttft=np.zeros(N),
         text=np.full(N, -1),
+        answer=np.full(N, -1),
+        document=np.full(N, -1),
         **columns,
         **flags,
     )
