@@ -191,7 +191,7 @@ def compose_alert(
 
 
 def _drifted(shift: Shift, side: str, observed: float) -> str:
-    """Say what drifted, without an excerpt of a text: a title is shown in every list of alerts."""
+    """Return what drifted, without an excerpt of a text: a title is shown in every list of alerts."""
     if not shift.linear:
         return f"{side}s drifted, {observed:.0%} are like the texts of one topic, expected {shift.expected:.0%}"
     moved = ", ".join(cause.value for cause in shift.causes if cause.dimension == "style")

@@ -150,7 +150,7 @@ class Witness:
     _expected: dict[int, float] = field(default_factory=dict)
 
     def gain(self, style: Style) -> float:
-        """Return the rank of an answer along the direction, the mean of both halves, less what its tenant expects."""
+        """Return the rank of an answer along the direction, the mean of the two parts, less what its tenant expects."""
         rank = sum(self._rank(h, style.stratum, style.ranks) for h in (0, 1)) / 2
         return float(rank) - self._of(style.group, style.stratum)
 

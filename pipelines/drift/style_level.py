@@ -15,7 +15,7 @@ from pipelines.drift.style import LEVELS, WIDTH, positions
 from pipelines.drift.style_bets import Style, StyleConfig, StyleReference, Witness
 from pipelines.drift.vectors import Floats
 
-_FRESH, _SETTLED = 120, 400
+_FRESH, _OLDER = 120, 400
 """Answers of which the dependence is learned, and the newest ones, which are left out: a shift looks like it."""
 _LEARN_EVERY = 40
 _NO_EVIDENCE = 1.0
@@ -115,7 +115,7 @@ class StyleLevel:
 
     def _learn_effect(self, block: Sequence[Style]) -> None:
         rows = np.array([style.ranks for style in block], np.float32)
-        self.history = np.concatenate([self.history, rows])[-_FRESH - _SETTLED :]
+        self.history = np.concatenate([self.history, rows])[-_FRESH - _OLDER :]
         before, self.judged = self.judged, self.judged + len(block)
         if self.judged // _LEARN_EVERY > before // _LEARN_EVERY and self.is_undisturbed:
             self.effect = style_bets.dependence(self.history[:-_FRESH].astype(np.float64))
