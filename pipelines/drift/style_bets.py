@@ -1,7 +1,7 @@
 """Has the style of answers moved? Bets on the rank that each number of a style has in the reference.
 
-Where nothing has changed, the rank of a new answer among those of the reference is 0.5 on average, whatever the
-distribution of the number is. For each number two components bet that its mean rank is above, or below, what the
+Where nothing has changed, the rank of a new answer among those of the reference is 0.5 on average, for any
+distribution of the number. For each number two components bet that its mean rank is above, or below, what the
 reference and its error allow; one more bets on the rank along the direction in which the last answers differ from the
 reference (Fisher's linear discriminant, learned on earlier answers and judged on later ones: a classifier two-sample
 test by betting, Podkopaev and Ramdas, arXiv 2305.00143). The evidence is the weighted mean of the capitals; it is the
@@ -24,7 +24,7 @@ from pipelines.drift.betting import Doubles, bet
 from pipelines.drift.regions import Ints
 
 STAKES = np.array([0.05, 0.15, 0.4, 0.95])
-"""Of the greatest stake: a rank is seldom 0, so that a stake near the greatest does not ruin."""
+"""Of the greatest stake: few ranks are 0, so that a stake near the greatest does not ruin."""
 _UNIFORM_SPREAD = math.sqrt(1 / 12)
 _LEAST_MARGIN = 0.01
 
