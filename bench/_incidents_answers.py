@@ -205,7 +205,8 @@ def others(texts: Answers) -> list[Scenario]:
         Scenario("S5 injected, 3 % of all", ("surge_signal",), 15, injected(texts, 0.03, None), **signals),
         Scenario("S5 injected, 10 % of all", ("surge_signal",), 15, injected(texts, 0.1, None), **signals),
         Scenario("S5 injected, 3 % of client", ("surge_signal",), 15, injected(texts, 0.03, 0.25), **signals),
-        Scenario("S16 constant, 10 % of model", ("surge_signal", *STYLE), 10, constant(texts), **signals),
+        Scenario("S16 near_duplicate on", ("surge_signal", *STYLE), 10, constant(texts), **signals),
         Scenario("S18 gibberish, 5 % of all", ("surge_signal",), 10, gibberish(texts, 0.05, None), **signals),
+        Scenario("S18 gibberish, 20 % of all", ("surge_signal",), 10, gibberish(texts, 0.2, None), **signals),
         Scenario("S18 gibberish, 30 % of client", ("surge_signal",), 10, gibberish(texts, 0.3, 0.1), **signals),
     ]

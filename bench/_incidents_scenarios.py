@@ -215,10 +215,8 @@ SCENARIOS = (
     Scenario("S17 usage gone", ("surge_usage_missing",), 5, usage_gone(0), shares=(0.005, 1.0)),
 )
 NOT_WATCHED = {
+    "S16 judge being gamed": "the signal near_duplicate is off by default; the line S16 is with it on",
     "S4 attacks that succeed": "no detector watches a falling share of refusals",
-    "S12 hallucination rise": "the job live_quality reads the lake, not this stream",
-    "S13 answers get worse": "the job live_quality reads the lake, not this stream",
-    "S19 index rebuild": "the job live_quality reads the lake, not this stream",
 }
 """Scenario -> why nothing that --events runs can find it: it counts as not found."""
 

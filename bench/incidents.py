@@ -30,6 +30,7 @@ from _report import QUICK, REPO, report
 sys.path.insert(0, str(REPO))
 
 import _incidents_answers as answers
+import _incidents_labels as job
 import _incidents_worlds as worlds
 from _incidents_baselines import NAMES, river_drift
 from _incidents_calls import DAY, HOUR, MINUTE, lines
@@ -40,7 +41,7 @@ from _incidents_texts import Kept, Texts, other_half, scenarios, with_prompts
 
 from pipelines.detect.detectors import configure
 from pipelines.detect.judge import Judge
-from pipelines.signals import chosen
+from pipelines.signals import SIGNALS, chosen
 
 Result = dict[str, Any]
 Unit = tuple[str, Callable[[], Iterable[Result]]]
@@ -79,6 +80,10 @@ def drawn(seed: int, number: int, only: tuple[str, ...]) -> Iterator[Unit]:
             # hours with texts take long: in the quick form once
             if _is_wanted("S1 ", only) and not (QUICK and number and answers.DEADLINES[grade] > 60):
                 yield f"{grade} {i}.{number}", lambda g=grade, p=pair, i=i: swapped(seed + 50 * i + number, g, p)
+    if not number and any(_is_wanted(name, only) for name in ("S12 ", "S13 ")):
+        yield "labels", lambda: job.labels(seed, MOMENTS)
+    if not number and _is_wanted("S19 ", only):
+        yield "documents", lambda: job.documents(seed, MOMENTS)
     if any(_is_wanted(name, only) for name in ("S5 ", "S16 ", "S18 ")):
         yield f"answers {number}", lambda: incidents_in_answers(seed + number)
 
@@ -129,10 +134,10 @@ def incidents_in_answers(seed: int) -> Iterable[Result]:
     """Put what texts alone show into the answers of a model that is drawn at random."""
     draws = np.random.default_rng([seed, 10])
     texts = answers.Answers.of(*answers.SWAPS["S1 easy"][int(draws.integers(2))])
-    return _answered(seed, texts, answers.others(texts), MOMENTS)
+    return _answered(seed, texts, answers.others(texts), MOMENTS, signals=SIGNALS)
 
 
-def _answered(seed: int, texts: answers.Answers, scenarios: list[Any], count: int) -> Iterable[Result]:
+def _answered(seed: int, texts: answers.Answers, scenarios: list[Any], count: int, **more: Any) -> Iterable[Result]:
     draws = np.random.default_rng([seed, 11])
     longest = max(s.lasts for s in scenarios)
     found = worlds.world("m-large", float(draws.uniform(0, 13)), 0.11 + longest / DAY, seed)
@@ -140,7 +145,7 @@ def _answered(seed: int, texts: answers.Answers, scenarios: list[Any], count: in
     begin = int(found.calls.t[0])
     # after more than an hour and a half, in which 600 answers and 200 of each signal are learned
     times = moments(found, begin + int(0.07 * DAY), begin + int(0.1 * DAY), count, draws)
-    return run_world(found, scenarios, times, 100 * seed, config=_with_answers(texts.instructions), say=say)
+    return run_world(found, scenarios, times, 100 * seed, config=_with_answers(texts.instructions) | more, say=say)
 
 
 def other_instructions(seed: int) -> Result:

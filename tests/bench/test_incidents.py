@@ -11,7 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
+import _incidents_answers as answers
 import _incidents_baselines as baselines
+import _incidents_labels as labels
 import _incidents_run as run
 import _incidents_scenarios as scenarios
 import _incidents_score as score
@@ -127,3 +129,31 @@ def test_figures_name_luck_and_what_is_above_it() -> None:
     assert (found["alerts"], found["one_alert_share"], found["slice_named_share"]) == (2.0, 0.5, 0.5)
     lucky = score.figures([{"x": {**case, "luck": True}}, {"x": missed}], "x")
     assert lucky["above_luck"] == 0.0
+
+
+def test_a_swap_gives_the_affected_calls_the_other_models_answer_and_its_tokens(world: World) -> None:
+    texts = answers.Answers(["why", "how"], ["a" * 40, "b" * 80, "c" * 400, "d" * 800], [])
+    asked = np.arange(N) % 2
+    calls = texts.counted(world.calls.changed(np.ones(N, bool), text=asked, answer=asked))
+    found = answers.swap(texts, 0.26)(world, calls, np.random.default_rng(1))
+    assert (found.calls.answer[found.affected] == asked[found.affected] + 2).all()
+    assert (found.calls.answer[~found.affected] == asked[~found.affected]).all()
+    assert set(found.calls.output[found.affected].tolist()) == {101, 201}
+    assert set(found.calls.output[~found.affected].tolist()) == {11, 21}
+    naming = Naming(texts=texts.instructions, answers=texts.answers, documents=["paper"])
+    some = found.calls.changed(np.arange(3), document=0)
+    events = [json.loads(line) for line in lines(some, naming, 1)]
+    assert all(isinstance(verdict(line), Accepted) for line in lines(some, naming, 1))
+    assert events[0]["content"]["output"] == texts.answers[found.calls.answer[0]]
+    assert events[0]["retrieval"]["docs"] == [{"id": "doc-0", "text": "paper"}]
+    assert "retrieval" not in events[3]
+
+
+def test_labels_are_counted_by_hour_before_the_tested_days_and_by_five_minutes_in_them(world: World) -> None:
+    sampled = np.arange(0, N, 10)
+    recent = T0 // SECOND + 3600  # labels come ten minutes after their calls
+    counts = labels.Table(world, sampled, np.ones(len(sampled))).counts(T0 // SECOND + N + 600, recent)
+    [whole] = [slots for series, slots in counts.items() if not series.dimension]
+    assert sum(n for _, n in whole.values()) == len(sampled)
+    assert whole[recent - 3600] == (300.0, 300)
+    assert all(at % 300 == 0 and at >= recent for at in whole if at != recent - 3600)
