@@ -46,6 +46,7 @@ class Stream:
 
     judge: ClassVar[Judge] = Judge()
     """Of every stream: the detectors and their rules."""
+    tick_us: ClassVar[int] = TICK
 
     stages: Replay
     windows: Windows
@@ -55,7 +56,7 @@ class Stream:
     def begin(cls, start: int, until: int, **config: Any) -> Stream:
         """Return an empty one that reaches from ``start`` to ``until``, µs UTC."""
         windows = Windows(start, -(-(until - start) // (5 * MINUTE)))
-        settings: dict[str, Any] = {"books": books(), "judge": cls.judge, "samples_per_s": 0.0, "tick_us": TICK}
+        settings: dict[str, Any] = {"books": books(), "judge": cls.judge, "samples_per_s": 0.0, "tick_us": cls.tick_us}
         return cls(Replay(EventsConfig(**settings | config, on_rollup=windows.add)), windows, [])
 
     def fork(self) -> Stream:
@@ -224,7 +225,9 @@ def _below(alarm: Alarm) -> Iterable[tuple[str, str]]:
 def _text(alert: Alert) -> str:
     cause = f" <- {alert.cause[0].dimension}={alert.cause[0].value}" if alert.cause else ""
     below = ",".join(f"{k}={v}" for k, v in sorted(_pairs(alert)))
-    return f"{below or 'app'} {alert.observed:.4g} for {alert.expected:.4g} {alert.unit}{cause}"
+    impact = alert.impact
+    size = f" ({impact.calls or 0} calls, {impact.usd_per_hour or 0:.4g} USD/h, {impact.usd_so_far or 0:.4g} USD)"
+    return f"{below or 'app'} {alert.observed:.4g} for {alert.expected:.4g} {alert.unit}{size}{cause}"
 
 
 def _first(said: Iterable[tuple[int, Slice]], where: Slice, t0: int, until: int) -> tuple[int, Slice] | None:

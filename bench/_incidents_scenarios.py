@@ -194,8 +194,10 @@ def verbose(world: World, calls: Calls, draws: np.random.Generator) -> Incident:
 
 SCENARIOS = (
     Scenario("S3 attacks 8 %", ("surge_guardrail",), 10, attacks(0.08, False), shares=(0.005, 0.061)),
-    Scenario("S3 attacks 2 %", ("surge_guardrail",), 30, attacks(0.02, False), shares=(0.005, 0.019)),
-    Scenario("S3 attacks, one client", ("surge_guardrail",), 10, attacks(0.5, True), shares=(0.005, 0.355)),
+    Scenario("S3 attacks 2 %", ("surge_guardrail",), 30, attacks(0.02, False), shares=(0.005, 0.019), lasts_min=90),
+    Scenario(
+        "S3 attacks, one client", ("surge_guardrail",), 10, attacks(0.5, True), shares=(0.005, 0.355), lasts_min=90
+    ),
     Scenario("S6 bloat, 10 % client", (*SPEND, *TOKENS), 10, bloat(0.1), least_calls=PER_CALL.min_calls),
     Scenario("S6 bloat, 4 % client", (*SPEND, *TOKENS), 10, bloat(0.04), least_calls=PER_CALL.min_calls),
     Scenario("S6 bloat, 2 % client", (*SPEND, *TOKENS), 10, bloat(0.02), least_calls=PER_CALL.min_calls),
@@ -208,9 +210,9 @@ SCENARIOS = (
     Scenario("S10 misroute 20 %", SPEND, 15, misroute(0.2), least_calls=PER_CALL.new_calls),
     Scenario("S10 misroute 100 %", SPEND, 15, misroute(1.0), least_calls=PER_CALL.new_calls),
     Scenario("S11 cut off", ("surge_truncated",), 10, cut_off(None), shares=(0.01, 0.06)),
-    Scenario("S11 cut off, one model", ("surge_truncated",), 10, cut_off(2), shares=(0.01, 0.06)),
+    Scenario("S11 cut off, one model", ("surge_truncated",), 10, cut_off(2), shares=(0.01, 0.06), lasts_min=90),
     Scenario("S14 outage 30 %", ("surge_errors",), 3, outage(None, 0.3, 2), shares=(0.005, 0.3)),
-    Scenario("S14 one model 3 %", ("surge_errors",), 15, outage(1, 0.03, 0), shares=(0.005, 0.035)),
+    Scenario("S14 one model 3 %", ("surge_errors",), 15, outage(1, 0.03, 0), shares=(0.005, 0.035), lasts_min=90),
     Scenario("S15 slow first token", LATENCY, 15, slow_first_token, world="agents"),
     Scenario("S17 usage gone", ("surge_usage_missing",), 5, usage_gone(0), shares=(0.005, 1.0)),
 )

@@ -26,6 +26,8 @@ AIMS = {
     "S19": 0.8,
 }
 """Least share that is to be found in time, by kind; the others 0.9."""
+NEVER = 1e6
+"""Multiple of the least delay that stands for what was not found at all, within the time that was played."""
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 QUIET_AIMS = {"Q1": 1 / 12, "Q2": 0.3, "Q3": 0.0, "Q4": 1 / 7, "Q5": 0.0, "Q6": 0.0, "Q7": 1.0}
 """Most false alarms a day; on Q2 beyond volume, on Q7 messages."""
@@ -82,15 +84,24 @@ def figures(draws: Sequence[Result], name: str) -> Result:
         "one_alert_share": round(float(np.mean([c["alerts"] == 1 for c in found])), 3) if found else None,
         "slice_named_share": round(float(np.mean([c["named"] for c in found])), 3) if found else None,
         "attainable_share": _attainable(draws),
+        **_against_least(draws, name),
     }
 
 
-def _attainable(draws: Sequence[Result]) -> float | None:
-    """Share of the draws in which the fewest calls of which an alert is made are there in time."""
-    known = [d for d in draws if d.get("least_min") is not None]
+def _against_least(draws: Sequence[Result], name: str) -> Result:
+    """Median of what any test needs, and of the delay as a multiple of it, over all draws of which that is known."""
+    known = [(m, d[name]["delay_min"]) for d in draws if (m := least_minutes(d, Surge.evidence))]
     if not known:
-        return None
-    return round(sum(d["least_min"] <= BY_NAME[d["scenario"]].deadline_min for d in known) / len(known), 3)
+        return {"least_min": None, "times_least": None}
+    times = [NEVER if delay is None else delay / least for least, delay in known]
+    least = float(np.median([least for least, _ in known]))
+    return {"least_min": round(least, 2), "times_least": round(float(np.median(times)), 2)}
+
+
+def _attainable(draws: Sequence[Result]) -> float | None:
+    """Share of the draws in which what any test needs is there in time."""
+    known = [(m, BY_NAME[d["scenario"]]) for d in draws if (m := least_minutes(d, Surge.evidence)) is not None]
+    return round(sum(m <= scenario.deadline_min for m, scenario in known) / len(known), 3) if known else None
 
 
 def total(results: Sequence[Result], name: str) -> Result:
@@ -112,7 +123,7 @@ def show(results: Sequence[Result], names: Sequence[str], say: Callable[[str], N
     """Print the table of scenarios, with the baselines beside it, and that of the quiet stretches."""
     draws = [r for r in results if r["kind"] == "draw"]
     head = f"{'scenario':26}{'draws':>6}{'found':>7}{'interval':>13}{'luck':>6}{'min p50/p90':>13}{'calls p50/p90':>15}"
-    say(f"{head}{'least':>7}{'alerts':>8}{'named':>7}{'aim':>7}" + "".join(f"{name:>19}" for name in names))
+    say(f"{head}{'least':>7}{'x':>7}{'alerts':>8}{'named':>7}{'aim':>7}" + "".join(f"{name:>19}" for name in names))
     for scenario in dict.fromkeys(r["scenario"] for r in draws):
         mine = [r for r in draws if r["scenario"] == scenario]
         say(_line(scenario, mine) + "".join(f"{_short(mine, name):>19}" for name in names))
@@ -129,8 +140,8 @@ def show(results: Sequence[Result], names: Sequence[str], say: Callable[[str], N
 
 def _line(scenario: str, draws: Sequence[Result]) -> str:
     f = figures(draws, "tailrace")
-    needed = [m for d in draws if (m := least_minutes(d, Surge.evidence)) is not None]
-    least = f"{float(np.median(needed)):.1f}" if needed else "-"
+    least = "-" if f["least_min"] is None else f"{f['least_min']:.1f}"
+    times = "-" if f["times_least"] is None else f"{f['times_least']:.1f}" if f["times_least"] < 1000 else "never"
     aim = AIMS.get(scenario.split()[0], 0.9)
     interval = f"{f['interval'][0]:.0%}-{f['interval'][1]:.0%}"
     minutes = "/".join(f"{v:.1f}" for v in f["delay_min"]) or "-"
@@ -140,7 +151,7 @@ def _line(scenario: str, draws: Sequence[Result]) -> str:
     held = f"{aim:.0%}" if f["found_share"] < aim else "met" if f["above_luck"] >= aim else "luck"
     return (
         f"{scenario:26}{f['draws']:6}{f['found_share']:7.0%}{interval:>13}{f['luck']:6.0%}{minutes:>13}{calls:>15}{least:>7}"
-        f"{alerts:>8}{named:>7}{held:>7}"
+        f"{times:>7}{alerts:>8}{named:>7}{held:>7}"
     )
 
 

@@ -212,6 +212,7 @@ def main() -> None:
     for detector, field, value in (text.replace("=", ".", 1).split(".", 2) for text in options.set):
         rules.setdefault(detector, {})[field] = float(value)
     Stream.judge = Judge(configure(rules))
+    Stream.tick_us = round(options.tick_s * 1e6) or Stream.tick_us
     kept = _kept(options.results)
     began, spent = time.monotonic(), sum(r.get("took_s", 0.0) for r in kept)
     for name, compute in () if options.report else units(options.seed, options.only):
@@ -261,6 +262,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--set", action="append", default=[], help="DETECTOR.FIELD=NUMBER: other rules than the defaults"
     )
+    parser.add_argument("--tick-s", type=float, default=0.0, help="event time between two ticks; default: 10, QUICK 30")
     parser.add_argument("--report", action="store_true", help="show what is kept, and measure nothing")
     parser.add_argument("--results", type=Path, help="default: in .cache/incidents of the repository")
     options = parser.parse_args()

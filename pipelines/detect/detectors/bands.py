@@ -13,6 +13,7 @@ from pipelines.detect.detectors.spike import MEASURES, UNITS, Spike, SpikeState
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS
 from pipelines.detect.detectors.surge import Surge
 from pipelines.detect.detectors.surge_bases import base_of, has_hits
+from pipelines.detect.detectors.surge_limits import limits_of, overdispersion, shares_of
 from pipelines.detect.detectors.surge_state import KINDS, SurgeState
 from pipelines.detect.items import COLUMN
 from pipelines.detect.windows import RING, SLOT, Floats, column
@@ -98,14 +99,15 @@ def of_surge(surge: Surge, state: SurgeState, view: View, place: int) -> list[Ba
     if place not in state.places:
         return []
     kinds, judged = [*KINDS, *view.windows.kinds], has_hits(view.windows.kinds)
-    share, bar = (each[state.places.index(place)] for each in surge.bars(state.hits, state.calls))
+    known = [a[state.places.index(place)] for a in (state.hits, state.calls, overdispersion(surge, state))]
+    share, highest = shares_of(*known[:2]), limits_of(surge, *known)
     row, found = view.windows.row(place, view.until - RING * SLOT, view.until), []
     for i, kind in enumerate(kinds):
         calls = int(row[column(view.windows.kinds, base_of(kind, view.windows.kinds))])
         if i >= share.shape[0] or not calls or not judged[i]:
             continue
         hits = min(int(row[column(view.windows.kinds, kind)]), calls)
-        limit = min(max(float(bar[i]), surge.lift * float(share[i]), float(share[i]) + surge.rise), 0.97)
+        limit = min(max(float(highest[i]), surge.lift * float(share[i]), float(share[i]) + surge.rise), 0.97)
         log = float(state.log[state.places.index(place), i].max())
         note = f"{hits} hits, evidence {log:.1f} of {surge.evidence:g}" if hits else ""
         if kind in view.open:

@@ -1,10 +1,9 @@
 """surge: the share of calls that a guardrail stopped, that failed, were refused, cut off ... is above its baseline.
 
 One test that may be looked at after every slot for ever: an e-detector (Shin, Ramdas, Rinaldo, arXiv 2203.03532). For
-each of a few lifts the likelihood ratio of "share = lift x baseline" against "share <= baseline" is a supermartingale
+each of a few lifts the likelihood ratio of "share = lift x limit" against "share <= limit" is a supermartingale
 while nothing is wrong; restarted at one like a CUSUM and averaged over the lifts, it exceeds 1/alpha on average not
-before 1/alpha slots. Calls of one session fail together, so the log ratio is divided by the overdispersion that the
-series has shown (quasi-likelihood; McCullagh & Nelder 1989, 4.5).
+before 1/alpha slots. ``surge_limits`` has the limit, and the overdispersion by which the log ratio is divided.
 
 A bucket that leaves the ring is held back first. Every ten minutes what is held of a series and kind is added to its
 baseline, unless there is evidence against the baseline: then it is held until the evidence is zero again (learned), or
@@ -30,6 +29,16 @@ from pipelines.detect.detectors.likelihood import log_ratios, mean_evidence
 from pipelines.detect.detectors.surge_bases import base_columns, base_of, has_hits, learned_from
 from pipelines.detect.detectors.surge_bound import SurgeBound
 from pipelines.detect.detectors.surge_errors import error_causes
+from pipelines.detect.detectors.surge_limits import (
+    HITS,
+    HITS_DECADE,
+    LEARNED,
+    distances,
+    held_and_known,
+    limits_of,
+    overdispersion,
+    shares_of,
+)
 from pipelines.detect.detectors.surge_scan import SurgeScan
 from pipelines.detect.detectors.surge_state import KINDS, LIFTS, SurgeState
 from pipelines.detect.items import COLUMN, COLUMNS, GUARDRAIL
@@ -49,12 +58,12 @@ class Surge:
     shares: ClassVar[tuple[str, ...]] = ("errors",)
     """Families of which another detector may find an incident, too: what is over is not learned here either."""
     evidence: float = 12.0
-    """Log of 1/alpha: under the very worst permitted share one false alarm in e^12 slots, 19 days."""
+    """Log of 1/alpha: while the share is at the limit itself one false alarm in e^12 slots, 19 days; at the learned
+    share, below the limit, far fewer."""
     weak_evidence: float = 4.0
-    tolerance: float = 1.5
-    """Multiple of the learned share that is not worth an alert."""
-    slack: float = 0.005
-    """Added to it."""
+    tolerance: float = 1.1
+    """Least multiple of the learned share against which there is evidence, and ``slack``, which is added to it."""
+    slack: float = 0.001
     lift: float = 2.0
     """Least multiple of the learned share, and ``rise``: least distance to it, since the onset."""
     rise: float = 0.01
@@ -65,8 +74,7 @@ class Surge:
     half_life_s: float = 21_600.0
     max_spread: float = 20.0
     certainty: float = 2.5
-    """Standard deviations by which the learned share must be below the limit of what is not worth an alert, before
-    evidence keeps anything out of the baseline: a baseline of few calls may be wrong itself."""
+    """Standard deviations from the learned share to the limit: a baseline of few calls may be wrong itself."""
     hold_most_s: float = 86_400.0
     """Event time after which what is held back becomes part of the baseline, whatever the evidence."""
 
@@ -78,14 +86,15 @@ class Surge:
         """Learn the slot that left the ring, weigh the one that closed, judge with the open ones."""
         self._fit(state, view.windows, view.app)
         kinds = self._kinds(view)
-        share, bar = self._bars(state)
+        share, spread = shares_of(state.hits, state.calls), overdispersion(self, state)
+        limit = limits_of(self, state.hits, state.calls, spread)
         if view.closed is not None:
             hits, calls = self.counts(view.windows.total(view.closed, view.closed + SLOT)[state.places], kinds)
-            self._weigh(state, hits, calls, bar, view.closed)
+            self._weigh(state, self.gain(hits, calls, limit, spread), hits, calls, view.closed)
             for i, kind in enumerate(kinds):
                 if kind in view.open:
                     self._restart(state, i)
-        trial = self._tentative(state, view, kinds, bar)
+        trial = self._tentative(state, view, kinds, (limit, spread))
         warm = view.until - view.windows.first >= self.warm_up_s * 1e6
         findings = self._findings(trial, view, kinds, share) if warm else []
         if view.leaving is not None and view.closed is not None:
@@ -119,17 +128,17 @@ class Surge:
         place = view.windows.index.get(finding.target)
         # a user is not tested alone: what is normal for the app is normal for him
         row = state.places.index(place if place in state.places else view.app)
-        share, bar = (float(a[row, kind]) for a in self._bars(state))
-        limit = min(max(bar, self.lift * share, share + self.rise), 0.97)
-        slots = state.spread_slots[row, kind]
-        spread = state.spread[row, kind] / slots if slots >= 30 else 1.0
-        terms = Terms(share, limit, dispersion=float(np.clip(spread, 1.0, self.max_spread)), share=True)
+        spread = overdispersion(self, state)[row, kind]
+        hits, calls = state.hits[row, kind], state.calls[row, kind]
+        share, limit = float(shares_of(hits, calls)), float(limits_of(self, hits, calls, spread))
+        limit = min(max(limit, self.lift * share, share + self.rise), 0.97)
+        terms = Terms(share, limit, dispersion=float(spread), share=True)
         if place is None:
             return terms, [Bucket(0.0, 0.0, 0.0)] * ((until - since) // SLOT)
         top, base = self._columns(view, finding.family)
-        calls = view.windows.of(place, base, since, until).astype(float)
-        hits = np.minimum(view.windows.of(place, top, since, until), calls)
-        return terms, [Bucket(h, n, n) for h, n in zip(hits.tolist(), calls.tolist(), strict=True)]
+        seen = view.windows.of(place, base, since, until).astype(float)
+        found = np.minimum(view.windows.of(place, top, since, until), seen)
+        return terms, [Bucket(h, n, n) for h, n in zip(found.tolist(), seen.tolist(), strict=True)]
 
     def has_steady_terms(self, state: SurgeState, finding: Finding, slot: int) -> bool:
         """Baselines are updated when ten minutes end."""
@@ -139,7 +148,8 @@ class Surge:
         """The same share, as learned of the whole app."""
         kind, target = self._kinds(view).index(finding.family), view.windows.own
         named = names(finding.family)
-        expected = float(self._bars(state)[0][state.places.index(view.app), kind])
+        row = state.places.index(view.app)
+        expected = float(shares_of(state.hits[row, kind], state.calls[row, kind]))
         return replace(
             finding,
             target=target,
@@ -191,20 +201,11 @@ class Surge:
         """Decay factor of a share per bucket."""
         return float(0.5 ** (SLOT / 1e6 / self.half_life_s))
 
-    def dispersion(
-        self, hits: Floats, calls: Floats, known_hits: Floats, known_calls: Floats, live: NDArray[np.bool_]
-    ) -> tuple[Floats, Floats]:
-        """Squared distance of a slot from what is known, in variances; and 1 where it says something, else 0."""
-        share = np.clip((known_hits + 0.5) / (known_calls + 50), 1e-4, 0.5)
-        chi = (hits - calls * share) ** 2 / np.maximum(calls * share * (1 - share), 1e-9)
-        counted = (calls * share >= 0.05) & live  # below, one hit alone would look like a crowd
-        return np.where(counted, np.minimum(chi, 50.0), 0.0), counted.astype(float)
-
     def held_back(self, state: SurgeState, hits: Floats, calls: Floats, live: NDArray[np.bool_]) -> Floats:
         """(..., series, kinds, HELD): what buckets that leave the ring add to ``held``."""
-        chi, counted = self.dispersion(hits, calls, state.hits, state.calls, live)
+        chi, counted = distances(hits, calls, state.hits, state.calls, HITS)
         live = np.broadcast_to(live, hits.shape)
-        return np.stack([hits * live, calls * live, chi, counted, live.astype(float)], axis=-1)
+        return np.stack([hits, calls, chi, counted, np.ones(hits.shape)], axis=-1) * live[..., None]
 
     def _hold(self, state: SurgeState, view: View, kinds: list[str]) -> None:
         """Hold back the bucket that left the ring; discard what was held of a kind that is an incident now."""
@@ -224,23 +225,16 @@ class Surge:
         Evidence that was enough for an alert ten minutes ago and still is, without an incident, is of a change that is
         not worth an alert or was accepted as the new level: it is learned.
         """
-        evidence, *_ = self.best(state.log, state.run_hits, state.run_calls, state.onset)
-        above = evidence >= self.evidence
-        pending = (state.log > 0).any(axis=2) & self._is_certain(state) & ~(above & state.above)
+        above = mean_evidence(state.log) >= self.evidence
+        pending = (state.log > 0).any(axis=2) & ~(above & state.above)
         learned = ~(pending & (state.held[..., 4] < self.hold_most_s * 1e6 / SLOT))
         decay = np.where(learned, self.decay ** state.held[..., 4], 1.0)
-        for i, name in enumerate(("hits", "calls", "spread", "spread_slots")):
-            setattr(state, name, getattr(state, name) * decay + np.where(learned, state.held[..., i], 0.0))
+        more = *np.moveaxis(state.held, -1, 0)[:4], *distances(*held_and_known(state), HITS_DECADE)
+        for name, added in zip(LEARNED, more, strict=True):
+            setattr(state, name, getattr(state, name) * decay + np.where(learned, added, 0.0))
         state.held = np.where(learned[..., None], 0.0, state.held)
         state.limit()
         state.above = above
-
-    def _is_certain(self, state: SurgeState) -> NDArray[np.bool_]:
-        """Whether the upper confidence bound (Wilson 1927) of the learned share is not above the limit."""
-        z2 = self.certainty**2 * self._shown(state.spread, state.spread_slots)
-        upper = state.hits + z2 / 2 + np.sqrt(z2 * (state.hits + z2 / 4))
-        certain: NDArray[np.bool_] = upper <= self._bars(state)[1] * state.calls
-        return certain
 
     def is_muted(self, state: SurgeState, open_: Mapping[str, int], kind: str, slot: int) -> bool:
         """Whether ``slot`` belongs to an incident of ``kind`` and is not learned."""
@@ -257,28 +251,13 @@ class Surge:
                 live[(slots >= start) & (slots < end), kinds.index(kind)] = False
         return live
 
-    def bars(self, hits: Floats, calls: Floats) -> tuple[Floats, Floats]:
-        """Learned share, and the highest share that is not worth an alert."""
-        share = np.clip((hits + 0.5) / (calls + 50), 0.0, 1.0)
-        return share, np.minimum(self.tolerance * share + self.slack, 0.97)
-
-    def _bars(self, state: SurgeState) -> tuple[Floats, Floats]:
-        return self.bars(state.hits, state.calls)
-
-    def gain(self, hits: Floats, calls: Floats, bar: Floats, spread: Floats, spread_slots: Floats) -> Floats:
-        """(..., lifts): what one slot adds to the evidence."""
-        gain = log_ratios(hits, calls, bar, LIFTS)
-        gain /= self._shown(spread, spread_slots)[..., None]
+    def gain(self, hits: Floats, calls: Floats, limit: Floats, spread: Floats) -> Floats:
+        """(..., lifts): what one slot adds to the evidence that the share is above ``limit``."""
+        gain: Floats = log_ratios(hits, calls, limit, LIFTS) / spread[..., None]
         return gain
 
-    def _shown(self, spread: Floats, spread_slots: Floats) -> Floats:
-        """The overdispersion that is learned; 1 where there are fewer than 30 buckets to show it."""
-        shown = np.where(spread_slots < 30, 1.0, spread / np.maximum(spread_slots, 1.0))
-        return np.clip(shown, 1.0, self.max_spread)
-
-    def _weigh(self, state: SurgeState, hits: Floats, calls: Floats, bar: Floats, slot: int) -> None:
+    def _weigh(self, state: SurgeState, gain: Floats, hits: Floats, calls: Floats, slot: int) -> None:
         """Add one slot to the evidence of every lift, in place."""
-        gain = self.gain(hits, calls, bar, state.spread, state.spread_slots)
         anew = state.log <= 0
         state.onset[anew] = slot
         state.run_hits[anew] = state.run_calls[anew] = 0
@@ -289,14 +268,12 @@ class Surge:
     def _restart(self, state: SurgeState, kind: int) -> None:
         state.log[:, kind] = state.run_hits[:, kind] = state.run_calls[:, kind] = 0
 
-    def _tentative(self, state: SurgeState, view: View, kinds: list[str], bar: Floats) -> SurgeState:
+    def _tentative(self, state: SurgeState, view: View, kinds: list[str], terms: tuple[Floats, Floats]) -> SurgeState:
         """The evidence with the open slots in it; the state itself stays as it is."""
         trial = SurgeState(
             places=state.places,
             hits=state.hits,
             calls=state.calls,
-            spread=state.spread,
-            spread_slots=state.spread_slots,
             log=state.log.copy(),
             onset=state.onset.copy(),
             run_hits=state.run_hits.copy(),
@@ -305,37 +282,37 @@ class Surge:
         if view.closed is None:
             for start in view.windows.held(view.windows.closed, view.until):
                 hits, calls = self.counts(view.windows.total(start, start + SLOT)[state.places], kinds)
-                self._weigh(trial, hits, calls, bar, start)
+                self._weigh(trial, self.gain(hits, calls, *terms), hits, calls, start)
         return trial
 
     def _findings(self, trial: SurgeState, view: View, kinds: list[str], share: Floats) -> list[Finding]:
-        mean, hits, calls, onset = self.best(trial.log, trial.run_hits, trial.run_calls, trial.onset)
+        mean, best = self.clearest(trial.log, trial.run_hits, trial.run_calls, share)
+        hits: Floats = np.take_along_axis(trial.run_hits, best[..., None], -1)[..., 0]
+        onset: Matrix = np.take_along_axis(trial.onset, best[..., None], -1)[..., 0]
         app = trial.places.index(view.app)
         learned = trial.calls[app] >= self.min_calls
         tested = self.tested(view.windows, view.app)[trial.places]  # a place may have been given to a user since
-        clear = self.clear(hits, calls, share) & learned & tested[:, None]
+        judged = learned & tested[:, None]
         found = []
         for i, kind in enumerate(kinds):
-            weak = clear[:, i] & (mean[:, i] >= self.weak_evidence)
+            weak = judged[:, i] & (mean[:, i] >= self.weak_evidence)
             if weak.any() and kind not in view.open:
                 row = app if weak[app] and mean[app, i] >= 0.5 * mean[:, i].max() else int(mean[:, i].argmax())
                 run = (row, int(onset[row, i]), float(mean[row, i]))
                 found.append(self._finding(trial, view, kind, share[:, i], run, hits[:, i]))
         return found
 
-    def best(
-        self, log: Floats, run_hits: Floats, run_calls: Floats, onset: Matrix
-    ) -> tuple[Floats, Floats, Floats, Matrix]:
-        """Evidence over all lifts; hits, calls and onset of the lift that has most of it. The last axis is gone."""
-        mean = mean_evidence(log)
-        best = log.argmax(axis=2)[:, :, None]
-        hits, calls = (np.take_along_axis(a, best, 2)[:, :, 0] for a in (run_hits, run_calls))
-        return mean, hits, calls, np.take_along_axis(onset, best, 2)[:, :, 0]
+    def clearest(self, log: Floats, run_hits: Floats, run_calls: Floats, share: Floats) -> tuple[Floats, Matrix]:
+        """Evidence over all lifts, and which of them has most of it; the last axis, of the lifts, is gone.
 
-    def clear(self, hits: Floats, calls: Floats, share: Floats) -> NDArray[np.bool_]:
-        """Where the share since the onset is large enough to matter, however sure it is."""
-        seen = hits / np.maximum(calls, 1)
-        return (hits >= self.min_hits) & (seen >= self.lift * share) & (seen >= share + self.rise)
+        The evidence is -inf where the share since the onset of that lift is too small to matter, however sure it is.
+        """
+        best = log.argmax(axis=-1)
+        hits, calls = (np.take_along_axis(a, best[..., None], -1)[..., 0] for a in (run_hits, run_calls))
+        clear = (hits >= self.min_hits) & (
+            hits / np.maximum(calls, 1) >= np.maximum(self.lift * share, share + self.rise)
+        )
+        return np.where(clear, mean_evidence(log), -np.inf), best
 
     def _finding(
         self, trial: SurgeState, view: View, kind: str, share: Floats, run: tuple[int, int, float], run_hits: Floats

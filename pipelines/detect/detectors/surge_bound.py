@@ -14,6 +14,7 @@ import numpy as np
 from pipelines.detect.bounds import Ahead, Flags, Ranges, Rows, grown
 from pipelines.detect.detectors.likelihood import mean_evidence
 from pipelines.detect.detectors.surge_bases import base_columns, has_hits
+from pipelines.detect.detectors.surge_limits import limits_of, overdispersion
 from pipelines.detect.detectors.surge_state import KINDS, LIFTS
 from pipelines.detect.items import COLUMN, COLUMNS
 from pipelines.detect.windows import Floats, Matrix, Windows
@@ -214,10 +215,11 @@ class SurgeBound:
         self.base: Matrix = base_columns(dynamic)
         self.log: Floats = np.maximum(state.log, 0.0)
         self.run_hits: Floats = state.run_hits.max(axis=2)
-        bar = surge.bars(state.hits, state.calls)[1]
-        one, none = np.ones(bar.shape), np.zeros(bar.shape)
-        self.gain = surge.gain(one, one, bar, state.spread, state.spread_slots)
-        self.loss = surge.gain(none, one, bar, state.spread, state.spread_slots)
+        spread = overdispersion(surge, state)
+        limit = limits_of(surge, state.hits, state.calls, spread)
+        one, none = np.ones(limit.shape), np.zeros(limit.shape)
+        self.gain = surge.gain(one, one, limit, spread)
+        self.loss = surge.gain(none, one, limit, spread)
 
 
 def _hits(sums: Matrix) -> Matrix:

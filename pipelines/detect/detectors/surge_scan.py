@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.detect.detectors.surge_limits import limits_of, overdispersion, shares_of
 from pipelines.detect.stretch import ALIGNED, Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Matrix
 
@@ -46,9 +47,10 @@ class SurgeScan:
         self.closed_calls = calls
         self.used = np.nonzero(((state.log > 0).any(axis=2) | (hits > 0).any(axis=0)) & ~self.open)
         row, kind = self.used
-        self.share, bar = surge.bars(state.hits[row, kind], state.calls[row, kind])
+        known, spread = (state.hits[row, kind], state.calls[row, kind]), overdispersion(surge, state)[row, kind]
+        self.share, limit = shares_of(*known), limits_of(surge, *known, spread)
         hits, calls = hits[:, row, kind], calls[:, row, kind]
-        gain = surge.gain(hits, calls, bar, state.spread[row, kind], state.spread_slots[row, kind])
+        gain = surge.gain(hits, calls, limit, spread)
         self.log = np.empty((count, len(row), gain.shape[2]))
         log = np.maximum(state.log[row, kind], 0)
         for more, out in zip(gain, self.log, strict=True):
@@ -79,10 +81,9 @@ class SurgeScan:
         row, kind = self.used
         learned = state.calls[state.places.index(stretch.app), kind] >= surge.min_calls
         tested = surge.tested(stretch.windows, stretch.app)[state.places][row]
-        onset, run_hits, run_calls = self.runs
-        mean, hits, calls, _ = surge.best(self.log, run_hits, run_calls, onset)
-        clear = surge.clear(hits, calls, self.share) & learned & tested
-        found: NDArray[np.bool_] = (clear & (mean >= surge.weak_evidence)).any(axis=1) & warm
+        _, run_hits, run_calls = self.runs
+        mean, _ = surge.clearest(self.log, run_hits, run_calls, self.share)
+        found: NDArray[np.bool_] = (learned & tested & (mean >= surge.weak_evidence)).any(axis=1) & warm
         return found
 
     def learn(self, count: int) -> SurgeState:

@@ -30,7 +30,10 @@ MOST_LEARNED = {"cost_differs": 0.01}
 LIFTS = (2.0, 4.0, 10.0, 30.0)
 HELD = 5
 """Hits, calls, sum of the squared distances, buckets in that sum, buckets: what is held back of a series and kind."""
-ARRAYS = ("hits", "calls", "spread", "spread_slots", "log", "onset", "run_hits", "run_calls", "held", "above")
+ARRAYS = (
+    *("hits", "calls", "spread", "spread_slots", "decade_spread", "decades"),
+    *("log", "onset", "run_hits", "run_calls", "held", "above"),
+)
 
 
 @dataclass
@@ -53,6 +56,10 @@ class SurgeState:
     """(tested series, kinds, HELD): buckets that left the ring and are not in the baseline yet."""
     above: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, len(KINDS)), bool))
     """Whether there was evidence enough for an alert when the baseline was last updated."""
+    decade_spread: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
+    """Sum of the squared distances, in variances, of what was learned at once: ten minutes, or more where it was held
+    back; and how many of these are in it."""
+    decades: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
 
     def fit(self, width: int, learned_from: Sequence[tuple[int, int]] = ()) -> None:
         """Grow every array to the tested series and to ``width`` kinds.
