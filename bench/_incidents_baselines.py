@@ -66,7 +66,8 @@ class Windows:
         rows = np.array([self._place(batch.series[i]) for i in kept], np.int64)
         windows = (batch.starts[kept] - self.start) // WINDOW
         inside = (windows >= 0) & (windows < self.count)
-        np.add.at(self.sums, (rows[inside], windows[inside], slice(0, -1)), batch.sums[kept][inside])
+        places: Any = (rows[inside], windows[inside], slice(0, -1))  # the stub of numpy knows no tuple with a slice
+        np.add.at(self.sums, places, batch.sums[kept][inside])
         for row, _, _, calls in batch.triggers:
             place, window = self.index.get(batch.series[row]), (batch.starts[row] - self.start) // WINDOW
             if place is not None and 0 <= window < self.count:

@@ -116,8 +116,8 @@ def run_world(
         say(f"moment {number + 1} of {len(times)}")
     base.feed(lines(world.calls.between(now, until), world.naming, seed + 999))
     kept = base.played(until)
-    for scenario, t0, incident, hits, fork in pending:
-        yield scored(scenario, t0, incident, hits, fork, kept)
+    for scenario, t0, incident, hits, played in pending:
+        yield scored(scenario, t0, incident, hits, played, kept)
     if until > start + DAY // 2:
         yield quiet("before t0", base, start + DAY // 2, until)
 

@@ -91,10 +91,10 @@ def other_half(world: World, texts: Texts, seed: int) -> World:
     half = draws.random(len(texts.texts)) < 0.5
     middle = int(np.median(world.calls.t))
     parts = []
-    for kept, calls in ((half, world.calls.t < middle), (~half, world.calls.t >= middle)):
+    for kept, here in ((half, world.calls.t < middle), (~half, world.calls.t >= middle)):
         mine = Texts.__new__(Texts)
         mine.texts, mine.topics = texts.texts, np.where(kept, texts.topics, "")
-        parts.append(mine.draw(int(calls.sum()), BEFORE, draws))
+        parts.append(mine.draw(int(here.sum()), BEFORE, draws))
     calls = replace(world.calls, text=np.concatenate(parts))
     return replace(world, calls=calls, naming=replace(world.naming, texts=texts.texts))
 

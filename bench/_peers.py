@@ -116,9 +116,13 @@ def _batch(consumer: ck.Consumer, stands: dict[int, int], total: int) -> list[by
         for message in consumer.consume(min(20_000, BATCH - len(values)), 0.2):
             if message.error():
                 raise ck.KafkaException(message.error())
-            values.append(message.value())
-            size += len(values[-1])
-            stands[message.partition()] = message.offset() + 1
+            value, partition, offset = message.value(), message.partition(), message.offset()
+            assert value is not None
+            assert partition is not None
+            assert offset is not None
+            values.append(value)
+            size += len(value)
+            stands[partition] = offset + 1
     return values
 
 

@@ -13,7 +13,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from pipelines.land import LandConfig
 from pipelines.land.stage import Land
 from pipelines.meter.stage import MeterConfig, _Session
 from pipelines.meter.wire import decode
-from schemas.records import Record
+from schemas.records import Move, Record
 from schemas.rollups import H_KIND
 from schemas.topics import EVENTS, ROLLUPS
 from warehouse.lake import Lake
@@ -84,8 +84,8 @@ def landed(
     inside: list[Used] = []
     append = lake.append
 
-    def watched(*arguments: Any) -> None:
-        inside.append(meter.of(lambda: append(*arguments)))
+    def watched(batches: Mapping[str, Any], moves: Sequence[Move]) -> None:
+        inside.append(meter.of(lambda: append(batches, moves)))
 
     with Land(config, lake, threading.Event(), now=now_us, heartbeat=lambda facts: None) as stage:
         stage.start()
@@ -242,7 +242,7 @@ class Units:
         self.found |= {
             "detect_s": used.own_s,
             "detect_messages": len(rollups) - half,
-            "detect_rows": sum(decode(record.value).num_rows for record in rollups[half:]),
+            "detect_rows": sum(decode(record.value).num_rows for record in rollups[half:] if record.value is not None),
             "detect_apps": sum(len(state.apps) for state in states.values()),
             "detect_grown_mb": grown / 2**20,
         }

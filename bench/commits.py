@@ -251,9 +251,11 @@ def main() -> None:
         after = 10**12 if said.keep_ledger else LEDGER_ROWS
         print(json.dumps(land(said.home, said.commits, pause_s=said.pause, replace_after=after)))
     elif said.arm == "replace":
-        print(json.dumps(replace_ledgers(said.home, said.commits)))
+        replace_ledgers(said.home, said.commits)
+        print("null")
     elif said.arm == "age":
-        print(json.dumps(age(said.home, snapshots=said.snapshots, dead=said.dead)))
+        age(said.home, snapshots=said.snapshots, dead=said.dead)
+        print("null")
     elif said.arm == "maintain":
         print(json.dumps(maintain(said.home, until=said.until, snapshots_h=said.snapshots_h)))
     else:

@@ -30,7 +30,8 @@ def main() -> int:
     exchanges = data.rows("provider_exchanges")
     tallies = [compare.openai_exchanges(exchanges), compare.native_exchanges(exchanges)]
     compared, agreed, explained = (
-        sum((getattr(tally, name) for tally in tallies), Counter()) for name in ("compared", "agreed", "explained")
+        sum((getattr(tally, name) for tally in tallies), Counter[tuple[str, str]]())
+        for name in ("compared", "agreed", "explained")
     )
     left_out = sum((tally.left_out for tally in tallies), compare.no_client(exchanges))
     print(f"{'provider':<14}{'endpoint':<30}{'compared':>9}{'agreed':>8}{'explained':>10}")

@@ -151,7 +151,7 @@ class World:
         """Of each text; -1: scattered."""
         self.number = {text: i for i, text in enumerate(self.texts)}
 
-    def traffic(self, seed: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], Ints]:
+    def traffic(self, seed: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.floating[Any]], Ints]:
         """Return the share of each topic in the traffic of all topics, and which text each call asks."""
         shares = 1.0 / np.arange(1, self.count + 1) ** ZIPF
         shares = np.random.default_rng(seed).permutation(shares / shares.sum())
@@ -207,7 +207,7 @@ def duplicates(world: World, cases: Ints) -> float:
     return float((near | same).mean())
 
 
-def covered(shares: npt.NDArray[np.float64], topics: Ints) -> float:
+def covered(shares: npt.NDArray[np.floating[Any]], topics: Ints) -> float:
     """Return the share of the traffic of topics with a case."""
     return float(shares[np.unique(topics[topics >= 0])].sum())
 

@@ -21,10 +21,12 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _incidents_worlds import World
 from _report import QUICK, REPO, report
 
 sys.path.insert(0, str(REPO))
@@ -49,12 +51,16 @@ WORLDS, MOMENTS = (2, 4) if QUICK else (6, 8)
 WARM_UP_DAYS = 1.0 if QUICK else 2.0
 
 
+def _whole_of(name: str, make: Callable[[], World], seed: int) -> list[Result]:
+    return [whole(name, make(), seed)]
+
+
 def units(seed: int, only: tuple[str, ...]) -> Iterator[Unit]:
     """Yield (name, what gives its results): each is computed and kept by itself."""
     yield from drawn(seed, 0, only)
     for name, make in quiets(seed).items():
         if _is_wanted(name, only):
-            yield name, lambda n=name, m=make: [whole(n, m(), seed)]
+            yield name, partial(_whole_of, name, make, seed)
     if _is_wanted("Q5 ", only):
         yield "Q5 other prompts", lambda: [other_prompts(seed)]
         yield "Q5 other answers", lambda: [other_instructions(seed)]
@@ -229,10 +235,14 @@ def main() -> None:
     _report(kept, time.monotonic() - began, spent)
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
 def _report(results: list[Result], took_s: float, spent_s: float) -> None:
     absent = [name for name in ("river", "evidently", "alibi_detect") if importlib.util.find_spec(name) is None]
     sys.stdout.write("".join(f"not installed, so not compared: {name}\n" for name in absent))
-    show(results, NAMES, lambda text: sys.stdout.write(text + "\n") and None)
+    show(results, NAMES, _say)
     draws = [r for r in results if r["kind"] == "draw"]
     report(
         {

@@ -53,11 +53,12 @@ def covered(truths: tuple[float, ...], binary: bool, share: float) -> dict[str, 
         columns = (np.repeat(CALLS / TAKEN, TAKEN), np.repeat(np.arange(6), TAKEN))
         sample, domains = Sample(values, *columns), np.where(inside, 0, -1)
         found = [estimates(replace(sample, replicates=n), domains, 1)[0] for n in (0, REPLICATES)]
-        if found[0].low is None or found[1].low is None:
+        bounds = [(each.low, each.high) for each in found if each.low is not None and each.high is not None]
+        if len(bounds) < len(found):
             continue
         known += 1
-        hits += [each.low <= truth <= each.high for each in found]
-        widths += [each.high - each.low for each in found]
+        hits += [low <= truth <= high for low, high in bounds]
+        widths += [high - low for low, high in bounds]
     return {
         "wilson": round(float(100 * hits[0] / known), 1),
         "bootstrap": round(float(100 * hits[1] / known), 1),

@@ -186,8 +186,8 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
     arguments = [int(a.replace("_", "")) for a in sys.argv[1:]]
     default = (20, 300_000) if QUICK else (200, 5_000_000)
-    how_many = (*arguments[:2], *default[len(arguments) :])[:2]
-    found = run(*how_many, arguments[2] if len(arguments) > 2 else 1)
+    kills, events, seed = (*arguments[:3], *(*default, 1)[len(arguments) :])
+    found = run(kills, events, seed)
     report(found, "tailrace", "duckdb", "confluent-kafka", "faust-streaming")
     wrong = ("lost", "doubled", "alerts_missed", "alerts_doubled", "alerts_altered")
     exact = ("cost_exact", "live_calls_equal", "live_cost_exact")

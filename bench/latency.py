@@ -117,8 +117,10 @@ def paced(bootstrap: str, rate: int, seconds: float, file: Path) -> None:
 
     def noted(error: ck.KafkaError | None, message: ck.Message) -> None:
         assert error is None, error
-        partition = message.partition()
-        seen.append((partition, message.offset(), at[partition].popleft()))
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None
+        assert offset is not None
+        seen.append((partition, offset, at[partition].popleft()))
 
     for i in range(int(rate * seconds)):
         wait = began + i / rate - time.time()

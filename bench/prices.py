@@ -60,7 +60,9 @@ def oracle() -> dict[str, Any]:
         for extracted in case["extracted"]:
             for one in extracted["extractors"]:
                 if case.get("model") and "input_price" in one and extracted["usage"]:
-                    tokens = {f"{k.removesuffix('_tokens')}_tokens": int(v) for k, v in extracted["usage"].items()}
+                    tokens: dict[str, int | None] = {
+                        f"{k.removesuffix('_tokens')}_tokens": int(v) for k, v in extracted["usage"].items()
+                    }
                     tokens["audio_in_tokens"] = tokens.pop("input_audio_tokens", None)
                     tokens["reasoning_tokens"] = tokens.pop("output_reasoning_tokens", None)
                     rows.append({"provider": one["provider_id"], "model": case["model"], **tokens})

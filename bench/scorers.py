@@ -98,7 +98,8 @@ def groundedness(folder: Path, scorers: dict[str, Any], most: int) -> dict[str, 
         for claim, label in zip(each["claim_triplets"], each["claim_labels"], strict=True):
             if label == "Entailment":
                 facts[each["example_id"]][each["model"]].add(" ".join(claim.split(" | ")) + ".")
-    cases, positive = [], []
+    cases: list[Case] = []
+    positive: list[bool] = []
     for each in rows.sample(fraction=1, seed=1, shuffle=True).iter_rows(named=True):
         others = sorted(set().union(*(f for m, f in facts[each["example_id"]].items() if m != each["model"]), set()))
         if len(others) >= 3 and each["response"].strip() and len(cases) < most:

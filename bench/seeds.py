@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 from _report import report
 
@@ -38,14 +39,14 @@ def main() -> None:
         sys.exit(1)
 
 
-def play(seed: int, *, calm: bool) -> dict[str, object]:
+def play(seed: int, *, calm: bool) -> dict[str, Any]:
     """Run one demo as a user would; return what it printed."""
     command = [sys.executable, "-m", "tailrace", "demo", "--exit", "--json", "--seed", str(seed)]
     ran = subprocess.run([*command, *(["--calm"] if calm else [])], capture_output=True, text=True, check=False)
     lines = ran.stdout.strip().splitlines()
     if not lines:
         return {"problems": [ran.stderr.strip()[-500:]], "verified": False, "seconds": 0.0}
-    told: dict[str, object] = json.loads(lines[-1])
+    told: dict[str, Any] = json.loads(lines[-1])
     print(f"seed {seed}{' calm' if calm else ''}: {told['seconds']} s, problems {told['problems']}", flush=True)
     return told
 

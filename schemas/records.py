@@ -36,8 +36,8 @@ class Records:
     offsets: list[int]
     kafka_times: list[int]
     """Time of the record, µs UTC: the broker's LogAppendTime, unless ``created``."""
-    keys: list[bytes | None]
-    values: list[bytes | None]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
     headers: list[tuple[tuple[str, bytes], ...]]
     positions: dict[int, tuple[int, int]] = field(default_factory=dict)
     """partition -> (first position covered, next position to read)."""

@@ -266,7 +266,7 @@ class Lake:
             raise LakeUnavailableError(self.config.name, "read", first_line(error)) from error
 
     def transact(
-        self, body: Callable[[duckdb.DuckDBPyConnection], None], *, was_committed: Callable[[], bool] = lambda: False
+        self, body: Callable[[duckdb.DuckDBPyConnection], object], *, was_committed: Callable[[], bool] = lambda: False
     ) -> None:
         """Run a bulk writer's ``body`` as one transaction, again after a conflict; keep it under 200 ms.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -124,7 +125,7 @@ def test_a_state_of_another_version_is_refused_by_name() -> None:
 def test_a_threshold_can_be_set_and_a_wrong_one_is_refused_by_name() -> None:
     spike = next(d for d in configure({"spike": {"ratio": 5}}) if d.name == "spike")
     assert spike.ratio == 5  # type: ignore[attr-defined]
-    wrong = [{"spyke": {}}, {"spike": {"rato": 1}}, {"spike": {"ratio": "x"}}]
+    wrong: list[dict[str, dict[str, Any]]] = [{"spyke": {}}, {"spike": {"rato": 1}}, {"spike": {"ratio": "x"}}]
     for rules, problem in zip(wrong, ["spyke", "spike.rato", "spike.ratio"], strict=True):
         with pytest.raises(SettingsError, match=re.escape(problem)):
             configure(rules)

@@ -9,10 +9,11 @@ null (no value at all); then either ``reason`` (dead) or ``flags`` and ``columns
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 ID = "0199f3a4-0000-7000-8000-0000000%05d"
 TS = "2026-11-21T07:00:00Z"
-CASES = []
+CASES: list[dict[str, Any]] = []
 _n = 0
 
 

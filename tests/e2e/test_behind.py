@@ -52,12 +52,15 @@ def slowed(life: Life, name: str) -> Iterator[None]:
     finished = threading.Event()
 
     def pulse() -> None:
+        pid: int | None = None
         while not finished.is_set():
             pid = (life.home.read_run(name) or {}).get("pid")
+            assert pid is not None
             with suppress(ProcessLookupError):
                 for what, for_s in ((signal.SIGSTOP, 0.95), (signal.SIGCONT, 0.05)):
                     os.kill(pid, what)
                     finished.wait(for_s)
+        assert pid is not None
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 

@@ -5,6 +5,7 @@ import json
 import time
 from collections import Counter
 from decimal import Decimal
+from typing import Any
 
 import confluent_kafka as ck
 import pyarrow as pa
@@ -86,10 +87,10 @@ def live_rollups_and_lake_agree(hour: Hour, life: Life) -> None:
 def live(life: Life) -> dict[str, tuple[int, int, int, Decimal]]:
     """The same per app out of llm.rollups, read as any consumer may: committed, each span once."""
     totals: dict[str, list[int]] = {}
-    spans = Counter()
+    spans: Counter[tuple[bytes | None, int, int, bytes]] = Counter()
     tiles: dict[int, list[tuple[int, int]]] = {}
     for message in read_committed(life, ROLLUPS):
-        headers = dict(message.headers())
+        headers: Any = dict(message.headers() or ())
         if headers["kind"] != b"rollup":
             continue
         source, begin, end = (int(headers[k]) for k in ("partition", "from", "to"))
@@ -103,7 +104,9 @@ def live(life: Life) -> dict[str, tuple[int, int, int, Decimal]]:
             .read_all()
             .select(["dims", "calls", "input_tokens", "output_tokens", "cost_nanousd"])
         )
-        total = totals.setdefault(message.key().decode(), [0, 0, 0, 0])
+        key = message.key()
+        assert key is not None
+        total = totals.setdefault(key.decode(), [0, 0, 0, 0])
         for row in rows.to_pylist():
             if row["dims"] == "app":
                 for i, name in enumerate(("calls", "input_tokens", "output_tokens", "cost_nanousd")):
@@ -186,12 +189,13 @@ def read_committed(life: Life, topic: str) -> list[ck.Message]:
     name = life.prefix + topic
     partitions = consumer.list_topics(name, 20).topics[name].partitions
     consumer.assign([ck.TopicPartition(name, p, ck.OFFSET_BEGINNING) for p in partitions])
-    found, ended = [], set()
+    found: list[ck.Message] = []
+    ended: set[int | None] = set()
     while len(ended) < len(partitions):
         message = consumer.poll(20)
         assert message is not None, "no answer from the brokers"
-        if message.error():
-            assert message.error().code() == ck.KafkaError._PARTITION_EOF, message.error()
+        if error := message.error():
+            assert error.code() == ck.KafkaError._PARTITION_EOF, error
             ended.add(message.partition())
         elif message.partition() not in ended:
             found.append(message)

@@ -35,8 +35,10 @@ def balance(emitter: Emitter) -> dict[str, Any]:
 def test_every_event_arrives_once_with_key_and_version(topic: Any) -> None:
     ledger: dict[str, tuple[int, int]] = {}
 
-    def delivered(event_id: str, name: str, partition: int, offset: int, error: Any) -> None:
+    def delivered(event_id: str, name: str, partition: int | None, offset: int | None, error: Any) -> None:
         assert error is None
+        assert partition is not None
+        assert offset is not None
         ledger[event_id] = (partition, offset)
 
     emitter = Emitter("a", bootstrap_servers=topic.bootstrap, topic=topic.name, on_delivery=delivered, sigterm=False)
@@ -62,8 +64,9 @@ def test_a_team_that_makes_nearly_all_events_crowds_no_partition(topic: Any) -> 
         future.result(20)
     where: dict[str, int] = {}
 
-    def delivered(event_id: str, name: str, partition: int, offset: int, error: Any) -> None:
+    def delivered(event_id: str, name: str, partition: int | None, offset: int | None, error: Any) -> None:
         assert error is None
+        assert partition is not None
         where[event_id] = partition
 
     emitter = Emitter("a", bootstrap_servers=topic.bootstrap, topic=topic.name, on_delivery=delivered, sigterm=False)
@@ -236,7 +239,9 @@ def kept(topic: Any) -> Any:
 def test_spans_time_the_call_and_take_tokens_output_and_errors(kept: Any) -> None:
     emitter, events = kept
     with emitter.span("m", feature="search") as call:
-        assert current() is call
+        inner = current()
+        assert inner is not None
+        assert inner is call
         call.first_token()
         call.output = "hello"
         call.set(input_tokens=3, output_tokens=4)
@@ -291,7 +296,9 @@ def test_observed_functions_of_every_kind_are_recorded_and_unchanged(kept: Any) 
 
     async def run() -> list[Any]:
         async with emitter.span("m") as outer:
-            assert current() is outer
+            inner = current()
+            assert inner is not None
+            assert inner is outer
             both = await asyncio.gather(coroutine(), coroutine())
             outer.output = "outer"
         return [*both, *[piece async for piece in asyncgen()]]

@@ -98,13 +98,14 @@ def test_a_typing_error_in_call_reaches_the_server_as_a_flag_in_every_content_mo
 
 def test_flat_names_and_the_names_of_chat_apis_reach_their_fields_in_call() -> None:
     turns = [{"role": "user", "content": "hi"}]
-    for fields in (
+    cases: list[dict[str, Any]] = [
         {"input_text": "hi"},
         {"content": {"messages": turns}},
         {"content.input": turns},
         {"messages": turns},
-    ):
-        message, found = sent(**fields, **{"tokens.output": 3})
+    ]
+    for fields in cases:
+        message, found = sent(**{**fields, "tokens.output": 3})
         event = json.loads(message.value)
         assert event["content"]["input"] == [{"role": "user", "text": "hi"}]
         assert event["tokens"] == {"output": 3}
@@ -162,6 +163,11 @@ def test_a_name_too_long_for_any_field_is_neither_taken_apart_nor_remembered(mon
     assert meant("call", "x" * 1_000_000) is None
     assert field_names._meant.cache_info().currsize == remembered
     taken_apart: list[str] = []
-    monkeypatch.setattr(field_names, "_pieces", lambda word, slips: taken_apart.append(word) or {word})
+
+    def pieces(word: str, slips: object) -> set[str]:
+        taken_apart.append(word)
+        return {word}
+
+    monkeypatch.setattr(field_names, "_pieces", pieces)
     assert meant("call", "q" * 60) is None
     assert taken_apart == []

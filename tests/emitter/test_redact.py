@@ -166,12 +166,14 @@ def test_every_mode_reaches_every_field_that_follows_it() -> None:
 def test_an_event_is_copied_and_comes_back_as_what_it_was() -> None:
     import msgspec
 
-    from tailrace_emitter.event import Call
+    from tailrace_emitter.event import Call, Content
 
     struct = msgspec.convert(event(), Call)
     redacted = redact_event(struct)
     assert isinstance(redacted, Call)
+    assert isinstance(redacted.content, Content)
     assert redacted.content.output == "canary <EMAIL_1>"
+    assert isinstance(struct.content, Content)
     assert struct.content.output == "canary bob@example.org"
     with pytest.raises(ValueError, match="content mode"):
         redact_event(event(), "loud")

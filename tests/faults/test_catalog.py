@@ -21,7 +21,7 @@ from schemas.records import Move
 from schemas.topics import EVENTS
 from tailrace.settings.model import Settings
 from tailrace.supervisor.stages import STAGES
-from tailrace.supervisor.up import Supervisor
+from tailrace.supervisor.supervisor import Supervisor
 from tests.warehouse.conftest import Rows
 from warehouse import ledger
 from warehouse.errors import LakeUnavailableError, LedgerMovedError
@@ -179,8 +179,15 @@ def test_row_24_a_re_pricing_of_unknown_outcome_counts_once(on_postgres: tuple[S
     scene.traffic.send_all(calls)
     scene.land_until_settled().terminate()  # the next COMMIT is of the re-pricing
     arguments = [sys.executable, "-c", RE_PRICES, scene.catalog, str(scene.data_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(arguments, cwd=REPO, env=scene.environment(), text=True, **pipes) as repricing:
+    with subprocess.Popen(
+        arguments,
+        cwd=REPO,
+        env=scene.environment(),
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as repricing:
         assert repricing.stdin
         assert repricing.stdout
         heard = []

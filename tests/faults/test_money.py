@@ -64,14 +64,19 @@ def log_of(scene: Scene) -> list[Kept]:
     while len(kept) < sum(ends.values()):
         for message in consumer.consume(10_000, timeout=10):
             stamp = message.timestamp()[1] * 1000
-            kept.append(Kept(message.partition(), message.offset(), stamp, json.loads(message.value())))
+            partition, offset, value = message.partition(), message.offset(), message.value()
+            assert partition is not None
+            assert offset is not None
+            assert value is not None
+            kept.append(Kept(partition, offset, stamp, json.loads(value)))
     consumer.close()
     return sorted(kept, key=lambda k: (k.partition, k.offset))
 
 
 def seen_once(kept: list[Kept]) -> list[Kept]:
     """Leave out what stood among the 65,536 positions before."""
-    out, last = [], {}
+    out: list[Kept] = []
+    last: dict[tuple[int, str], int] = {}
     for record in kept:
         at = (record.partition, record.event["id"])
         if record.offset - last.get(at, -SPAN - 1) > SPAN:

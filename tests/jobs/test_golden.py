@@ -17,7 +17,6 @@ import pytest
 from fault_harness.zygote import Code, run_command
 
 from jobs.golden import LOWER_IS_BETTER, GoldenBusyError, GoldenSettings, refresh
-from jobs.golden import job as golden_job
 from pipelines.decode.rules import clean_text
 from schemas.errors import FatalError
 from tests.jobs.golden.lake import (
@@ -186,7 +185,7 @@ def test_who_was_overtaken_writes_nothing_and_finds_nothing_left_to_do(
             assert home.refresh(owner="the other").written
         return write(*args, **kwargs)
 
-    monkeypatch.setattr(golden_job.versions, "write", overtaken)
+    monkeypatch.setattr(versions, "write", overtaken)
     report = home.refresh()
     assert (report.written, report.version) == (False, 1)
     assert home.hashes() == [report.content_hash]
@@ -195,7 +194,7 @@ def test_who_was_overtaken_writes_nothing_and_finds_nothing_left_to_do(
 
 def test_who_is_overtaken_again_and_again_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.land([failed(i) for i in range(5)])
-    monkeypatch.setattr(golden_job.versions, "write", lambda *_args, **_kwargs: False)
+    monkeypatch.setattr(versions, "write", lambda *_args, **_kwargs: False)
     with pytest.raises(GoldenBusyError, match="production"):
         home.refresh()
 
@@ -349,6 +348,7 @@ def test_the_commands_show_what_there_is(home: Home, command: Tailrace) -> None:
 
 
 def test_bad_input_is_told_with_its_place_and_a_remedy(home: Home, command: Tailrace, tmp_path: Path) -> None:
+    words: tuple[str, ...]
     for words in (("show",), ("export", "--format", "jsonl", "--out", str(tmp_path / "no"))):
         with pytest.raises(
             FatalError, match=r"golden set production has no version in lake .*`tailrace golden refresh`"

@@ -20,6 +20,7 @@ from jobs import prices as job
 from jobs.prices import reprice
 from pipelines.decode import DuplicateWindow, decode
 from pipelines.pricing import PriceBook, PriceBooks, default_book, price
+from pipelines.pricing.reprice import READ, adjustments
 from schemas.records import Move, Records
 from schemas.tables import LATE_DUPLICATES, PRICES, RAW_CALLS
 from warehouse import adjust, claims
@@ -188,7 +189,7 @@ def test_one_writes_at_a_time_and_a_dead_one_is_waited_for_no_longer_than_its_le
 ) -> None:
     land([call(i) for i in range(5)])
     with Lake.open(config, now=now, lander=False) as lake, adjust.writing(lake, owner="me", now=now) as adjuster:
-        rows = job.adjustments(_calls(lake), KNOWN)
+        rows = adjustments(_calls(lake), KNOWN)
         with pytest.raises(RepricingRunsError, match="me re-prices"):
             reprice(config, KNOWN, ALL, now=now)
         with pytest.raises(LakeMissingError):
@@ -211,7 +212,7 @@ def _calls(lake: Lake) -> pa.Table:
             "also_priced": [False],
         }
     )
-    (table,) = adjust.calls(lake, ALL, DAY, groups=chosen, columns=job.READ, rows=100)
+    (table,) = adjust.calls(lake, ALL, DAY, groups=chosen, columns=READ, rows=100)
     return table
 
 
@@ -232,12 +233,16 @@ def test_what_is_known_last_is_told_whatever_the_clock_does(config: LakeConfig, 
 def test_a_claim_is_kept_alive_where_there_is_nothing_to_write(config: LakeConfig, land: Land) -> None:
     land([call(0)])
     at = NOW
-    with Lake.open(config, now=lambda: at, lander=False) as lake, adjust.writing(lake, now=lambda: at) as adjuster:
+
+    def clock() -> int:
+        return at
+
+    with Lake.open(config, now=clock, lander=False) as lake, adjust.writing(lake, now=clock) as adjuster:
         for _ in range(5):
             at += 200_000_000
             adjuster.renew()
             with pytest.raises(RepricingRunsError):
-                reprice(config, KNOWN, ALL, now=lambda at=at: at)
+                reprice(config, KNOWN, ALL, now=clock)
 
 
 def test_what_was_adjusted_goes_with_the_day_it_is_of(config: LakeConfig, land: Land) -> None:

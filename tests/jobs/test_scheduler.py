@@ -190,17 +190,27 @@ def test_a_second_scheduler_of_one_home_stands_by(tmp_path: Path) -> None:
 SLEEP = "import time; time.sleep(600)"
 
 
+def runs_are(world: World, count: int) -> Callable[[], bool]:
+    return lambda: len(world.runs()) == count
+
+
+def claimed(world: World) -> Claim:
+    claim = world.taken()
+    assert claim is not None
+    return claim
+
+
 def test_runs_that_were_ended_with_their_scheduler_are_begun_again_and_are_no_attempts(world: World) -> None:
     with world.scheduler(world.config()):
         world.looked()
     world.clock.at += HOUR_US
     for times in range(1, 4):
         with world.scheduler(world.config(SLEEP)):
-            wait("it runs", lambda n=times: len(world.runs()) == 2 * n - 1)
+            wait("it runs", runs_are(world, 2 * times - 1))
     with world.scheduler(world.config(home="other")):
         wait("another home makes it up at once", lambda: len(world.runs()) == 8)
     assert [(row["state"], row["attempt"]) for row in world.runs()] == [*[("started", 1), ("failed", 1)] * 3, *DONE]
-    assert world.taken().ended_at is not None
+    assert claimed(world).ended_at is not None
 
 
 def test_a_claim_outlives_its_run_and_the_run_ends_with_its_time_by_the_wall_clock(world: World) -> None:
@@ -209,12 +219,14 @@ def test_a_claim_outlives_its_run_and_the_run_ends_with_its_time_by_the_wall_clo
         world.looked()
         world.clock.at += HOUR_US
         wait("it runs", lambda: world.states() == [("tidy", "12:17", "started")])
-        claim = world.taken()
+        claim = claimed(world)
         assert claim.lease_until - claim.claimed_at >= (slow.limit_s + 60) * 1_000_000
         world.clock.at = claim.claimed_at + slow.limit_s * 1_000_000  # asleep: no other clock moved
         wait("it has ended", lambda: len(world.runs()) == 2)
     assert world.runs()[-1]["detail"] == "ended: it ran longer than its limit"
-    assert world.taken().ended_at < claim.lease_until
+    ended_at = claimed(world).ended_at
+    assert ended_at is not None
+    assert ended_at < claim.lease_until
 
 
 def test_a_process_that_cannot_be_made_is_tried_again_and_is_no_attempt(world: World) -> None:
@@ -347,7 +359,7 @@ def test_records_wait_for_the_brokers_and_the_job_does_not(world: World, monkeyp
         with world.scheduler(replace(world.config(), kafka=away)):
             world.looked()
             world.clock.at += HOUR_US
-            wait("it ran and ended", lambda: (world.taken() or Claim).ended_at and world.taken().attempt)
+            wait("it ran and ended", lambda: (claim := world.taken()) and claim.ended_at and claim.attempt)
             assert world.runs() == []
             between.refuse = False
             wait("its records arrive", lambda: len(world.runs()) == 2)

@@ -14,7 +14,7 @@ from pipelines.decode import DuplicateWindow, decode
 from pipelines.land.usage import Usage
 from pipelines.pricing import PriceBooks, default_book
 from schemas.records import Records
-from schemas.stage_facts import StageFacts
+from schemas.stage_facts import StageFacts, StageState
 from schemas.topics import EVENTS
 from tailrace.home.layout import Heartbeat, Home
 from tailrace.monitor.metrics import StageCollector, exposition
@@ -48,8 +48,8 @@ def decoded(first: int, count: int) -> dict[str, Any]:
     seen = DuplicateWindow()
     seen.start(0, first)
     now = now_us()
-    columns = [[0] * count, offsets, [now] * count, [None] * count, values, [()] * count]
-    records = Records(EVENTS, *columns, {0: (first, first + count)})
+    keys, span = [None] * count, {0: (first, first + count)}
+    records = Records(EVENTS, [0] * count, offsets, [now] * count, keys, values, [()] * count, span)
     return dict(decode(records, BOOKS, seen, landed_at=now, epoch=0).tables())
 
 
@@ -96,5 +96,5 @@ class Living:
         self._home.write_run("up", up)
         for name, beat in self._beats.items():
             beat(StageFacts.of({**common, **facts.get(name, {})}))
-            beat.write("stopped" if name in self.down else "running")
+            beat.write(StageState.STOPPED if name in self.down else StageState.RUNNING)
         return exposition(self.collector)

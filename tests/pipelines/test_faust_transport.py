@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import faust
 import pytest
@@ -14,15 +14,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from pipelines.faust_transport import App, AppStoppedError, build_app, resume_from, serve
+from pipelines.kafka import KafkaConfig
 from schemas.errors import SettingsError
 from tailrace.broker import Broker
-
-
-@dataclass(frozen=True)
-class Config:
-    bootstrap_servers: str
-    prefix: str = ""
-    client: dict[str, str] = field(default_factory=dict)
 
 
 def _transactions(bootstrap: str, topic: str, count: int) -> list[bytes]:
@@ -63,7 +57,7 @@ def _end(bootstrap: str, topic: str) -> int:
 
 
 def _read(
-    config: Config, topic: str, folder: Path, *, until: int, resume: int | None = None
+    config: KafkaConfig, topic: str, folder: Path, *, until: int, resume: int | None = None
 ) -> list[tuple[int, bytes]]:
     """Run an app named ``reader`` until it has seen offset ``until``, and three commits longer."""
     seen: list[tuple[int, bytes]] = []
@@ -92,7 +86,7 @@ def test_aborted_values_stay_unseen_and_commits_cross_transaction_markers(
 ) -> None:
     topic = f"{prefix}source"
     committed = _transactions(broker.bootstrap, topic, 300)
-    config = Config(broker.bootstrap, prefix)
+    config = KafkaConfig(broker.bootstrap, prefix)
     # the last transaction is an aborted one; back over: its marker, its values, the marker before, to the last value
     position = _end(broker.bootstrap, topic) - 1 - (1 + 299 % 4) - 1 - 1
     seen = _read(config, topic, tmp_path, until=position)
@@ -104,7 +98,7 @@ def test_an_app_starts_although_another_thread_looks_at_its_tables_first(
     broker: Broker, prefix: str, tmp_path: Path
 ) -> None:
     """The heartbeat's thread did: Faust's tables were made there, and a start in some hundreds hung without a word."""
-    config = Config(broker.bootstrap, prefix)
+    config = KafkaConfig(broker.bootstrap, prefix)
     topic, changelog = f"{prefix}source", f"{prefix}reader-seen-changelog"
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     for made in admin.create_topics([NewTopic(topic, 1, 1), NewTopic(changelog, 1, 1)]).values():
@@ -115,7 +109,8 @@ def test_an_app_starts_although_another_thread_looks_at_its_tables_first(
 
     def build() -> App:
         app = build_app("reader", config, slot="0", partitions=1, data_dir=tmp_path)
-        onlooker = threading.Thread(target=lambda: app.tables.recovery.active_offsets)
+        tables: Any = app.tables
+        onlooker = threading.Thread(target=lambda: tables.recovery.active_offsets)
         onlooker.start()
         onlooker.join()
         table = app.Table("seen", partitions=1)
@@ -139,7 +134,7 @@ def test_an_app_starts_although_another_thread_looks_at_its_tables_first(
 
 def test_an_app_goes_on_from_its_state_and_not_from_the_group(broker: Broker, prefix: str, tmp_path: Path) -> None:
     topic = f"{prefix}source"
-    config = Config(broker.bootstrap, prefix)
+    config = KafkaConfig(broker.bootstrap, prefix)
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
     producer = Producer({"bootstrap.servers": broker.bootstrap})
@@ -157,19 +152,19 @@ def test_an_app_goes_on_from_its_state_and_not_from_the_group(broker: Broker, pr
 
 
 def test_an_app_without_a_broker_stops_by_itself_and_says_which(tmp_path: Path) -> None:
-    config = Config("127.0.0.1:1", "x.")
+    config = KafkaConfig("127.0.0.1:1", "x.")
     with pytest.raises(AppStoppedError, match=r"x\.reader"):
         serve(lambda: build_app("reader", config, slot="0", partitions=1, data_dir=tmp_path), stop=threading.Event())
 
 
 def test_a_setting_faust_cannot_honour_is_refused_by_name(tmp_path: Path) -> None:
-    config = Config("127.0.0.1:1", client={"sasl.kerberos.keytab": "x"})
+    config = KafkaConfig("127.0.0.1:1", client={"sasl.kerberos.keytab": "x"})
     with pytest.raises(SettingsError, match=r"sasl\.kerberos\.keytab"):
         build_app("reader", config, slot="0", partitions=1, data_dir=tmp_path)
 
 
 def test_sasl_over_tls_reaches_consumer_and_producer(tmp_path: Path) -> None:
-    config = Config(
+    config = KafkaConfig(
         "127.0.0.1:1",
         client={
             "security.protocol": "SASL_SSL",
@@ -180,8 +175,8 @@ def test_sasl_over_tls_reaches_consumer_and_producer(tmp_path: Path) -> None:
         },
     )
 
-    async def build() -> tuple[dict[str, object], str]:
-        app = build_app("reader", config, slot="0", partitions=1, data_dir=tmp_path)
+    async def build() -> tuple[dict[str, Any], str]:
+        app: Any = build_app("reader", config, slot="0", partitions=1, data_dir=tmp_path)
         return app.producer_transport.create_producer()._settings_auth(), app.conf.broker_credentials.username
 
     auth, username = asyncio.run(build())

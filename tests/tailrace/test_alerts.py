@@ -396,7 +396,7 @@ def test_what_cannot_be_a_silence_is_refused_in_one_line(on_call: OnCall) -> Non
 
 def test_a_test_alert_is_tried_on_every_channel_and_no_url_is_shown(on_call: OnCall) -> None:
     two = [{"name": name, "url": f"http://127.0.0.1:9/{name}"} for name in ("hook", "other")]
-    settings = {"TAILRACE_ALERT_CHANNELS": json.dumps(two), "TAILRACE_WEBHOOK_ALLOW_HOSTS": "127.0.0.1"}
+    settings: dict[str, Any] = {"TAILRACE_ALERT_CHANNELS": json.dumps(two), "TAILRACE_WEBHOOK_ALLOW_HOSTS": "127.0.0.1"}
     printed = on_call.tailrace("alerts", "ping", code=1, out=True, **settings)
     assert printed == "hook: retry cannot connect\nother: retry cannot connect\n"
     assert on_call.tailrace("alerts", "ping", "other", code=1, out=True, **settings) == "other: retry cannot connect\n"

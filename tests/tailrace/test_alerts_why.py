@@ -103,7 +103,10 @@ def test_a_resolved_incident_cools_down_and_an_unknown_series_is_said_to_be_unkn
     why = asked(lake, {"app": "bot", "user": "nobody"}, T0 + 9 * MINUTE)
     assert (why.known, why.bands) == (False, ())
     assert "spike_cost" in [each.rule for each in why.closed]
-    assert why.closed[0].until < why.closed[0].reopens_until
+    until, reopens_until = why.closed[0].until, why.closed[0].reopens_until
+    assert until is not None
+    assert reopens_until is not None
+    assert until < reopens_until
 
 
 @pytest.fixture

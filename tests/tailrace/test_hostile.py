@@ -106,7 +106,7 @@ def fill(kind: Any, text: str) -> Any:
     return text if kind is str else None
 
 
-def hostile_event(struct: type, text: str) -> dict[str, Any]:
+def hostile_event(struct: type[msgspec.Struct], text: str) -> dict[str, Any]:
     body = fill(struct, text)
     body |= {"v": 1, "type": struct.__struct_config__.tag, "id": str(uuid.uuid4()), "ts": now_us() // 1000}
     if struct is Feedback:

@@ -204,7 +204,11 @@ def test_stages_of_v0_1_0_are_replaced_one_by_one_under_load_and_nothing_is_lost
 
 def saved(scene: Scene, upto: dict[int, int]) -> bool:
     """Whether every checkpoint of detect is of later than ``upto``."""
-    heads = {r.key: json.loads(r.value or b"{}") for r in read_all(scene.kafka, CHANGELOG) if r.key.endswith(b"/head")}
+    heads = {
+        r.key: json.loads(r.value or b"{}")
+        for r in read_all(scene.kafka, CHANGELOG)
+        if r.key and r.key.endswith(b"/head")
+    }
     return all(heads.get(b"%d/head" % p, {"position": -1})["position"] >= top for p, top in upto.items())
 
 

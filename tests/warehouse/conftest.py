@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ class Rows:
     """Hand-made rows, as decoding would make them."""
 
     @staticmethod
-    def call(offset: int, partition: int = 0, **said: object) -> dict[str, object]:
+    def call(offset: int, partition: int = 0, **said: object) -> dict[str, Any]:
         import uuid
         from datetime import UTC, datetime, timedelta
 

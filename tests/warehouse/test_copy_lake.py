@@ -70,7 +70,9 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 
 def content(config: LakeConfig) -> tuple[object, ...]:
     with connect(config, read_only=True) as reader:
-        rows = reader.execute("SELECT count(*), sum(hash(c)), count(DISTINCT _offset) FROM raw_calls AS c").fetchone()
+        (rows,) = reader.execute(
+            "SELECT count(*), sum(hash(c)), count(DISTINCT _offset) FROM raw_calls AS c"
+        ).fetchall()
         return (*rows, *reader.execute("SELECT * FROM ledger").fetchall())
 
 

@@ -27,7 +27,7 @@ from warehouse.storage.hard_links import HardLinks, recover
 from warehouse.storage.locks import commit_slice
 
 log = structlog.get_logger(__name__)
-Body = Callable[[duckdb.DuckDBPyConnection], None]
+Body = Callable[[duckdb.DuckDBPyConnection], object]
 T = TypeVar("T")
 # DuckLake 1.5.5 does not retry "database is locked" itself (ducklake#1309), so every one of these loops here
 _TRANSIENT = (

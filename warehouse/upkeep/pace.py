@@ -64,7 +64,7 @@ class Pace:
         """Whether ``stop`` returned True."""
         return self._stop()
 
-    def run(self, body: Callable[[duckdb.DuckDBPyConnection], None], *, most: int = 500) -> None:
+    def run(self, body: Callable[[duckdb.DuckDBPyConnection], object], *, most: int = 500) -> None:
         """Run one slice, size the next one by it, and rest.
 
         Raises:
@@ -102,7 +102,7 @@ class Pace:
             return 0.0
         return float(min(max(0.0, statistics.linear_regression(sizes, took).intercept), *took))
 
-    def attempt(self, body: Callable[[duckdb.DuckDBPyConnection], None], *, most: int = 500) -> bool:
+    def attempt(self, body: Callable[[duckdb.DuckDBPyConnection], object], *, most: int = 500) -> bool:
         """Run one slice; where it does not fit between the commits of others, False, and smaller ones from now on.
 
         Raises:

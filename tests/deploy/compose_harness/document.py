@@ -20,7 +20,7 @@ class UnresolvedError(Exception):
 def dotenv(path: Path = REPO / ".env") -> dict[str, str]:
     """What ``.env`` sets."""
     lines = (line.strip() for line in path.read_text().splitlines())
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))  # type: ignore[misc]
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def interpolate(text: str, variables: Mapping[str, str]) -> str:
@@ -66,4 +66,4 @@ def image_environment() -> dict[str, str]:
     block = re.search(r"^ENV ((?:.*\\\n)*.*)$", runtime, re.MULTILINE)
     assert block
     pairs = block[1].replace("\\\n", " ").split()
-    return dict(pair.split("=", 1) for pair in pairs)  # type: ignore[misc]
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -144,7 +144,7 @@ def generated(*, start: int, seed: int) -> Hour:
     incidents = (
         demo.Incident("cost_spike", "support-bot", _at(start, 2520), _at(start, 2600), 10.0, "u-support-bot-17"),
         demo.Incident("guardrail_surge", "doc-search", _at(start, 2860), _at(start, 2930), 0.5, "grounding", "flag"),
-        demo.Incident("topic_shift", "support-bot", *(_at(start, s) for s in SHIFT_S), 0.8, "0"),
+        demo.Incident("topic_shift", "support-bot", *(_at(start, SHIFT_S[0]), _at(start, SHIFT_S[1])), 0.8, "0"),
     )
     calls = []
     hour = demo.events(seed, start, _at(start, HOUR_S), rate=6.0, incidents=incidents, content_share=CONTENT_SHARE * 2)

@@ -91,7 +91,8 @@ class Life:
                 "log_level": 0,
             }
         )
-        began, failed = time.monotonic(), []
+        began = time.monotonic()
+        failed: list[str] = []
         for message in hour.messages:
             if (wait := began + message.after / SECOND / speed - time.monotonic()) > 0.002:
                 producer.poll(0)
@@ -102,7 +103,10 @@ class Life:
                 if error is not None:
                     failed.append(str(error))
                 else:
-                    self.sent[kept.partition(), kept.offset()] = what
+                    partition, offset = kept.partition(), kept.offset()
+                    assert partition is not None
+                    assert offset is not None
+                    self.sent[partition, offset] = what
 
             producer.produce(self.prefix + EVENTS, message.value, message.key, on_delivery=acknowledged)
             producer.poll(0)

@@ -313,7 +313,8 @@ def batch_answers() -> list[dict[str, Any]]:
     }
     batch["results_url"] = f"{HOST}/v1/messages/batches/msgbatch_1/results"
     usage = {"input_tokens": 10, "output_tokens": 5, "service_tier": "batch"}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "stop_reason": "end_turn"}
+    message: dict[str, Any] = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x"}
+    message |= {"stop_reason": "end_turn"}
     message |= {"content": [{"type": "text", "text": "Hello."}], "usage": usage, "stop_sequence": None}
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": "bad"}}
     results: list[dict[str, Any]] = [

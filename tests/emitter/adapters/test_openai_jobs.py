@@ -21,7 +21,7 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 150},
     "total_tokens": 1200,
 }
-ASKED = {"model": "gpt-5", "input": "hi", "background": True}
+ASKED: dict[str, Any] = {"model": "gpt-5", "input": "hi", "background": True}
 
 
 def response(status: str, response_id: str = "resp_1", **more: Any) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def forgotten() -> Iterator[None]:
     """Each test is a new process, as far as what it remembers goes."""
     yield
     for held in (openai_jobs._running, openai_jobs._ended, openai_batches._owners, openai_batches._recorded):
-        held.clear()  # type: ignore[attr-defined]
+        held.clear()
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def output_file() -> str:
     chat["usage"] = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
     vectors = {"object": "list", "model": "text-embedding-3-small", "data": [], "usage": {"prompt_tokens": 8}}
     refused = {"error": {"message": "too long", "type": "invalid_request_error", "code": "context_length_exceeded"}}
-    late = {"response": None, "error": {"code": "batch_expired", "message": "not done in 24 hours"}}
+    late: dict[str, Any] = {"response": None, "error": {"code": "batch_expired", "message": "not done in 24 hours"}}
     lines = [
         line(1, chat),
         line(2, response("completed")),

@@ -7,7 +7,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -150,7 +150,7 @@ def test_a_thousand_interleaved_requests_are_each_on_their_own_owner(server: Any
         for _ in stream:
             pass
     with ThreadPoolExecutor(8) as pool:  # the block in the worker, or the worker's function bound to the block
-        futures = [pool.submit(whole, owner) for owner in owners[400:550]]
+        futures: list[Future[Any]] = [pool.submit(whole, owner) for owner in owners[400:550]]
         for owner in owners[550:700]:
             with tailrace.context(**owner):
                 futures.append(pool.submit(tailrace.bind(client.chat.completions.create), **ask(owner)))

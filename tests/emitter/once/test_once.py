@@ -27,6 +27,13 @@ MINI = Decimal("0.00045")
 REQUEST: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
 
 
+def here() -> tailrace_emitter.Span:
+    """The span around the caller."""
+    span = tailrace_emitter.current()
+    assert span is not None
+    return span
+
+
 def plain(world: World) -> None:
     world.ask()()
 
@@ -49,7 +56,7 @@ def observed_usage(world: World) -> None:
 
     def function() -> str:
         answer = ask()
-        tailrace_emitter.current().usage = answer.usage
+        here().usage = answer.usage
         return "x"
 
     world.emitter.observe(model="gpt-4o")(function)()
@@ -60,7 +67,7 @@ def observed_tokens(world: World) -> None:
 
     def function() -> None:
         ask()
-        tailrace_emitter.current().set(input_tokens=1000, output_tokens=500)
+        here().set(input_tokens=1000, output_tokens=500)
 
     world.emitter.observe(model="gpt-4o")(function)()
 
@@ -78,7 +85,7 @@ def observed_other_client(world: World) -> None:
     """No recorded client inside: what the span says is all there is."""
 
     def function() -> Any:
-        tailrace_emitter.current().usage = USAGE
+        here().usage = USAGE
 
     world.emitter.observe(model="gpt-4o", provider="openai")(function)()
 

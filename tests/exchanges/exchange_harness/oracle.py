@@ -119,7 +119,7 @@ def readings(cases: Sequence[Mapping[str, Any]], books: PriceBooks) -> list[Read
             keys = (one["provider_id"], one["api_flavor"], case["model"])
             found.append((number, shape, *keys, cost, read, usage))
     calls = [{"provider": f[2], "model": f[4], "usage": f[7]} for f in found]
-    compared = [Reading(*f, row) for f, row in zip(found, priced(calls, books, AT), strict=True)]
+    compared = [Reading(*(*f, row)) for f, row in zip(found, priced(calls, books, AT), strict=True)]
     return [r for r in compared if r.library_usd or r.row["cost_status"] != "unpriced"]
 
 

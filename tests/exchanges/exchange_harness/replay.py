@@ -130,7 +130,12 @@ class Replay:
         deployed = exchange["provider"] == "azure_openai" and "/deployments/" in exchange["endpoint"]
         base = host if deployed else host + exchange["endpoint"].removesuffix(tail)
         if (base, deployed) not in self._clients:
-            common = {"api_key": "none", "http_client": self._http, "tailrace": self._emitter, "max_retries": 0}
+            common: dict[str, Any] = {
+                "api_key": "none",
+                "http_client": self._http,
+                "tailrace": self._emitter,
+                "max_retries": 0,
+            }
             azure: Any = partial(AzureOpenAI, azure_endpoint=base, api_version="2024-10-21")
             self._clients[base, deployed] = (azure if deployed else partial(OpenAI, base_url=base))(**common)
         return self._clients[base, deployed]

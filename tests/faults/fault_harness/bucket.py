@@ -149,10 +149,10 @@ def calls(start: int, end: int) -> pa.Table:
 def seen(config: LakeConfig) -> tuple[int, int, int]:
     """What another process reads, each column of each row: rows, distinct positions, where the ledger stands."""
     with connect(config, read_only=True) as reader:
-        rows, distinct, _ = reader.execute(
+        ((rows, distinct, _),) = reader.execute(
             "SELECT count(*), count(DISTINCT (_partition, _offset)), sum(hash(c)) FROM raw_calls AS c"
-        ).fetchone()
-        (upto,) = reader.execute("SELECT sum(next_offset - start_offset) FROM ledger").fetchone()
+        ).fetchall()
+        ((upto,),) = reader.execute("SELECT sum(next_offset - start_offset) FROM ledger").fetchall()
     return rows, distinct, int(upto)
 
 

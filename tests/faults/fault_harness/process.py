@@ -100,9 +100,7 @@ class Command(Process):
         log.touch()
         self._start = log.stat().st_size
         with log.open("ab") as out:
-            self.popen = subprocess.Popen(  # type: ignore[assignment]
-                command, cwd=cwd, env=environment, stdout=out, stderr=out
-            )
+            self.popen = subprocess.Popen(command, cwd=cwd, env=environment, stdout=out, stderr=out)
         self.pid = self.popen.pid
 
 

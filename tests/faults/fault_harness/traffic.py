@@ -118,8 +118,9 @@ class Traffic:
             if error is not None:
                 self.sent.failed += 1
                 return
-            if message.offset() is not None:
-                self.sent.positions[message.partition(), message.offset()] = ledger_id
+            partition, offset = message.partition(), message.offset()
+            if partition is not None and offset is not None:
+                self.sent.positions[partition, offset] = ledger_id
             elif ledger_id is not None:
                 self.sent.unplaced.add(ledger_id)
             if ledger_id is not None:

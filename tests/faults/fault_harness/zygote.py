@@ -118,14 +118,14 @@ def run_command(
         files["stdin"].write_bytes(input.encode())
         zygote = _zygote()
         pid = zygote.fork(words, os.environ if env is None else env, cwd, code=code, supervised=False, **files)
-        code = zygote.wait(pid, timeout)
-        if code is None:
+        status = zygote.wait(pid, timeout)
+        if status is None:
             os.kill(pid, signal.SIGKILL)
             zygote.wait(pid, 60)
         out, err = (files[name].read_bytes().decode() for name in ("out", "err"))
-    if code is None:
+    if status is None:
         raise subprocess.TimeoutExpired(list(words), timeout, out, err)
-    done = subprocess.CompletedProcess(list(words), code, out, err)
+    done = subprocess.CompletedProcess(list(words), status, out, err)
     if check:
         done.check_returncode()
     return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ EVALS = {
     "result_present": {"score": None},
     "target_present": {"call_id": None},
 }
-ROLLUPS = {
+ROLLUPS: dict[str, dict[str, Any]] = {
     **{f"{name}_present": {name: None} for name in ("dims", "series", "second", "calls")},
     **{f"{name}_present": {name: None} for name in ("source_partition", "source_from", "source_to")},
     **{f"{name}_in_range": {name: -1} for name in ("calls", "input_tokens", "output_tokens", "cost_nanousd")},

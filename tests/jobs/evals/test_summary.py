@@ -208,7 +208,7 @@ def test_rates_say_how_many_calls_succeeded_and_not_the_mean_of_a_scale() -> Non
 
 
 def test_a_judge_that_changed_is_a_break_and_its_agreement_with_people_begins_anew() -> None:
-    judge = {"name": "judge.safe", "kind": "llm"}
+    judge: dict[str, Any] = {"name": "judge.safe", "kind": "llm"}
     people = rows(0.5, 60, name="human_label", kind="human")
     new = [*rows(0.6, 60, **judge, version="v2", judge_model="new"), *people]
     old = [*rows(0.5, 60, **judge, judge_model="old"), *people]

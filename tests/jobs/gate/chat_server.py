@@ -14,11 +14,22 @@ Reply = Callable[[dict[str, Any]], "str | int | float"]
 """Request -> the answer, a status code to fail with, or seconds to wait before an answer."""
 
 
+class Server(ThreadingHTTPServer):
+    """One that is silent about a client that timed out and has hung up."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass
+
+
 class ChatServer:
     """Counts what it was asked, and answers by ``reply``."""
 
     def __init__(self, reply: Reply) -> None:
-        self.reply, self.requests, self.keys = reply, [], []
+        self.reply = reply
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -66,9 +77,7 @@ class ChatServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.server.handle_error = lambda *_: None  # a client that timed out has hung up
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
 

@@ -10,6 +10,7 @@ from fault_harness import postgres as pg
 
 from tests.jobs.golden.lake import Home, failed, now, review
 from warehouse.golden import versions
+from warehouse.golden.failed_calls import failures
 from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig, connect
 
@@ -21,7 +22,8 @@ def test_postgres_lets_a_refresh_read_for_as_long_as_it_takes(
     catalog = f"postgres:host=127.0.0.1 port={postgres.port} {postgres.database('golden')}"
     home = Home(LakeConfig(catalog, str(tmp_path / "data")))
     home.land([failed(i) for i in range(3)])
-    failures, write, limits = versions.failures, versions.write, []
+    write = versions.write
+    limits: list[str] = []
 
     def limit(connection: Any) -> str:
         sql = "SELECT current_setting('idle_in_transaction_session_timeout') AS value"

@@ -136,7 +136,7 @@ def test_a_refresh_covers_the_traffic_of_the_last_weeks_and_says_how_much(home: 
     calls += [landed(200 + i, text=about("login", i)) for i in range(30)]
     calls += [landed_failure(300 + i, text=about("orders", 300 + i)) for i in range(30)]
     # what is no traffic of a user: another environment, an embedding, hashed texts, twice
-    odd = [{"env": "staging"}, {"op": "embeddings"}, {"content_mode": "hashed"}, {"_dup": True}]
+    odd: list[dict[str, Any]] = [{"env": "staging"}, {"op": "embeddings"}, {"content_mode": "hashed"}, {"_dup": True}]
     calls += [landed(400 + i, text=about("spam", i), **odd[i % 4]) for i in range(40)]
     home.land(calls)
     settings = GoldenSettings(size=20, healthy=0.1, traffic=500)

@@ -170,7 +170,10 @@ def test_a_call_is_refused_or_truncated_where_meter_counts_it_so(home: Home) -> 
     calls.append(call(len(calls), finish_reason="stop", refused=True))
     calls += [call(len(calls), blocked_by="pii", guardrails=[{"name": "pii", "action": "block"}])]
     home.land(calls)
-    columns = {**{name: None for name in ("cost_nanousd", "retrieval", "retrieval_docs_count")}, "guardrails": []}
+    columns: dict[str, Any] = {
+        **{name: None for name in ("cost_nanousd", "retrieval", "retrieval_docs_count")},
+        "guardrails": [],
+    }
     types = {"cost_nanousd": pa.int64(), "retrieval_docs_count": pa.int64()}
     types |= {"retrieval": pa.bool_(), "cost_compared": pa.bool_(), "cost_differs": pa.bool_()}
     table = pa.Table.from_pylist([{**columns, **row} for row in calls], schema=_with(RAW_CALLS.schema, types))

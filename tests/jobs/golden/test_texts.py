@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.golden import GoldenSettings
-from jobs.golden import job as golden_job
 from schemas.errors import FatalError
 from schemas.tables import GOLDEN_CASES
 from tailrace.golden.reviews import GoldenCaseGoneError, NoGoldenCaseError
 from tests.jobs.golden.lake import DAY, NOW, SMALL, Home, failed, golden_of, now, review, said, uid, word
 from warehouse.errors import LakeUnavailableError
 from warehouse.golden import versions
+from warehouse.golden.texts import blank
 from warehouse.lake import Lake
 
 DAY_US = 86_400_000_000
@@ -343,7 +343,7 @@ def test_a_case_that_is_accepted_while_a_refresh_runs_is_neither_blanked_nor_dro
             return False
         return write(*args, **kwargs)
 
-    monkeypatch.setattr(golden_job.versions, "write", accepted_first)
+    monkeypatch.setattr(versions, "write", accepted_first)
     report = home.refresh(two, now=at(10))
     assert (report.written, report.changed, report.blanked) == (False, False, 0)
     assert sorted(home.cases()) == [1, 2]
@@ -357,7 +357,7 @@ def test_a_case_that_is_accepted_while_its_texts_go_keeps_those_that_are_left(
         home.land([failed(number)])
         home.refresh()
     rejecting(home, 0)
-    blank, looks = versions.blank, iter([True])
+    looks = iter([True])
 
     def accepted_then(*args: Any) -> None:
         blank(*args)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines.backtest import EventsConfig, Replay
-from pipelines.backtest.events import SECOND
+from pipelines.backtest.timeline import SECOND
 from pipelines.decode import DuplicateWindow, decode
 from pipelines.detect import backtest
 from pipelines.detect.judge import Judge
@@ -100,7 +100,8 @@ class NoModel(Topics):
 
 
 def config(**fields: Any) -> EventsConfig:
-    return EventsConfig(**({"books": BOOKS, "samples_per_s": RATE, "embedder": Topics, "tick_us": TICK} | fields))
+    known: dict[str, Any] = {"books": BOOKS, "samples_per_s": RATE, "embedder": Topics, "tick_us": TICK}
+    return EventsConfig(**(known | fields))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,8 @@ def staged(lake: Lake, lines: Sequence[bytes]) -> tuple[list[Alert], list[Alert]
     Returns:
         The alerts of detect, and those of drift.
     """
-    counting, records, last, drifted = Counting(DEFAULT, epoch=0, samples_per_s=RATE), [], 0, list[Alert]()
+    counting, last, drifted = Counting(DEFAULT, epoch=0, samples_per_s=RATE), 0, list[Alert]()
+    records: list[tuple[int, bytes | None, bytes, tuple[tuple[str, bytes], ...]]] = []
     counting.start(0, 0)
     partition, memory = Partition(0, WatchConfig()), Memory(Topics())
 
@@ -161,8 +163,8 @@ def staged(lake: Lake, lines: Sequence[bytes]) -> tuple[list[Alert], list[Alert]
         decode(events, BOOKS, DuplicateWindow(), epoch=0, landed_at=last).tables(), [Move(EVENTS, 0, 0, len(lines))]
     )
     size = len(records)
-    columns = [list(column) for column in zip(*records, strict=True)]
-    rows = Records(ROLLUPS, [0] * size, list(range(size)), *columns, {0: (0, size)})
+    times, keys, values, headers = (list[Any](column) for column in zip(*records, strict=True))
+    rows = Records(ROLLUPS, [0] * size, list(range(size)), times, keys, values, headers, {0: (0, size)})
     lake.ensure_partitions(ROLLUPS, "one", {0: 0})
     lake.append(land_rows(rows, epoch=0, landed_at=last), [Move(ROLLUPS, 0, 0, size)])
     reader = ReadOnlyLake.open(lake.config)

@@ -108,8 +108,9 @@ def alerts(rollups: list[Record]) -> list[Alert]:
 
 def landed(rollups: list[Record]) -> pa.Table:
     size = len(rollups)
-    columns = zip(*[(r.kafka_time, r.key, r.value, r.headers) for r in rollups], strict=True)
-    rows = Records(ROLLUPS, [0] * size, list(range(size)), *[list(c) for c in columns], {0: (0, size)})
+    times, headers = [r.kafka_time for r in rollups], [r.headers for r in rollups]
+    keys, values = [r.key for r in rollups], [r.value for r in rollups]
+    rows = Records(ROLLUPS, [0] * size, list(range(size)), times, keys, values, headers, {0: (0, size)})
     return land_rows(rows, epoch=0, landed_at=0)["rollups"]
 
 

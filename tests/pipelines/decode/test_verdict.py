@@ -173,12 +173,13 @@ def check_alone(books: PriceBooks, values: list[bytes]) -> None:
     records = Records("llm.events", [0] * n, list(range(n)), [10**15] * n, [None] * n, list(mixed), [()] * n)
     found = [verdict(value) for value in values]
     assert [verdict(value) for value in values] == found
-    dead = [i for i, one in enumerate(found) if isinstance(one, Reject)]
+    reasons = {i: one.reason for i, one in enumerate(found) if isinstance(one, Reject)}
+    dead = list(reasons)
 
     landed = decode(records, books, DuplicateWindow(), epoch=0, landed_at=0)
     metered = decode_metered(records, books, DuplicateWindow(), epoch=0)
     assert landed.dead["_offset"].to_pylist() == [2 * i + 1 for i in dead]
-    assert landed.dead["reason"].to_pylist() == [found[i].reason for i in dead]
+    assert landed.dead["reason"].to_pylist() == list(reasons.values())
     assert landed.dead_bytes["bytes"].to_pylist() == [values[i] for i in dead]
     assert landed.accepted + len(dead) == n
     calls = dict(zip(landed.calls["_offset"].to_pylist(), landed.calls["id"].to_pylist(), strict=True))

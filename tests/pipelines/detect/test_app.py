@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from fault_harness.zygote import Code, Forked
 
-from pipelines.detect.app import CHANGELOG, DetectConfig, PartitionMismatchError, _Stage, run
+from pipelines.detect.app import DetectConfig, PartitionMismatchError, _Stage, run
+from pipelines.detect.checkpoint import CHANGELOG
 from pipelines.detect.judge import PartitionState, judge
 from pipelines.kafka import Admin, KafkaConfig, Producer, Source, TransactionalProducer, read_all
 from schemas.alerts import Alert

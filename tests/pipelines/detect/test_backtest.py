@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -42,7 +42,7 @@ def records() -> list[Record]:
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lake(tmp_path: Path) -> Iterator[Lake]:
     with Lake.open(LakeConfig(str(tmp_path / "catalog.sqlite"), str(tmp_path / "data")), now=lambda: T0) as opened:
         opened.ensure_partitions(ROLLUPS, "one", {0: 0})
         yield opened
@@ -52,9 +52,10 @@ def land(lake: Lake, records: Sequence[Record], *, batches: int = 6) -> None:
     size = len(records) // batches + 1
     for begin in range(0, len(records), size):
         part = records[begin : begin + size]
-        columns = [[getattr(r, name) for r in part] for name in ("offset", "kafka_time", "key", "value", "headers")]
         span = {0: (part[0].offset, part[-1].offset + 1)}
-        found = Records(ROLLUPS, [0] * len(part), *columns, span)
+        offsets, times = [r.offset for r in part], [r.kafka_time for r in part]
+        keys, values = [r.key for r in part], [r.value for r in part]
+        found = Records(ROLLUPS, [0] * len(part), offsets, times, keys, values, [r.headers for r in part], span)
         rows = land_rows(found, epoch=lake.epoch(ROLLUPS), landed_at=T0)
         lake.append(rows, [Move(ROLLUPS, 0, *span[0])])
 

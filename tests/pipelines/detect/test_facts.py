@@ -26,7 +26,7 @@ def test_progress_and_event_time_move_with_every_slice_of_a_record(
     stream = Stream(51, apps=(App(rate=0.1, users=5),), partitions=1)
     records = list(stream.records(T0 - HOUR, T0, live=False, batch_s=900))
     nothing: Any = None  # no checkpoint is due so soon
-    seen: list[tuple[int, int | None]] = []
+    seen: list[tuple[int | None, int | None]] = []
     for record in [*(r for r in records if r.key != b"*"), records[-1]]:
         for _ in stage.judge.slices(state, record):
             assert asyncio.run(stage._pause(nothing, nothing, 0, state))

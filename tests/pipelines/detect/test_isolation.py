@@ -61,7 +61,8 @@ def told(alerts: Iterable[Alert]) -> list[tuple[str, int, str, str]]:
 
 def staged(records: list[Record], detectors: tuple[Any, ...], isolations: Isolations, *, every: int = 7) -> list[Alert]:
     """What the stage does: judge, checkpoint, and after a `DetectorError` go on from the last checkpoint."""
-    saved, alerts, at, restarts = dump(PartitionState(topic=TOPIC)), {}, 0, 0
+    saved, at, restarts = dump(PartitionState(topic=TOPIC)), 0, 0
+    alerts: dict[tuple[str, int], Alert] = {}
     state = load(saved)
     while at < len(records):
         record = records[at]

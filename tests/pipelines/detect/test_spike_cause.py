@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from pipelines.detect.detectors import DETECTORS
+from pipelines.detect.detectors.spike import Spike
 from pipelines.detect.judge import Judge, judge
 from schemas.alerts import Alert, Cause
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, App, Incident, Stream
@@ -77,7 +78,7 @@ def test_an_alert_of_the_version_before_is_still_read() -> None:
 
 def test_what_is_worth_an_alert_depends_on_what_the_app_spends() -> None:
     loop = Incident(ONSET, ONSET + 60 * SECOND, user="u-77", rate=8.0, context=1.0)
-    spike = next(d for d in DETECTORS if d.name == "spike")
+    spike = next(d for d in DETECTORS if isinstance(d, Spike))
     stream = Stream(53, apps=(QUIET,), partitions=1, incidents=(loop,))
     records = list(stream.records(T0 - HOUR, T0, live=False, batch_s=600))
     records += stream.records(T0, T0 + 60 * SECOND, live=True, batch_s=5)

@@ -79,5 +79,6 @@ def test_the_stage_is_as_far_behind_as_the_first_text_it_has_not_judged(texts: M
     first.reach(points[3].ts)
     assert stage.event_times == {0: points[-1].ts, 1: None}
     progress = stage.facts().progress
+    assert progress is not None
     stage.move_on()
     assert stage.facts().progress == progress + 1

@@ -5,7 +5,8 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from pipelines.land.usage import MOST_SERIES, OTHER, Usage
+from pipelines.land.observed import OTHER
+from pipelines.land.usage import MOST_SERIES, Usage
 from schemas.usage import compared
 
 

@@ -20,6 +20,10 @@ Make = Callable[..., Alert]
 
 
 def silence(start: int = T0, end: int = T0 + 3600 * S, id: str = "s-1", **matchers: str) -> Silence:
+    return silence_of(matchers, start, end, id)
+
+
+def silence_of(matchers: dict[str, str], start: int = T0, end: int = T0 + 3600 * S, id: str = "s-1") -> Silence:
     return Silence(id=id, matchers=matchers, start=start, end=end, by="kim", why="load test")
 
 
@@ -51,7 +55,7 @@ def decided(*silences: Silence, acked: str = "") -> Decisions:
     ],
 )
 def test_a_silence_matches_where_all_it_names_is_so(make_alert: Make, matchers: dict[str, str], hit: bool) -> None:
-    assert matches(silence(**matchers), make_alert()) is hit
+    assert matches(silence_of(matchers), make_alert()) is hit
 
 
 def test_it_holds_from_its_start_to_its_end_and_not_after_it_was_lifted(make_alert: Make) -> None:
@@ -105,7 +109,7 @@ def send(book: Book, *alerts: Alert, now: int = T0) -> list[str]:
     """Admit and deliver; the states that went out."""
     for alert in alerts:
         book.admit(alert, alert.to_json(), now, now)
-    sent = []
+    sent: list[str] = []
     while jobs := book.due(now)[0]:
         for item in jobs:
             sent.append(item.alert.state)

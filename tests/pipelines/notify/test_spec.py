@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_table_may_force_the_kind_and_choose_what_it_hears(make_alert: Callabl
 
 def test_secrets_come_from_the_table_from_a_file_or_from_the_one_for_all(tmp_path: Path) -> None:
     (tmp_path / "s").write_text(f"{ONE}\n{TWO}\n")
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"name": "a", "url": "https://a.example/", "secrets": [ONE, TWO]},
         {"name": "b", "url": "https://b.example/", "secret_file": str(tmp_path / "s")},
         {"name": "c", "url": "https://c.example/"},

@@ -191,7 +191,7 @@ def test_a_notify_killed_between_the_digest_and_its_record_sends_it_again_under_
         *(make_alert(rule=f"r{n}", seq=q, state=s, late=True) for n in range(3) for q, s in enumerate(STATES))
     )
     child = killed(notify, receiver, "notify.after_post", quiet_s=1.0)
-    assert child.returncode == -9, child.stderr.decode()
+    assert child.returncode == -9, child.stderr
     notify.start(hook(receiver), late=QUICK)
     assert set(notify.wait_settled(7).values()) == {"delivered"}
     assert len(receiver.got) == 2

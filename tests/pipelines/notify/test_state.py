@@ -106,7 +106,8 @@ def test_a_rate_limit_holds_the_whole_channel_for_at_least_that_long(make_alert:
 def test_after_a_day_it_is_failed_and_says_what_was_last(make_alert: Make) -> None:
     b = book()
     admit(b, make_alert())
-    now, attempts, ended = T0, 0, []
+    now, attempts = T0, 0
+    ended: list[Delivery] = []
     while not ended:
         jobs, ended = b.due(now)
         for item in jobs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -22,7 +23,7 @@ CHEAP = {"model": "inhouse-7b", "input_usd_per_mtok": "1", "output_usd_per_mtok"
 DEAR = {"model": "inhouse-7b", "input_usd_per_mtok": "3", "output_usd_per_mtok": "6"}
 
 
-def book(*rules: dict[str, object]) -> PriceBook:
+def book(*rules: Mapping[str, object]) -> PriceBook:
     return default_book(rules)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from schemas.alerts import Alert, Window
+from schemas.alerts import Alert, State, Window
 from tailrace.demo.here import Outcome, judged
 from tailrace.demo.traffic import Incident
 
@@ -10,12 +10,24 @@ SPIKE = Incident("cost_spike", "support-bot", 1, 2, 9.0, "u-support-bot-284")
 SURGE = Incident("guardrail_surge", "support-bot", 1, 2, 0.4, "pii", "block")
 
 
-def alert(detector: str, state: str = "firing", **series: str) -> Alert:
+def alert(detector: str, state: State = "firing", **series: str) -> Alert:
     window = Window("2026-07-01T10:00:00Z", "2026-07-01T10:01:00Z")
-    texts = {"severity": "critical", "unit": "usd", "detected_at": "2026-07-01T10:01:02Z"}
-    numbers = {"seq": 0, "observed": 2.0, "expected": 1.0, "score": 9.0}
-    names = {"id": "a", "fingerprint": "f", "detector": detector, "rule": "r", "state": state}
-    return Alert(**names, **numbers, **texts, series={"app": "support-bot", **series}, window=window)
+    return Alert(
+        id="a",
+        fingerprint="f",
+        detector=detector,
+        rule="r",
+        state=state,
+        seq=0,
+        observed=2.0,
+        expected=1.0,
+        score=9.0,
+        severity="critical",
+        unit="usd",
+        detected_at="2026-07-01T10:01:02Z",
+        series={"app": "support-bot", **series},
+        window=window,
+    )
 
 
 def test_a_user_is_found_by_name_and_by_pseudonym():

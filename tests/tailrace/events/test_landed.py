@@ -11,6 +11,7 @@ from tailrace.events.landed import Look, follow, line
 from tailrace.settings.model import Settings, load
 from warehouse.lake import Lake
 from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
 CALL: dict[str, Any] = {
     "table": "raw_calls",
@@ -58,9 +59,14 @@ def test_following_looks_through_one_connection_and_opens_another_after_an_outag
     tmp_path: Any, monkeypatch: Any
 ) -> None:
     settings = Settings(home=tmp_path)
-    opened = []
+    opened: list[LakeConfig] = []
     real = ReadOnlyLake.open
-    monkeypatch.setattr(ReadOnlyLake, "open", lambda config: opened.append(config) or real(config))
+
+    def watched(config: LakeConfig) -> ReadOnlyLake:
+        opened.append(config)
+        return real(config)
+
+    monkeypatch.setattr(ReadOnlyLake, "open", watched)
     monkeypatch.setattr("tailrace.events.landed.LOOK_EVERY_S", 0)
     assert list(follow(settings, since=0, until=iter([False, False, True]).__next__)) == []
     assert len(opened) == 2, "there is no lake yet"

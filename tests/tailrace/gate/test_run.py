@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import Result
 from fault_harness.zygote import run_command
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from jobs.evals.scorers import SCORERS
 from schemas.errors import TailraceError

@@ -67,7 +67,7 @@ def filled(lake: Lake) -> None:
         {"call_id": uid(n), "app": "bot", "side": "input", "ts": WELL, "text": "t", **place(i, WELL)}
         for i, n in enumerate((0, 6))
     ]
-    rows = {
+    by_table = {
         "raw_feedback": marks,
         "raw_evals": judged,
         "dead": dead,
@@ -78,6 +78,6 @@ def filled(lake: Lake) -> None:
         "embeddings": vectors,
     }
     lake.append(
-        {name: table(name, found) for name, found in rows.items()},
+        {name: table(name, found) for name, found in by_table.items()},
         [Move(EVENTS, 0, 12, 22), Move("llm.embeddings", 0, 0, 2)],
     )

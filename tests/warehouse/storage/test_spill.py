@@ -23,16 +23,16 @@ RIGHT = "SELECT count(*) FROM {name} WHERE h = hash(i + {seed})"
 def test_two_that_spill_at_the_same_time_read_back_what_they_wrote(lake: Lake) -> None:
     small = replace(lake.config, memory_limit="40MiB")
     two = [connect(small, read_only=True) for _ in range(2)]
-    folders = [one.execute("SELECT current_setting('temp_directory')").fetchone() for one in two]
+    folders = [one.execute("SELECT current_setting('temp_directory')").fetchall()[0][0] for one in two]
     assert folders[0] != folders[1]
     for seed, one in enumerate(two):
         one.execute(FILL.format(name="filled", seed=seed))
-        assert os.listdir(folders[seed][0]), "nothing was spilled: the test says nothing"
+        assert os.listdir(folders[seed]), "nothing was spilled: the test says nothing"
     for seed, one in enumerate(two):
         assert one.execute(RIGHT.format(name="filled", seed=seed)).fetchone() == (ROWS,)
     for one in two:
         one.close()
-    assert [os.path.exists(folder) for (folder,) in folders] == [False, False]
+    assert [os.path.exists(folder) for folder in folders] == [False, False]
 
 
 def test_what_the_dead_left_is_removed_and_nothing_else(tmp_path: Path) -> None:

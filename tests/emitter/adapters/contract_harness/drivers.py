@@ -33,7 +33,13 @@ class OpenAi:
         "error": {"message": "no such model", "type": "invalid_request_error", "code": "model_not_found"}
     }
     raises: Any = openai.NotFoundError
-    owners = ((openai.OpenAI, "request"), (openai.AsyncOpenAI, "request"), (openai.OpenAI, "_build_request"))
+    client: Any
+    aclient: Any
+    owners: tuple[tuple[type, str], ...] = (
+        (openai.OpenAI, "request"),
+        (openai.AsyncOpenAI, "request"),
+        (openai.OpenAI, "_build_request"),
+    )
 
     def whole(self, *, usage: bool = True) -> Json:
         call = {"id": "t1", "type": "function", "function": {"name": "look", "arguments": f'{{"q": "{ARGUMENT}"}}'}}
@@ -119,7 +125,7 @@ class Anthropic(OpenAi):
             {"type": "text", "text": SPOKEN},
             {"type": "tool_use", "id": "t1", "name": "look", "input": {"q": ARGUMENT}},
         ]
-        body = {"id": "m1", "type": "message", "role": "assistant", "model": "claude-x", "content": blocks}
+        body: Json = {"id": "m1", "type": "message", "role": "assistant", "model": "claude-x", "content": blocks}
         body |= {"stop_reason": "end_turn", "stop_sequence": None}
         return {**body, "usage": self.usage} if usage else body
 

@@ -22,7 +22,8 @@ SENTENCE = "the hotel has a pool breakfast starts at seven dogs are welcome clos
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two layers of 16 that names its labels as models of natural language inference do."""
     import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+    import transformers
+    from transformers import BertConfig, BertForSequenceClassification
 
     path = tmp_path_factory.mktemp("model") / "tiny-nli"
     path.mkdir()
@@ -41,7 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label2id={"contradiction": 0, "entailment": 1, "neutral": 2},
     )
     BertForSequenceClassification(config).save_pretrained(path)
-    BertTokenizerFast(vocab_file=str(path / "vocab.txt"), model_max_length=64).save_pretrained(path)
+    tokenizer = transformers.BertTokenizerFast  # type: ignore[attr-defined]  # an alias, made at import
+    tokenizer(vocab_file=str(path / "vocab.txt"), model_max_length=64).save_pretrained(path)
     return path
 
 

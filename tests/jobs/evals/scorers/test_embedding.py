@@ -25,8 +25,10 @@ def test_an_answer_that_says_what_the_texts_say_is_grounded_and_another_is_not()
     other = Case("o", output="The hotel in Lisbon offers breakfast from 7. Dogs are welcome.", contexts=contexts)
     silent = Case("s", output="The Aurora 3 came out in March 2019.")
     good, bad, none = BY_NAME["groundedness"].score([true, other, silent])
+    assert good.value is not None
     assert good.value > 0.8
     assert good.label == "grounded"
+    assert bad.value is not None
     assert bad.value < 0.3
     assert bad.explanation.startswith("least supported: ")
     assert none.not_judgeable == "no retrieved text"
@@ -36,6 +38,8 @@ def test_similarity_and_relevance_tell_near_from_far() -> None:
     near = Case("n", input_text="How do I reset my password?", output="Open settings and choose reset password.")
     far = Case("f", input_text="How do I reset my password?", output="Boil the pasta for ten minutes.")
     close, apart = BY_NAME["relevance"].score([near, far])
+    assert close.value is not None
+    assert apart.value is not None
     assert close.value > apart.value + 0.2
     same = Case("r", output="Paris", reference="Paris")
     assert BY_NAME["similarity"].score([same])[0].value == pytest.approx(1.0, abs=1e-4)
