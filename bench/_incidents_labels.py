@@ -191,7 +191,7 @@ def _result(name: str, t0: int, hits: Array, first: int | None, luck: bool) -> R
     nothing = {"found": False, "delay_min": None, "delay_calls": None, "named": False, "luck": False, "alerts": 0}
     mine = nothing | {"luck": luck}
     if first is not None:
-        delay = {"delay_min": round((first - t0) / MINUTE, 2), "delay_calls": int(np.searchsorted(hits, first))}
+        delay: Result = {"delay_min": round((first - t0) / MINUTE, 2), "delay_calls": int(np.searchsorted(hits, first))}
         mine |= {"found": True, "named": True, "alerts": 1, **delay}
     baselines = {each: nothing for each in NAMES}
     return {

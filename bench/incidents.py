@@ -85,7 +85,7 @@ def drawn(seed: int, number: int, only: tuple[str, ...]) -> Iterator[Unit]:
         for i, pair in enumerate(pairs):
             # hours with texts take long: in the quick form once
             if _is_wanted("S1 ", only) and not (QUICK and number and answers.DEADLINES[grade] > 60):
-                yield f"{grade} {i}.{number}", lambda g=grade, p=pair, i=i: swapped(seed + 50 * i + number, g, p)
+                yield f"{grade} {i}.{number}", partial(swapped, seed + 50 * i + number, grade, pair)
     if not number and any(_is_wanted(name, only) for name in ("S12 ", "S13 ")):
         yield "labels", lambda: job.labels(seed, MOMENTS)
     if not number and _is_wanted("S19 ", only):
