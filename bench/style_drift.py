@@ -26,6 +26,7 @@ from _incidents_score import wilson
 from _incidents_worlds import DATA, World
 from _incidents_worlds import world as world_of
 from _report import QUICK, report
+from msgspec import structs
 
 from pipelines.drift.points import Point, join
 from pipelines.drift.strata import Stratum
@@ -104,7 +105,7 @@ def m_large(draws: np.random.Generator, days: float) -> World:
 
 def _join(texts: Sequence[str], answers: Array, times: Array, clients: Array, dimension: str) -> list[Point]:
     samples = [
-        Sample(f"c{t}", "app", "output", texts[a][:TEXT_CHARS], t, 0, i, **{dimension: f"client-{c}"})
+        structs.replace(Sample(f"c{t}", "app", "output", texts[a][:TEXT_CHARS], t, 0, i), **{dimension: f"client-{c}"})
         for i, (a, t, c) in enumerate(zip(answers.tolist(), times.tolist(), clients.tolist(), strict=True))
     ]
     return join(samples, times.tolist(), np.zeros((0, 0), np.int8), np.zeros(0, np.float32))
