@@ -51,7 +51,7 @@ def least_minutes(draw: Result, evidence: float) -> float | None:
     With the shares known beforehand it takes ``evidence`` / KL(after | before) calls of the slice on average (Lorden
     1971; Wald 1947).
     """
-    scenario = BY_NAME.get(draw["scenario"])
+    scenario = BY_NAME.get(draw.get("scenario", ""))
     if (least := draw.get("least_min")) is not None:
         return float(least)
     if scenario is None or scenario.shares is None or not draw["affected"]:
