@@ -16,9 +16,10 @@ import msgspec
 from pipelines.notify.backlog import Lateness
 from pipelines.notify.decisions import SILENCED, Decisions
 from pipelines.notify.format import is_digest
-from pipelines.notify.item import FINAL, Item, Key, Lane
+from pipelines.notify.item import FINAL, Item, Lane
 from pipelines.notify.late import LateStates, member
 from pipelines.notify.outcome import Outcome, RetryPolicy
+from pipelines.notify.records import Records
 from pipelines.notify.storm import StormRules, Storms
 from schemas.alerts import Alert, Delivery
 
@@ -35,8 +36,6 @@ LONGEST_HOLD_S = 3600.0
 """The longest Retry-After that is kept: one wrong header (or a date in the year 9999) must not mute a channel."""
 _S = 1_000_000
 _AHEAD = 60 * _S
-_KEEP_US = 31 * 86_400 * _S
-"""How long a finished item is kept: longer than llm.alerts keeps its records, 30 days."""
 
 
 @dataclass(frozen=True)
@@ -80,26 +79,15 @@ class Book:
         self._retry = retry
         self._decisions = decisions or Decisions()
         self._lateness = lateness or Lateness()
-        self._known: dict[Key, Delivery] = {(d.alert_id, d.seq, d.channel): d for d in known}
-        self._delivered_states = {(alert_id, seq) for alert_id, seq, _ in self._known}
-        self._added = set(channels) - {channel for _, _, channel in self._known}
-        self._sent: set[Lane] = set()
-        """Alerts of which a state was sent by itself, or failed to be."""
-        self._digested: set[Lane] = set()
-        """Alerts of which a state was a member of a digest."""
-        self._muted: set[Lane] = set()
-        """Alerts of which a state was kept back by a silence."""
-        for delivery in self._known.values():
-            self._mark(delivery)
-        self._late = LateStates(channels, self._lateness, self._known)
+        self._records = Records(known)
+        self._added = set(channels) - self._records.channels
+        self._late = LateStates(channels, self._lateness, self._records.by_key)
         people = [channel for channel, rules in channels.items() if rules.coalesces]
         self._storms = Storms(people, storm or StormRules())
         self._waiting: dict[Lane, dict[int, Item]] = {}
         self._busy: set[Lane] = set()
         self._held: dict[str, int] = {}
         self._gone: dict[str, str] = {}
-        self._dropped_at = 0
-        self._counts = {"delivered": 0, "failed": 0, "silenced": 0}
 
     def admit(self, alert: Alert, body: bytes, since: int, now: int) -> list[Delivery]:
         """Add ``alert``, once per channel: an item that is finished, or waits already, is skipped."""
@@ -109,9 +97,9 @@ class Book:
 
     def _admit(self, offered: OfferedState, now: int) -> list[Delivery]:
         alert, channel = offered.alert, offered.channel
-        known = self._known.get((alert.id, alert.seq, channel))
+        known = self._records.by_key.get((alert.id, alert.seq, channel))
         if known and known.digest and known.state not in FINAL:
-            own = self._known.get((known.digest, 0, channel))
+            own = self._records.by_key.get((known.digest, 0, channel))
             if own is not None:
                 return self._to_digest(offered, known, own, now)
             known = None  # a crash before its digest was owed: it is gathered again
@@ -129,13 +117,17 @@ class Book:
             if self._ends_in_storm(item):
                 self._late.add(item, now)
                 return []
-            if self._late.gathers(alert, channel, sent=item.lane in self._sent or item.lane in self._waiting):
+            if self._late.gathers(alert, channel, sent=self._was_sent(item.lane)):
                 self._late.add(item, now)
                 return []
             return [self._enqueue(i) for i in (*self._late.of_the_present(alert, channel), item)]
         if item.delivery.state not in FINAL:
             self._waiting.setdefault(item.lane, {})[alert.seq] = item
-        return [] if known else [self._keep(item.delivery)]
+        return [] if known else [self._records.keep(item.delivery)]
+
+    def _was_sent(self, lane: Lane) -> bool:
+        """Whether a state of it was sent by itself, or is about to be."""
+        return lane in self._records.sent or lane in self._waiting
 
     def _ends_in_storm(self, item: Item) -> bool:
         """Whether it is the end of an alert that began in a storm and was not sent by itself."""
@@ -143,17 +135,17 @@ class Book:
 
     def _is_in_storm(self, lane: Lane) -> bool:
         """Whether it was sent as a member of a digest only, and is open."""
-        own = lane in self._sent or lane in self._waiting or self._late.has(lane)
-        return lane in self._digested and not own and self._channels[lane[1]].coalesces
+        own = self._was_sent(lane) or self._late.has(lane)
+        return lane in self._records.digested and not own and self._channels[lane[1]].coalesces
 
     def _enqueue(self, item: Item) -> Delivery:
         self._waiting.setdefault(item.lane, {})[item.delivery.seq] = item
-        return self._keep(item.delivery)
+        return self._records.keep(item.delivery)
 
     def _to_digest(self, offered: OfferedState, known: Delivery, own: Delivery, now: int) -> list[Delivery]:
         """Give a member back to its digest, after a restart."""
         if own.state in FINAL:  # a crash between the digest's last record and those of its members
-            return [self._keep(member(known, own, now))]
+            return [self._records.keep(member(known, own, now))]
         item = self._late.resume(Item(offered.alert, offered.body, offered.since, known), own, now)
         if item is not None:
             self._waiting[item.lane] = {0: item}
@@ -168,21 +160,21 @@ class Book:
             if not self._lateness.send:
                 late = [item for item in (*over, *recent) if not self._is_in_storm(item.lane)]
                 over, recent = ([i for i in items if self._is_in_storm(i.lane)] for items in (over, recent))
-                written += [self._keep(_kept_back(item, NOT_SENT_LATE, now)) for item in late]
+                written += [self._records.keep(_kept_back(item, NOT_SENT_LATE, now)) for item in late]
             for item in recent:
                 sent = item.alert.state == "resolved" or not self._channels[channel].coalesces
-                written.append(self._enqueue(item) if sent else self._keep(_kept_back(item, ENDED_BEFORE, now)))
+                written.append(self._enqueue(item) if sent else self._records.keep(_kept_back(item, ENDED_BEFORE, now)))
             if over:
                 written += self._as_digest(over, now)
         for lane in self._late.incomplete(now):
-            item = self._late.launch_incomplete(lane, self._known[lane[0], 0, lane[1]])
+            item = self._late.launch_incomplete(lane, self._records.by_key[lane[0], 0, lane[1]])
             self._waiting[item.lane] = {0: item}
         return written
 
     def _as_digest(self, members: list[Item], now: int) -> list[Delivery]:
         item = self._late.launch(members, now)
         # its own record is the last: where it is there, those of all members are
-        return [*(self._keep(i.delivery) for i in members), self._enqueue(item)]
+        return [*(self._records.keep(i.delivery) for i in members), self._enqueue(item)]
 
     def _gather_storms(self, now: int) -> list[Delivery]:
         """Gather alerts of which too many begin at once; return what is written of those that are one message now."""
@@ -221,7 +213,7 @@ class Book:
                 self._busy.add(lane)
                 jobs.append(head)
                 self._storms.sent(head, now)
-        self._drop_old(now)
+        self._records.drop_old(now)
         return jobs, self._with_members(written)
 
     def _rests(self, lane: Lane, now: int) -> bool:
@@ -247,7 +239,7 @@ class Book:
     def _with_members(self, written: list[Delivery]) -> list[Delivery]:
         """Add the outcomes of the members of digests that have ended."""
         ends = [end for d in written if d.state in FINAL for end in self._late.ended(d)]
-        return written + [self._keep(end) for end in ends]
+        return written + [self._records.keep(end) for end in ends]
 
     def _record_outcome(self, item: Item, outcome: Outcome, now: int) -> list[Delivery]:
         self._busy.discard(item.lane)
@@ -264,7 +256,7 @@ class Book:
                 self._end(i, "failed", now, self._disabled(channel), attempts if i is item else i.delivery.attempts)
                 for i in rest
                 if i is item or i.lane not in self._busy
-            ] + [self._keep(d) for d in gathered]
+            ] + [self._records.keep(d) for d in gathered]
         if outcome.kind == "retry" and channel not in self._gone:
             return [self._again(item, outcome, now, attempts)]
         state: Literal["delivered", "failed"] = "delivered" if outcome.kind == "delivered" else "failed"
@@ -276,7 +268,7 @@ class Book:
         retrying = sum(i.delivery.state == "retry" for i in items)
         late, storm = len(self._late), len(self._storms)
         waiting = len(items) + late + storm
-        return {"messages_waiting": waiting, "retrying": retrying, "late": late, "storm": storm, **self._counts}
+        return {"messages_waiting": waiting, "retrying": retrying, "late": late, "storm": storm, **self._records.counts}
 
     def disabled(self) -> list[str]:
         """Names of the channels that never accept anything again."""
@@ -288,23 +280,23 @@ class Book:
         return len(self._busy)
 
     def _without_channel(self, alert: Alert, now: int) -> list[Delivery]:
-        if (alert.id, alert.seq, NO_CHANNEL) in self._known or (alert.id, alert.seq) in self._delivered_states:
+        if (alert.id, alert.seq, NO_CHANNEL) in self._records.by_key or (alert.id, alert.seq) in self._records.states:
             return []
-        return [self._keep(_record(alert, NO_CHANNEL, "silenced", now, "no channel is set"))]
+        return [self._records.keep(_record(alert, NO_CHANNEL, "silenced", now, "no channel is set"))]
 
     def _first(self, alert: Alert, channel: str, now: int) -> Delivery:
-        if channel in self._added and (alert.id, alert.seq) in self._delivered_states:
+        if channel in self._added and (alert.id, alert.seq) in self._records.states:
             return _record(alert, channel, "silenced", now, "the channel was added later")
         if reason := self._channels[channel].refusal(alert):
             return _record(alert, channel, "silenced", now, reason)
         if reason := self._decisions.reason(alert, now):
             return _record(alert, channel, "silenced", now, reason)
         lane = alert.id, channel
-        if alert.state == "resolved" and lane in self._muted and lane not in self._sent and lane not in self._waiting:
+        if alert.state == "resolved" and lane in self._records.muted and not self._was_sent(lane):
             return _record(alert, channel, "silenced", now, f"{SILENCED}of its firing: nothing of it was sent")
         if alert.state == "update" and self._is_in_storm(lane):
             return _record(alert, channel, "silenced", now, IN_STORM)
-        if _is_end_of_note(alert) and lane in self._sent and self._channels[channel].coalesces:
+        if _is_end_of_note(alert) and lane in self._records.sent and self._channels[channel].coalesces:
             return _record(alert, channel, "silenced", now, NOTE_ENDED)
         if channel in self._gone:
             return _record(alert, channel, "failed", now, self._disabled(channel))
@@ -347,7 +339,7 @@ class Book:
         item.delivery = msgspec.structs.replace(
             item.delivery, state="retry", at=now, detail=detail, attempts=attempts, retry_at=retry_at
         )
-        return self._keep(item.delivery)
+        return self._records.keep(item.delivery)
 
     def _end(
         self,
@@ -365,38 +357,10 @@ class Book:
         del lane[item.delivery.seq]
         if not lane:
             del self._waiting[item.lane]
-        return self._keep(item.delivery)
-
-    def _keep(self, delivery: Delivery) -> Delivery:
-        self._known[delivery.alert_id, delivery.seq, delivery.channel] = delivery
-        self._mark(delivery)
-        if delivery.state in self._counts:
-            self._counts[delivery.state] += 1
-        return delivery
-
-    def _mark(self, delivery: Delivery) -> None:
-        lane = delivery.alert_id, delivery.channel
-        if delivery.state == "silenced":
-            if delivery.detail.startswith(SILENCED):
-                self._muted.add(lane)
-        elif delivery.state in FINAL:
-            (self._digested if delivery.digest else self._sent).add(lane)
+        return self._records.keep(item.delivery)
 
     def _disabled(self, channel: str) -> str:
         return f"channel disabled until restart: {self._gone[channel]}"
-
-    def _drop_old(self, now: int) -> None:
-        """Forget what no record on llm.alerts can ask for any more: memory stays bounded."""
-        if now - self._dropped_at < 3600 * _S:
-            return
-        self._dropped_at = now
-        old = [k for k, d in self._known.items() if d.state in FINAL and now - d.at > _KEEP_US]
-        for key in old:
-            del self._known[key]
-            self._delivered_states.discard(key[:2])
-            self._sent.discard((key[0], key[2]))
-            self._muted.discard((key[0], key[2]))
-            self._digested.discard((key[0], key[2]))
 
 
 def _kept_back(item: Item, reason: str, now: int) -> Delivery:

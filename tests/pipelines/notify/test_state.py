@@ -228,8 +228,8 @@ def test_memory_is_given_back_after_the_alerts_retention(make_alert: Make, total
     known = [Delivery(alert_id=f"a{n}", seq=0, channel="hook", state="delivered", at=T0) for n in range(total)]
     b = book(known)
     b.due(T0 + 32 * DAY)
-    assert b._known == {}
-    assert b._delivered_states == set()
+    assert b._records.by_key == {}
+    assert b._records.states == set()
 
 
 def test_a_reopened_alert_is_delivered_once_more_under_its_id(make_alert: Make) -> None:
