@@ -1,6 +1,6 @@
 """What detection of a backlog costs: 14 days of 16 apps, and a year with ten events.
 
-In the backlog a tick follows each six hours of calls: meter, which writes a tick a second, reads as many of them in one.
+In the backlog a tick follows each six hours of calls: meter writes a tick a second, in which it reads as many.
 Both go through the judge as the stage runs it, slice by slice; between two slices the stage sends alerts, heartbeats
 and checkpoints. ``longest_ms``: the longest slice, the wall time for which a loop would be held (``longest_cpu_ms``: in
 CPU time). ``cpu_s_per_app_day``, ``app_buckets_per_s`` (of one core, CPU time), ``rss_mb``. ``one_by_one_per_s`` is the

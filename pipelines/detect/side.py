@@ -55,7 +55,7 @@ KEPT_LONGER = 120
 OF_LONGER = [CODE[name] for name in ("calls", "input_tokens", "output_tokens", "cost_nanousd")]
 _IS_LONGER = np.isin(np.arange(CODES), OF_LONGER)
 """By code."""
-MOST_UNREAD = 16
+MOST_UNREAD, MOST_UNREAD_ROWS = 16, 4_000
 """Messages whose cells are not read yet: their rows are kept as they came, some 15 KB each."""
 
 
@@ -95,7 +95,8 @@ class Side:
             return
         place = self._placed(message.names, message.codes[kept], message.starts[kept])
         self._unread.append((message.rows, np.where(kept, place[message.codes], -1), message.starts))
-        if len(self._unread) >= MOST_UNREAD:
+        rows = sum(len(starts) for _, _, starts in self._unread)
+        if len(self._unread) >= MOST_UNREAD or rows >= MOST_UNREAD_ROWS:
             self.read()
 
     def read(self) -> None:

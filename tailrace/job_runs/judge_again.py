@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import UTC, datetime
-from typing import Any
+from itertools import groupby
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
 
 from schemas.alerts import Alert
 from schemas.errors import SettingsError
 from warehouse.query.readonly import ReadOnlyLake
+from warehouse.storage.connect import LakeConfig
 
+if TYPE_CHECKING:
+    from pipelines.detect.backtest import Stretch
+
+MANY_ROWS = 500_000
+"""Rows of rollups from which on further processes are worth their start."""
 _MINUTE_US = 60_000_000
 _ROWS = """
 SELECT count(*) AS rows FROM rollups
@@ -54,6 +67,7 @@ def judge_again(
     *,
     progress: Callable[[int], None] = lambda positions: None,
     total: Callable[[int], None] = lambda positions: None,
+    processes: int = 0,
 ) -> list[Alert]:
     """Return every alert of what came between two moments (µs UTC), in the order in which they were raised.
 
@@ -64,6 +78,7 @@ def judge_again(
         until: and no later.
         progress: called with the positions that were judged, now and then.
         total: called once with the positions that there are.
+        processes: that judge partitions side by side; 0: one a core, where there is much to judge.
 
     Raises:
         SettingsError: a rule names a detector or a field that is not there.
@@ -74,5 +89,41 @@ def judge_again(
 
     judge = Judge(configure(rules))
     found = backtest.stretches(lake.query, since=begin, until=until)
-    total(sum(s.upto - s.first for s in found))
-    return list(backtest.judge(lake.query, found, judge, progress=progress))
+    positions = sum(s.upto - s.first for s in found)
+    total(positions)
+    partitions = [list(each) for _, each in groupby(found, lambda s: s.partition)]
+    if not processes:
+        processes = (os.cpu_count() or 1) if rollup_rows(lake, begin, until) > MANY_ROWS else 1
+    if min(processes, len(partitions)) < 2 or lake.config is None:
+        return list(backtest.judge(lake.query, found, judge, progress=progress))
+    # each partition has a state of its own, and what has landed does not change: other connections read the same
+    with ProcessPoolExecutor(
+        min(processes, len(partitions)), multiprocessing.get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
+        work = {pool.submit(_judged, lake.config, rules, each): each for each in partitions}
+        for done in as_completed(work):
+            done.result()
+            progress(sum(s.upto - s.first for s in work[done]))
+        return [alert for each in work for alert in each.result()]
+
+
+def _judged(config: LakeConfig, rules: Mapping[str, Mapping[str, Any]], found: Sequence[Stretch]) -> list[Alert]:
+    from pipelines.detect import backtest
+    from pipelines.detect.detectors import configure
+    from pipelines.detect.judge import Judge
+
+    with ReadOnlyLake.open(config) as lake:
+        return list(backtest.judge(lake.query, found, Judge(configure(rules))))
+
+
+def _end_with_parent() -> None:
+    """End at once with the command, also where it is killed: a pool's processes would wait for work for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -50,6 +50,8 @@ class ReadOnlyLake:
         self._one = threading.Lock()
         self.of_a_copy = False
         """Whether the catalog is a copy of one moment: then later snapshots are seen by another connection only."""
+        self.config: LakeConfig | None = None
+        """What it was opened with, for other processes that read the same lake."""
         self._remove_copy: Callable[[], None] = lambda: None
 
     @classmethod
@@ -60,7 +62,7 @@ class ReadOnlyLake:
             LakeMissingError: no catalog there.
             LakeUnavailableError: it does not answer; retry.
         """
-        name = config.name
+        name, given = config.name, config
         config, remove_copy = readable(config)
         try:
             connection = connect(replace(config, temp_dir=""), read_only=True)
@@ -74,7 +76,7 @@ class ReadOnlyLake:
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         lake = cls(connection, name=name, timeout_s=timeout_s)
-        lake.of_a_copy, lake._remove_copy = config.name != name, remove_copy
+        lake.of_a_copy, lake._remove_copy, lake.config = config.name != name, remove_copy, given
         return lake
 
     def query(self, sql: str, params: Sequence[object] = ()) -> pa.Table:
