@@ -117,7 +117,7 @@ def _judged(config: LakeConfig, rules: Mapping[str, Mapping[str, Any]], found: S
 
 
 def _end_with_parent() -> None:
-    """End at once with the command, also where it is killed: the processes of a pool would wait for work and never end."""
+    """End at once with the command, also where it is killed: those of a pool would wait for work and never end."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()
     assert parent is not None
