@@ -81,7 +81,7 @@ class PerCall(MinuteDetector):
     """The same of the app, a model or a provider, whose calls are those of features and tenants in some mix."""
     learn_calls: int = 200
     """Calls of the series learned before anything rings."""
-    least_usd_per_day: float = 1.0
+    least_usd_per_day: float = 2.5
     """USD a day beyond the usual, at the pace since the onset, where prices are known."""
     least_tokens_per_day: float = 1_000_000.0
     """The same in tokens, where no price is known."""

@@ -86,8 +86,8 @@ class Spike:
     floor_usd_per_hour: float = 1.0
     floor_tokens_per_hour: float = 500_000.0
     floor_calls_per_hour: float = 600.0
-    least: tuple[float, float, float] = (0.1, 100_000.0, 100.0)
-    """USD, tokens, calls: what a window must hold beyond its expectation: a few cents are no incident."""
+    least: tuple[float, float, float] = (0.25, 100_000.0, 100.0)
+    """USD, tokens, calls: what a window must hold beyond its expectation: 25 cents are no incident."""
     share_of_month: float = 0.00002
     """Share of what the app spends in 30 days that a rise of cost must exceed, if it is more than ``least``: 0.002 %
     is what the app spends in 52 s. A rise of ten times exceeds it after 6 s, one of three times after 26 s."""
