@@ -35,6 +35,8 @@ _APP_WIDE_EVIDENCE = 2.0
 """Evidence (power of ten) for the whole app that makes a feature's alarm the app's affair."""
 _PROMPTS_MOVE = 2.0
 """Evidence (power of ten) of other prompts from which on other answers are no alarm."""
+_PROMPTS_FIRST = 60
+"""Prompts since the onset of other answers that are judged before an alarm: enough to show that they have moved."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class State(msgspec.Struct):
     closed: Incident | None = None
     reopens_until: int = 0
     styles: dict[str, SavedStyles] = {}
+    resting: bool = False
 
 
 class Watch:
@@ -105,13 +108,15 @@ class Watch:
         """The last incident, while a breach of the same series reopens it."""
         self.reopens_until = 0
         self.users: list[str | None] = []
+        self.resting = False
+        """Of answers: an incident of the prompts is open."""
 
     def step(self, points: Sequence[Point], prompts: Watch | None = None) -> list[Alert]:
         """Judge ``points`` in order; return the alerts to emit.
 
         Args:
             points: of this app and side.
-            prompts: of answers, the watch of the prompts: where these have moved, other answers are no alarm.
+            prompts: of answers, the watch of the prompts: while these have moved, answers are not judged.
         """
         return [alert for point in points if (alert := self._one(point, prompts)) is not None]
 
@@ -136,6 +141,10 @@ class Watch:
         strata = sum(_OVERHEAD + len(s.texts) + len(s.waiting) + len(s.incoming) for s in self.strata.values())
         return _OVERHEAD + strata + sum(map(len, self.windows.values()))
 
+    def held_since(self, start: int) -> int:
+        """Count the texts in memory from ``start`` (µs UTC) on; at most ``window`` of each feature are kept."""
+        return sum(point.ts >= start for texts in self.windows.values() for _, point in texts)
+
     def _one(self, point: Point, prompts: Watch | None) -> Alert | None:
         self.ordinal += 1
         stratum = self._stratum(point)
@@ -146,6 +155,8 @@ class Watch:
             self.closed = None
         if self.incident is not None:
             return self._follow(self.incident, point)
+        if prompts is not None and self._rests(prompts):
+            return None
         if stratum.name not in self.members:
             if not crowded and len(stratum.texts) < self.reference.size:
                 learn(stratum, point)
@@ -159,6 +170,29 @@ class Watch:
         alert = self._fire(breached, point, prompts) if breached else None
         self._renew()
         return alert
+
+    def _rests(self, prompts: Watch) -> bool:
+        """Whether the prompts have moved: other prompts have other answers, which are neither judged nor learned.
+
+        Where the other prompts have become normal, the answers to them are so, too.
+        """
+        if prompts.incident is not None or prompts.evidence >= _PROMPTS_MOVE:
+            if prompts.incident is not None and not self.resting:
+                log.info("drift_dismissed", app=self.app, side=self.side, prompts_moved=True)
+                self.resting = True
+            self._forget()
+            return True
+        if self.resting:
+            self.resting = False
+            if prompts.closed is None:
+                self._accept(None)
+        return False
+
+    def _forget(self) -> None:
+        for level in self.levels.values():
+            level.forget()
+        for name in self.members:  # what waits to become normal may have come after the onset
+            self.strata[name].waiting = []
 
     def _stratum(self, point: Point) -> Stratum:
         name = point.feature or APP
@@ -217,18 +251,15 @@ class Watch:
 
     def _fire(self, breached: Sequence[str], point: Point, prompts: Watch | None) -> Alert | None:
         """Raise the alarm of ``breached`` levels, unless it is too small, of too few users, or within the cooldown."""
-        if prompts is not None and prompts.incident is not None:
-            log.info("drift_dismissed", app=self.app, side=self.side, prompts_moved=True)
-            self._accept(None)  # other prompts have other answers: these are the new normal
-            return None
         score = round(max(self.levels[key].evidence for key in breached), 3)
         shift = self._shift(breached, prompts)
+        if prompts is not None and prompts.levels and prompts.held_since(shift.start) < _PROMPTS_FIRST:
+            return None  # the evidence stays; prompts that have moved will have shown it by then
         lonely = shift.users is not None and shift.users < self.config.least_users
         small = shift.observed - shift.expected < self.config.test.min_growth
         incident = open_incident(self.app, self.side, shift, score)
         again = self.closed is not None and self.closed.series == incident.series
-        explained = prompts is not None and prompts.evidence >= _PROMPTS_MOVE
-        if lonely or small or explained or (point.ts < self.quiet_until and not again):
+        if lonely or small or (point.ts < self.quiet_until and not again):
             log.info("drift_dismissed", app=self.app, side=self.side, evidence=score, lonely=lonely, small=small)
             for key in breached:
                 self.levels[key].forget()
@@ -236,10 +267,7 @@ class Watch:
         if self.closed is not None and again:
             incident = reopen(self.closed, incident)
         self.incident, self.closed = incident, None
-        for level in self.levels.values():
-            level.forget()
-        for name in self.members:  # what waits to become normal may have come after the onset
-            self.strata[name].waiting = []
+        self._forget()
         self._begin(incident, point)
         follow.emitted(incident, point.wall)
         window = (shift.start, shift.end)
@@ -356,6 +384,7 @@ class Watch:
             self.closed,
             self.reopens_until,
             styles,
+            self.resting,
         )
         return msgspec.msgpack.encode(state)
 
@@ -369,7 +398,7 @@ class Watch:
         watch.ordinal, watch.members, watch.windows = state.ordinal, state.members, state.windows
         watch.strata = {s.name: s for s in state.strata}
         watch.incident, watch.quiet_until, watch.users = state.incident, state.quiet_until, state.users
-        watch.closed, watch.reopens_until = state.closed, state.reopens_until
+        watch.closed, watch.reopens_until, watch.resting = state.closed, state.reopens_until, state.resting
         scopes = watch._scopes()
         for key, saved in state.levels.items():
             reference, _ = combine([watch.strata[name] for name in scopes[key]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import numpy as np
@@ -120,6 +121,56 @@ def test_other_prompts_explain_other_answers(texts: Make) -> None:
     replies = [*answers(6, 700), *answers(6, 500, start=700, bullets=0.5)]
     found = [a for pair in zip(prompts, replies, strict=True) for a in partition.apply(pair, 0, 0)]
     assert {a.rule for a in found} == {"input_drift"}
+
+
+def both(prompts: Sequence[Point], replies: Sequence[Point], config: WatchConfig = CONFIG) -> list[Alert]:
+    """The alerts of prompts and of the answers to them, one after the other; with a restart in between."""
+    partition, found = Partition(0, config), list[Alert]()
+    for i, pair in enumerate(zip(prompts, replies, strict=True)):
+        found += partition.apply(pair, 0, 0)
+        if i == len(prompts) // 2:
+            partition = Partition.load(0, dict(partition.save()), config)
+    return found
+
+
+def test_answers_that_change_more_clearly_than_their_prompts_wait_for_these(texts: Make) -> None:
+    """One answer shows its style, topics take five prompts: the alarm of the answers would come first."""
+    steady = {t: 1.0 for t in range(8)}
+    prompts = [*texts(2, steady, 700), *texts(2, {**steady, 20: 30.0}, 300, start=700)]
+    found = both(prompts, [*answers(11, 700), *answers(11, 300, start=700, bullets=0.98, words=15)])
+    assert [(a.rule, a.state) for a in found] == [("input_drift", "firing")]
+
+
+def test_answers_go_back_with_their_prompts_and_are_judged_again_by_what_was_before(texts: Make) -> None:
+    steady = {t: 1.0 for t in range(8)}
+    prompts = [
+        *texts(3, steady, 700),
+        *texts(3, {**steady, 20: 30.0}, 300, start=700),
+        *texts(3, steady, 900, start=1000),
+    ]
+    calm = [*answers(12, 700), *answers(12, 300, start=700, bullets=0.98), *answers(12, 600, start=1000)]
+    found = both(prompts, [*calm, *answers(12, 300, start=1600, bullets=0.9)])
+    assert [(a.rule, a.state) for a in found] == [
+        ("input_drift", "firing"),
+        ("input_drift", "resolved"),
+        ("output_drift", "firing"),
+    ]
+
+
+def test_where_other_prompts_become_normal_so_do_the_answers_to_them(texts: Make) -> None:
+    config = WatchConfig(accept_s=600.0)
+    steady = {t: 1.0 for t in range(8)}
+    prompts = [*texts(4, steady, 700), *texts(4, {20: 1.0, 21: 1.0}, 2300, start=700)]
+    replies = [
+        *answers(13, 700),
+        *answers(13, 1800, start=700, bullets=0.9),
+        *answers(13, 500, start=2500, bullets=0.1),
+    ]
+    found = both(prompts, replies, config)
+    assert [(a.rule, a.state) for a in found][:2] == [("input_drift", "firing"), ("input_drift", "resolved")]
+    [alert] = [a for a in found if a.rule == "output_drift" and a.state == "firing"]
+    changed = datetime.fromtimestamp(replies[2500].ts / 1e6, UTC)
+    assert datetime.fromisoformat(alert.window.start) > changed - timedelta(minutes=2)
 
 
 def test_steady_prompts_are_said_to_be_steady(texts: Make) -> None:
