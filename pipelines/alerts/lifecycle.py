@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from pipelines.alerts.finding import Finding
-from pipelines.alerts.grouping import child, group
+from pipelines.alerts.grouping import child, group, leads
 from pipelines.alerts.recovery import Recovery, RecoveryConfig, resume
 from pipelines.alerts.whole_app import WholeApp, is_below, widened
 from schemas.alerts import alert_id, fingerprint
@@ -198,7 +198,7 @@ def advance(
     leaders, following, attached = group(findings, {family: i.finding for family, i in life.open.items()})
     for family, followers in attached.items():
         emitted += _attach(life.open[family], [f for f in followers if not f.weak], wall)
-    ripe = [f for f in leaders if not f.weak and _may_fire(life, f, at)]
+    ripe = [f for f in leaders if not f.weak and not _is_tail(life, f) and _may_fire(life, f, at)]
     life.held = {f.family: life.held.get(f.family, (wall, at)) for f in ripe}
     for finding in ripe:
         since_wall, since = life.held[finding.family]
@@ -245,6 +245,12 @@ def _may_fire(life: Lifecycle, finding: Finding, at: int) -> bool:
     if _known(life, finding) is not None:
         return True
     return at >= max(life.cooling.get(key, 0) for key in (finding.family, _key(finding)))
+
+
+def _is_tail(life: Lifecycle, finding: Finding) -> bool:
+    """Whether its onset lies in a resolved incident that led it: a detector that judges once a minute finds it late."""
+    over = (closed.incident.finding for closed in life.closed.values())
+    return any(f.detector != finding.detector and finding.start < f.end and leads(f, finding) for f in over)
 
 
 def _known(life: Lifecycle, finding: Finding) -> str | None:

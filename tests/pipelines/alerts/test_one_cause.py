@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.grouping import group
+from pipelines.alerts.lifecycle import Lifecycle, Timing, advance
 
 MINUTE = 60_000_000
 
@@ -86,3 +88,24 @@ def test_found_at_one_moment_the_outage_leads() -> None:
     assert [f.family for f in leaders] == ["errors"]
     assert sorted(following["errors"]) == ["latency", "spend"]
     assert {c["rule"] for c in leaders[0].children} == {"spike_calls", "latency_latency_ms"}
+
+
+def test_a_rise_per_call_that_is_found_after_its_spike_is_over_is_no_second_alert() -> None:
+    user = {"app": "bot", "user": "u-7"}
+    spike = finding("spike", "spend", "cost", unit="USD", series=user, usd_per_hour=59.0, end=MINUTE // 2)
+    tail = replace(GROWN, usd_per_hour=19.8, start=0, end=2 * MINUTE)
+    life, said = Lifecycle(), list[tuple[str, str]]()
+    for second in range(0, 1200, 10):
+        now = second * 1_000_000
+        found = [spike] if second < 30 else [tail] if 90 <= second < 300 else []
+        over = {"spend": MINUTE // 2} if second == 60 else {}
+        for transition in advance(life, found, wall=now, at=now, recovered=over, timing=Timing()):
+            said.append((transition.finding.family, transition.state))
+    assert said == [("spend", "firing"), ("spend", "resolved")]
+    later = replace(tail, start=6 * MINUTE, end=8 * MINUTE)
+    emitted = [
+        transition.finding.family
+        for now in (1_210_000_000, 1_220_000_000, 1_230_000_000)
+        for transition in advance(life, [later], wall=now, at=now, recovered={}, timing=Timing())
+    ]
+    assert emitted == ["per_call"], "what began after the end is another incident"
