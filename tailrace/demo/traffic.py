@@ -81,8 +81,9 @@ REFUSED_SHARE = {"support-bot": 0.03, "code-helper": 0.02, "doc-search": 0.12}
 """App -> share of the answers that refuse; the weekly report of the demo shows them."""
 
 
-DEAR = tuple(app for app in APPS if app.name != "doc-search")
-"""Apps in which a loop of twenty seconds costs more than the least that ``spike`` reports, 0.25 USD."""
+BUSY = tuple(app for app in APPS if app.name != "doc-search")
+"""Apps in which a loop of twenty seconds costs more than ``spike`` takes to report it, 0.25 USD, and whose calls are
+many enough to prove the end of a surge within a minute or two."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ def plan(seed: int, start: int, *, gap_s: int = 26, lasts_s: tuple[int, int] = (
         begin = start + (i * gap_s + rng.randint(0, 3)) * SECOND
         end = begin + rng.randint(*lasts_s) * SECOND
         if kind == "cost_spike":
-            app = rng.choice(DEAR)
+            app = rng.choice(BUSY)
             user = f"u-{app.name}-{rng.randrange(app.users)}"
             planted.append(Incident(kind, app.name, begin, end, rng.uniform(8, 14), user))
         elif kind == "guardrail_surge":
-            app = rng.choice(APPS)
+            app = rng.choice(BUSY)
             action = rng.choice(("block", "flag"))
             planted.append(
                 Incident(kind, app.name, begin, end, rng.uniform(0.3, 0.6), rng.choice(app.guardrails), action)
