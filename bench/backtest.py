@@ -20,12 +20,12 @@ from _report import QUICK, REPO, machine, report
 
 sys.path.insert(0, str(REPO))
 
-from pipelines.land.rows import land_rows
 from schemas.alerts import Alert
-from schemas.records import Move, Record, Records
+from schemas.records import Record
 from schemas.rollups import H_KIND
 from schemas.topics import ROLLUPS
 from tailrace.job_runs.judge_again import judge_again
+from tests.pipelines.detect.landing import land
 from tests.pipelines.detect.traffic import DAY, HOUR, SECOND, T0, App, Incident, Stream
 from warehouse.lake import Lake
 from warehouse.query.readonly import ReadOnlyLake
@@ -46,21 +46,7 @@ class Landing:
 
     def land(self, partition: int, records: list[Record]) -> None:
         """Append the records behind what the partition has."""
-        begin = self.offsets[partition]
-        end = self.offsets[partition] = begin + len(records)
-        columns = [[getattr(r, name) for r in records] for name in ("kafka_time", "key", "value", "headers")]
-        found = Records(
-            ROLLUPS,
-            [partition] * len(records),
-            list(range(begin, end)),
-            columns[0],
-            columns[1],
-            columns[2],
-            columns[3],
-            {partition: (begin, end)},
-        )
-        rows = land_rows(found, epoch=self.lake.epoch(ROLLUPS), landed_at=T0)
-        self.lake.append(rows, [Move(ROLLUPS, partition, begin, end)])
+        self.offsets[partition] = land(self.lake, records, partition=partition, first=self.offsets[partition])
 
 
 def streams() -> list[Stream]:

@@ -20,9 +20,9 @@ STAKES = np.array([0.05, 0.15, 0.4, 0.8])
 _CEILING = 1e60
 
 
-def initial_capitals(components: int) -> Doubles:
+def initial_capitals(components: int, stakes: Doubles = STAKES) -> Doubles:
     """Capitals before the first bet: (components, stakes) of ones."""
-    return np.ones((components, len(STAKES)))
+    return np.ones((components, len(stakes)))
 
 
 def bet(capitals: Doubles, observed: Doubles, allowed: Doubles, stakes: Doubles = STAKES) -> Doubles:

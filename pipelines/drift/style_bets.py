@@ -20,7 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pipelines.drift.betting import Doubles, bet
+from pipelines.drift.betting import Doubles, bet, initial_capitals
 from pipelines.drift.regions import Ints
 
 STAKES = np.array([0.05, 0.15, 0.4, 0.95])
@@ -91,9 +91,7 @@ class StyleReference:
         for s, known in enumerate(self.sorted):
             rows = np.flatnonzero(self.strata == s)
             for column in range(self.positions.shape[1]):
-                values = self.positions[rows, column]
-                below, upto = (np.searchsorted(known[:, column], values, side) for side in ("left", "right"))
-                out[rows, column] = (below + upto) / (2 * max(len(known), 1))
+                out[rows, column] = _middle(known[:, column], self.positions[rows, column])
         return out
 
     @cached_property
@@ -155,10 +153,7 @@ class Witness:
         return float(rank) - self._of(style.group, style.stratum)
 
     def _rank(self, half: int, stratum: int, ranks: Doubles) -> Doubles:
-        known, score = self.scores[half][stratum], ranks @ self.directions[half]
-        places = np.searchsorted(known, score, "left") + np.searchsorted(known, score, "right")
-        out: Doubles = places / 2 / len(known) if len(known) else 0.5 + 0.0 * places
-        return out
+        return _middle(self.scores[half][stratum], ranks @ self.directions[half])
 
     def _of(self, group: int, stratum: int) -> float:
         """Mean rank of a tenant along the direction, drawn towards 0.5."""
@@ -187,7 +182,7 @@ def learn(reference: StyleReference, recent: Sequence[Style]) -> Witness:
 
 def start(width: int) -> Doubles:
     """Capitals of a fresh test: (2 width + 1, stakes)."""
-    return np.ones((2 * width + 1, len(STAKES)))
+    return initial_capitals(2 * width + 1, STAKES)
 
 
 def judge(
@@ -260,6 +255,13 @@ def dependence(ranks: Doubles) -> float:
         ratio = float((means.var(axis=0, ddof=1) * length / variance).mean())
         worst = max(worst, ratio / (1 + 2 * math.sqrt(2 / (count - 1) / 6)))  # the numbers are about six independent
     return worst
+
+
+def _middle(known: Doubles, values: Doubles) -> Doubles:
+    """Rank of each of ``values`` among ``known`` (n,) ascending; of equal ones the middle, and 0.5 among none."""
+    places = np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")
+    out: Doubles = (places / (2 * len(known)) if len(known) else 0.5 + 0.0 * places).astype(np.float64)
+    return out
 
 
 def _ranks(known: Doubles, position: Doubles) -> Doubles:

@@ -114,10 +114,7 @@ class Book:
             if self._storms.gathers(alert, channel):
                 self._storms.add(item, now)
                 return []
-            if self._ends_in_storm(item):
-                self._late.add(item, now)
-                return []
-            if self._late.gathers(alert, channel, sent=self._was_sent(item.lane)):
+            if self._ends_in_storm(item) or self._late.gathers(alert, channel, sent=self._was_sent(item.lane)):
                 self._late.add(item, now)
                 return []
             return [self._enqueue(i) for i in (*self._late.of_the_present(alert, channel), item)]

@@ -137,8 +137,7 @@ def gate(home: Path, outcome: Outcome, *, planted: str) -> None:
     folder.mkdir(exist_ok=True)
     limits = folder / "gate.yaml"
     # both candidates are served by this process: their latency is that of the machine's other work
-    # some fifty cases cannot exclude a loss of 5 points
-    limits.write_text("quality:\n  - {limit: 8}\nsafety:\n  - {limit: 8}\nlatency_p95: {limit: 25%rel, mode: inform}\n")
+    limits.write_text("latency_p95: {limit: 25%rel, mode: inform}\n")
     with _answering() as url:
         base = _target(folder, "today", url, next(iter(CANDIDATES)))
         for name in CANDIDATES:

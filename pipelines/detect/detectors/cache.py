@@ -225,11 +225,7 @@ class Cache(MinuteDetector):
     def _held(self, windows: Windows, ends: Sequence[int], misses: Floats) -> tuple[Floats, Floats]:
         """(minutes, series, SUMS); (minutes, series, 2) squared distance from the learned share, 1 where it counts."""
         sums = windows.side.minutes(ends, MINUTE).sums(CODES)
-        calls = usable(sums)
-        variance = calls * misses * (1 - misses)
-        counted = variance >= 0.5
-        chi = np.where(counted, (missed(sums) - calls * misses) ** 2 / np.maximum(variance, 1e-9), 0.0)
-        return sums, np.stack([np.minimum(chi, 50.0), counted], axis=-1)
+        return sums, minute_evidence.distances(missed(sums), usable(sums), misses)
 
     def _learn(self, state: CacheState) -> None:
         """Add what is held back to what is known, except where evidence against it is pending."""

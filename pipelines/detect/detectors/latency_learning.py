@@ -56,15 +56,13 @@ def held_of(state: LatencyState, windows: Windows, ends: Sequence[int]) -> Held:
     minutes = windows.side.minutes(ends, MINUTE)
     tokens, counts = counted(state, minutes, ends)
     share = np.clip(state.share, 0.002, 0.97)
-    variance = counts[..., 1] * share * (1 - share)
-    known = (variance >= 0.5) & (state.edge > 0)
-    chi = np.where(known, (counts[..., 0] - counts[..., 1] * share) ** 2 / np.maximum(variance, 1e-9), 0.0)
+    spread = minute_evidence.distances(counts[..., 0], counts[..., 1], share)
     calls = histograms(minutes.cells, minutes.count * minutes.rows)
     return Held(
         minutes.busy,
         calls.reshape(minutes.count, minutes.rows, *calls.shape[1:]),
         tokens,
-        np.stack([np.minimum(chi, 50.0), known], axis=-1),
+        np.where((state.edge > 0)[..., None], spread, 0.0),
     )
 
 

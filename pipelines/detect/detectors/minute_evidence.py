@@ -41,9 +41,17 @@ def best(log: Floats, onset: Any, run: Floats) -> tuple[Floats, Any, Floats]:
 
 
 def shown_spread(spread: Floats, minutes: Floats, most: float) -> Floats:
-    """The overdispersion that is learned; 1 where there are fewer than 30 minutes to show it."""
+    """The overdispersion that is learned; 1 where there are fewer than 30 minutes, or buckets, to show it."""
     found: Floats = np.where(minutes < 30, 1.0, spread / np.maximum(minutes, 1.0))
     return np.clip(found, 1.0, most)
+
+
+def distances(hits: Floats, calls: Floats, share: Floats) -> Floats:
+    """(..., 2): squared distance of a minute from the learned share, in variances, at most 50; 1 where it counts."""
+    variance = calls * share * (1 - share)
+    counted = variance >= 0.5
+    chi = np.where(counted, (hits - calls * share) ** 2 / np.maximum(variance, 1e-9), 0.0)
+    return np.stack([np.minimum(chi, 50.0), counted], axis=-1)
 
 
 def absorb(known: Sequence[Any], held: Sequence[Any], learned: Any, half_life_s: float) -> None:

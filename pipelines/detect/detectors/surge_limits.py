@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.detect.detectors.minute_evidence import shown_spread
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.windows import Floats
 
 if TYPE_CHECKING:
     from pipelines.detect.detectors.surge import Surge
 
-_LEAST_BUCKETS, _LEAST_DECADES = 30, 12
+_LEAST_DECADES = 12
 """Fewer of them show no overdispersion."""
 HITS, HITS_DECADE = 0.05, 0.5
 """Hits expected in a stretch with fewer than which one hit alone would look like a crowd."""
@@ -49,10 +50,11 @@ def limits_of(surge: Surge, hits: Floats, calls: Floats, dispersion: Floats) -> 
 
 def overdispersion(surge: Surge, state: SurgeState) -> Floats:
     """Return (series, kinds): variance over what chance gives, as learned; from 1 on."""
-    shown = np.where(state.spread_slots < _LEAST_BUCKETS, 1.0, state.spread / np.maximum(state.spread_slots, 1.0))
+    shown = shown_spread(state.spread, state.spread_slots, surge.max_spread)
     count = np.maximum(state.decades, 1.0)
     slow = np.where(state.decades < _LEAST_DECADES, 1.0, state.decade_spread / count - np.sqrt(_VARIANCE / count))
-    return np.clip(np.maximum(shown, slow), 1.0, surge.max_spread)
+    found: Floats = np.maximum(shown, np.clip(slow, 1.0, surge.max_spread))
+    return found
 
 
 def distances(

@@ -9,11 +9,11 @@ import pytest
 
 from pipelines.detect import backtest
 from pipelines.detect.judge import Judge, PartitionState
-from pipelines.land.rows import land_rows
 from schemas.alerts import Alert
-from schemas.records import Move, Record, Records
+from schemas.records import Record
 from schemas.rollups import H_KIND
 from schemas.topics import ROLLUPS
+from tests.pipelines.detect import landing
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, Incident, Stream
 from warehouse.lake import Lake
 from warehouse.query.readonly import ReadOnlyLake
@@ -51,13 +51,7 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
 def land(lake: Lake, records: Sequence[Record], *, batches: int = 6) -> None:
     size = len(records) // batches + 1
     for begin in range(0, len(records), size):
-        part = records[begin : begin + size]
-        span = {0: (part[0].offset, part[-1].offset + 1)}
-        offsets, times = [r.offset for r in part], [r.kafka_time for r in part]
-        keys, values = [r.key for r in part], [r.value for r in part]
-        found = Records(ROLLUPS, [0] * len(part), offsets, times, keys, values, [r.headers for r in part], span)
-        rows = land_rows(found, epoch=lake.epoch(ROLLUPS), landed_at=T0)
-        lake.append(rows, [Move(ROLLUPS, 0, *span[0])])
+        landing.land(lake, records[begin : begin + size], first=records[begin].offset)
 
 
 def again(lake: Lake, *, since: int = 0, until: int = 2 * T0) -> list[Alert]:

@@ -10,11 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.land.rows import land_rows
 from schemas.errors import SettingsError
-from schemas.records import Move, Records
 from schemas.topics import ROLLUPS
 from tailrace.job_runs.judge_again import judge_again
+from tests.pipelines.detect.landing import land
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, App, Incident, Stream
 from warehouse.lake import Lake
 from warehouse.query.readonly import ReadOnlyLake
@@ -36,19 +35,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> LakeConfig:
             stream = Stream(40 + partition, apps=(app,), partitions=1, incidents=(spike,))
             records = list(stream.records(T0 - HOUR, T0, live=False, batch_s=300))
             records += stream.records(T0, T0 + 300 * SECOND, live=True)
-            end = len(records)
-            found = Records(
-                ROLLUPS,
-                [partition] * end,
-                list(range(end)),
-                [r.kafka_time for r in records],
-                [r.key for r in records],
-                [r.value for r in records],
-                [r.headers for r in records],
-                {partition: (0, end)},
-            )
-            rows = land_rows(found, epoch=lake.epoch(ROLLUPS), landed_at=T0)
-            lake.append(rows, [Move(ROLLUPS, partition, 0, end)])
+            land(lake, records, partition=partition)
     return config
 
 
