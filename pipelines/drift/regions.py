@@ -9,6 +9,7 @@ learned on earlier texts and judged on later ones as in Podkopaev and Ramdas, ar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,19 @@ class Reference:
     """(n,), an id per (stratum, tenant)."""
     owners: Ints
     """(n,), an id per user; -1 = unknown. One's own earlier texts do not make a text familiar."""
+
+    @cached_property
+    def same(self) -> Ints:
+        """(n,), place of the first text that is equal: a text that comes again is no second witness."""
+        _, first, inverse = np.unique(self.vectors, axis=0, return_index=True, return_inverse=True)
+        out: Ints = first[inverse.reshape(-1)].astype(np.int64)
+        return out
+
+    @cached_property
+    def half(self) -> Ints:
+        """(n,) 0 or 1: neighbours in time (one conversation) stay in one half, and equal texts do."""
+        out: Ints = (self.same // 10) % 2
+        return out
 
 
 @dataclass(frozen=True)
@@ -105,8 +119,7 @@ def learn_witness(reference: Reference, vectors: Floats, strata: Ints) -> Witnes
     """Learn from ``vectors`` (m, d), m > 0, all earlier than what the witness will judge."""
     count = int(reference.strata.max()) + 1
     weights = np.bincount(strata, minlength=count) / len(strata)
-    # neighbours in time (one conversation) stay in one half
-    half = (np.arange(len(reference.strata)) // 10) % 2
+    half = reference.half
     mean = vectors.mean(axis=0)
     directions, above = [], []
     inside = np.zeros((len(half), len(WITNESS_QUANTILES)))
@@ -151,13 +164,17 @@ def margin(share: Doubles, sizes: Doubles, *, errors: float, design_effect: floa
 
 
 def _familiarity(reference: Reference) -> Floats:
-    """Mean similarity of each text of the reference to its nearest by other people in its stratum: (n,)."""
+    """Mean similarity of each text of the reference to its nearest others, by other people in its stratum: (n,)."""
     similar = reference.vectors @ reference.vectors.T
     similar[reference.strata[:, None] != reference.strata[None, :]] = -1.0
     same = (reference.owners[:, None] == reference.owners[None, :]) & (reference.owners[:, None] >= 0)
     # the reference has texts of one user only: then there is no other user to compare with
     alone = (same | (reference.strata[:, None] != reference.strata[None, :])).all(axis=1)
     similar[same & ~alone[:, None]] = -1.0
+    # of a stock of texts that come again and again each is familiar to itself, and every new one would be unlike all
+    again = reference.same[:, None] == reference.same[None, :]
+    enough = ((similar > -1.0) & ~again).sum(axis=1) >= NEIGHBOURS
+    similar[again & enough[:, None]] = -1.0
     np.fill_diagonal(similar, -1.0)
     return _top_mean(similar)
 

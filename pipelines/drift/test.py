@@ -27,6 +27,9 @@ from pipelines.drift.regions import (
 )
 from pipelines.drift.vectors import Floats
 
+_EQUAL = 0.9999
+"""Similarity from which two texts are the same text."""
+
 
 @dataclass(frozen=True)
 class TestConfig:
@@ -152,6 +155,17 @@ def block_length(config: TestConfig, effect: float) -> int:
     return int(min(max(config.block, round(4 * effect) if effect > 1.5 else 0), config.longest_block))
 
 
+def _without(recent: Batch, block: Batch) -> Batch:
+    """Return the texts that are none of the block's: a direction is not judged by what it was learned from.
+
+    All of ``recent`` where none is left.
+    """
+    known = ~((recent.vectors @ block.vectors.T) > _EQUAL).any(axis=1)
+    if not known.any():
+        return recent
+    return Batch(recent.vectors[known], recent.strata[known], recent.groups[known])
+
+
 def _shares(
     config: TestConfig, reference: Reference, regions: Regions, recent: Batch, block: Batch, effect: float
 ) -> tuple[Doubles, Doubles]:
@@ -159,7 +173,8 @@ def _shares(
     inside = [regions.inside.astype(np.float64)]
     seen = [locate(regions, reference, block.vectors, block.strata).astype(np.float64)]
     if len(recent.vectors) >= config.warm:
-        witness = learn_witness(reference, recent.vectors, recent.strata)
+        others = _without(recent, block)
+        witness = learn_witness(reference, others.vectors, others.strata)
         inside.append(witness.inside)
         seen.append(witness.locate(block.vectors, block.strata))
     each = expected(np.concatenate(inside, axis=1), reference, block.strata, block.groups)
