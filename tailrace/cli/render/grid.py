@@ -97,7 +97,8 @@ def _drawn(names: list[str], cells: list[list[str]], numeric: list[bool], width:
     bars = ["━" * (width + 2) for width in widths]
 
     def line(edge: str, row: list[str]) -> str:
-        texts = [t.rjust(n) if right else t.ljust(n) for t, n, right in zip(row, widths, numeric, strict=True)]
+        # rich, too, drops the spaces at the end of a text that it moves to the right
+        texts = [t.rstrip().rjust(n) if right else t.ljust(n) for t, n, right in zip(row, widths, numeric, strict=True)]
         return f"{edge} {f' {edge} '.join(texts)} {edge}"
 
     lines = [f"┏{'┳'.join(bars)}┓", line("┃", names), f"┡{'╇'.join(bars)}┩", *(line("│", row) for row in cells)]
