@@ -22,7 +22,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock lock-docs test test-again test-fast demo faults zippy bench dist test-dist docs site clean
+.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock lock-docs test test-extended test-again test-fast demo faults zippy bench dist test-dist docs site clean
 
 help:  ## what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */  make \1\t/' | expand -t 22
@@ -78,16 +78,20 @@ lock: $(UV)  ## bring requirements.lock up to date with the two pyproject.toml
 lock-docs: $(UV)  ## bring requirements-docs.txt up to date with requirements-docs.in
 	@scripts/lock_docs.sh
 
-test: setup  ## all tests but slow and faults; TESTS="tests/schemas -k call" for some
-	$(PYTEST) $(TESTS)
+test: setup  ## what proves the product; TESTS="tests/schemas -k call" for some
+	$(PYTEST) -m "not extended and not slow and not faults" $(TESTS)
+
+# further moments of a kill, further forms and sizes; .ci/run runs them after `make test`
+test-extended: setup  ## the tests that `make test` leaves out, but slow and faults
+	$(PYTEST) -m "extended and not slow and not faults" $(TESTS)
 
 # one after the other: a deadline that was missed beside other tests is held alone, or the test fails again
-test-again: setup  ## the tests that failed in the last `make test`
+test-again: setup  ## the tests that failed in the last run
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none $(TESTS)
 
 # these compute and do not wait: a process for each core
 test-fast: setup  ## the tests that start no server, without the files that take more than 5 s
-	$(PYTEST) -n 2 -m "not broker and not slow and not faults and not long" $(TESTS)
+	$(PYTEST) -n 2 -m "not broker and not extended and not slow and not faults and not long" $(TESTS)
 
 demo: setup  ## the main job on this machine, in under three minutes
 	$(BIN)/tailrace demo

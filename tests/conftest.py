@@ -106,6 +106,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
         long_files_first(items)
         mark_long(items)
+    from tests.order import mark_extended
+
+    mark_extended(items)
     for item in items:
         if _needs_broker(item):
             item.add_marker("broker")

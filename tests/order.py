@@ -21,7 +21,7 @@ WHOLE_SYSTEMS = ("tests/e2e/", "tests/deploy/test_compose_processes.py", "tests/
 """What starts ten processes at a time: one process runs all of it, so that two of them never run at once."""
 UNKNOWN_S = 0.5
 """Seconds of a test whose file is not in SECONDS."""
-LONG_S = 5.0
+LONG_S = 4.0
 """Files that take longer are marked ``long``."""
 
 
@@ -51,6 +51,18 @@ def mark_long(items: list[pytest.Item], seconds: Mapping[str, float] | None = No
     for item in items:
         if known.get(_file(item.nodeid), 0.0) > LONG_S:
             item.add_marker("long")
+
+
+def mark_extended(items: Iterable[pytest.Item]) -> None:
+    """Mark all cases of a parametrised test but its first ones, where it has the mark ``representatives(number)``."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if (mark := item.get_closest_marker("representatives")) is None:
+            continue
+        test = item.nodeid.split("[", 1)[0]
+        seen[test] += 1
+        if seen[test] > mark.args[0]:
+            item.add_marker("extended")
 
 
 def scope(nodeid: str) -> str:

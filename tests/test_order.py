@@ -3,7 +3,7 @@
 import json
 from types import SimpleNamespace
 
-from tests.order import WHOLE_SYSTEMS, long_files_first, mark_long, scope, write_seconds
+from tests.order import WHOLE_SYSTEMS, long_files_first, mark_extended, mark_long, scope, write_seconds
 
 
 def items(*names):
@@ -30,8 +30,22 @@ def test_only_the_tests_of_long_files_are_marked():
         SimpleNamespace(nodeid=f"tests/{file}.py::t", add_marker=lambda mark, file=file: marked.append((file, mark)))
         for file in ("long", "short", "unknown")
     ]
-    mark_long(tests, {"tests/long.py": 9.0, "tests/short.py": 4.0})
+    mark_long(tests, {"tests/long.py": 9.0, "tests/short.py": 3.0})
     assert marked == [("long", "long")]
+
+
+def test_the_first_cases_of_a_test_stay_and_the_others_are_extended():
+    marked = []
+    tests = [
+        SimpleNamespace(
+            nodeid=f"tests/a.py::{name}",
+            get_closest_marker=lambda _, number=number: number and SimpleNamespace(args=(number,)),
+            add_marker=lambda mark, name=name: marked.append((name, mark)),
+        )
+        for name, number in (("x[1]", 2), ("x[2]", 2), ("x[3]", 2), ("y[1]", 1), ("y[2]", 1), ("z[1]", None))
+    ]
+    mark_extended(tests)
+    assert marked == [("x[3]", "extended"), ("y[2]", "extended")]
 
 
 def test_the_seconds_of_a_file_are_those_of_all_its_reports(tmp_path):

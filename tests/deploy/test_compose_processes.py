@@ -74,6 +74,7 @@ def stack(received: Received) -> Iterator[Stack]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(400)
 def test_the_services_become_healthy_an_event_reaches_every_store_and_an_alert_every_channel(
     stack: Stack, received: Received

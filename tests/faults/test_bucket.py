@@ -83,6 +83,7 @@ def lakes(bucket: Bucket, line: Line, tmp_path: Path) -> Iterator[Callable[..., 
         lake.close()
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.row(63)
 @pytest.mark.parametrize(
     "cut", [pytest.param(cut, id=name, marks=() if name in CORE else pytest.mark.faults) for name, cut in CUTS.items()]
@@ -126,6 +127,7 @@ def test_row_63_a_cut_that_heals_at_once_is_not_even_noticed(bucket: Bucket, sto
     readable(bucket, direct, orphans=0)
 
 
+@pytest.mark.extended
 @pytest.mark.row(63)
 @pytest.mark.parametrize("settings", [PARTS, pytest.param({}, marks=pytest.mark.faults)], ids=["in parts", "in one"])
 def test_row_63_a_slow_upload_is_seen_by_nobody_before_the_commit(

@@ -117,6 +117,7 @@ def test_row_23_a_catalog_that_does_not_answer_stops_land_no_longer_than_the_sup
     scene.check(kills=facts["restarts"] + 1)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.row(24)
 @pytest.mark.parametrize("arrived", [False, True], ids=["the COMMIT was lost", "its answer was lost"])
 def test_row_24_a_commit_of_unknown_outcome_lands_once(on_postgres: tuple[Scene, Proxy], arrived: bool) -> None:
@@ -165,6 +166,7 @@ for _ in range(3):  # what is not known to be written may be tried again
 """In a process of its own: DuckDB may hold Python's lock while it waits for the catalog, and so for our proxy."""
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.row(24, 40)
 @pytest.mark.parametrize(
     "arrived",
@@ -206,6 +208,7 @@ def test_row_24_a_re_pricing_of_unknown_outcome_counts_once(on_postgres: tuple[S
     scene.verified()
 
 
+@pytest.mark.extended
 @pytest.mark.row(52)
 def test_row_52_a_zombie_that_sleeps_inside_a_transaction_holds_up_its_heir_for_a_while_only(
     on_postgres: tuple[Scene, Proxy], monkeypatch: pytest.MonkeyPatch
@@ -234,6 +237,7 @@ def test_row_52_a_zombie_that_sleeps_inside_a_transaction_holds_up_its_heir_for_
     scene.verified()
 
 
+@pytest.mark.extended
 @pytest.mark.row(52)
 def test_row_52_a_zombie_that_wakes_when_its_snapshot_is_forgotten_is_refused(
     on_postgres: tuple[Scene, Proxy], monkeypatch: pytest.MonkeyPatch

@@ -137,6 +137,7 @@ def test_doctor_compares_the_settings_and_names_what_was_repaired(others: Broker
     assert "partitions is 1, wanted 4;\nchange it with `kafka-topics.sh" in after.detail
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(240)
 def test_positions_that_compaction_removed_are_told_apart_from_lost_ones(
     others: Broker, scenes: Callable[..., Scene]

@@ -118,6 +118,7 @@ def in_a_process(config: LakeConfig, at: int = NOW, **environment: str) -> subpr
     return run_command([config.catalog, config.data_path, str(at)], code=code, env={**os.environ, **environment})
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.row(65)
 @pytest.mark.parametrize(
     "point",
@@ -192,6 +193,7 @@ def test_who_was_overtaken_writes_nothing_and_finds_nothing_left_to_do(
     assert home.ask("SELECT owner FROM golden_versions") == [{"owner": "the other"}]
 
 
+@pytest.mark.extended
 def test_who_is_overtaken_again_and_again_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.land([failed(i) for i in range(5)])
     monkeypatch.setattr(versions, "write", lambda *_args, **_kwargs: False)
@@ -199,6 +201,7 @@ def test_who_is_overtaken_again_and_again_says_so(home: Home, monkeypatch: pytes
         home.refresh()
 
 
+@pytest.mark.extended
 @pytest.mark.row(65)
 def test_several_at_once_write_one_version(home: Home) -> None:
     home.land([failed(i) for i in range(30)])

@@ -76,6 +76,7 @@ def test_two_days_on_the_old_snapshots_and_files_are_gone(config):
     assert verify(config).ok
 
 
+@pytest.mark.extended
 def test_between_two_runs_files_are_merged_and_snapshots_expire_and_nothing_is_deleted(config):
     four_days_on = int((datetime.now(UTC) + timedelta(days=4)).timestamp() * 1e6)
     kept = {path.name for path in Path(config.data_path).rglob("*.parquet")}
@@ -98,6 +99,7 @@ def test_two_at_once_do_not_merge_the_same_and_old_days_go_all_the_same(config):
     assert maintain(config, now=lambda: NOW, settings=MaintainSettings(rest=0.0)).alone
 
 
+@pytest.mark.extended
 def test_claims_that_cannot_be_shed_now_are_left_to_the_next_run(config, monkeypatch):
     monkeypatch.setattr("jobs.maintain._DEAD_CLAIMS", 1)
     with Lake.open(config, now=lambda: NOW, lander=False) as lake:

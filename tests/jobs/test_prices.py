@@ -168,6 +168,7 @@ def test_only_what_was_chosen_is_touched(config: LakeConfig, land: Land) -> None
         assert lake.query("SELECT count(*) AS n FROM calls WHERE cost_usd IS NULL").to_pylist() == [{"n": 0}]
 
 
+@pytest.mark.extended
 def test_slices_and_a_stop_between_them_change_nothing_in_the_end(
     config: LakeConfig, land: Land, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ def _calls(lake: Lake) -> pa.Table:
     return table
 
 
+@pytest.mark.extended
 def test_what_is_known_last_is_told_whatever_the_clock_does(config: LakeConfig, land: Land) -> None:
     rows = [call(0)]
     land(rows)
@@ -230,6 +232,7 @@ def test_what_is_known_last_is_told_whatever_the_clock_does(config: LakeConfig, 
     assert known(config)["usd"] == reference(rows, RULE)
 
 
+@pytest.mark.extended
 def test_a_claim_is_kept_alive_where_there_is_nothing_to_write(config: LakeConfig, land: Land) -> None:
     land([call(0)])
     at = NOW
@@ -245,6 +248,7 @@ def test_a_claim_is_kept_alive_where_there_is_nothing_to_write(config: LakeConfi
                 reprice(config, KNOWN, ALL, now=clock)
 
 
+@pytest.mark.extended
 def test_what_was_adjusted_goes_with_the_day_it_is_of(config: LakeConfig, land: Land) -> None:
     land([call(0, day=DAY - timedelta(days=5)), call(1)])
     reprice(config, KNOWN, ALL, now=now)
@@ -255,6 +259,7 @@ def test_what_was_adjusted_goes_with_the_day_it_is_of(config: LakeConfig, land: 
     assert verify(config).ok
 
 
+@pytest.mark.extended
 def test_what_is_written_while_its_day_is_dropped_goes_with_the_next_run(config: LakeConfig, land: Land) -> None:
     old = DAY - timedelta(days=5)
     land([call(0, day=old), call(1)])
@@ -305,6 +310,7 @@ REPRICE = textwrap.dedent(
 )
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.row(40)
 @pytest.mark.parametrize(
     "point",

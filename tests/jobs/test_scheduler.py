@@ -157,6 +157,7 @@ def test_after_eight_hours_asleep_each_job_runs_once_and_is_recorded(world: Worl
     assert (done["attempt"], done["detail"], done["report"]) == (1, "files 3", {"ok": True, "files": 3})
 
 
+@pytest.mark.extended
 @pytest.mark.row(62)
 def test_a_clock_that_goes_back_an_hour_runs_nothing_twice(world: World) -> None:
     with world.scheduler(world.config()):
@@ -213,6 +214,7 @@ def test_runs_that_were_ended_with_their_scheduler_are_begun_again_and_are_no_at
     assert claimed(world).ended_at is not None
 
 
+@pytest.mark.extended
 def test_a_claim_outlives_its_run_and_the_run_ends_with_its_time_by_the_wall_clock(world: World) -> None:
     slow = replace(TIDY, limit_s=600)
     with world.scheduler(world.config(SLEEP, jobs=(slow,))):
@@ -229,6 +231,7 @@ def test_a_claim_outlives_its_run_and_the_run_ends_with_its_time_by_the_wall_clo
     assert ended_at < claim.lease_until
 
 
+@pytest.mark.extended
 def test_a_process_that_cannot_be_made_is_tried_again_and_is_no_attempt(world: World) -> None:
     script = world.folder / "job"
     config = replace(world.config(), command=lambda _: [str(script)])
@@ -268,6 +271,7 @@ def test_a_lake_that_does_not_answer_for_a_while_does_not_end_the_stage(world: W
         wait("the trouble is over", lambda: beats[-1]["error"] is None)
 
 
+@pytest.mark.extended
 def test_a_defect_in_one_job_is_said_and_the_others_go_on(world: World) -> None:
     config = world.config(jobs=(TIDY, COUNT))
     whole = config.command
@@ -350,6 +354,7 @@ def test_a_lake_of_a_newer_tailrace_ends_the_stage(world: World) -> None:
         run(world.config(), stop=threading.Event(), now=world.clock, heartbeat=lambda facts: None)
 
 
+@pytest.mark.extended
 def test_records_wait_for_the_brokers_and_the_job_does_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.runs._AGAIN_S", 0.5)
     host, port = world.kafka.bootstrap_servers.split(":")

@@ -139,6 +139,7 @@ def test_an_acknowledged_event_survives_sigkill_and_the_port_stays(tmp_path):
         assert first_value(address, "kept") == b"acknowledged"
 
 
+@pytest.mark.extended
 def test_a_paused_broker_says_nothing_and_goes_on_afterwards(tmp_path):
     with Broker(tmp_path) as broker:
         port = int(broker.bootstrap.rpartition(":")[2])

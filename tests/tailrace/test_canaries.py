@@ -313,6 +313,7 @@ def test_heads_and_details_of_the_dead_are_redacted(left):
     assert any("<EMAIL_1>" in row["head"] for row in left.dead)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     "catalog",
     [

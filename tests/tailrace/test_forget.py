@@ -113,6 +113,7 @@ def test_who_and_why_are_recorded_under_a_keyed_hash_that_is_the_same_for_both_f
     assert pseudonym(BOB, KEY) not in str(records)
 
 
+@pytest.mark.extended
 def test_of_a_user_of_one_tenant_the_rows_of_others_with_the_same_id_are_no_failure(tmp_path, monkeypatch):
     config = LakeConfig(str(tmp_path / "catalog.sqlite"), str(tmp_path / "data"))
     tenants = ["acme", "other"]

@@ -119,6 +119,7 @@ def run(host, arguments, env, **more):
     return subprocess.run(command, env=env, cwd="/", capture_output=True, timeout=120, check=False, **more)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.usefixtures("old_java")
 @pytest.mark.parametrize("host", STARTED, ids=lambda host: host.name)
 def test_the_broker_starts_and_takes_an_event_on(host, tmp_path):

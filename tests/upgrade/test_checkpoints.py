@@ -9,6 +9,8 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+import pytest
+
 from pipelines.detect.judge import Judge
 from pipelines.detect.snapshot import dump, load
 from pipelines.drift.strata import ReferenceConfig
@@ -22,6 +24,7 @@ SURGE = Incident(T0 + 20 * SECOND, T0 + 90 * SECOND, guardrail="pii", share=0.7)
 STEADY = {topic: 1.0 for topic in range(8)}
 
 
+@pytest.mark.extended
 def test_incidents_that_an_earlier_detect_left_open_are_resolved_once_under_their_ids() -> None:
     state = load((FIXTURES / "detect-state-73e158d.msgpack").read_bytes())
     open_ = {family: incident.id for family, incident in state.apps["bot"].life.open.items()}

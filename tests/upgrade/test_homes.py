@@ -38,6 +38,7 @@ def test_there_is_a_home_to_open():
     assert HOMES
 
 
+@pytest.mark.extended
 @pytest.mark.row(69)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("packed", HOMES, ids=lambda path: path.name.removesuffix(".tar.gz"))

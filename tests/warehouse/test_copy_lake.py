@@ -126,6 +126,7 @@ def test_half_a_lake_is_no_source(source: LakeConfig, target: LakeConfig, tmp_pa
         copy_lake(target, third, now=now)
 
 
+@pytest.mark.extended
 def test_a_copy_stops_where_land_begins_to_write_into_its_target(source: LakeConfig, target: LakeConfig) -> None:
     def land(part: str, rows: int) -> None:
         with connect(target) as other:  # no lock keeps a land away from a catalog on PostgreSQL
@@ -157,6 +158,7 @@ def test_a_row_that_differs_is_found(source: LakeConfig, target: LakeConfig) -> 
         copy_lake(source, target, now=now)
 
 
+@pytest.mark.extended
 def test_it_reads_one_moment_of_a_lake_in_which_land_goes_on(source: LakeConfig, target: LakeConfig) -> None:
     before, end = content(source), DAYS * A_DAY
     landed = False
@@ -173,6 +175,7 @@ def test_it_reads_one_moment_of_a_lake_in_which_land_goes_on(source: LakeConfig,
     assert content(source)[0] == end + 30
 
 
+@pytest.mark.extended
 def test_to_postgresql_and_a_bucket_and_back_into_a_folder(
     source: LakeConfig, target: LakeConfig, postgres: Postgres, bucket: Bucket
 ) -> None:

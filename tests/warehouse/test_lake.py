@@ -400,6 +400,7 @@ def test_kill_9_at_every_point_of_a_landing_loses_and_doubles_nothing(lake, conf
     assert next(p for p in report.partitions if p.partition == 0).landed == 50
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=[pytest.mark.faults, pytest.mark.timeout(900)])])
 @pytest.mark.row(3)
 def test_random_kills_inside_a_transaction_leave_all_or_nothing(lake, config, kills):

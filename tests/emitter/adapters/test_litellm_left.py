@@ -75,6 +75,7 @@ def test_a_stream_that_is_dropped_is_on_who_asked_and_leaves_nothing_behind(reco
     assert not adapter._contexts
 
 
+@pytest.mark.extended
 def test_an_asynchronous_stream_is_recorded_when_it_is_closed_and_not_again(recorded: Any, provider: Any) -> None:
     driver = DRIVERS["litellm"]
     provider.answers = [answer(driver.chunks())]
@@ -94,6 +95,7 @@ def test_an_asynchronous_stream_is_recorded_when_it_is_closed_and_not_again(reco
     assert not adapter._contexts
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_stream_of_the_router_counts_once_though_it_hands_on_another(
     whole: bool, recorded: Any, provider: Any
@@ -124,6 +126,7 @@ def test_a_stream_of_the_router_counts_once_though_it_hands_on_another(
     assert not adapter._contexts
 
 
+@pytest.mark.extended
 def test_a_stream_whose_last_chunk_was_read_is_no_cancelled_one(recorded: Any, provider: Any) -> None:
     """The app stops at the finish reason, as many do; LiteLLM makes no callback for that."""
     driver = DRIVERS["litellm"]
@@ -138,6 +141,7 @@ def test_a_stream_whose_last_chunk_was_read_is_no_cancelled_one(recorded: Any, p
     assert "tokens" not in event, "the chunk with the usage comes after the finish reason, and was not read"
 
 
+@pytest.mark.extended
 def test_a_stream_that_is_read_to_its_end_is_one_event_also_when_it_is_freed(recorded: Any, provider: Any) -> None:
     driver = DRIVERS["litellm"]
     provider.answers = [answer(driver.chunks())]
@@ -173,6 +177,7 @@ def begun_response() -> str:
     )
 
 
+@pytest.mark.extended
 def test_a_response_of_the_router_that_is_left_counts_once(recorded: Any, provider: Any) -> None:
     provider.answers = [answer(begun_response())]
     parameters = {"model": "openai/gpt-4o", "api_key": "k", "api_base": provider.url}
@@ -194,6 +199,7 @@ def test_a_response_of_the_router_that_is_left_counts_once(recorded: Any, provid
     assert not adapter._contexts
 
 
+@pytest.mark.extended
 def test_a_stream_of_a_response_that_is_dropped_is_cancelled(recorded: Any, provider: Any) -> None:
     provider.answers = [answer(begun_response())]
     with tailrace.context(user="asks"):
@@ -216,6 +222,7 @@ MODERATED = {
 }
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_moderation_is_one_event_on_who_asked(recorded: Any, provider: Any, asynchronous: bool) -> None:
     """The OpenAI client below LiteLLM is recorded as well: that counts nothing twice."""

@@ -111,6 +111,7 @@ def check(events: list[dict[str, Any]], owners: list[Owner]) -> None:
     assert not by_text
 
 
+@pytest.mark.extended
 def test_a_thousand_interleaved_requests_are_each_on_their_own_owner(server: Any, recorder: Any) -> None:
     shared = {"api_key": "sk-x", "base_url": server.url, "tailrace": recorder, "max_retries": 2}
     client, aclient = OpenAI(**shared), AsyncOpenAI(**shared)

@@ -83,6 +83,7 @@ def shop(broker: Broker, prefix: str, tmp_path: Path) -> Iterator[Shop]:
         thread.join(30)
 
 
+@pytest.mark.extended
 def test_a_run_that_was_killed_is_finished_by_the_next_one_and_each_score_lands_once(shop: Shop) -> None:
     producer = Producer(shop.kafka)
     for number in range(CALLS):

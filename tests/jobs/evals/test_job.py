@@ -97,6 +97,7 @@ def test_the_same_run_draws_the_same_calls_and_scores_nothing_twice(lake: LakeCo
     assert other.scores == 180
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("publications", [1, 2, 4])
 def test_a_killed_run_goes_on_where_it_was_and_each_score_lands_once(
     lake: LakeConfig, outlet: LakeOutlet, publications: int, monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ from warehouse.lake import Lake
 from warehouse.storage.connect import LakeConfig, connect
 
 
+@pytest.mark.extended
 def test_postgres_lets_a_refresh_read_for_as_long_as_it_takes(
     postgres: pg.Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +56,7 @@ def files(config: LakeConfig) -> set[str]:
     return {str(Path(row["data_file"]).parent).partition("golden_cases")[2] for row in found}
 
 
+@pytest.mark.extended
 def test_cases_of_a_lake_that_kept_all_versions_in_one_file_are_parted_once(home: Home) -> None:
     home.land([failed(1)])
     home.refresh()

@@ -86,6 +86,7 @@ def test_what_is_no_case_is_named_and_nothing_is_imported(name, text, said):
     assert said in str(error.value)
 
 
+@pytest.mark.extended
 def test_an_import_is_a_version_and_a_second_one_adds_nothing(home: Home, command: Tailrace, tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text(JSONL)

@@ -60,6 +60,7 @@ def test_what_failed_while_no_refresh_ran_is_found_by_the_next(home: Home) -> No
     assert windows(home) == [(-7, 0), (0, 18)]
 
 
+@pytest.mark.extended
 def test_a_run_that_changed_nothing_is_remembered_too(home: Home) -> None:
     home.land([failed(1)])
     home.refresh(now=at(0))
@@ -80,6 +81,7 @@ def test_sets_are_looked_for_each_by_itself(home: Home) -> None:
     assert sorted(home.cases()) == [1, 10]
 
 
+@pytest.mark.extended
 def test_run_again_after_a_gap_it_changes_nothing(home: Home) -> None:
     """The second look must not be at less: what failed again a while ago would give room then."""
     full = GoldenSettings(size=4, turnover=0.5)
@@ -154,6 +156,7 @@ def said_in_files(home: Home, set_name: str) -> str:
     return "".join(str(pq.read_table(file, partitioning=None).to_pylist()) for file in files)
 
 
+@pytest.mark.extended
 def test_a_case_that_is_in_no_newest_version_any_more_is_blanked_without_a_new_one(home: Home) -> None:
     one = GoldenSettings(size=1, turnover=1.0)
     home.land([failed(1, **on(-1))])
@@ -168,6 +171,7 @@ def test_a_case_that_is_in_no_newest_version_any_more_is_blanked_without_a_new_o
     assert home.refresh(one, now=at(10.2)).blanked == 0
 
 
+@pytest.mark.extended
 def test_what_says_nearly_the_same_as_a_rejected_case_stays_out_after_its_texts_are_gone(home: Home) -> None:
     home.land([failed(i) for i in range(3)])
     home.refresh()
@@ -201,6 +205,7 @@ def test_old_versions_are_dropped_and_the_newest_stays(home: Home) -> None:
     home.hashes()
 
 
+@pytest.mark.extended
 def test_versions_that_are_young_stay_so_that_the_turnover_holds(home: Home) -> None:
     """Cases of a version that was dropped would look old, and give way to others at once."""
     full = GoldenSettings(size=4, turnover=0.5, keep_versions=1)
@@ -219,6 +224,7 @@ def test_versions_that_are_young_stay_so_that_the_turnover_holds(home: Home) -> 
     assert home.refresh(full, now=at(8.2)).dropped == 0
 
 
+@pytest.mark.extended
 def test_an_accepted_case_comes_back_from_the_last_version_that_had_it(home: Home) -> None:
     two = GoldenSettings(size=2, turnover=1.0)
     home.land([failed(1, **on(-1)), failed(2, **on(-1))])
@@ -236,6 +242,7 @@ def test_an_accepted_case_comes_back_from_the_last_version_that_had_it(home: Hom
     home.hashes()
 
 
+@pytest.mark.extended
 def test_a_case_that_was_rejected_by_mistake_comes_back_while_its_texts_are_there(home: Home) -> None:
     home.land([failed(1, **on(-1)), failed(2, **on(-1))])
     home.refresh()
@@ -251,6 +258,7 @@ def test_a_case_that_was_rejected_by_mistake_comes_back_while_its_texts_are_ther
     assert home.refresh(now=at(21)).added == 1, "its call failed again, and nobody rejects it any more"
 
 
+@pytest.mark.extended
 def test_a_blanked_case_cannot_be_accepted_and_the_command_says_why(home: Home) -> None:
     home.land([failed(1), failed(2)])
     home.refresh()
@@ -284,6 +292,7 @@ def test_the_commands_say_what_is_gone(home: Home, tmp_path: Path) -> None:
     assert [json.loads(line)["call_offset"] for line in out.read_text().splitlines()] == [2]
 
 
+@pytest.mark.extended
 def test_the_newest_review_is_shown_as_a_whole_and_an_answer_can_be_withdrawn(home: Home) -> None:
     home.land([failed(1)], raw_feedback=[word(1, kind="edit", edited="by the user", call_id=uid(1))])
     home.refresh()
@@ -324,6 +333,7 @@ def test_the_newest_review_is_shown_as_a_whole_and_an_answer_can_be_withdrawn(ho
     assert home.ask("SELECT expected FROM golden_verdicts") == [{"expected": "by bob"}], "nothing is lost by a mistake"
 
 
+@pytest.mark.extended
 def test_a_case_that_is_accepted_while_a_refresh_runs_is_neither_blanked_nor_dropped(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -350,6 +360,7 @@ def test_a_case_that_is_accepted_while_a_refresh_runs_is_neither_blanked_nor_dro
     assert home.ask("FROM golden_rejected") == []
 
 
+@pytest.mark.extended
 def test_a_case_that_is_accepted_while_its_texts_go_keeps_those_that_are_left(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +383,7 @@ def test_a_case_that_is_accepted_while_its_texts_go_keeps_those_that_are_left(
     ]
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     "error",
     [

@@ -140,6 +140,7 @@ def test_the_first_day_of_an_app_makes_no_note(config):
     assert judge(config).new == ()
 
 
+@pytest.mark.extended
 def test_a_storm_of_new_values_is_three_notes_and_one_that_says_so(config):
     made_calls = [
         call
@@ -166,6 +167,7 @@ def test_calls_of_shadow_and_canary_variants_are_no_change(config):
     assert judge(config).new == ()
 
 
+@pytest.mark.extended
 def test_a_value_that_comes_back_after_a_month_reopens_its_note(config):
     landed(config, NOW, raw_calls=calls(CHANGED, 25, first=5000, every=timedelta(minutes=1), model="o3"))
     told = judge(config).alerts

@@ -101,6 +101,7 @@ def test_the_sql_of_an_alert_returns_exactly_its_number(
     prove(Landing(seed, incidents=(planted,), apps=(App(rate=1.5),)), monkeypatch, resolved=True)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("kind", ["refused", "empty_retrievals"])
 def test_so_does_that_of_a_share_that_few_calls_report(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Odd(34, apps=(App(rate=1.5),))
@@ -108,6 +109,7 @@ def test_so_does_that_of_a_share_that_few_calls_report(kind: str, monkeypatch: p
     assert f"surge_{kind}" in prove(stream, monkeypatch, resolved=False)
 
 
+@pytest.mark.extended
 def test_so_does_that_of_an_update_and_of_a_reopened_incident(monkeypatch: pytest.MonkeyPatch) -> None:
     loops = [Incident(T0 + at * SECOND, T0 + (at + 45) * SECOND, user="u-77", rate=8) for at in (20, 130)]
     stream = Landing(35, incidents=tuple(loops), apps=(App(rate=1.5),))
@@ -157,6 +159,7 @@ def prove(
     return {alert.rule for alert in alerts}
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     ("change", "rule"), [({"bloat": 3.0}, "tokens_per_call"), ({"price": 6.0}, "cost_per_call")], ids=["tokens", "cost"]
 )

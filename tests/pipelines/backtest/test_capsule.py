@@ -68,6 +68,7 @@ def test_it_gives_the_same_alert_in_the_same_words(
         assert len(data) < 1_000_000
 
 
+@pytest.mark.extended
 def test_the_same_alert_gives_the_same_bytes(lake: ReadOnlyLake, told: dict[str, list[Alert]]) -> None:
     states = next(iter(told.values()))
     assert export(lake, states, {}, warm_up=DAY)[1] == export(lake, states, {}, warm_up=DAY)[1]
@@ -102,6 +103,7 @@ def test_what_no_rollup_gives_is_refused_by_name(lake: ReadOnlyLake) -> None:
         export(lake, [alert({"app": "nobody"})], {}, warm_up=DAY)
 
 
+@pytest.mark.extended
 def test_one_that_is_too_large_is_cut_to_its_firing_and_then_refused(
     lake: ReadOnlyLake, told: dict[str, list[Alert]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,7 @@ def test_the_alerts_are_those_of_events_that_were_landed_and_rolled_up(
     assert words(drifted) == words([a for a in alerts if a.detector == "drift"])
 
 
+@pytest.mark.extended
 def test_chunks_and_forks_make_no_difference(
     lines: list[bytes], alerts: list[Alert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +218,7 @@ def test_bad_lines_are_counted_and_change_nothing_else(lines: list[bytes], alert
     assert {(a.rule, a.state) for a in found} == {(a.rule, a.state) for a in alerts}
 
 
+@pytest.mark.extended
 def test_one_event_dated_ahead_makes_no_other_late(lines: list[bytes], alerts: list[Alert]) -> None:
     ahead = json.dumps(call(random.Random(1), T0 * 2)).encode()
     stages = Replay(config())

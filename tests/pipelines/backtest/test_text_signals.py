@@ -150,11 +150,13 @@ def test_bounds_spare_no_look_that_finds_something(rollups: list[Record], alerts
     assert normal(judge, state) == normal(bounded, known)
 
 
+@pytest.mark.extended
 def test_a_file_of_events_gives_the_same_alerts(lines: list[bytes], alerts: list[Alert]) -> None:
     replayed = list(Replay(EventsConfig(BOOKS, tick_us=TICK, signals=ON)).run(lines))
     assert [alert.to_json() for alert in replayed] == [alert.to_json() for alert in alerts]
 
 
+@pytest.mark.extended
 def test_a_signal_that_is_not_chosen_raises_nothing(lines: list[bytes]) -> None:
     assert list(Replay(EventsConfig(BOOKS, tick_us=TICK, signals=chosen(["refusal"]))).run(lines)) == []
     assert len(SIGNALS) > len(ON)

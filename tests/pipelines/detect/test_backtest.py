@@ -74,6 +74,7 @@ def test_the_same_alerts_in_the_same_words_also_after_the_files_were_merged(lake
     assert [a.to_json() for a in again(lake)] == [a.to_json() for a in live]
 
 
+@pytest.mark.extended
 def test_pages_make_no_difference(lake: Lake, records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
     land(lake, records)
     whole = again(lake)

@@ -118,6 +118,7 @@ def _failing(share: float) -> Iterator[Record]:
     yield from stream.records(T0 - 10 * MINUTE, T0 + 300 * SECOND, live=True, batch_s=10)
 
 
+@pytest.mark.extended
 def test_an_expensive_app_that_goes_on_is_accepted_after_two_hours_and_learned_before_it_is_judged() -> None:
     small, app = App(name="small", rate=0.3), App(rate=0.5, cost=0.3)
     history, state, runner = Stream(44, apps=(small,), partitions=1), PartitionState(), Judge((ColdStart(), Spike()))

@@ -83,6 +83,7 @@ def staged(records: list[Record], detectors: tuple[Any, ...], isolations: Isolat
     return list(alerts.values())
 
 
+@pytest.mark.representatives(3)
 @pytest.mark.parametrize("method", ["step", "scan", "bound", "observe"])
 @pytest.mark.parametrize("broken", ["surge", "ceiling", "spike"])
 def test_the_others_say_what_they_say_without_it(records, tmp_path, method, broken):

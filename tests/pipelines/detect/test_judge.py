@@ -50,6 +50,7 @@ def _delay_s(alert: Alert) -> float:
     return datetime.fromisoformat(alert.detected_at).timestamp() - ONSET / SECOND
 
 
+@pytest.mark.representatives(2)
 @pytest.mark.parametrize(("seed", "burst"), [(1, 0.0), (2, 0.8)])
 def test_a_quiet_half_day_is_quiet_however_bursty(seed: int, burst: float) -> None:
     assert _quiet(seed, burst, DAY // 2) == []
@@ -120,6 +121,7 @@ def _backlog(seed: int, hours: int, *incidents: Incident, **app: float) -> list[
     return [r for r in records if r.key != b"*"] + [records[-1]]
 
 
+@pytest.mark.extended
 def test_a_tick_that_closes_hours_is_judged_in_slices_that_may_be_interrupted_anywhere(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -174,6 +176,7 @@ def _slices(counting: _Counting, records: list[Record]) -> tuple[list[int], list
     return works, alerts
 
 
+@pytest.mark.extended
 def test_two_weeks_of_one_app_in_one_tick_are_judged_in_bounded_slices() -> None:
     """9,222 calls in fourteen days, as in the report of a backlog that stopped detection for good."""
     rate = 9_222 / (14 * 86_400)
@@ -241,6 +244,7 @@ def test_many_buckets_at_once_are_judged_as_one_by_one_to_the_last_digit(rate: f
     assert any(a.state == "firing" for a in alerts)
 
 
+@pytest.mark.extended
 def test_many_buckets_at_once_are_judged_as_one_by_one_where_series_give_way_and_ticks_come_in_between() -> None:
     apps = (App(rate=20, users=30_000, guardrails=tuple(f"g{i}" for i in range(30))), App("other", rate=0.01, cost=1.0))
     stream = Stream(
@@ -280,6 +284,7 @@ def test_an_app_that_falls_silent_closes_its_windows_by_the_wall_of_the_ticks() 
     assert state.apps["bot"].windows.closed >= T0 + 50 * SECOND
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.row(61)
 @pytest.mark.parametrize("woken", ["from sleep", "with a backlog", "silent"])
 def test_eight_hours_without_a_call_ring_nothing_and_an_incident_after_them_is_told(woken: str) -> None:
@@ -391,6 +396,7 @@ def test_apps_beyond_the_limit_are_counted_and_take_no_room() -> None:
     assert state.poison == 0
 
 
+@pytest.mark.extended
 @pytest.mark.row(50)
 def test_an_app_of_a_million_users_keeps_a_bounded_state() -> None:
     """About ninety new users a second: every place has been given to others many times."""

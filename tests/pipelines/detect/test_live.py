@@ -87,6 +87,7 @@ def test_live_looks_are_equal_while_an_app_warms_up_and_new_guardrails_and_featu
     _both(records)
 
 
+@pytest.mark.extended
 def test_live_looks_are_equal_where_series_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows_module, "MAX_SERIES", 48)
     monkeypatch.setattr("pipelines.detect.judge.MAX_SERIES", 48)
@@ -94,6 +95,7 @@ def test_live_looks_are_equal_where_series_give_way(monkeypatch: pytest.MonkeyPa
     _both(_records(_stream(46, spell, rate=0.5), 120, history=5 * HOUR // 6))
 
 
+@pytest.mark.extended
 def test_live_looks_are_equal_where_rows_come_late_and_ticks_fail() -> None:
     """Every fourth second of rollups is read 15 s later; half a minute has no tick; then a minute of silence."""
     stream = _stream(47, Incident(T0 + 150 * SECOND, T0 + 190 * SECOND, user="u-7", rate=4.0, context=20.0))
@@ -112,6 +114,7 @@ def test_live_looks_are_equal_where_rows_come_late_and_ticks_fail() -> None:
     assert any(a.state == "firing" for a in _both(renumbered))
 
 
+@pytest.mark.extended
 def test_stopping_a_live_judge_anywhere_changes_nothing() -> None:
     """Buckets that are not learned yet are in the snapshot."""
     spell = Incident(T0 + 60 * SECOND, T0 + 90 * SECOND, user="u-7", rate=4.0, context=20.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pipelines.detect.detectors.surge_state import ARRAYS
 from pipelines.detect.judge import Judge, PartitionState
@@ -17,6 +18,7 @@ FIRST = Path(__file__).parents[2] / "fixtures" / "detect-state-1.bin"
 """Written by version 1 in the middle of an incident: the 87 records of ``_stream`` before T0 + 70 s."""
 
 
+@pytest.mark.extended
 def test_a_state_of_version_1_goes_on_with_its_open_incident_and_repeats_nothing() -> None:
     incident = Incident(T0 + 30 * SECOND, T0 + 120 * SECOND, user="u-7", rate=8.0)
     stream = Stream(41, apps=(App(rate=0.4, users=12, cost=0.02),), partitions=1, incidents=(incident,))

@@ -64,6 +64,7 @@ def _judged(judge: Judge, records: list[Record], *, every: int = 0) -> tuple[lis
     return found, normal(judge, state)
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_many_apps_with_incidents_are_judged_as_one_by_one(seed: int) -> None:
     records = _records(seed)
@@ -73,6 +74,7 @@ def test_many_apps_with_incidents_are_judged_as_one_by_one(seed: int) -> None:
     assert _judged(Judge(), records, every=61) == expected
 
 
+@pytest.mark.extended
 def test_a_tick_that_is_interrupted_between_apps_goes_on_with_the_same_alerts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every slice ends after one app; at some of them the stage is killed and goes on from what was written down."""
     records = _records(4, number=4, live_s=120)

@@ -141,6 +141,7 @@ def test_answers_that_change_more_clearly_than_their_prompts_wait_for_these(text
     assert [(a.rule, a.state) for a in found] == [("input_drift", "firing")]
 
 
+@pytest.mark.extended
 def test_answers_go_back_with_their_prompts_and_are_judged_again_by_what_was_before(texts: Make) -> None:
     steady = {t: 1.0 for t in range(8)}
     prompts = [
@@ -157,6 +158,7 @@ def test_answers_go_back_with_their_prompts_and_are_judged_again_by_what_was_bef
     ]
 
 
+@pytest.mark.extended
 def test_where_other_prompts_become_normal_so_do_the_answers_to_them(texts: Make) -> None:
     config = WatchConfig(accept_s=600.0)
     steady = {t: 1.0 for t in range(8)}

@@ -74,6 +74,7 @@ def test_steady_texts_never_fire(texts: Make) -> None:
     assert fired == 0
 
 
+@pytest.mark.extended
 def test_texts_that_come_in_runs_do_not_fire(texts: Make) -> None:
     fired = sum(bool(judge(texts(seed, STEADY, 1000, stay=0.85, users=0))) for seed in range(6))
     assert fired == 0
@@ -101,6 +102,7 @@ def test_one_user_who_floods_with_new_texts_is_no_drift(texts: Make) -> None:
     assert judge([*calm, *mixed]) == []
 
 
+@pytest.mark.extended
 def test_a_change_of_mix_between_features_is_no_drift(texts: Make) -> None:
     assert judge([*two_features(texts, 7, 1500, 0.8), *two_features(texts, 7, 1500, 0.2, start=1500)]) == []
 

@@ -377,6 +377,7 @@ def test_a_topic_made_again_is_refused_until_it_is_adopted(rig):
     proved(rig)
 
 
+@pytest.mark.extended
 @pytest.mark.row(53)
 def test_partitions_added_under_us_are_landed_from_their_first_offset(rig):
     rig.send([call()], partition=0)
@@ -454,6 +455,7 @@ def test_a_small_memory_limit_lands_the_batch_in_pieces(rig):
     proved(rig)
 
 
+@pytest.mark.extended
 @pytest.mark.row(67)
 def test_a_single_row_that_does_not_fit_the_memory_is_dead_and_its_neighbours_land(rig):
     """Empty objects of 3 bytes are a column of structs many times as big; that of 60,000 still fits into 36 MB."""

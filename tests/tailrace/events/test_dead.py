@@ -156,6 +156,7 @@ def test_dead_letters_are_explained_repaired_and_replayed_once(place):
     assert verify(place.lake).ok
 
 
+@pytest.mark.extended
 def test_originals_that_are_fit_by_now_go_back_and_the_rest_is_told(place, monkeypatch):
     place.send(event(1, v="1"), event(2, v="1"), event(3, tokens={"input": -1}), event(2, v="1"))
     with place.landing():

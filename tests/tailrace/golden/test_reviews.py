@@ -143,6 +143,7 @@ def test_a_review_reaches_the_lake_and_the_next_refresh_goes_by_it(shop, tmp_pat
     assert f"golden case {ids[1]} cannot come back: a review rejected it, and the refresh after that" in refused.stderr
 
 
+@pytest.mark.extended
 def test_an_export_sees_a_review_at_once_and_many_are_reviewed_on_a_terminal(shop, tmp_path):
     producer = Producer(shop.kafka)
     for number in range(4):

@@ -280,6 +280,7 @@ def test_a_tenant_goes_and_its_users_elsewhere_stay(lake, config):
     assert verify(config).ok
 
 
+@pytest.mark.extended
 def test_a_user_of_a_tenant(lake, config):
     erase(lake, Who(tenants=(ACME,), users=(BOB, PSEUDONYM)))
     left = lake.query("SELECT DISTINCT tenant_id, user_id FROM raw_calls ORDER BY ALL").to_pylist()
@@ -345,6 +346,7 @@ def killed(config, fault):
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -389,6 +391,7 @@ def test_land_lands_everything_meanwhile(config):
     assert report.ok, report.problems
 
 
+@pytest.mark.extended
 def test_on_a_postgresql_catalog(postgres, tmp_path):
     catalog = f"postgres:host=127.0.0.1 port={postgres.port} {postgres.database('forget')}"
     config = LakeConfig(catalog, str(tmp_path / "data"))

@@ -122,6 +122,7 @@ with opened(LakeConfig(sys.argv[1], sys.argv[2])) as lake:
 """
 
 
+@pytest.mark.representatives(1)
 @pytest.mark.parametrize(
     "fault", [pytest.param("before_commit:kill:3", marks=pytest.mark.faults), "after_delete:kill:4"]
 )

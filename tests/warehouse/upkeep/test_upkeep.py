@@ -126,6 +126,7 @@ def crowded(lake, monkeypatch, fits):
     return tried
 
 
+@pytest.mark.extended
 def test_a_slice_that_never_fits_between_the_commits_of_others_is_made_smaller(lake, config, rows, monkeypatch):
     land(lake, rows, range(24))
     before = fingerprint(lake)
@@ -154,6 +155,7 @@ def test_a_lake_that_leaves_no_time_for_large_files_gets_its_small_ones_merged_a
     assert verify(config).ok
 
 
+@pytest.mark.extended
 @pytest.mark.row(68)
 def test_single_row_batches_shrink_to_few_files_within_the_memory_limit(lake, config, rows):
     """The small form of 100,000 files: bench/commits has more."""
