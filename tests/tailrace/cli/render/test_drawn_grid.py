@@ -42,5 +42,5 @@ def test_what_fits_is_drawn_without_rich(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_spaces_at_the_end_of_a_number_are_dropped_as_rich_does() -> None:
-    shown = [["n"], [["0 "], ["12 "]], [True], 80]
-    assert grid(*shown) == folded_grid(*shown)
+    cells = [["0 "], ["12 "]]
+    assert grid(["n"], cells, [True], 80) == folded_grid(["n"], cells, [True], 80)
