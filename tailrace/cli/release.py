@@ -22,7 +22,8 @@ from tailrace.cli.render.printable import printable
 from tailrace.records import audit
 from tailrace.records.changed import past
 from tailrace.records.decide import landed
-from tailrace.records.release import mark_of, read_manifest, send
+from tailrace.records.manifest import read_manifest
+from tailrace.records.release import mark_of, send
 from tailrace.times import moment
 from warehouse.errors import LakeMissingError
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipelines.kafka import Admin
 from pipelines.notify.channels.deadman import Deadman
 from pipelines.notify.guard import Guard
 from schemas.errors import SettingsError, TailraceError
+from schemas.releases import Release
 from tailrace import wiring
 from tailrace.home import disk
 from tailrace.home.layout import Home
@@ -26,9 +28,13 @@ from tailrace.monitor.endpoint import Endpoint, serving
 from tailrace.monitor.export import Exporter
 from tailrace.monitor.metrics import StageCollector, exposition
 from tailrace.monitor.status import status
+from tailrace.records.release import marks, send
+from tailrace.records.release_api import ReleaseApi
 from tailrace.settings.model import Settings
 from tailrace.supervisor.stage_alerts import StageAlerts
 from tailrace.supervisor.stages import STAGES, Stage
+from warehouse.errors import LakeMissingError
+from warehouse.query.readonly import ReadOnlyLake
 
 log = structlog.get_logger()
 PROBE_EVERY_S = 5.0
@@ -60,8 +66,10 @@ class Watch:
         self._calls = {"called": 0, "withheld": 0, "failed": 0}
         self._collector = StageCollector(settings, stages=stages, more=self._numbers)
         self._exporter = Exporter(settings.monitoring, Home(settings.home), self._collector.collect)
+        self._bootstrap_servers = ""
+        releases = ReleaseApi(known=self._releases, send=self._send_release, now=now_us)
         endpoint = partial(Endpoint, settings.web, health=self.health, metrics=self._page, live=self.live)
-        self._endpoint = endpoint() if web else None
+        self._endpoint = endpoint(release=releases.receive) if web else None
         self._deadman = _deadman(settings)
         self._alerts = StageAlerts(Home(settings.home), lambda: wiring.notify(settings), now_us)
 
@@ -79,6 +87,7 @@ class Watch:
     @contextmanager
     def over(self, bootstrap_servers: str) -> Iterator[str | None]:
         """Watch for as long as the block lasts; yields the URL of the metrics, None where there are none."""
+        self._bootstrap_servers = bootstrap_servers
         stop = threading.Event()
         admin = Admin(wiring.kafka(self._settings, bootstrap_servers))
         works: list[tuple[Callable[[], None], float]] = [
@@ -104,6 +113,19 @@ class Watch:
             for thread in threads:  # a probe in the middle of its time-out is left to end with the process
                 thread.join(max(0.0, deadline - time.monotonic()))
             self._exporter.close()
+
+    def _releases(self, app: str) -> list[Release]:
+        """Return the marks that have landed; none where there is no lake yet."""
+        section = self._settings.lake
+        config = replace(wiring.lake(self._settings), memory_limit=section.query_memory_limit)
+        try:
+            with ReadOnlyLake.open(config, timeout_s=section.query_timeout_s) as lake:
+                return marks(lake, app)
+        except LakeMissingError:
+            return []
+
+    def _send_release(self, release: Release) -> None:
+        send(wiring.kafka(self._settings, self._bootstrap_servers), release)
 
     def _page(self) -> bytes:
         return exposition(self._collector)

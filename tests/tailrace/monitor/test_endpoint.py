@@ -50,7 +50,8 @@ def test_loopback_is_served_without_a_token(on_loopback):
     assert ask(on_loopback, "/healthz")[:2] == (200, b'{"healthy": true, "stages": {"land": "running"}}')
     assert ask(on_loopback, "/nothing")[0] == 404
     assert ask(on_loopback, method="HEAD")[:2] == (200, b"")
-    assert ask(on_loopback, method="POST")[0] == 501
+    assert ask(on_loopback, method="POST")[0] == 404
+    assert ask(on_loopback, method="PUT")[0] == 501
 
 
 def test_it_listens_on_loopback_only(on_loopback):

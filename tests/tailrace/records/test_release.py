@@ -21,7 +21,8 @@ from tailrace import wiring
 from tailrace.cli import release as command
 from tailrace.files import FileRefusedError
 from tailrace.home.layout import Home
-from tailrace.records.release import mark_of, read_manifest
+from tailrace.records.manifest import read_manifest
+from tailrace.records.release import mark_of
 from tailrace.settings.model import KafkaSettings, Settings
 from tests.jobs.data_quality import lake as made
 from warehouse.lake import Lake
