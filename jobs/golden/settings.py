@@ -40,7 +40,7 @@ class GoldenSettings:
     size: int = 200
     """Cases that a set aims at. Accepted ones stay even where they are more."""
     turnover: float = 0.3
-    """Share of ``size`` that may give way to new cases within half of ``days``."""
+    """Share of ``size`` that new cases may replace within half of ``days``."""
     similarity: float = 0.8
     """Jaccard index of the shingles from which on two cases are near duplicates."""
     healthy: float = 0.0

@@ -1,4 +1,5 @@
-"""SQL that returns exactly the number in the message, for ever: append-only table, cost as landed, positions bounded.
+"""SQL that returns exactly the number in the message, also years later: it reads an append-only table with the cost as
+landed, up to the offsets that detect had read.
 
 The text holds values of the events (users, features); every one of them passes through ``literal``.
 """
@@ -70,16 +71,16 @@ _SHARE_OF = {
 
 
 def literal(text: str) -> str:
-    """A string literal of DuckDB; quotes are doubled and nothing else has a meaning in it (NUL cannot stand in one)."""
+    """A string literal of DuckDB; quotes are doubled, no other character is special, and NUL is removed."""
     return "'" + text.replace("\0", "").replace("'", "''") + "'"
 
 
 def sql(finding: Finding, positions: Mapping[int, int], epoch: int, *, table: str = "raw_calls") -> str:
-    """SQL for ``finding.observed``; empty where the landed columns cannot say it.
+    """SQL for ``finding.observed``; empty where it cannot be computed from the landed columns.
 
     Args:
         finding: window, series, measure.
-        positions: partition of llm.events -> next offset that detect had seen.
+        positions: partition of llm.events -> next offset that detect had not read.
         epoch: of llm.events.
         table: name of the append-only table.
     """
@@ -104,7 +105,7 @@ def cause_sql(
     Args:
         series: of one app, each with a dimension that has a column.
         window: start and end, µs UTC.
-        positions: partition of llm.events -> next offset that detect had seen.
+        positions: partition of llm.events -> next offset that detect had not read.
         epoch: of llm.events.
         table: name of the append-only table.
     """
@@ -124,7 +125,7 @@ def _of(series: Mapping[str, str]) -> list[str]:
 
 
 def _bounds(window: tuple[int, int], positions: Mapping[int, int], epoch: int) -> list[str]:
-    """Conditions that keep the rows to what was seen of the window then."""
+    """Conditions that select the rows of the window that detect had read at that time."""
     seen = " OR ".join(f"(_partition = {p} AND _offset < {o})" for p, o in sorted(positions.items())) or "false"
     start, end = window
     return [f"ts >= {_time(start)} AND ts < {_time(end)}", "NOT _dup", f"_epoch = {epoch} AND ({seen})"]
@@ -135,8 +136,8 @@ def _signal_sql(finding: Finding, positions: Mapping[int, int], epoch: int) -> s
     side, _, name = finding.measure.removeprefix(SIGNAL).partition(":")
 
     def total(of: str) -> str:
-        wanted = f"list_filter(signals, lambda s: s.name = {literal(of)} AND s.action = {literal(side)})"
-        return f"sum(coalesce(list_sum(list_transform({wanted}, lambda s: s.calls)), 0))"
+        matching = f"list_filter(signals, lambda s: s.name = {literal(of)} AND s.action = {literal(side)})"
+        return f"sum(coalesce(list_sum(list_transform({matching}, lambda s: s.calls)), 0))"
 
     seen = " OR ".join(f"(source_partition = {p} AND source_to <= {o})" for p, o in sorted(positions.items()))
     where = [

@@ -1,4 +1,4 @@
-"""What a detector says: something is out of the ordinary, in one app, for one family of measures."""
+"""What a detector reports: an abnormal value in one app, for one family of measures."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from schemas.alerts import Cause, Severity
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing out of the ordinary now. Times are µs UTC, event time."""
+    """One abnormal value now. Times are µs UTC, event time."""
 
     detector: str
     rule: str
     family: str
-    """What can only be one incident at a time in an app: ``spend``, ``guardrail:pii``, ``errors`` ..."""
+    """At most one incident of a family is open in an app: ``spend``, ``guardrail:pii``, ``errors`` ..."""
     rank: int = 0
-    """Among families with one cause the lowest rank names it."""
+    """Of several families with one cause, that with the lowest rank opens the incident."""
     weak: bool = False
-    """Not enough by itself; enough to give a finding of higher rank its name."""
+    """Not enough evidence to open an incident, but enough to be the leader of a finding of higher rank."""
     severity: Severity = "warning"
     measure: str
     target: str
@@ -29,10 +29,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     observed: float
     expected: float
     score: float
-    """Observed over what would just be tolerated, or the log of the evidence."""
+    """Observed value over the limit, or the log of the evidence."""
     unit: str
     peak: float = 0.0
-    """Highest rate or share, for telling when it is over."""
+    """Highest rate or share so far."""
     excess: float = 0.0
     """Calls or USD beyond what was expected."""
     expected_rate: float | None = None
@@ -63,4 +63,4 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[str, ...] = ()
     """The runbook of the detector, where it brings its own."""
     learning: bool = False
-    """Whether too little is learned of the series to say what is usual: ``expected`` is a limit, or the highest yet."""
+    """Whether too little is learned of the series for a usual value: ``expected`` is a limit, or the highest so far."""

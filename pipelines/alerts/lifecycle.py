@@ -1,9 +1,10 @@
 """Firing, update, resolved: a state machine of values, one per app.
 
-A finding is held back a few seconds, so that its siblings can be seen with it and a flicker does not fire; then it
-fires, once. What follows from it attaches. Once its recovery is proven it is resolved, and a breach of the same series
-within the cooldown reopens it: ``firing`` again under the same id, with the next ``seq``. All times are event times or
-the wall times that ticks carry, so a replay emits the same alerts under the same ids.
+A finding is held back for a few seconds, so that findings of the same cause are grouped with it and a short breach does
+not fire; then it fires, once. Later findings of the same cause are attached to it. Once its recovery is proven it is
+resolved, and a breach of the same series within the cooldown reopens it: ``firing`` again under the same id, with the
+next ``seq``. All times are event times or the wall times that ticks carry, so a replay emits the same alerts under the
+same ids.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ class Timing:
     hold_s: float = 3.0
     """How long a finding must last before it fires."""
     hold_follower_s: float = 6.0
-    """The same for families that often follow another (rank above 0): their leader may still be gathering proof."""
+    """The same for families that often follow another (rank above 0): their leader may not have evidence enough yet."""
     cooldown_s: float = 600.0
-    """A breach of the same series, or of the app it is a part of, within this time after its recovery was proven
-    reopens the incident. Where the proof
-    took longer than this, the time it took: what calls seldom also comes back late."""
+    """A breach of the same series, or of the app it is a part of, within this time after its recovery was
+    proven reopens the incident. Where the proof took longer than this, the time of the proof: a series with rare calls
+    also breaches again late."""
     cooldown_family_s: float = 60.0
     """After an incident has ended, other series of the app and the same family of measures fire no sooner than this."""
     update_every_s: float = 1800.0
@@ -51,14 +52,15 @@ class Timing:
     """An update is emitted sooner when the excess of the incident (USD, tokens or calls beyond what is normal, summed
     since its start) has grown by this factor since the last message."""
     update_least_s: float = 300.0
-    """But no sooner than this: what fired after ten seconds is ten times as large after a hundred."""
+    """But no sooner than this: an excess at a constant rate is ten times as large after ten times as long."""
     accept_s: float = 86_400.0
-    """An alert open for so long is the new normal: it is resolved, and learning goes on."""
+    """An alert that is open for this long is the new normal: it is resolved, and its values are learned from then
+    on."""
     accept_learning_s: float = 7200.0
     """The same for the spend of an app of which nothing was learned: an expensive app that is new is no incident of a
     day, and nothing is learned of it meanwhile."""
     accept_quiet_s: float = 21_600.0
-    """How long its series may not fire afterwards: until the new normal is learned."""
+    """How long the same series does not fire after that: until the new normal is learned."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     """When an incident is over."""
 
@@ -71,14 +73,14 @@ class Incident(msgspec.Struct, kw_only=True):
     finding: Finding
     """As it was when fired; ``children`` and ``end`` follow."""
     seq: int = 0
-    told: int = 0
+    emitted_at: int = msgspec.field(default=0, name="told")  # the key in stored states
     """Wall time of the last message, µs UTC; 0 = a message is due."""
     followers: list[str] = []
-    """Families that were recognised as faces of this one: open and over with it."""
+    """Families with the same cause: they are open and end with this incident."""
     total: dict[int, int] = {}
-    """Column -> sum of the target series over the closed slots since the start, whatever comes late included."""
+    """Column -> sum of the target series over the closed slots since the start, late rows included."""
     after: dict[int, int] = {}
-    """Column -> the part of ``total`` since ``recovery.since``: it is not the incident's, if that was its end."""
+    """Column -> the part of ``total`` since ``recovery.since``: it is not part of the incident, if that was its end."""
     recovery: Recovery = msgspec.field(default_factory=Recovery)
     emitted_excess: float = 0.0
     """``recovery.excess`` at the last message: USD, tokens or calls beyond what is normal."""
@@ -122,7 +124,7 @@ class Incident(msgspec.Struct, kw_only=True):
         """
         self.finding = widened(self.finding, app)
         self.recovery, self.total, self.after = self.whole.recovery(until, reopened=reopened), self.whole.total, {}
-        self.whole, self.told = WholeApp(), 0
+        self.whole, self.emitted_at = WholeApp(), 0
 
     def count_after(self, sums: Sums, start: int) -> None:
         """Count a slot that has closed, from ``start`` (µs UTC), as being after the incident or not."""
@@ -133,7 +135,7 @@ class Incident(msgspec.Struct, kw_only=True):
             self.after = {}
 
     def take_back(self, sums: Sums, after: Sums) -> None:
-        """Take out the sums of slots that will be read once more, and the part of them that is in ``after``."""
+        """Subtract the sums of slots that will be read again, and the part of them that is in ``after``."""
         _add(self.total, sums, -1)
         _add(self.after, after, -1)
 
@@ -147,13 +149,13 @@ class Closed(msgspec.Struct):
 
 @dataclass
 class Lifecycle:
-    """All that is remembered of one app's alerts."""
+    """State of the alerts of one app."""
 
     held: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Family -> (wall, event time) when it was first found."""
     open: dict[str, Incident] = field(default_factory=dict)
     cooling: dict[str, int] = field(default_factory=dict)
-    """Family, or family and target -> event time until which they do not fire, whatever the measure."""
+    """Family, or family and target -> event time until which they do not fire, with any measure."""
     closed: dict[str, Closed] = field(default_factory=dict)
     """Family and target -> its incident, until its cooldown has passed."""
 
@@ -181,7 +183,7 @@ def advance(
     recovered: Mapping[str, int],
     timing: Timing,
 ) -> list[Transition]:
-    """Apply what is found at one moment; return the messages to emit, in order. ``life`` is moved along.
+    """Apply what is found at one moment; return the messages to emit, in order. ``life`` is changed in place.
 
     Args:
         life: the app's alerts.
@@ -198,9 +200,9 @@ def advance(
     leaders, following, attached = group(findings, {family: i.finding for family, i in life.open.items()})
     for family, followers in attached.items():
         emitted += _attach(life.open[family], [f for f in followers if not f.weak], wall)
-    ripe = [f for f in leaders if not f.weak and not _is_tail(life, f) and _may_fire(life, f, at)]
-    life.held = {f.family: life.held.get(f.family, (wall, at)) for f in ripe}
-    for finding in ripe:
+    eligible = [f for f in leaders if not f.weak and not _began_in_resolved(life, f) and _may_fire(life, f, at)]
+    life.held = {f.family: life.held.get(f.family, (wall, at)) for f in eligible}
+    for finding in eligible:
         since_wall, since = life.held[finding.family]
         hold = (timing.hold_follower_s if finding.rank else timing.hold_s) * SECOND
         if wall - since_wall >= hold or at - since >= hold:
@@ -209,7 +211,7 @@ def advance(
     due = [
         incident
         for incident in life.open.values()
-        if update_due(incident.recovery.excess, incident.emitted_excess, wall - incident.told, timing)
+        if update_due(incident.recovery.excess, incident.emitted_excess, wall - incident.emitted_at, timing)
     ]
     return emitted + [_update(incident, wall) for incident in due]
 
@@ -217,13 +219,14 @@ def advance(
 def may_change(life: Lifecycle, *, wall: int, at: int, timing: Timing) -> bool:
     """Whether ``advance`` may do anything at ``wall`` and ``at`` where nothing is found and nothing has recovered.
 
-    Time alone ends a cooldown, accepts an incident, and makes an update due; and what is held back is forgotten.
+    Time alone ends a cooldown, accepts an incident, and makes an update due. A held finding that is not found again
+    is dropped.
     """
     if life.held or any(at >= closed.until for closed in life.closed.values()):
         return True
     return any(
         at - incident.finding.start > _accept_after(incident.finding, timing) * SECOND
-        or update_due(incident.recovery.excess, incident.emitted_excess, wall - incident.told, timing)
+        or update_due(incident.recovery.excess, incident.emitted_excess, wall - incident.emitted_at, timing)
         for incident in life.open.values()
     )
 
@@ -242,18 +245,18 @@ def update_due(excess: float, emitted_excess: float, passed_us: int, timing: Tim
 
 
 def _may_fire(life: Lifecycle, finding: Finding, at: int) -> bool:
-    if _known(life, finding) is not None:
+    if _reopens(life, finding) is not None:
         return True
     return at >= max(life.cooling.get(key, 0) for key in (finding.family, _key(finding)))
 
 
-def _is_tail(life: Lifecycle, finding: Finding) -> bool:
-    """Whether its onset lies in a resolved incident that led it: a detector that judges once a minute finds it late."""
+def _began_in_resolved(life: Lifecycle, finding: Finding) -> bool:
+    """Whether it began in a resolved incident of its cause: a detector that judges once a minute finds it late."""
     over = (closed.incident.finding for closed in life.closed.values())
     return any(f.detector != finding.detector and finding.start < f.end and leads(f, finding) for f in over)
 
 
-def _known(life: Lifecycle, finding: Finding) -> str | None:
+def _reopens(life: Lifecycle, finding: Finding) -> str | None:
     """Key of the resolved incident that a breach reopens: of the same series, or of the latest one below it."""
     if (key := _key(finding)) in life.closed:
         return key
@@ -266,14 +269,14 @@ def _key(finding: Finding) -> str:
 
 
 def _fire(life: Lifecycle, finding: Finding, wall: int, followers: Sequence[str]) -> Transition:
-    if (key := _known(life, finding)) is not None:
+    if (key := _reopens(life, finding)) is not None:
         return _reopen(life, life.closed.pop(key).incident, finding, wall, followers)
     incident = Incident(
         followers=list(followers),
         id=alert_id(finding.rule, finding.series, finding.start),
         fingerprint=fingerprint(finding.rule, finding.series),
         finding=finding,
-        told=wall,
+        emitted_at=wall,
     )
     life.open[finding.family] = incident
     return Transition("firing", replace(incident), finding)
@@ -315,7 +318,7 @@ def _update(incident: Incident, wall: int) -> Transition:
 
 def _emit(state: State, incident: Incident, wall: int) -> Transition:
     incident.seq += 1
-    incident.told = wall
+    incident.emitted_at = wall
     incident.emitted_excess = incident.recovery.excess
     return Transition(state, replace(incident), incident.finding)
 

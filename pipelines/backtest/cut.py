@@ -32,7 +32,7 @@ class Cut:
 
 def find_cut(
     query: backtest.Query,
-    stretches: Sequence[backtest.Stretch],
+    ranges: Sequence[backtest.OffsetRange],
     judge: Judge,
     wanted: Sequence[Alert],
     *,
@@ -43,19 +43,19 @@ def find_cut(
 
     Args:
         query: on the lake.
-        stretches: of one partition, in the order of their epochs.
+        ranges: of one partition, in the order of their epochs.
         judge: detectors and timing, as the live stage has them.
         wanted: the states of the alert.
         start: of its window, µs UTC.
         progress: called with the positions that were judged, now and then.
     """
-    place = _first_tick_after(query, stretches, start - CONTEXT_US)
+    place = _first_tick_after(query, ranges, start - CONTEXT_US)
     if place is None:
         return None
     state, cut, last = PartitionState(), None, max(alert.seq for alert in wanted)
-    for stretch in stretches:
+    for stretch in ranges:
         judge.learn(state)
-        state.begin_again(stretch.first)
+        state.restart_at(stretch.first)
         if cut is not None:  # the topic was made again in the middle of it: what follows is another log
             return cut
         for first, upto in backtest.pages(query, stretch):
@@ -79,14 +79,14 @@ def _of(state: PartitionState, alert: Alert) -> PartitionState:
 
 
 def _first_tick_after(
-    query: backtest.Query, stretches: Sequence[backtest.Stretch], moment: int
+    query: backtest.Query, ranges: Sequence[backtest.OffsetRange], moment: int
 ) -> tuple[int, int] | None:
     """Return (epoch, offset) of the first tick that moves the watermark beyond ``moment``."""
     clock = Clock()
-    for stretch in stretches:
+    for stretch in ranges:
         for first, upto in backtest.pages(query, stretch):
             for offset, tick in backtest.ticks(query, replace(stretch, first=first, upto=upto)):
-                clock.hear(tick)
+                clock.apply(tick)
                 if clock.watermark > moment:
                     return stretch.epoch, offset
     return None

@@ -1,1 +1,1 @@
-"""detect: rollups in, alerts out. Judgement is pure; only ``app.py`` uses Faust."""
+"""detect: reads rollups, emits alerts. The judgement is pure; only ``app.py`` uses Faust."""

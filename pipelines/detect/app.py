@@ -1,4 +1,4 @@
-"""The stage: Faust carries rollups to the judge, and the judge's state through crashes."""
+"""The stage: a Faust app reads rollups, runs the judge on them, and stores its state in a changelog topic."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ from schemas.topics import ALERTS, ROLLUPS, Topic
 
 NAME = "detect"
 _AFTER_ALERT_S = 1.0
-"""The same after an alert: what was sent and is not in a checkpoint is sent again, under the same id."""
+"""As ``checkpoint_s``, after an alert: an alert that is in no checkpoint is sent again after a crash, with the same
+id."""
 log = structlog.get_logger(NAME)
 
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """What detect must be told."""
+    """Settings of detect."""
 
     kafka: KafkaConfig
     state_dir: Path
@@ -55,7 +56,7 @@ class DetectConfig:
     timing: Timing = field(default_factory=Timing)
     runbooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checkpoint_s: float = 15.0
-    """How long judging goes on between two checkpoints: as much is judged again after a crash."""
+    """Time between two checkpoints. After a crash at most this much is judged again."""
     stall_timeouts: StallTimeouts = field(default_factory=lambda: StallTimeouts(stuck_s=30.0))
 
 
@@ -80,26 +81,26 @@ def run(
     """Judge until ``stop``. ``now`` is not needed: time comes from ticks.
 
     Raises:
-        PartitionMismatchError: the rollups topic grew under a kept state.
-        AppStoppedError: Faust gave up; start the stage again.
+        PartitionMismatchError: llm.rollups has more partitions than the stored state.
+        AppStoppedError: Faust stopped the app; start the stage again.
         SettingsError: an unknown detector or field, or a client setting Faust cannot honour.
     """
     del now
     partitions = _topics(config)
     stage, done = _Stage(config, partitions), threading.Event()
-    heart = threading.Thread(
+    watcher = threading.Thread(
         target=watch,
         args=(stage, Source(config.kafka, [ROLLUPS], batch_rows=1), heartbeat),
         kwargs={"stall_timeouts": config.stall_timeouts, "until": done},
         name="detect-watch",
         daemon=True,
     )
-    heart.start()
+    watcher.start()
     try:
         serve(stage.build, stop=stop)
     finally:
         done.set()
-        heart.join(timeout=2)
+        watcher.join(timeout=2)
 
 
 def _topics(config: DetectConfig) -> int:
@@ -134,7 +135,7 @@ class _Stage:
         """Partitions whose last alerts are sent, but not yet in a checkpoint."""
         self.moved = time.monotonic()
         self.progress = 0
-        """Slices so far: it grows inside one record, too."""
+        """Slices so far: it also grows while one record is judged."""
         self.event_times: dict[int, int | None] = {}
         self.learning: dict[str, int] = {}
         """Series, and how many of them are learning, at the last checkpoint."""
@@ -161,7 +162,7 @@ class _Stage:
                 point("detect.recovered")
                 await asyncio.to_thread(self._load, table)
             except Exception as error:
-                # Faust 0.15.3 lets nobody know what a callback of its recovery raised, and goes on
+                # Faust 0.15.3 continues after an error in this callback and does not report it
                 await app.crash(error)
                 raise
             self.recovered, self.moved = True, time.monotonic()
@@ -180,7 +181,7 @@ class _Stage:
         return state.position if state else None
 
     def facts(self) -> StageFacts:
-        """What the supervisor and ``status`` see."""
+        """Return the figures that the supervisor and ``tailrace status`` show."""
         states, times = list(self.states.items()), list(self.event_times.values())
         return StageFacts(
             position={at((ROLLUPS, p)): s.position for p, s in states},
@@ -203,21 +204,21 @@ class _Stage:
             try:
                 states[partition] = load(data)
             except ValueError as error:
-                # kept rollups are judged again; alerts come again under their ids and are recognised by them
+                # retained rollups are judged again; alerts are sent again with the same ids, and notify drops them
                 log.warning("detect_state_rebuilt", partition=partition, cause=str(error))
         self.states, self.saved, self.event_times, self.unsaved = states, {}, {}, set()
-        self._mend_cut()
+        self._restart_truncated()
         log.info("detect_state_loaded", positions={p: s.position for p, s in self.states.items()})
 
     def _positions(self) -> dict[tuple[str, int], int]:
         wire = self.config.kafka.on_wire(ROLLUPS)
         return {(wire, p): self.states[p].position if p in self.states else 0 for p in range(self.partitions)}
 
-    def _mend_cut(self) -> None:
-        """Begin with what the topic has, where that is not what was judged: made anew, cut, or cut and grown again.
+    def _restart_truncated(self) -> None:
+        """Start over at the first record of partitions whose log is not the judged one: recreated, or truncated.
 
         Raises:
-            RetryableError: the brokers do not say; the stage starts over.
+            RetryableError: the brokers did not answer; the stage starts over.
         """
         source = Source(self.config.kafka, [ROLLUPS])
         try:
@@ -236,10 +237,10 @@ class _Stage:
             if not is_same_topic(known, self.topic_id) or (ROLLUPS, p) in changed:
                 log.error("log_cut", partition=p, read=state.position, end=high, was=known, goes_on_from=low)
                 self.judge.learn(state)
-                state.begin_again(low)
+                state.restart_at(low)
 
     async def _step(self, app: App, table: Any, event: Any) -> None:
-        """Judge one record, slice by slice: send its alerts, and only then write down that they were sent."""
+        """Judge one record, slice by slice: send its alerts, and only then store that they were sent."""
         message = event.message
         point("detect.step")
         state = self.states.setdefault(message.partition, PartitionState(topic=self.topic_id))
@@ -260,11 +261,11 @@ class _Stage:
                     return  # the partitions were reassigned meanwhile: this record is read again
         except DetectorError as error:
             self._isolate(error, state, record)
-            raise  # the state is no longer that before the record: the app ends, and goes on from its last checkpoint
+            raise  # the state has changed since the last checkpoint: the app ends, and resumes from there
         await self._pause(app, table, record.partition, state)
 
     def _isolate(self, error: DetectorError, state: PartitionState, record: Record) -> None:
-        """Leave a detector that raised out from this record on."""
+        """Exclude a detector that raised, from this record on."""
         cause = type(error.cause).__name__
         found = Isolation(state.topic, record.partition, record.offset, error.app, error.detector, cause)
         kept = self.isolations.add(found)
@@ -280,9 +281,9 @@ class _Stage:
     async def _pause(
         self, app: App, table: Any, partition: int, state: PartitionState, alerts: Sequence[Alert] = ()
     ) -> bool:
-        """Between two slices: show progress, write a checkpoint where one is due, let the loop run.
+        """Between two slices: show progress, write a checkpoint where one is due, run other tasks of the event loop.
 
-        Faust's own fetcher and heartbeats need the loop, also while a backlog is read.
+        Faust's fetcher and heartbeats run in the same event loop, also while a backlog is read.
 
         Returns:
             whether ``state`` is still the one of this partition.
@@ -298,7 +299,7 @@ class _Stage:
         return self.states.get(partition) is state
 
     async def _send(self, app: App, alert: Alert) -> None:
-        """Send until acknowledged; the stage stands still meanwhile, which its watch will notice."""
+        """Send until acknowledged; the stage makes no progress meanwhile, which its stall detection reports."""
         topic = self.config.kafka.on_wire(ALERTS)
         while not app.should_stop:
             try:
@@ -322,7 +323,7 @@ class _Stage:
         self.learning = counts(self.states.values(), self.warm_up_s)
         data = await asyncio.to_thread(dump, state)
         if app.rebalancing or self.states.get(partition) is not state:
-            return  # the partition may have another owner by now, who writes under the same keys
+            return  # the partition may be assigned to another copy, which writes the same keys
         checkpoint.write(table, partition, data, state.position)
         self.saved[partition] = time.monotonic()
         self.unsaved.discard(partition)

@@ -1,7 +1,7 @@
 """The judgement of one app: buckets that close, one by one or many at once, and looks at open ones. Pure.
 
-A bucket of the present may close without being learned (``defer``): nothing that is found in it would be emitted. What
-it teaches is learned later, many buckets at once, and before anything depends on it.
+A bucket of the present may close without being learned (``defer``): nothing that is found in it would be emitted. It
+is learned later, together with others, and before anything depends on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.lifecycle import Timing, Transition, advance, may_change
 from pipelines.detect import open_incidents, totals
-from pipelines.detect.bounds import MOST, Ahead, is_in_ring
+from pipelines.detect.bounds import BOUND_BUCKETS, Ahead, is_in_ring
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import DETECTORS, Detector, View
 from pipelines.detect.guards import Guards
@@ -22,7 +22,7 @@ from pipelines.detect.stretch import ALIGNED, Stretch, stretch
 from pipelines.detect.windows import LATENESS, SLOT
 
 LIVE = 60_000_000
-"""µs: slots older than this by the wall are history; they are judged as they close and not while they are open."""
+"""µs of wall time after which a slot is history: it is judged when it closes, and not while it is open."""
 ALONE, TOGETHER, DEFERRED = 5_000, 100, 100
 """Work of a bucket that closes by itself, in a stretch, and without being learned; see ``pipelines.detect.judge``."""
 NAMING = 3
@@ -72,10 +72,10 @@ class AppJudge:
     def _close_one(self, app: AppState, clock: Clock) -> tuple[list[Transition], int]:
         windows = app.windows
         slot = windows.closed
-        leaving = windows.close()
+        evicted = windows.close()
         totals.count(windows, app.life, slot, slot + SLOT)
-        view = View(windows, 0, slot + SLOT, closed=slot, leaving=leaving)
-        transitions = self._judge(app, clock.wall, view, ring=is_past(slot, clock.wall))
+        view = View(windows, 0, slot + SLOT, closed=slot, evicted=evicted)
+        transitions = self._judge(app, clock.wall, view, may_fire=is_past(slot, clock.wall))
         return transitions, ALONE + len(windows.series)
 
     def look(self, app: AppState, wall: int, guards: Guards) -> list[Transition]:
@@ -105,15 +105,16 @@ class AppJudge:
             guards.look([guard])
         if guard is None or guard.void:
             self.learn(app)
-            count = min(MOST, -(app.windows.closed // SLOT) % ALIGNED)  # then surge may learn
+            count = min(BOUND_BUCKETS, -(app.windows.closed // SLOT) % ALIGNED)  # then surge may learn
             ahead = Ahead(app.windows, 0, until, count, app.families())
-            app.guard = guard = guards.put(ahead, [d.bound(app.get(d), ahead) for d in app.judged_by(self.detectors)])
+            bounds = {d.name: d.bound(app.get(d), ahead) for d in app.judged_by(self.detectors)}
+            app.guard = guard = guards.put(ahead, bounds)
         return not guard.found
 
     def may_defer(self, app: AppState, wall: int) -> bool:
         """Whether the next bucket may close without being learned: nothing that is found in it would be emitted."""
         windows, slot = app.windows, app.windows.closed
-        if app.deferred >= MOST or is_past(slot, wall) or windows.reused or not is_in_ring(windows):
+        if app.deferred >= BOUND_BUCKETS or is_past(slot, wall) or windows.reused or not is_in_ring(windows):
             return False
         for incident in app.life.open.values():
             detector = open_incidents.by_name(self.detectors, app, incident.finding.detector)
@@ -146,9 +147,9 @@ class AppJudge:
             if not alone:
                 buckets = stretch(windows, 0, until + LATENESS, app.deferred, open_ or {}, trials)
                 count = self._learn_together(app, buckets)
-            if not count:  # it is known to be without consequence: only what is learned differs
-                leaving = windows.close()
-                view = View(windows, 0, slot + SLOT, closed=slot, leaving=leaving, open=dict(open_ or {}))
+            if not count:  # what is found here would not be emitted: only the learned state matters
+                evicted = windows.close()
+                view = View(windows, 0, slot + SLOT, closed=slot, evicted=evicted, open=dict(open_ or {}))
                 alone = bool(self._step(app, view))  # what is found in one bucket is mostly found in the next one
             app.deferred -= max(count, 1)
             windows.closed = until
@@ -172,20 +173,20 @@ class AppJudge:
         app.windows.reused.clear()
         return findings
 
-    def _judge(self, app: AppState, wall: int, view: View, *, ring: bool = True) -> list[Transition]:
+    def _judge(self, app: AppState, wall: int, view: View, *, may_fire: bool = True) -> list[Transition]:
         view.open |= app.families()
         findings = self._step(app, view)
         if view.closed is None and not findings and app.guard is not None:
-            app.guard.found = app.guard.always  # until something moves, the next look would find nothing either
+            app.guard.found = app.guard.always  # until a row is added, the next look would find nothing either
         recovered = self._recovered(app, view) if view.closed is not None else {}
         if view.closed is not None:
             self._name_causes(app, view, view.closed)
-        if ring:
+        if may_fire:
             return self._advance(app, findings, wall, view.until, recovered)
         return self._only_recovered(app, wall, view.until, recovered) if recovered else []
 
     def _only_recovered(self, app: AppState, wall: int, at: int, recovered: dict[str, int]) -> list[Transition]:
-        """End incidents; whatever else is found in a bucket that closes in the present was looked at before."""
+        """End incidents. Other findings in a bucket that closes in the present were judged while it was open."""
         held = dict(app.life.held)
         emitted = self._advance(app, [], wall, at, recovered)
         app.life.held = held
@@ -198,12 +199,12 @@ class AppJudge:
         open_ = families if app.deferred else {}
         emitted = advance(app.life, findings, wall=wall, at=at, recovered=recovered, timing=self.timing)
         if any(transition.state == "resolved" for transition in emitted):
-            self.learn(app, open_)  # while it was open; then its detector forgets it
+            self.learn(app, open_)  # as while it was open; after this its detector drops its evidence
         for transition in emitted:
-            open_incidents.moved(self.detectors, app, transition, at)
+            open_incidents.on_transition(self.detectors, app, transition, at)
             if transition.state != "update":
                 app.guard = None
-        if app.families() != families:  # a family that follows has no other finding, either
+        if app.families() != families:  # a family that is attached to an incident has no other finding
             app.guard = None
         return emitted
 

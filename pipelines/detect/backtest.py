@@ -1,7 +1,7 @@
-"""The detectors over history: landed rollups and ticks, read back in the order in which detect heard them.
+"""The detectors over history: landed rollups and ticks, read back in the order in which detect received them.
 
-What landed is what detect read, record by record, so the judgement is the same: the same alerts, in the same words,
-under the same ids. Only what came before the first record is missing; so some time is judged first without alerts.
+The landed records are those that detect read, so the judgement is the same: the same alerts, with the same texts and
+ids. Only earlier records are missing, so some time is judged first without alerts.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ SELECT _partition, _epoch, min(_offset) AS first, max(_offset) + 1 AS upto FROM 
 WHERE epoch_us(_kafka_time) >= $1 AND epoch_us(_kafka_time) < $2 AND day >= $3 AND day <= $4
 GROUP BY ALL ORDER BY ALL
 """
-_HERE = "_partition = $1 AND _epoch = $2 AND _offset >= $3 AND _offset < $4"
+_IN_RANGE = "_partition = $1 AND _epoch = $2 AND _offset >= $3 AND _offset < $4"
 _TICKS = f"""
-SELECT _offset, epoch_us(_kafka_time) AS kafka_time, epoch_us(wall) AS wall, slot, sources FROM ticks WHERE {_HERE}
+SELECT _offset, epoch_us(_kafka_time) AS kafka_time, epoch_us(wall) AS wall, slot, sources FROM ticks WHERE {_IN_RANGE}
 ORDER BY _offset
 """
 _SIZES = f"""
 SELECT _offset, count(*) AS rows FROM (
-    SELECT _offset FROM ticks WHERE {_HERE}
-    UNION ALL SELECT _offset FROM rollups WHERE {_HERE} AND "key" <> '{SPAN_KEY}'
+    SELECT _offset FROM ticks WHERE {_IN_RANGE}
+    UNION ALL SELECT _offset FROM rollups WHERE {_IN_RANGE} AND "key" <> '{SPAN_KEY}'
 ) GROUP BY 1 ORDER BY 1
 """
 _FIRSTS = """
@@ -55,15 +55,15 @@ _READ = ("series", "second", *COUNTS, *TOKENS, "cost_nanousd", *MAYBE_SUMS, *_LI
 _ROLLUPS = f"""
 SELECT {", ".join(f'"{name}"' for name in _READ)}, _offset, "key", source_partition, source_to, source_epoch,
     epoch_us(_kafka_time) AS kafka_time
-FROM rollups WHERE {_HERE} AND "key" <> '{SPAN_KEY}' AND ($5::VARCHAR IS NULL OR "key" = $5) ORDER BY _offset, rowid
+FROM rollups WHERE {_IN_RANGE} AND "key" <> '{SPAN_KEY}' AND ($5::VARCHAR IS NULL OR "key" = $5) ORDER BY _offset, rowid
 """
 
 
-_SAID = ("key", "source_partition", "source_to", "source_epoch", "kafka_time")
+_MESSAGE = ("key", "source_partition", "source_to", "source_epoch", "kafka_time")
 
 
 @dataclass(frozen=True)
-class Stretch:
+class OffsetRange:
     """Positions of one partition of llm.rollups under one epoch, to be judged."""
 
     partition: int
@@ -72,10 +72,10 @@ class Stretch:
     upto: int
 
 
-def stretches(query: Query, *, since: int, until: int) -> list[Stretch]:
+def ranges(query: Query, *, since: int, until: int) -> list[OffsetRange]:
     """Return what landed between two moments (Kafka's time, µs UTC), by partition and epoch."""
     rows = query(_SPANS, [since, until, _day(since), _day(until)]).to_pylist()
-    return [Stretch(row["_partition"], row["_epoch"], row["first"], row["upto"]) for row in rows]
+    return [OffsetRange(row["_partition"], row["_epoch"], row["first"], row["upto"]) for row in rows]
 
 
 def firsts(query: Query) -> tuple[int | None, int | None]:
@@ -89,25 +89,25 @@ def firsts(query: Query) -> tuple[int | None, int | None]:
 
 def judge(
     query: Query,
-    stretches: Sequence[Stretch],
+    ranges: Sequence[OffsetRange],
     judge: Judge,
     *,
     progress: Callable[[int], None] = lambda positions: None,
 ) -> Iterator[Alert]:
-    """Yield the alerts of ``stretches``, which are those of ``stretches()``, partition by partition.
+    """Yield the alerts of ``ranges``, which are those of ``ranges()``, partition by partition.
 
     Args:
         query: on the lake.
-        stretches: what to judge, those of one partition in the order of their epochs.
+        ranges: what to judge, those of one partition in the order of their epochs.
         judge: detectors and timing, as the live stage has them.
-        progress: told how many positions were judged, now and then.
+        progress: called after each page with the number of offsets judged in it.
     """
     state, partition = PartitionState(), -1
-    for stretch in stretches:
+    for stretch in ranges:
         if stretch.partition != partition:
             state, partition = PartitionState(), stretch.partition
         judge.learn(state)
-        state.begin_again(stretch.first)
+        state.restart_at(stretch.first)
         for first, upto in pages(query, stretch):
             for offset, item in items(query, stretch.partition, stretch.epoch, first, upto):
                 for alerts in judge.apply(state, offset, item):
@@ -115,10 +115,10 @@ def judge(
             progress(upto - first)
 
 
-def pages(query: Query, stretch: Stretch) -> Iterator[tuple[int, int]]:
-    """Cut a stretch into pieces of at most PAGE_ROWS rows and PAGE positions; one message may be more by itself."""
-    here = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
-    sizes = query(_SIZES, here)
+def pages(query: Query, stretch: OffsetRange) -> Iterator[tuple[int, int]]:
+    """Split a range into pages of at most PAGE_ROWS rows and PAGE positions; one message may be more by itself."""
+    parameters = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
+    sizes = query(_SIZES, parameters)
     first, rows = stretch.first, 0
     for offset, count in zip(sizes["_offset"].to_pylist(), sizes["rows"].to_pylist(), strict=True):
         if offset > first and (rows + count > PAGE_ROWS or offset - first >= PAGE):
@@ -129,25 +129,25 @@ def pages(query: Query, stretch: Stretch) -> Iterator[tuple[int, int]]:
 
 
 def items(query: Query, partition: int, epoch: int, first: int, upto: int) -> Iterator[tuple[int, Batch | TickAt]]:
-    """Yield (offset, what stands there) of the positions [first, upto) of llm.rollups that detect judges."""
-    yield from assembled(*tables(query, Stretch(partition, epoch, first, upto)))
+    """Yield (offset, record) of the positions [first, upto) of llm.rollups that detect judges."""
+    yield from assembled(*tables(query, OffsetRange(partition, epoch, first, upto)))
 
 
-def tables(query: Query, stretch: Stretch, app: str | None = None) -> tuple[pa.Table, pa.Table]:
+def tables(query: Query, stretch: OffsetRange, app: str | None = None) -> tuple[pa.Table, pa.Table]:
     """Return (ticks, rows of rollups) of a stretch; with ``app`` the rows of that app only."""
-    here = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
-    return query(_TICKS, here), query(_ROLLUPS, [*here, app])
+    parameters = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
+    return query(_TICKS, parameters), query(_ROLLUPS, [*parameters, app])
 
 
-def ticks(query: Query, stretch: Stretch) -> Iterator[tuple[int, TickAt]]:
+def ticks(query: Query, stretch: OffsetRange) -> Iterator[tuple[int, TickAt]]:
     """Yield (offset, tick) of a stretch."""
-    here = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
-    for row in query(_TICKS, here).to_pylist():
+    parameters = [stretch.partition, stretch.epoch, stretch.first, stretch.upto]
+    for row in query(_TICKS, parameters).to_pylist():
         yield row["_offset"], _tick(row)
 
 
 def assembled(ticks: pa.Table, rollups: pa.Table) -> Iterator[tuple[int, Batch | TickAt]]:
-    """Yield (offset, what stands there) of ``tables``, in the order of offsets."""
+    """Yield (offset, record) of ``tables``, in the order of offsets."""
     by_offset = {row["_offset"]: row for row in ticks.to_pylist()}
     spans = _spans(rollups.column("_offset").to_numpy())
     for offset in sorted(by_offset.keys() | spans.keys()):
@@ -160,14 +160,14 @@ def _tick(row: Mapping[str, Any]) -> TickAt:
 
 
 def _batch(rows: pa.Table) -> Batch:
-    (said,) = rows.slice(0, 1).select(_SAID).to_pylist()
+    (message,) = rows.slice(0, 1).select(_MESSAGE).to_pylist()
     return batch(
-        said["key"],
+        message["key"],
         rows.select(_READ),
-        source=said["source_partition"],
-        next_offset=said["source_to"],
-        epoch=said["source_epoch"],
-        kafka_time=said["kafka_time"],
+        source=message["source_partition"],
+        next_offset=message["source_to"],
+        epoch=message["source_epoch"],
+        kafka_time=message["kafka_time"],
     )
 
 

@@ -22,12 +22,12 @@ from pipelines.detect.windows import RING, SLOT, Matrix, Windows
 if TYPE_CHECKING:
     from pipelines.detect.guards import Guard
 
-MOST = 30
+BOUND_BUCKETS = 30
 """Buckets for which bounds hold: those that leave the ring meanwhile have closed already, so what will be learned is
 known beforehand."""
 STEADY = 2
 """Buckets by which windows may move on before a cost per call must be compared again."""
-OPEN = 4
+OPEN_BUCKETS = 4
 """Open buckets after the first, at most, for which bounds hold."""
 
 Flags = NDArray[np.bool_]
@@ -51,20 +51,23 @@ class Rows:
 class BoundTable(Protocol):
     """The bounds of one detector for many apps, as arrays over all of their series."""
 
-    name: ClassVar[str]
+    name: str
     """Of the detector."""
+
+    def __init__(self, name: str) -> None:
+        """Start without an app."""
 
     def resize(self, apps: int, rows: int) -> None:
         """Make room for ``apps`` apps and ``rows`` series."""
 
     def put(self, guard: Guard, bound: Any) -> None:
-        """Take in the bound of an app; its series are the rows from ``guard.base`` on."""
+        """Add the bound of an app; its series are the rows from ``guard.base`` on."""
 
     def clear(self, guard: Guard) -> None:
-        """Let nothing be found in an app any more, and give its rows back."""
+        """Remove the bound of an app, so that nothing is found in it, and free its rows."""
 
     def grow(self, guard: Guard, before: int) -> None:
-        """Take in series that are new since there were ``before``: users, of which nothing is learned."""
+        """Add the series from number ``before`` on: new users, of which nothing is learned."""
 
     def add(self, rows: Rows) -> None:
         """Add rows of open buckets."""
@@ -77,23 +80,23 @@ class BoundTable(Protocol):
 
 
 class Bound(Protocol):
-    """What one detector needs to see of one app before it may find anything."""
+    """The least that buckets of one app must hold before one detector may find anything."""
 
     table: ClassVar[type[BoundTable] | None]
-    """Keeps such bounds; None where there is nothing to keep."""
+    """Holds such bounds; None where there is nothing to hold."""
     always: ClassVar[bool]
-    """Whether there may be a finding whatever the buckets hold."""
+    """Whether there may be a finding with any content of the buckets."""
 
 
-class Never:
-    """The bound of a detector that finds nothing whatever comes."""
+class CannotFind:
+    """The bound of a detector that cannot find anything, with any rows."""
 
     table: ClassVar[type[BoundTable] | None] = None
     always: ClassVar[bool] = False
 
 
-class Always:
-    """The bound of a detector that must look each time."""
+class MustJudge:
+    """The bound of a detector that must judge at each look."""
 
     table: ClassVar[type[BoundTable] | None] = None
     always: ClassVar[bool] = True
@@ -121,7 +124,7 @@ class Ahead:
     @property
     def last(self) -> int:
         """End of the last bucket that is looked at, µs UTC."""
-        return self.first + (self.count + 1 + OPEN) * SLOT
+        return self.first + (self.count + 1 + OPEN_BUCKETS) * SLOT
 
 
 def grown(array: NDArray[Any], rows: int, fill: float = 0) -> NDArray[Any]:
@@ -132,8 +135,8 @@ def grown(array: NDArray[Any], rows: int, fill: float = 0) -> NDArray[Any]:
     return np.concatenate([array, more])
 
 
-class Ranges:
-    """Ranges of rows that are given out and taken back; they are of few sizes, so that they fit again."""
+class RowAllocator:
+    """Allocates ranges of rows. They are of few sizes, so that a freed range is used again."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -145,15 +148,15 @@ class Ranges:
         step = 1 << max(1, rows.bit_length() - 3)
         return max(8, -(-rows // step) * step)
 
-    def take(self, size: int) -> int:
+    def allocate(self, size: int) -> int:
         """Return the first row of a range of ``size`` rows, which is one of ``size()``."""
         if free := self._free.get(size):
             return free.pop()
         self.rows += size
         return self.rows - size
 
-    def give_back(self, first: int, size: int) -> None:
-        """Let the range be taken again."""
+    def free(self, first: int, size: int) -> None:
+        """Free a range, to be allocated again."""
         self._free.setdefault(size, []).append(first)
 
 

@@ -1,4 +1,4 @@
-"""What tests of a minute read of rollups: cells (series, code, value) of the series of an app that they judge."""
+"""What the detectors that judge once a minute read of rollups: cells (series, code, value) of one app."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def is_watched(name: str) -> bool:
 
 
 @lru_cache(maxsize=65_536)
-def is_beside(name: str) -> bool:
-    """Whether only the tests of a minute judge a series (JSON)."""
+def is_minute_only(name: str) -> bool:
+    """Whether only the detectors that judge once a minute judge a series (JSON)."""
     return not series_pairs(name).keys().isdisjoint(DERIVED)
 
 
@@ -64,8 +64,8 @@ class Cells:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What the tests of a minute read of one message. It stays in Arrow until then, for that of many is read at once.
+class CellRows:
+    """Rows of one message of which cells are read later: reading many messages at once is cheaper. They stay in Arrow.
 
     Args:
         rows: of the message; lists that a version did not count may be NULL.
@@ -89,7 +89,7 @@ class Beside:
         return bool((self.starts[self.codes >= 0] < start).any())
 
 
-def beside_of(rows: pa.RecordBatch, names: list[str], codes: Matrix, starts: Matrix) -> Beside:
+def cell_rows_of(rows: pa.RecordBatch, names: list[str], codes: Matrix, starts: Matrix) -> CellRows:
     """Return what is kept of rollup rows.
 
     Args:
@@ -101,7 +101,7 @@ def beside_of(rows: pa.RecordBatch, names: list[str], codes: Matrix, starts: Mat
     watched = np.array([is_watched(name) for name in names], bool)
     number = np.where(watched, np.cumsum(watched) - 1, -1)
     kept = [name for name, is_kept in zip(names, watched.tolist(), strict=True) if is_kept]
-    return Beside(rows, kept, number[codes] if len(names) else codes, starts)
+    return CellRows(rows, kept, number[codes] if len(names) else codes, starts)
 
 
 def cells_of(rows: Sequence[pa.RecordBatch], codes: Matrix) -> tuple[Matrix, Matrix, list[str]]:

@@ -1,7 +1,7 @@
-"""State in a Faust table: one snapshot per partition, in chunks, of which the last whole one counts.
+"""State in a Faust table: one snapshot per partition, in chunks; the last complete one is read.
 
-Two generations take turns and the head is written last, so a kill between two writes (Faust sends its changelog
-without waiting, docs/engine-notes.md) leaves the snapshot before. State and position are one value: they cannot part.
+Two generations alternate, and the head is written last, so a kill between two writes (Faust sends its changelog without
+waiting, docs/engine-notes.md) leaves the previous snapshot. State and position are one value, so they always match.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CHUNK = 256 * 1024
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Which generation is whole, and how to know."""
+    """Which generation is complete, and its checksum."""
 
     generation: int
     chunks: int
@@ -26,7 +26,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 def write(table: MutableMapping[bytes, bytes], partition: int, data: bytes, position: int) -> None:
-    """Put the snapshot ``data``, true up to ``position``, into ``table``."""
+    """Write the snapshot ``data``, which covers the records before ``position``, to ``table``."""
     head = _head(table, partition)
     generation = head.generation + 1 if head else 0
     chunks = [data[i : i + CHUNK] for i in range(0, len(data), CHUNK)]

@@ -1,4 +1,4 @@
-"""Event time out of ticks alone: the watermark below which every window may close."""
+"""Event time from ticks: the watermark below which every window may close."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Clock(msgspec.Struct, array_like=True):
     wall: int = 0
     watermark: int = 0
 
-    def hear(self, at: TickAt) -> None:
+    def apply(self, at: TickAt) -> None:
         """Apply a tick: active partitions bound the watermark; when all are idle it follows the wall.
 
         Neither a record dated ahead nor a meter whose clock is ahead moves the watermark beyond the time at which the
@@ -39,11 +39,11 @@ class Clock(msgspec.Struct, array_like=True):
         """
         tick = at.tick
         self.wall = max(self.wall, min(tick.wall, at.kafka_time))
-        for partition, said in tick.sources.items():
+        for partition, reported in tick.sources.items():
             known = self.sources.get(partition)
             first = known.first_wall if known else tick.wall
             self.sources[partition] = Source(
-                said.next_offset, said.max_ts, said.kafka_time, said.busy_wall, first, tick.wall
+                reported.next_offset, reported.max_ts, reported.kafka_time, reported.busy_wall, first, tick.wall
             )
         active = [s for s in self.sources.values() if s.wall - max(s.busy_wall, s.first_wall) < IDLE]
         if not active:

@@ -1,19 +1,19 @@
 """Which apps a look at open buckets must judge: the bounds of all apps of a partition, compared at once.
 
-A tick of a second moves a few rows of each app. Compared app by app that is a dozen calls of numpy on tiny arrays for
-each; here the rows of all apps are put one behind the other and compared in one go.
+A tick of a second moves a few rows of each app. Compared app by app that takes a dozen calls of numpy on tiny arrays
+for each; here the rows of all apps are concatenated and compared at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.detect.bounds import OPEN, Ahead, Bound, BoundTable, Part, Ranges, Rows
+from pipelines.detect.bounds import OPEN_BUCKETS, Ahead, Bound, BoundTable, Part, RowAllocator, Rows
 from pipelines.detect.isolation import ALL, raising
 from pipelines.detect.windows import SLOT, Matrix, Windows
 
@@ -26,7 +26,7 @@ _MORE = 1.5
 
 @dataclass(eq=False)
 class Guard:
-    """The bounds of one app, and how far they are up to date."""
+    """The bounds of one app, and the time up to which they are updated."""
 
     windows: Windows
     number: int
@@ -45,11 +45,11 @@ class Guard:
     groups: int
     series: int
     always: bool
-    """Whether a look may find something whatever the windows hold."""
+    """Whether a look may find something with any content of the windows."""
     found: bool = True
     """Whether a look may find anything."""
     void: bool = False
-    """Whether the bounds are not those of the windows any more."""
+    """Whether the bounds no longer hold for the windows."""
     trials: dict[str, Trial] = field(default_factory=dict)
     """Test of a minute -> its state that is ahead of what is learned."""
 
@@ -64,13 +64,13 @@ class Guard:
         return slice(self.base, self.base + self.size)
 
     def holds(self, until: int) -> bool:
-        """Whether the bounds are still those of the windows, which end at ``until``."""
+        """Whether the bounds still hold for the windows, which end at ``until``."""
         windows, closed = self.windows, self.windows.closed
         return (
             windows.moved is not None
             and closed <= self.last_closed
             and self.until <= until <= self.last
-            and until <= closed + (1 + OPEN) * SLOT
+            and until <= closed + (1 + OPEN_BUCKETS) * SLOT
             and len(windows.kinds) == self.kinds
             and len(windows.groups) == self.groups
             and len(windows.series) <= self.size
@@ -82,8 +82,9 @@ class Guards:
     """The bounds of all detectors for all apps of a partition."""
 
     def __init__(self) -> None:
-        self.tables: dict[type[BoundTable], BoundTable] = {}
-        self._ranges = Ranges()
+        self.tables: dict[str, BoundTable] = {}
+        """Detector -> the bounds of all apps."""
+        self._allocator = RowAllocator()
         self._known: dict[str, Guard] = {}
         """App -> its guard, the latest."""
         self._guards: dict[int, Guard] = {}
@@ -93,16 +94,16 @@ class Guards:
         self._free: list[int] = []
         self._apps = self._rows = 0
 
-    def put(self, ahead: Ahead, bounds: Sequence[Bound]) -> Guard:
-        """Take in the bounds of an app in place of those it had."""
+    def put(self, ahead: Ahead, bounds: Mapping[str, Bound]) -> Guard:
+        """Set the bounds (detector -> bound) of an app, in place of earlier ones."""
         windows = ahead.windows
         if known := self._known.pop(windows.app, None):
-            self._let_go(known)
-        size = Ranges.size(len(windows.series) + len(windows.series) // 4 + 8)
+            self._release(known)
+        size = RowAllocator.size(len(windows.series) + len(windows.series) // 4 + 8)
         guard = Guard(
             windows,
             number=self._free.pop() if self._free else len(self._known),
-            base=self._ranges.take(size),
+            base=self._allocator.allocate(size),
             size=size,
             closed=ahead.first,
             last_closed=ahead.first + ahead.count * SLOT,
@@ -111,24 +112,24 @@ class Guards:
             kinds=len(windows.kinds),
             groups=len(windows.groups),
             series=len(windows.series),
-            always=any(bound.always for bound in bounds),
+            always=any(bound.always for bound in bounds.values()),
         )
         self._known[windows.app] = self._guards[guard.number] = guard
         self._make_room(guard.number + 1)
-        for bound in bounds:
+        for name, bound in bounds.items():
             if bound.table is not None:
-                with raising(bound.table.name, windows.app):
-                    self._table(bound.table).put(guard, bound)
-        if self.moved:  # what it was before is in the sums now
+                with raising(name, windows.app):
+                    self._table(name, bound.table).put(guard, bound)
+        if self.moved:  # earlier rows are in the sums now
             self.moved[:] = [part for part in self.moved if part[0] != guard.number]
         windows.moved, windows.number = self.moved, guard.number
         self._compare([guard])
         return guard
 
-    def forget(self, apps: Iterable[str]) -> None:
-        """Give back what apps have that are gone."""
+    def remove(self, apps: Iterable[str]) -> None:
+        """Free the rows of apps that were removed."""
         for name in self._known.keys() & set(apps):
-            self._let_go(self._known.pop(name))
+            self._release(self._known.pop(name))
 
     def look(self, closing: Iterable[Guard]) -> None:
         """Bring ``found`` up to date; guards that do not hold any more are void.
@@ -161,20 +162,20 @@ class Guards:
     def _add(self, changed: list[Guard], parts: list[Part]) -> None:
         added = self._layers(parts)
         for table in self.tables.values():
-            with raising(table.name, _of(changed)):
+            with raising(table.name, _app_of(changed)):
                 for rows in added:
                     table.add(rows)
 
     def _compare(self, guards: Sequence[Guard]) -> None:
         found = set[int]()
         for table in self.tables.values():
-            with raising(table.name, _of(guards)):
+            with raising(table.name, _app_of(guards)):
                 found |= table.may_find(guards)
         for guard in guards:
             guard.found = guard.always or guard.number in found
 
     def _layers(self, parts: list[Part]) -> list[Rows]:
-        """Put parts together so that no series comes twice: the first of each app, the second of each, and so on."""
+        """Concatenate parts so that no series occurs twice: the first of each app, the second of each, and so on."""
         count: dict[int, int] = {}
         by_layer: list[list[Part]] = []
         for part in parts:
@@ -183,9 +184,9 @@ class Guards:
             if layer == len(by_layer):
                 by_layer.append([])
             by_layer[layer].append(part)
-        return [self._together(layer) for layer in by_layer]
+        return [self._concatenated(layer) for layer in by_layer]
 
-    def _together(self, parts: list[Part]) -> Rows:
+    def _concatenated(self, parts: list[Part]) -> Rows:
         if len(parts) == 1:
             number, _, places, sums = parts[0]
             return Rows(parts, [len(places)], places + self._guards[number].base, sums)
@@ -200,21 +201,21 @@ class Guards:
             table.grow(guard, guard.series)
         guard.series = len(guard.windows.series)
 
-    def _let_go(self, guard: Guard) -> None:
+    def _release(self, guard: Guard) -> None:
         for table in self.tables.values():
             table.clear(guard)
         guard.void, guard.windows.moved = True, None
         self._free.append(guard.number)
-        self._ranges.give_back(guard.base, guard.size)
+        self._allocator.free(guard.base, guard.size)
 
-    def _table(self, kind: type[BoundTable]) -> BoundTable:
-        if kind not in self.tables:
-            self.tables[kind] = kind()
-            self.tables[kind].resize(self._apps, self._rows)
-        return self.tables[kind]
+    def _table(self, name: str, kind: type[BoundTable]) -> BoundTable:
+        if name not in self.tables:
+            self.tables[name] = kind(name)
+            self.tables[name].resize(self._apps, self._rows)
+        return self.tables[name]
 
     def _make_room(self, apps: int) -> None:
-        rows = self._ranges.rows
+        rows = self._allocator.rows
         if apps <= self._apps and rows <= self._rows:
             return
         self._apps = self._apps if apps <= self._apps else int(apps * _MORE)
@@ -223,8 +224,8 @@ class Guards:
             table.resize(self._apps, self._rows)
 
 
-def _of(guards: Sequence[Guard]) -> str:
-    """Whose error it is."""
+def _app_of(guards: Sequence[Guard]) -> str:
+    """App to which an error belongs; ALL where several apps are compared at once."""
     return guards[0].windows.app if len(guards) == 1 else ALL
 
 

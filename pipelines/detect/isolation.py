@@ -1,10 +1,10 @@
-"""A detector that raises is left out from the record on at which it raised; the others go on.
+"""A detector that raises is excluded from the record on at which it raised; the others continue.
 
 The state of a detector is changed in place, so after an error it is not the state before the record. The stage
-therefore ends and goes on from its last checkpoint: everything up to the record is judged again, with the same alerts
+therefore ends and resumes from its last checkpoint: everything up to the record is judged again, with the same alerts
 under the same ids, and from the record on the detector is left out for that app. A detector that raised for ``APPS``
-apps, or where many apps are compared at once, is left out for all. What is left out is kept in a file of the stage,
-for the code that it was found with: when the code of detect changes, all detectors judge again.
+apps, or where many apps are compared at once, is left out for all. The list is stored in a file of the stage,
+with a hash of the code of detect: when the code changes, all detectors judge again.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class Isolation(msgspec.Struct, frozen=True):
         return f"detector {self.detector} is left out for {whom} since llm.rollups[{self.partition}]@{self.offset}"
 
 
-class _Kept(msgspec.Struct):
+class _Stored(msgspec.Struct):
     code: str
     isolations: tuple[Isolation, ...] = ()
 
 
 class Isolations:
-    """What is left out, and the file that keeps it."""
+    """The detectors that are left out, and the file that stores them."""
 
     def __init__(self, path: Path, *, code: str | None = None) -> None:
         """``code`` identifies the code of detect; None: that of this folder."""
@@ -92,7 +92,7 @@ class Isolations:
 
     def _read(self) -> tuple[Isolation, ...]:
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
+            kept = msgspec.json.decode(self._path.read_bytes(), type=_Stored)
         except FileNotFoundError:
             return ()
         except (OSError, *UNREADABLE) as error:
@@ -103,7 +103,7 @@ class Isolations:
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_suffix(".new")
-        draft.write_bytes(msgspec.json.encode(_Kept(self._code, self.all)))
+        draft.write_bytes(msgspec.json.encode(_Stored(self._code, self.all)))
         os.replace(draft, self._path)
 
 

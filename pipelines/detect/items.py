@@ -1,4 +1,4 @@
-"""What stands on llm.rollups, as values: batches of rollup rows, and ticks."""
+"""The records of llm.rollups as values: batches of rollup rows, and ticks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from pipelines.detect.cells import Beside, Cells, Matrix, beside_of, integers, is_beside
+from pipelines.detect.cells import CellRows, Cells, Matrix, cell_rows_of, integers, is_minute_only
 from schemas.errors import UNREADABLE
 from schemas.records import Record
 from schemas.rollups import (
@@ -46,7 +46,7 @@ _UNUSED = ("hash", "latency", "tokens", None)
 
 @dataclass(frozen=True)
 class Exemplars:
-    """Calls that show the numbers of some rows. Few are ever asked for, so their ids stay in Arrow until then."""
+    """Example calls of some rows. Few of them are used, so their ids stay in Arrow until then."""
 
     rows: Matrix
     """(n,) row of the batch, or place of the series."""
@@ -70,8 +70,8 @@ class Exemplars:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Exemplars of messages, as they came: they stay in Arrow until they are asked for, those of many at once."""
+class UnreadExemplars:
+    """Exemplars of messages, as received: they stay in Arrow until they are used, and are then read together."""
 
     column: pa.ListArray
     rows: Matrix
@@ -90,16 +90,18 @@ class Shown:
         return Exemplars(rows[used], codes[used], names, integers(values)[used], ids, used)
 
 
-def together(shown: Sequence[Shown]) -> Shown:
-    """Put exemplars together whose rows are places."""
+def concatenated(shown: Sequence[UnreadExemplars]) -> UnreadExemplars:
+    """Concatenate exemplars whose rows are places."""
     if len(shown) == 1:
         return shown[0]
-    return Shown(pa.concat_arrays([each.column for each in shown]), np.concatenate([each.rows for each in shown]))
+    return UnreadExemplars(
+        pa.concat_arrays([each.column for each in shown]), np.concatenate([each.rows for each in shown])
+    )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rollup rows of one app from one stretch of one source partition, merged into rows of series x slot."""
+    """Rollup rows of one app from one offset range of one source partition, merged into rows of series x slot."""
 
     app: str
     source: int
@@ -114,9 +116,9 @@ class Batch:
     """(rows, COLUMNS)."""
     triggers: list[tuple[int, str, str, int]]
     """(row, guardrail, action, calls)."""
-    exemplars: Exemplars | Shown | None = None
-    beside: Beside | Cells | None = None
-    """What the tests of a minute read."""
+    exemplars: Exemplars | UnreadExemplars | None = None
+    cells: CellRows | Cells | None = None
+    """What the detectors that judge once a minute read."""
     signals: list[tuple[int, str, int]] = field(default_factory=list)
     """(row, kind, calls): the texts that were scored (``scored:SIDE``) before the hits (``signal:SIDE:NAME``)."""
 
@@ -186,7 +188,7 @@ def batch(
     starts = numbers[:, _SECOND] * 1_000_000 // SLOT * SLOT
     coded = rows.column(places["series"]).dictionary_encode()
     codes, names = integers(coded.indices), coded.dictionary.to_pylist()
-    below = np.array([is_beside(name) for name in names], bool)
+    below = np.array([is_minute_only(name) for name in names], bool)
     judged = np.flatnonzero(~below[codes]) if below.any() else np.arange(len(codes))
     row_of = np.full(len(codes), -1)
     first, row_of[judged], merged = _merged(codes[judged], starts[judged], sums[judged])
@@ -202,8 +204,8 @@ def batch(
         starts=starts[first],
         sums=merged,
         triggers=[(int(row_of[r]), *item) for r, item in guardrails if row_of[r] >= 0],
-        exemplars=Shown(rows.column(places["exemplars"]), row_of),
-        beside=beside_of(rows, names, codes, starts),
+        exemplars=UnreadExemplars(rows.column(places["exemplars"]), row_of),
+        cells=cell_rows_of(rows, names, codes, starts),
         signals=sorted((int(row_of[r]), *_signal(*item)) for r, item in signals if row_of[r] >= 0),
     )
 

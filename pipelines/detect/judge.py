@@ -1,8 +1,8 @@
-"""The judgement of one partition of llm.rollups: records in offset order in, alerts out. No clock, no I/O.
+"""The judgement of one partition of llm.rollups: it reads records in offset order and returns alerts. No clock, no I/O.
 
 The live stage, the backtest and the tests all run ``slices``: the same records give the same alerts under the same ids.
 One tick may close weeks of buckets. Its work is done in slices of bounded size; the state after every slice can be
-written and read back, and the same record goes on from there.
+written and read back, and the same record continues from there.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pipelines.alerts.lifecycle import Incident, Timing, Transition
 from pipelines.detect import totals
 from pipelines.detect.app_judge import ALONE, TOGETHER, AppJudge, is_past
 from pipelines.detect.detectors import DETECTORS, Detector
-from pipelines.detect.detectors.ceiling import CeilingState
+from pipelines.detect.detectors.single_call import SingleCallState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.isolation import DetectorError, Isolations
 from pipelines.detect.items import GUARDRAIL, Batch, TickAt, parse
 from pipelines.detect.partition_state import AppState, PartitionState, Pending
-from pipelines.detect.windows import LATENESS, MAX_SERIES, SLOT, WIDE, Windows
+from pipelines.detect.windows import HIGH_CARDINALITY, LATENESS, MAX_SERIES, SLOT, Windows
 from schemas.alerts import Alert
 from schemas.records import Record
 from schemas.rollups import OTHER, series_pairs
@@ -33,8 +33,8 @@ MAX_APPS = 1000
 SLICE = 50_000
 """Work of one slice: about 25 ms where nothing else runs. A bucket that closes by itself counts ALONE, in a stretch
 TOGETHER; and every series of it counts one."""
-SILENT = 3_600_000_000
-"""µs of event time after which an app gives its place to a new one, where all are taken."""
+IDLE_APP = 3_600_000_000
+"""µs of event time without a call after which an app is removed for a new one, where there are MAX_APPS."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Judge:
     def step(self, state: PartitionState, record: Record) -> tuple[PartitionState, list[Alert]]:
         """Move ``state`` over one record; a record it already covers changes nothing.
 
-        The state handed in belongs to the judge from then on.
+        The judge changes the state in place.
         """
         return state, [alert for alerts in self.slices(state, record) for alert in alerts]
 
@@ -64,7 +64,7 @@ class Judge:
         """Move ``state`` over one record in slices of bounded work; yield the alerts of each.
 
         At every yield ``state`` holds exactly what was yielded so far, and may be written down: the same record
-        handed to a copy of it goes on from there. The position moves with the last slice.
+        given to a copy of it continues from there. The position moves with the last slice.
         """
         if record.offset < state.position:
             return
@@ -74,7 +74,7 @@ class Judge:
             state.poison += 1
             item = None
         if item is None:
-            state.pass_over(record.offset, record.kafka_time)
+            state.mark_judged(record.offset, record.kafka_time)
         else:
             yield from self.apply(state, record.offset, item, record.partition)
 
@@ -86,7 +86,7 @@ class Judge:
             yield from self._tick(state, partition, offset, item)
         else:
             self._add(state, partition, offset, item)
-            state.pass_over(offset, item.kafka_time)
+            state.mark_judged(offset, item.kafka_time)
 
     def run(self, records: Iterable[Record], state: PartitionState | None = None) -> Iterator[Alert]:
         """Judge records of one partition in offset order."""
@@ -97,14 +97,14 @@ class Judge:
 
     def _add(self, state: PartitionState, partition: int, offset: int, batch: Batch) -> None:
         if batch.app not in state.apps:
-            if len(state.apps) >= MAX_APPS and not _make_room(state):
+            if len(state.apps) >= MAX_APPS and not _evict_app(state):
                 state.crowded_out += 1
                 return
             windows = Windows(batch.app)
             windows.place(windows.own, 0)
-            state.apps[batch.app] = AppState(windows, SpikeState(), SurgeState(), CeilingState())
+            state.apps[batch.app] = AppState(windows, SpikeState(), SurgeState(), SingleCallState())
         with self._judging(state, batch.app, partition, offset) as app:
-            if app.windows.closed and _disturbs(app.windows, batch):
+            if app.windows.closed and _needs_learning(app.windows, batch):
                 self._apps.learn(app)
                 app.guard = None
             added = app.windows.add(batch, totals.watched(app.windows, app.life))
@@ -112,11 +112,13 @@ class Judge:
 
     def _tick(self, state: PartitionState, partition: int, offset: int, item: TickAt) -> Iterator[list[Alert]]:
         if state.pending is None or state.pending.offset != offset:
-            state.clock.hear(item)
+            state.clock.apply(item)
             state.pending = Pending(offset, look=state.clock.wall - state.judged >= 900_000)
         pending, alerts, work = state.pending, [], 0
-        settled = self._settle(state, partition, offset) if self.together and pending.look else frozenset[str]()
-        for name in sorted(state.apps.keys() - settled):
+        unchanged = (
+            self._close_bounded(state, partition, offset) if self.together and pending.look else frozenset[str]()
+        )
+        for name in sorted(state.apps.keys() - unchanged):
             if pending.done is not None and name <= pending.done:
                 continue
             with self._judging(state, name, partition, offset) as app:
@@ -142,10 +144,10 @@ class Judge:
                 alerts, work = [], 0
         if pending.look:
             state.judged = state.clock.wall
-        state.pass_over(offset, item.kafka_time)
+        state.mark_judged(offset, item.kafka_time)
         yield alerts
 
-    def _settle(self, state: PartitionState, partition: int, offset: int) -> frozenset[str]:
+    def _close_bounded(self, state: PartitionState, partition: int, offset: int) -> frozenset[str]:
         """Close the buckets of all apps that have bounds, and compare those at once.
 
         Returns:
@@ -207,10 +209,10 @@ def judge(records: Iterable[Record], *, detectors: tuple[Detector, ...] = DETECT
     return Judge(detectors).run(records)
 
 
-def _disturbs(windows: Windows, batch: Batch) -> bool:
-    """Whether a batch changes closed buckets, or what is judged: then what is not learned yet is learned before."""
-    beside = batch.beside
-    if beside is not None and (beside.is_before(windows.closed) or not windows.side.index.keys() >= set(beside.names)):
+def _needs_learning(windows: Windows, batch: Batch) -> bool:
+    """Whether a batch changes closed buckets, or which series are judged: then closed buckets are learned before it."""
+    cells = batch.cells
+    if cells is not None and (cells.is_before(windows.closed) or not windows.side.index.keys() >= set(cells.names)):
         return True
     if bool((batch.starts < windows.closed).any()) or len(windows.series) + len(batch.series) > MAX_SERIES:
         return True
@@ -221,17 +223,17 @@ def _disturbs(windows: Windows, batch: Batch) -> bool:
     if any(kind not in windows.kinds and windows.is_counted(kind) for _, kind, _ in batch.signals):
         return True
     new = {name for name in batch.series if name not in windows.index}
-    return any(not any(dimension in WIDE for dimension in series_pairs(name)) for name in new)
+    return any(not any(dimension in HIGH_CARDINALITY for dimension in series_pairs(name)) for name in new)
 
 
-def _make_room(state: PartitionState) -> bool:
-    """Let go of the app that was silent for longest, if it was for long enough and nothing of it is open."""
+def _evict_app(state: PartitionState) -> bool:
+    """Remove the app without a call for the longest time, if that is IDLE_APP or more and no incident of it is open."""
     quiet = [(int(app.windows.last[0]), name) for name, app in state.apps.items() if not app.life.open]
     last, name = min(quiet, default=(state.clock.watermark, ""))
-    if last > state.clock.watermark - SILENT:
+    if last > state.clock.watermark - IDLE_APP:
         return False
     del state.apps[name]
-    state.guards.forget([name])
+    state.guards.remove([name])
     return True
 
 

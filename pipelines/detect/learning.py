@@ -24,7 +24,7 @@ def counts(states: Iterable[PartitionState], warm_up_s: float) -> dict[str, int]
 
 def _of_app(app: AppState, warm_up_s: float) -> tuple[int, int]:
     windows = app.windows
-    counted = windows.named & ~windows.wide()
+    counted = windows.named & ~windows.high_cardinality()
     counted[windows.index[windows.own]] = True
     series = int(counted.sum())
     if windows.closed - windows.first < warm_up_s * 1e6:

@@ -1,4 +1,4 @@
-"""What a bucket that has closed shows of the open incidents of its app: whether they are over, and their causes."""
+"""Tests after each closed bucket whether the open incidents of its app are over, and updates their causes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def name_causes(detectors: Detectors, app: AppState, view: View) -> None:
         if detector and (clearer := getattr(detector, "clearer", None)):
             found: Finding | None = clearer(app.get(detector), view, incident.finding)
             if found is not None:
-                incident.finding, incident.told = found, 0
+                incident.finding, incident.emitted_at = found, 0
 
 
 def recovered(detectors: Detectors, app: AppState, view: View, config: RecoveryConfig) -> dict[str, int]:
@@ -66,7 +66,11 @@ def _goes_on_in_app(
     over: bool,
     config: RecoveryConfig,
 ) -> bool:
-    """Tally the app's own series beside that of the incident; where only that is over, it is one of the app."""
+    """Update the tally of the app's own series; return whether the incident goes on in the app.
+
+    If the series of the incident has recovered and the app has not, the
+    incident becomes one of the app.
+    """
     state, whole, until = app.get(detector), incident.whole, incident.recovery.until
     finding = detector.about_app(state, view, incident.finding)
     terms, buckets = detector.observe(state, view, finding, since, until)
@@ -77,14 +81,14 @@ def _goes_on_in_app(
     return True
 
 
-def moved(detectors: Detectors, app: AppState, transition: Transition, at: int) -> None:
-    """Begin to count what a new incident costs; let its detector forget one that is over."""
+def on_transition(detectors: Detectors, app: AppState, transition: Transition, at: int) -> None:
+    """Start the totals of a new incident; reset the evidence of detectors for one that is resolved."""
     finding, incident = transition.finding, transition.incident
     if transition.state == "firing" and not incident.seq:
         totals.begin(app.windows, app.life.open[finding.family])
     elif transition.state == "resolved":
         if transition.accepted and finding.learning:
-            app.windows.first = at  # nothing was learned of it so far: spike waits until it has seen what is normal
+            app.windows.first = at  # nothing was learned of it so far: the warm-up of spike starts again
         for detector in app.judged_by(detectors):
             shares = getattr(detector, "shares", ())
             for family in (finding.family, *incident.followers):

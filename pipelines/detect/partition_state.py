@@ -1,4 +1,4 @@
-"""What detect remembers: of each app, and of the partition of llm.rollups that its rollups are on."""
+"""The state of detect: of each app, and of a partition of llm.rollups."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pipelines.detect import totals
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import Detector
 from pipelines.detect.detectors.cache_state import CacheState
-from pipelines.detect.detectors.ceiling import CeilingState
 from pipelines.detect.detectors.cold_start import ColdStartState
 from pipelines.detect.detectors.latency_state import LatencyState
 from pipelines.detect.detectors.per_call_state import PerCallState
+from pipelines.detect.detectors.single_call import SingleCallState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.guards import Guard, Guards
@@ -22,12 +22,12 @@ from pipelines.detect.windows import Windows
 
 @dataclass
 class AppState:
-    """All that is known of one app."""
+    """State of one app."""
 
     windows: Windows
     spike: SpikeState
     surge: SurgeState
-    ceiling: CeilingState
+    ceiling: SingleCallState
     life: Lifecycle = field(default_factory=Lifecycle)
     deferred: int = 0
     """Buckets that have closed last and are not learned yet: they are learned many at once."""
@@ -38,9 +38,9 @@ class AppState:
 
     def __post_init__(self) -> None:
         self.most = ALIGNED
-        """Buckets to judge together next: fewer where something was found. Nothing depends on it but time."""
+        """Buckets to judge together next: fewer where something was found. It changes the speed, not the alerts."""
         self.guard: Guard | None = None
-        """By which a look at open buckets is spared. Nothing depends on it but time."""
+        """Shows when a look at open buckets cannot find anything. It changes the speed, not the alerts."""
         self.without: frozenset[str] = frozenset()
         """Detectors that are left out at the record that is judged; see ``pipelines.detect.isolation``."""
 
@@ -63,7 +63,7 @@ class AppState:
 
 @dataclass
 class Pending:
-    """What is done of a tick that is not judged to its end."""
+    """Progress of a tick that is partly judged."""
 
     offset: int
     """Of the tick."""
@@ -75,14 +75,14 @@ class Pending:
 
 @dataclass
 class PartitionState:
-    """All that is known of one partition of llm.rollups, true up to ``position``."""
+    """State of one partition of llm.rollups; it covers the records before ``position``."""
 
     position: int = 0
     """Next offset of llm.rollups."""
     topic: str = ""
-    """The broker's id of that topic; empty where nobody asked."""
+    """The broker's id of that topic; empty where it is not known."""
     at: int = 0
-    """Kafka's time of the record before ``position``, µs UTC: another record stands there where the log was cut."""
+    """Kafka's time of the record before ``position``, µs UTC: a truncated log has another record there, or none."""
     clock: Clock = field(default_factory=Clock)
     apps: dict[str, AppState] = field(default_factory=dict)
     judged: int = 0
@@ -98,7 +98,7 @@ class PartitionState:
 
     def __post_init__(self) -> None:
         self.guards = Guards()
-        """Bounds of all apps, by which looks are spared. Nothing depends on them but time."""
+        """Bounds of all apps. They change the speed, not the alerts."""
 
     def event_time(self) -> int | None:
         """Event time up to which every app is judged, µs UTC; None before anything was closed."""
@@ -106,19 +106,19 @@ class PartitionState:
         behind = [a.windows.closed for name, a in self.apps.items() if done is None or name > done]
         return min([t for t in behind if t] if self.pending else [], default=self.clock.watermark) or None
 
-    def pass_over(self, offset: int, kafka_time: int) -> None:
-        """Note that the record at ``offset`` is judged to its end."""
+    def mark_judged(self, offset: int, kafka_time: int) -> None:
+        """Move ``position`` behind the record at ``offset``, which is judged completely."""
         self.position, self.at, self.pending = offset + 1, kafka_time, None
 
-    def begin_again(self, position: int) -> None:
-        """Go on at ``position`` of a topic that was made anew, or lost its end.
+    def restart_at(self, position: int) -> None:
+        """Continue at ``position`` of a topic that was recreated or truncated.
 
-        Slots that have closed stay closed; the sums of the last minutes, which would be added to once more, are made
-        again from what is there.
+        Slots that have closed stay closed; the sums of the last minutes, to which rows would be added twice, are
+        computed again from the records of the topic.
         """
         self.position, self.at, self.pending = position, 0, None
         for app in self.apps.values():
             windows = app.windows
             totals.take_back(windows, app.life)
-            windows.begin_again()
+            windows.clear()
             app.deferred, app.guard = 0, None

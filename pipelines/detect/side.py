@@ -1,8 +1,8 @@
-"""What tests read that judge once a minute: latencies, tokens and cost of calls, cache reads, retries and error types.
+"""What the detectors of ``minute`` read: latencies, tokens and cost of calls, cache reads, retries and error types.
 
-They are kept beside the sums of ``Windows``: most series have few of these numbers, so each is a cell (series, code,
-value). Series are numbered apart, for ``input_size`` is a dimension of these tests alone: to the other detectors a
-prompt that grew would look like calls that left one class and came to another.
+They are stored apart from the sums of ``Windows``: most series have few of these numbers, so each is a cell (series,
+code, value). Series have their own numbers here, because only these detectors use the dimension ``input_size``: the
+other ones would take a longer prompt for calls that moved from one size class to another.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pipelines.detect.cells import (
     NONE,
     PER_CALL,
     TTFT,
-    Beside,
+    CellRows,
     Cells,
     Matrix,
     cells_of,
-    is_beside,
+    is_minute_only,
     is_watched,
 )
 from pipelines.detect.side_cells import CODES, Minutes, merged, sums_of
@@ -39,24 +39,24 @@ __all__ = [
     "ERROR",
     "PER_CALL",
     "TTFT",
-    "Beside",
+    "CellRows",
     "Cells",
     "Matrix",
     "Side",
-    "is_beside",
+    "is_minute_only",
     "is_watched",
 ]
 MAX_NAMES = 192
-"""Series of one app; those silent for longest give way."""
+"""Series of one app; those without a call for the longest time are evicted."""
 MAX_ERRORS = 24
 """Error types counted apart in one app; the rest share OTHER."""
 KEPT_LONGER = 120
-"""Slots for which the sums of OF_LONGER are kept: twenty minutes, in which a slice of rare calls makes some."""
+"""Slots for which the sums of OF_LONGER are kept: twenty minutes, in which a series with rare calls has some."""
 OF_LONGER = [CODE[name] for name in ("calls", "input_tokens", "output_tokens", "cost_nanousd")]
 _IS_LONGER = np.isin(np.arange(CODES), OF_LONGER)
 """By code."""
 MOST_UNREAD, MOST_UNREAD_ROWS = 16, 4_000
-"""Messages whose cells are not read yet: their rows are kept as they came, some 15 KB each."""
+"""Messages whose cells are not read yet: their rows are stored as received, some 15 KB each."""
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Side:
     errors: list[str] = field(default_factory=list)
     """Error types, by their number."""
     slots: dict[int, list[Matrix]] = field(default_factory=dict)
-    """Start of the slot -> cells (series, code, value) as they came."""
+    """Start of the slot -> cells (series, code, value) as received."""
     older: dict[int, Matrix] = field(default_factory=dict)
     """The same of slots that were dropped, of the codes OF_LONGER only; at most KEPT_LONGER slots."""
 
@@ -78,12 +78,12 @@ class Side:
         self._starts = sorted(self.slots)
         """Of the slots, ascending: in a backlog there are weeks of them, and each look reads a few minutes."""
         self._unread: list[tuple[pa.RecordBatch, Matrix, Matrix]] = []
-        """(rows, number of their series, -1 = not kept, and their slots) of messages, as they came."""
-        self._parted = set[int]()
+        """(rows, number of their series, -1 = not kept, and their slots) of messages, as received."""
+        self._unmerged = set[int]()
         """Slots whose cells are not merged."""
 
-    def note(self, message: Beside | Cells, since: int, until: int) -> None:
-        """Add what a message holds of slots that start in [since, until]; it is read when it is asked for."""
+    def note(self, message: CellRows | Cells, since: int, until: int) -> None:
+        """Add the rows of a message whose slots start in [since, until]; their cells are read later."""
         if isinstance(message, Cells):
             self.add(message, (message.starts >= since) & (message.starts <= until), message.starts)
             return
@@ -100,7 +100,7 @@ class Side:
             self.read()
 
     def read(self) -> None:
-        """Read the cells of the messages that were noted."""
+        """Read the cells of the messages that were added."""
         unread, self._unread = self._unread, []
         for _, messages in groupby(unread, key=lambda message: message[0].schema):
             rows, places, starts = zip(*messages, strict=True)
@@ -115,11 +115,11 @@ class Side:
             return
         place = self._placed(batch.names, cells[:, 0], at)
         cells[:, 0] = place[cells[:, 0]]
-        held = cells[:, 0] >= 0  # others gave way to series of this batch
+        held = cells[:, 0] >= 0  # the others were evicted for series of this batch
         self._put(cells[held], at[held], batch.errors)
 
     def _placed(self, names: list[str], codes: Matrix, starts: Matrix) -> Matrix:
-        """Give places to the series ``codes``, seen in ``starts``; return that of each name, -1 = none."""
+        """Add the series ``codes``, which have rows in ``starts``; return the number of each name, -1 = none."""
         latest = np.full(len(names), -1)
         np.maximum.at(latest, codes, starts)
         for name, slot in zip(names, latest.tolist(), strict=True):
@@ -143,13 +143,13 @@ class Side:
             if start not in self.slots:
                 insort(self._starts, start)
             self.slots.setdefault(start, []).append(cells[begin:upto])
-            self._parted.add(start)
+            self._unmerged.add(start)
 
     def cells(self, since: int, until: int) -> Matrix:
         """(n, 3) cells of the slots that start in [since, until)."""
         self.read()
         first, end = bisect_left(self._starts, since), bisect_left(self._starts, until)
-        held = [self._whole(start) for start in self._starts[first:end]]
+        held = [self._merged_slot(start) for start in self._starts[first:end]]
         return np.concatenate(held) if held else NONE
 
     def minutes(self, ends: Sequence[int], length: int) -> Minutes:
@@ -157,7 +157,7 @@ class Side:
         self.read()
         since = ends[0] - length
         held = self._starts[bisect_left(self._starts, since) : bisect_left(self._starts, ends[-1])]
-        parts = [self._whole(start) for start in held]
+        parts = [self._merged_slot(start) for start in held]
         cells = np.concatenate([NONE, *parts])
         at = np.repeat([(start - since) // length for start in held] or NONE[:, 0], [len(part) for part in parts])
         cells[:, 0] += at * len(self.names)
@@ -166,16 +166,16 @@ class Side:
         return Minutes(cells, len(ends), len(self.names), busy)
 
     def merge(self) -> None:
-        """Merge the cells of every slot, to be written down."""
+        """Merge the cells of every slot, before the state is encoded."""
         self.read()
-        for start in sorted(self._parted):
-            self._whole(start)
+        for start in sorted(self._unmerged):
+            self._merged_slot(start)
 
-    def _whole(self, start: int) -> Matrix:
+    def _merged_slot(self, start: int) -> Matrix:
         """Cells of a slot, each once; they are read more than once."""
         parts = self.slots[start]
-        if start in self._parted:
-            self._parted.remove(start)
+        if start in self._unmerged:
+            self._unmerged.remove(start)
             parts[:] = [merged(np.concatenate(parts))]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
@@ -200,19 +200,19 @@ class Side:
         return out
 
     def clear(self) -> None:
-        """Forget all slots; the series and the error types keep their numbers."""
+        """Remove all slots; the series and the error types keep their numbers."""
         self.slots.clear()
         self.older.clear()
         self._starts.clear()
         self._unread.clear()
-        self._parted.clear()
+        self._unmerged.clear()
 
     def drop(self, before: int, longer: int) -> None:
-        """Forget the slots that start before a time, and the sums that are kept longer before another one."""
+        """Remove the slots that start before ``before``, and the sums that are kept longer before ``longer``."""
         self.read()
         first = bisect_left(self._starts, before)
         for start in self._starts[:first]:
-            cells = self._whole(start)
+            cells = self._merged_slot(start)
             self.older[start] = cells[_IS_LONGER[cells[:, 1]]]
             del self.slots[start]
         del self._starts[:first]
@@ -223,7 +223,7 @@ class Side:
         row = self.index.get(name)
         if row is None:
             if len(self.names) >= MAX_NAMES:
-                row = self._evicted()
+                row = self._evict()
                 self.names[row], self.last[row] = name, slot
             else:
                 row = len(self.names)
@@ -232,7 +232,7 @@ class Side:
             self.index[name] = row
         self.last[row] = max(self.last[row], slot)
 
-    def _evicted(self) -> int:
+    def _evict(self) -> int:
         """Make room; the app's own series, which has no dimension below it, stays."""
         row = min((r for r, name in enumerate(self.names) if len(series_pairs(name)) > 1), key=lambda r: self.last[r])
         del self.index[self.names[row]]

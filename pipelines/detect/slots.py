@@ -1,4 +1,4 @@
-"""Ten seconds of one app: the sums of every series that called, and the calls that show it."""
+"""Ten seconds of one app: the sums of every series with a call, and example calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.items import Exemplars, Shown, together
+from pipelines.detect.items import Exemplars, UnreadExemplars, concatenated
 
 Matrix = NDArray[np.int64]
 _EXEMPLARS = 3
@@ -20,12 +20,12 @@ def _none() -> Matrix:
 
 @dataclass
 class Slot:
-    """What happened in ten seconds. Rows are kept as they come and merged when they are read."""
+    """The rows of ten seconds. They are stored as received and merged when they are read."""
 
     places: Matrix = field(default_factory=_none)
     """(rows,) which series, ascending."""
     sums: Matrix = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    """(rows, columns) what they sum up to."""
+    """(rows, columns) their sums."""
     exemplars: dict[tuple[int, str], list[tuple[int, str]]] = field(default_factory=dict)
     """(series index, measure) -> [(value, call id)], most expensive first."""
     actions: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Slot:
     def __post_init__(self) -> None:
         self._more: list[tuple[Matrix, Matrix]] = []
         self._shown: list[Exemplars] = []
-        self._unread: list[Shown] = []
+        self._unread: list[UnreadExemplars] = []
         self._most: dict[int, tuple[int, int]] = {}
 
     def add(self, places: Matrix, sums: Matrix) -> None:
@@ -54,25 +54,25 @@ class Slot:
         return not self._more
 
     def parts(self) -> list[tuple[Matrix, Matrix]]:
-        """Rows as they came."""
+        """Rows as received."""
         return [(self.places, self.sums), *self._more]
 
     def put(self, places: Matrix, sums: Matrix) -> None:
-        """Set what all rows sum up to; the columns that no row has are left out."""
+        """Replace all rows by their sums; columns that no row has are left out."""
         width = max(part.shape[1] for _, part in self.parts())
         self.places, self.sums, self._more = places, sums[:, :width], []
 
     def show(self, exemplars: Exemplars) -> None:
-        """Add calls that show what the series ``exemplars.rows`` did."""
+        """Add example calls of the series ``exemplars.rows``."""
         self._shown.append(exemplars)
 
-    def note(self, shown: Shown) -> None:
-        """Add calls that show what the series ``shown.rows`` did; they are read when they are asked for."""
+    def note(self, shown: UnreadExemplars) -> None:
+        """Add example calls of the series ``shown.rows``; they are read when they are used."""
         self._unread.append(shown)
 
     def _read(self) -> list[Exemplars]:
         if self._unread:
-            self._shown.append(together(self._unread).read())
+            self._shown.append(concatenated(self._unread).read())
             self._unread = []
         return self._shown
 
@@ -89,7 +89,7 @@ class Slot:
         return self.exemplars
 
     def most_expensive(self, place: int) -> int:
-        """Highest cost of a call that is shown of a series, in nano-USD."""
+        """Highest cost of an example call of a series, in nano-USD."""
         shown = self._read()
         seen, top = self._most.get(place, (0, -1))
         if top < 0:
@@ -109,7 +109,7 @@ class Slot:
             self.exemplars[key] = best[:_EXEMPLARS]
 
     def merge(self) -> None:
-        """Bring everything into the fields, to be written down."""
+        """Merge all rows into the fields, before the state is encoded."""
         self.dense()
         self.shown()
 
@@ -128,7 +128,7 @@ class Slot:
         return sums[row] if row < len(places) and places[row] == place else None
 
     def drop(self, places: NDArray[np.bool_]) -> None:
-        """Forget the series that are set in ``places``: their places are given to others."""
+        """Remove the series that are set in ``places``: their places are assigned to others."""
         held, sums = self.dense()
         self._most = {}
         kept = ~places[held]
@@ -137,7 +137,7 @@ class Slot:
 
 
 def merge_all(slots: Sequence[Slot]) -> None:
-    """Make ``dense`` cheap for many slots, of several apps: their rows are merged in one go."""
+    """Make ``dense`` cheap for many slots, of several apps: their rows are merged at once."""
     parts = [(i, *part) for i, slot in enumerate(slots) for part in slot.parts() if len(part[0])]
     if not parts:
         return

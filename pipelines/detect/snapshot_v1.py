@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.alerts.lifecycle import Lifecycle
 from pipelines.detect.clock import Clock
-from pipelines.detect.detectors.ceiling import CeilingState
+from pipelines.detect.detectors.single_call import SingleCallState
 from pipelines.detect.detectors.spike import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.partition_state import AppState, PartitionState, Pending
@@ -69,7 +69,7 @@ class AppStateV1:
     windows: WindowsV1
     spike: SpikeState
     surge: SurgeState
-    ceiling: CeilingState
+    ceiling: SingleCallState
     life: Lifecycle
 
     def now(self) -> AppState:

@@ -1,4 +1,4 @@
-"""Many buckets of one app that close one after the other, as arrays: what history and backlogs are judged by.
+"""Many buckets of one app that close one after the other, as arrays: history and backlogs are judged this way.
 
 While the same incidents are open and nothing is found, a bucket changes a state by arithmetic alone. So a detector may
 go through up to ten minutes at once (``Detector.scan``), return how many buckets hold nothing, and learn those; the
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipelines.detect.detectors.minute import Trial
 
 ALIGNED = 60
-"""Buckets between two ends of stretches: ten minutes, after which records move up."""
+"""Buckets between two ends of stretches: ten minutes, after which the records of ``baseline`` are updated."""
 CELLS = 100_000
 """Series times buckets of a stretch, at most."""
 

@@ -1,4 +1,4 @@
-"""Sums over the time of an app's incidents: of their series, and of the app's own where they are about one below it."""
+"""Sums over the time of an app's incidents: of their series, and of the app's own where that is another one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def begin(windows: Windows, incident: Incident) -> None:
 
 
 def watched(windows: Windows, life: Lifecycle) -> set[str]:
-    """Series of which rows that come late are counted."""
+    """Series whose late rows are counted."""
     incidents = life.counted()
     return {i.finding.target for i in incidents} | ({windows.own} if any(i.whole.total for i in incidents) else set())
 
 
 def add(windows: Windows, life: Lifecycle, rows: Sequence[tuple[str, int, Matrix]]) -> None:
-    """Count rows (series, start, sums) of watched series that came after their bucket had closed."""
+    """Count late rows (series, start, sums) of watched series: their bucket had closed."""
     for incident in life.counted():
         for name, start, sums in rows:
             if name == incident.finding.target:

@@ -15,8 +15,8 @@ from pipelines.detect import backtest
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors.bands import Band, of_cold_start, of_single_call, of_spike, of_surge
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.ceiling import Ceiling
 from pipelines.detect.detectors.cold_start import ColdStart
+from pipelines.detect.detectors.single_call import SingleCallLimit
 from pipelines.detect.detectors.spike import Spike
 from pipelines.detect.detectors.surge import Surge
 from pipelines.detect.items import TickAt
@@ -64,7 +64,7 @@ class Why(msgspec.Struct, frozen=True):
 
 def replay(
     query: backtest.Query,
-    stretches: Sequence[backtest.Stretch],
+    ranges: Sequence[backtest.OffsetRange],
     judge: Judge,
     app: str,
     at: int,
@@ -73,20 +73,20 @@ def replay(
 
     Args:
         query: on the lake.
-        stretches: of ``backtest.stretches``, from some time before ``at``.
+        ranges: of ``backtest.ranges``, from some time before ``at``.
         judge: detectors and timing, as the live stage has them.
         app: whose state.
         at: a moment.
     """
     end = at // SLOT * SLOT
     state, partition = PartitionState(clock=_Until(end=end + LATENESS)), -1
-    for each in stretches:
+    for each in ranges:
         if each.partition != partition:
             state, partition = PartitionState(clock=_Until(end=end + LATENESS)), each.partition
         if state.clock.watermark >= end + LATENESS:
             continue
         judge.learn(state)
-        state.begin_again(each.first)
+        state.restart_at(each.first)
         _judge(query, each, judge, state, end + LATENESS)
         if app in state.apps and state.clock.watermark >= end + LATENESS:
             break
@@ -95,18 +95,18 @@ def replay(
 
 
 class _Until(Clock):
-    """The clock of a partition that stops at a watermark."""
+    """A clock whose watermark stops at ``end``."""
 
     end: int = 0
 
-    def hear(self, at: TickAt) -> None:
-        """Apply a tick, so far as it closes no bucket after the end."""
-        super().hear(at)
+    def apply(self, at: TickAt) -> None:
+        """Apply a tick; the watermark does not pass the end."""
+        super().apply(at)
         self.watermark = min(self.watermark, self.end)
 
 
 def _judge(
-    query: backtest.Query, stretch: backtest.Stretch, judge: Judge, state: PartitionState, watermark: int
+    query: backtest.Query, stretch: backtest.OffsetRange, judge: Judge, state: PartitionState, watermark: int
 ) -> None:
     for first, upto in backtest.pages(query, stretch):
         for offset, item in backtest.items(query, stretch.partition, stretch.epoch, first, upto):
@@ -129,7 +129,7 @@ def explain(judge: Judge, app: AppState, series: dict[str, str], at: int) -> Why
                 bands += of_spike(detector, app.spike, view, place)
             elif isinstance(detector, Surge):
                 bands += of_surge(detector, app.surge, view, place)
-            elif isinstance(detector, Ceiling):
+            elif isinstance(detector, SingleCallLimit):
                 bands += of_single_call(detector, app.ceiling, view, place)
             elif isinstance(detector, ColdStart):
                 bands += of_cold_start(detector, app.cold_start, view, place)

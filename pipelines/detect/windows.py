@@ -1,7 +1,7 @@
 """Rollups of one app, accumulated into slots of event time, and the windows that end now.
 
 A slot is 10 s. Windows are sums of slots, the open ones included, so that a big step is seen in seconds; what a series
-has learned comes only from slots that left the ring five minutes later, so that an incident does not teach itself.
+has learned comes only from slots that left the ring five minutes later, so that an incident is not learned as normal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.items import BASE, COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch, Shown
+from pipelines.detect.items import BASE, COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch, UnreadExemplars
 from pipelines.detect.side import KEPT_LONGER, Side
 from pipelines.detect.slots import Matrix, Slot
 from schemas.rollups import OTHER, series_key, series_pairs
@@ -27,12 +27,12 @@ AHEAD = 60_000_000
 BEHIND = 45 * 86_400_000_000
 """Rollups dated farther from the broker's clock are counted and not judged."""
 MAX_SERIES = 4096
-"""Per app; series beyond take the places of those silent for longest."""
+"""Per app; further series take the places of those without a call for the longest time."""
 MAX_KINDS = 24
 """Guardrails counted apart; the rest share ``guardrail:other``. Of signals beyond, none is counted."""
 MAX_MOVED = 20_000
-"""Batches of rows of all apps noted between two looks: where more come at once they are history."""
-WIDE = ("user",)
+"""Batches of rows of all apps that are stored between two looks: more rows at once are history."""
+HIGH_CARDINALITY = ("user",)
 """Dimensions with many values: their series are judged against each other, not each by itself."""
 __all__ = ["LATENESS", "RING", "SLOT", "Matrix", "Slot", "Windows", "column"]
 
@@ -53,11 +53,11 @@ class Windows:
     named: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     """False for the app itself and for the pool of what is not tracked."""
     last: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Slot in which a series was last heard."""
+    """Slot of the last row of a series."""
     kinds: list[str] = field(default_factory=list)
     slots: dict[int, Slot] = field(default_factory=dict)
     closed: int = 0
-    """Start of the first slot that is still open; 0 = nothing was heard yet."""
+    """Start of the first slot that is still open; 0 = there was no row yet."""
     first: int = 0
     late: int = 0
     """Calls in rollups that came after their slot had closed."""
@@ -67,11 +67,11 @@ class Windows:
     """Source partition -> next offset that is in these sums."""
     epoch: int = 0
     free: list[int] = field(default_factory=list)
-    """Places that were taken from series silent for longest."""
+    """Places of evicted series, which had no call for the longest time."""
     reused: list[int] = field(default_factory=list)
     """Indices whose series changed since the last judgement: what was learned under them is void."""
     side: Side = field(default_factory=Side)
-    """What the tests of a minute read; its series are numbered apart."""
+    """What the detectors read that judge once a minute; its series have their own numbers."""
 
     def __post_init__(self) -> None:
         self.own = series_key({"app": self.app})[1]
@@ -80,10 +80,10 @@ class Windows:
         """Highest spend of any app of this partition, USD per slot in five minutes; the judge sets it."""
         self._starts = sorted(self.slots)
         self._top = self._starts[-1] if self._starts else 0
-        self._wide: NDArray[np.bool_] | None = None
+        self._high_cardinality: NDArray[np.bool_] | None = None
         self.moved: list[tuple[int, int, Matrix, Matrix]] | None = None
         """(number, start, series, sums) of rows that came in open buckets, of this app and others; None where not all
-        of them are noted."""
+        of them are stored."""
         self.number = -1
         """Of this app in there."""
         self.learned = 0
@@ -97,16 +97,16 @@ class Windows:
     def add(self, batch: Batch, watched: Collection[str] = ()) -> list[tuple[str, int, Matrix]]:
         """Add the rows of a batch; return (series, slot, sums) of those whose series is ``watched``."""
         starts = batch.starts
-        sane = (starts <= batch.kafka_time + AHEAD) & (starts >= batch.kafka_time - BEHIND)
-        if not self.closed and sane.any():
-            self.closed = self.first = int(starts[sane].min())
+        plausible = (starts <= batch.kafka_time + AHEAD) & (starts >= batch.kafka_time - BEHIND)
+        if not self.closed and plausible.any():
+            self.closed = self.first = int(starts[plausible].min())
         oldest = self.closed - RING * SLOT
-        kept, dated = sane & (starts >= oldest), starts if sane.all() else np.where(sane, starts, 0)
+        kept, dated = plausible & (starts >= oldest), starts if plausible.all() else np.where(plausible, starts, 0)
         sums = self._widen(batch.sums, self._triggers(batch, dated, oldest))
         whole = bool(kept.all())
         if not (whole and (starts >= self.closed).all()):
             own = np.array([name == self.own for name in batch.series], bool)
-            self._count_strays(starts[own], sane[own], batch.sums[own, 0])
+            self._count_late_and_refused(starts[own], plausible[own], batch.sums[own, 0])
         names = batch.series if whole else [name for name, is_kept in zip(batch.series, kept, strict=True) if is_kept]
         new = dict.fromkeys(name for name in names if name not in self.index)
         if new and len(self.series) + len(new) > MAX_SERIES:
@@ -117,10 +117,10 @@ class Windows:
             places = np.array([self.index[name] for name in names], np.int64)
             self._store(*((places, starts, sums) if whole else (places, starts[kept], sums[kept])))
         self._keep(batch, dated, oldest)
-        if batch.beside is not None:
+        if batch.cells is not None:
             since = max(batch.kafka_time - BEHIND, oldest, 1)
-            self.side.note(batch.beside, since, batch.kafka_time + AHEAD)
-        if batch.epoch > self.epoch:  # the topic was made again: offsets of the old one mean nothing in it
+            self.side.note(batch.cells, since, batch.kafka_time + AHEAD)
+        if batch.epoch > self.epoch:  # the topic was recreated: offsets of the old one are not valid in it
             self.positions, self.epoch = {}, batch.epoch
         if batch.epoch == self.epoch:
             self.positions[batch.source] = max(self.positions.get(batch.source, 0), batch.next_offset)
@@ -136,15 +136,15 @@ class Windows:
             if not rows:
                 continue
             if name not in self.index and len(self.series) >= MAX_SERIES and not self.free:
-                # making room drops rows of others, the ones of this batch included
+                # an eviction drops rows of other series, those of this batch included
                 self._store(places[stored:first], starts[stored:first], sums[stored:first])
                 stored = first
             places[rows] = self.place(name, int(starts[rows[0]]))
         self._store(places[stored:], starts[stored:], sums[stored:])
 
-    def _count_strays(self, starts: Matrix, sane: NDArray[np.bool_], calls: Matrix) -> None:
-        self.late += int(calls[sane & (starts < self.closed)].sum())
-        self.refused += int(calls[~sane].sum())
+    def _count_late_and_refused(self, starts: Matrix, plausible: NDArray[np.bool_], calls: Matrix) -> None:
+        self.late += int(calls[plausible & (starts < self.closed)].sum())
+        self.refused += int(calls[~plausible].sum())
 
     def _store(self, places: Matrix, starts: Matrix, sums: Matrix) -> None:
         """Put rows into their slots; those with place -1 are left out."""
@@ -177,7 +177,7 @@ class Windows:
         return found
 
     def place(self, name: str, slot: int) -> int:
-        """Index of a series; the one silent for longest gives way when all are taken."""
+        """Index of a series; when all are taken, the series without a call for the longest time is evicted."""
         known = self.index.get(name)
         if known is None:
             known = len(self.series)
@@ -188,40 +188,40 @@ class Windows:
                 self.group = np.append(self.group, 0)
                 self.named = np.append(self.named, False)
                 self.last = np.append(self.last, slot)
-            self._settle(known, name)
+            self._register(known, name)
         self.last[known] = max(self.last[known], slot)
         return known
 
-    def wide(self) -> NDArray[np.bool_]:
+    def high_cardinality(self) -> NDArray[np.bool_]:
         """(series,) which have a dimension of many values."""
-        if self._wide is None:
-            self._wide = self.wide_groups()[self.group]
-        return self._wide
+        if self._high_cardinality is None:
+            self._high_cardinality = self.high_cardinality_groups()[self.group]
+        return self._high_cardinality
 
-    def wide_groups(self) -> NDArray[np.bool_]:
+    def high_cardinality_groups(self) -> NDArray[np.bool_]:
         """(groups,) the same by group."""
-        return np.array([any(d in WIDE for d in g.split(",")) for g in self.groups], bool)
+        return np.array([any(d in HIGH_CARDINALITY for d in g.split(",")) for g in self.groups], bool)
 
     def _evict(self) -> int:
-        """Make room: an eighth of all places at once, those silent for longest, so that a flood of names is cheap."""
+        """Evict an eighth of all series at once, those without a call for the longest time; return a free place."""
         if not self.free:
             oldest = np.argsort(self.last, kind="stable").tolist()
             self.free = [p for p in oldest if self.series[p] != self.own][: max(1, MAX_SERIES // 8)][::-1]
-            gone = np.zeros(len(self.series), bool)
-            gone[self.free] = True
+            is_evicted = np.zeros(len(self.series), bool)
+            is_evicted[self.free] = True
             for place in self.free:
                 del self.index[self.series[place]]
                 self.series[place] = ""
-            self.named[gone], self.group[gone], self._wide = False, 0, None
+            self.named[is_evicted], self.group[is_evicted], self._high_cardinality = False, 0, None
             for held in self.slots.values():
-                held.drop(gone)
+                held.drop(is_evicted)
             self.reused += self.free
             self.moved = None
         place = self.free.pop()
         self.last[place] = 0
         return place
 
-    def _settle(self, known: int, name: str) -> None:
+    def _register(self, known: int, name: str) -> None:
         pairs = series_pairs(name)
         group = ",".join(pairs)
         if group not in self.groups:
@@ -230,7 +230,7 @@ class Windows:
         self.series[known] = name
         self.group[known] = self.groups.index(group)
         self.named[known] = len(pairs) > 1 and OTHER not in list(pairs.values())[1:]
-        self._wide = None
+        self._high_cardinality = None
 
     def total(self, since: int, until: int) -> Matrix:
         """Sums over the slots that start in [since, until): (series, columns)."""
@@ -270,7 +270,7 @@ class Windows:
         return out
 
     def latest(self) -> int:
-        """End of the youngest slot with anything in it."""
+        """End of the newest slot that holds anything."""
         return (self._top if self.slots else self.closed - SLOT) + SLOT
 
     def behind(self, watermark: int) -> int:
@@ -278,7 +278,7 @@ class Windows:
         return max(0, (watermark - LATENESS - self.closed) // SLOT) if self.closed else 0
 
     def gap(self, until: int) -> int:
-        """How many slots may be closed at once: nothing is in the ring, and nothing comes before the next one held."""
+        """How many slots may be closed at once: the ring and the slots before the next row are empty."""
         while self._starts and self._starts[0] not in self.slots:
             heapq.heappop(self._starts)
         ahead = self._starts[0] if self._starts else until
@@ -294,25 +294,25 @@ class Windows:
         self.learned = self.closed
         self.side.drop(self.closed - RING * SLOT, self.closed - KEPT_LONGER * SLOT)
 
-    def begin_again(self) -> None:
-        """Forget the sums of the slots; what is closed stays closed."""
+    def clear(self) -> None:
+        """Remove the sums of the slots; closed slots stay closed."""
         self.slots.clear()
         self.side.clear()
         self._starts, self._top, self.moved = [], 0, None
 
     def close(self) -> Matrix:
-        """Close the oldest open slot; return the sums of the slot that thereby leaves the ring."""
-        leaving = self.slots.pop(self.closed - RING * SLOT, Slot())
+        """Close the oldest open slot; return the sums of the slot that is evicted from the ring."""
+        evicted = self.slots.pop(self.closed - RING * SLOT, Slot())
         self.closed += SLOT
         self.learned = self.closed
         self.side.drop(self.closed - RING * SLOT, self.closed - KEPT_LONGER * SLOT)
         out = np.zeros((len(self.series), self.width), np.int64)
-        places, sums = leaving.dense()
+        places, sums = evicted.dense()
         out[places, : sums.shape[1]] = sums
         return out
 
     def calls_of(self, place: int, measure: str, since: int, until: int, limit: int = 10) -> tuple[str, ...]:
-        """Exemplar call ids of a series, dearest first."""
+        """Exemplar call ids of a series, the most expensive first."""
         found = [
             pair
             for start in self.held(since, until)
@@ -367,7 +367,7 @@ class Windows:
         return out
 
     def _keep(self, batch: Batch, starts: Matrix, oldest: int) -> None:
-        """Add the exemplars of a batch to their slots; not those of a series that gave way within it."""
+        """Add the exemplars of a batch to their slots; not those of a series that was evicted while it was added."""
         shown = batch.exemplars
         if shown is None or not len(starts):
             return
@@ -377,8 +377,8 @@ class Windows:
             mine = np.where(starts == start, places, -1)
             if (mine >= 0).any():
                 place = np.append(mine, -1)[shown.rows]
-                if isinstance(shown, Shown):
-                    self.slots[start].note(Shown(shown.column, place))
+                if isinstance(shown, UnreadExemplars):
+                    self.slots[start].note(UnreadExemplars(shown.column, place))
                 else:
                     which = np.flatnonzero(place >= 0)
                     self.slots[start].show(shown.pick(place[which], which))

@@ -63,7 +63,7 @@ def why(
     judge = Judge(configure(wiring.detect_rules(here.settings)))
     with open_lake(here) as lake:
         begin = beginning(lake, last, last - span(warm_up), "--at")
-        found = backtest.stretches(lake.query, since=begin, until=now + _SLACK_US)
+        found = backtest.ranges(lake.query, since=begin, until=now + _SLACK_US)
         state = judged.replay(lake.query, found, judge, pairs["app"], last)
         if state is None:
             raise SettingsError(

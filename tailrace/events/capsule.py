@@ -125,7 +125,7 @@ def _cut(
             first.id, "the ticks of its time are gone, and without them no window closes", remedy
         ) from None
     for begin in sorted(begins, reverse=True):
-        found = backtest.stretches(lake.query, since=begin, until=until)
+        found = backtest.ranges(lake.query, since=begin, until=until)
         for partition in partitions:
             mine = [stretch for stretch in found if stretch.partition == partition]
             judge = Judge(configure(rules))
@@ -150,7 +150,7 @@ def _differing(states: Sequence[Alert], found: Mapping[int, Alert]) -> int | Non
 def _filled(lake: ReadOnlyLake, states: Sequence[Alert], rules: Rules, cut: Cut, count: int) -> Capsule:
     first, app = states[0], states[0].series["app"]
     upto = cut.ends[states[count - 1].seq]
-    ticks, rollups = backtest.tables(lake.query, backtest.Stretch(cut.partition, cut.epoch, cut.first, upto), app)
+    ticks, rollups = backtest.tables(lake.query, backtest.OffsetRange(cut.partition, cut.epoch, cut.first, upto), app)
     rows = _calls(lake, states)
     manifest = Manifest(
         tailrace=version("tailrace"),

@@ -19,7 +19,7 @@ from warehouse.query.readonly import ReadOnlyLake
 from warehouse.storage.connect import LakeConfig
 
 if TYPE_CHECKING:
-    from pipelines.detect.backtest import Stretch
+    from pipelines.detect.backtest import OffsetRange
 
 MANY_ROWS = 500_000
 """Rows of rollups from which on further processes are worth their start."""
@@ -88,7 +88,7 @@ def judge_again(
     from pipelines.detect.judge import Judge
 
     judge = Judge(configure(rules))
-    found = backtest.stretches(lake.query, since=begin, until=until)
+    found = backtest.ranges(lake.query, since=begin, until=until)
     positions = sum(s.upto - s.first for s in found)
     total(positions)
     partitions = [list(each) for _, each in groupby(found, lambda s: s.partition)]
@@ -107,7 +107,7 @@ def judge_again(
         return [alert for each in work for alert in each.result()]
 
 
-def _judged(config: LakeConfig, rules: Mapping[str, Mapping[str, Any]], found: Sequence[Stretch]) -> list[Alert]:
+def _judged(config: LakeConfig, rules: Mapping[str, Mapping[str, Any]], found: Sequence[OffsetRange]) -> list[Alert]:
     from pipelines.detect import backtest
     from pipelines.detect.detectors import configure
     from pipelines.detect.judge import Judge

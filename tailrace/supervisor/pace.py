@@ -69,7 +69,7 @@ def is_ready(behind_s: float | None, samples: Sequence[Sample]) -> bool:
 
 
 def add(samples: Sequence[Sample], new: Sample) -> tuple[Sample, ...]:
-    """Return the history with ``new`` at its end, if it is time for another; the oldest gives way."""
+    """Return the history with ``new`` at its end, if it is time for another; the oldest is dropped."""
     if samples and new.at - samples[-1].at < SAMPLE_EVERY_S:
         return tuple(samples)
     return (*samples, new)[-SAMPLES:]

@@ -39,7 +39,12 @@ def module(source: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def findings(detector: Any, incidents: tuple[Incident, ...]) -> list[Any]:
     """What the detector finds, bucket by bucket, in five minutes of one app."""
-    stream, windows, state, found = Stream(5, partitions=1, incidents=incidents), Windows("bot"), detector.fresh(), []
+    stream, windows, state, found = (
+        Stream(5, partitions=1, incidents=incidents),
+        Windows("bot"),
+        detector.initial_state(),
+        [],
+    )
     for record in stream.records(T0 - 60 * SECOND, T0 + 240 * SECOND, live=False, batch_s=10):
         if not isinstance(batch := parse(record), Batch):
             continue

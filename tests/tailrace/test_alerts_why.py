@@ -50,7 +50,7 @@ def lake(home: Path) -> Iterator[ReadOnlyLake]:
 
 
 def asked(lake: ReadOnlyLake, series: dict[str, str], at: int) -> Why:
-    found = backtest.stretches(lake.query, since=0, until=2 * T0)
+    found = backtest.ranges(lake.query, since=0, until=2 * T0)
     state = replay(lake.query, found, Judge(), series["app"], at)
     assert state is not None
     return explain(Judge(), state, series, at)

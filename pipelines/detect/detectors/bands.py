@@ -1,4 +1,4 @@
-"""What a detector compares for one series: observed, expected, and the least that is reported. For people."""
+"""What a detector compares for one series, as people read it: observed, expected, and the least that is reported."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.ceiling import Ceiling, CeilingState
 from pipelines.detect.detectors.cold_start import ColdStart, ColdStartState
+from pipelines.detect.detectors.single_call import SingleCallLimit, SingleCallState
 from pipelines.detect.detectors.spike import MEASURES, UNITS, Spike, SpikeState
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS
 from pipelines.detect.detectors.surge import Surge
@@ -21,7 +21,9 @@ from pipelines.detect.windows import RING, SLOT, Floats, column
 
 @dataclass(frozen=True)
 class Band:
-    """One comparison. ``limit`` is the least value that is reported; None = it is not judged, ``note`` says why."""
+    """One comparison. ``limit``: the least value that is reported; None = it is not judged, for the reason in
+    ``note``.
+    """
 
     detector: str
     measure: str
@@ -119,14 +121,14 @@ def of_surge(surge: Surge, state: SurgeState, view: View, place: int) -> list[Ba
     return found
 
 
-def of_single_call(ceiling: Ceiling, state: CeilingState, view: View, place: int) -> list[Band]:
-    """The most expensive call of the last five minutes that is shown."""
+def of_single_call(detector: SingleCallLimit, state: SingleCallState, view: View, place: int) -> list[Band]:
+    """The most expensive call of the last five minutes of which there is an example."""
     if place != view.app:
         return []
     held = view.windows.held(max(view.until - RING * SLOT, state.cut), view.until)
     top = max((view.windows.slots[start].most_expensive(place) for start in held), default=0) / 1e9
     window, calls = RING * SLOT // 1_000_000, int(view.total(RING)[place, COLUMN["calls"]])
-    return [Band(ceiling.name, "single call", window, "USD", top, None, ceiling.limit_usd, calls, 1)]
+    return [Band(detector.name, "single call", window, "USD", top, None, detector.limit_usd, calls, 1)]
 
 
 def of_cold_start(detector: ColdStart, state: ColdStartState, view: View, place: int) -> list[Band]:

@@ -1,4 +1,4 @@
-"""What every detector keeps to, and what it is shown."""
+"""The protocol of detectors, and the view of an app that they judge."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class View:
     """End of the newest slot to judge, µs UTC."""
     closed: int | None = None
     """Start of the slot that has just closed; None where only open slots grew."""
-    leaving: Matrix | None = None
-    """Sums (series, columns) of the slot that has just left the ring: now it may be learned."""
+    evicted: Matrix | None = None
+    """Sums (series, columns) of the slot that was just evicted from the ring: now it may be learned."""
     open: dict[str, int] = field(default_factory=dict)
     """Family of every open incident -> its start."""
 
@@ -47,16 +47,16 @@ class View:
 class Detector(Protocol):
     """Judges the rollups of one app, in offset order. Pure: no clock, no I/O; the state is serialisable and versioned.
 
-    The state handed to ``step`` belongs to it from then on; only the one returned counts.
+    ``step`` may change the given state in place; use the returned one after it.
     """
 
     name: ClassVar[str]
 
-    def fresh(self) -> State:
-        """State of an app never seen."""
+    def initial_state(self) -> State:
+        """Return the state of a new app."""
 
     def step(self, state: State, view: View) -> tuple[State, list[Finding]]:
-        """Learn what left the ring; return the abnormal values now, at most one finding a family."""
+        """Learn the slot that left the ring; return the abnormal values now, at most one finding per family."""
 
     def scan(self, state: State, stretch: Stretch) -> Scan:
         """Go through buckets that close while nothing is open; ``scan.learn`` moves the state as ``step`` would."""
@@ -77,7 +77,7 @@ class Detector(Protocol):
         """``finding`` as one of the app's own series, with what is expected of that."""
 
     def on_resolved(self, state: State, finding: Finding, end: int, proven: int) -> State:
-        """End the incident at ``end``, as proven at ``proven`` (µs UTC): none of it may fire again or be learned."""
+        """End the incident at ``end``, as proven at ``proven`` (µs UTC): it must not fire again or be learned."""
 
 
 def fit(array: np.ndarray[Any, Any], rows: int, columns: int | None = None) -> np.ndarray[Any, Any]:

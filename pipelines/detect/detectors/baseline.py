@@ -22,7 +22,7 @@ BINS = 48
 """Half hours of the day."""
 DAY = 86_400_000_000
 BUCKET = 600_000_000
-"""Records are learned in buckets of ten minutes, one bucket late, so that a ramp does not raise its own bar."""
+"""Records are learned in buckets of ten minutes, one bucket late: a ramp does not raise its own limit."""
 
 
 @dataclass
@@ -83,18 +83,18 @@ class Level:
         self.num *= decay
         self.den = self.den * decay + (1 - decay) / (1 - one)
 
-    def expected(self, rows: int, app: int, slot: int, *, waking: bool = True) -> Floats:
+    def expected(self, rows: int, app: int, slot: int, *, with_active_mean: bool = True) -> Floats:
         """(series, 3): what is normal per slot at this time of day.
 
-        The app's own level is the highest of: the last half hour; this half hour and its neighbours on earlier days
-        (a nightly batch is news only once); half of what it does when it does anything (waking up is no spike), unless
-        ``waking`` is off: of an app that calls once in minutes that is many times its mean. Series below follow it in
-        proportion.
+        The app's own level is the highest of: the last half hour; this half hour and its neighbours on earlier days (a
+        nightly batch is an incident only once); half of its mean while it has calls (the first calls after a pause are
+        no spike), unless ``with_active_mean`` is off: of an app that calls once in minutes that is many times its mean.
+        Series below follow it in proportion.
         """
         self.num = fit(self.num, rows)
         level = self.num[:rows] / max(self.den, 1.0)
         own = level[app]
-        if waking:
+        if with_active_mean:
             own = np.maximum(own, 0.5 * self.active / max(self.active_den, 1.0))
         now = slot % DAY // (DAY // BINS)
         for near in (now - 1, now, now + 1):
@@ -105,8 +105,8 @@ class Level:
         out[app] = own
         return out
 
-    def forget(self, places: list[int]) -> None:
-        """Void what was learned under places that were given to other series."""
+    def clear(self, places: list[int]) -> None:
+        """Clear what was learned under places that were assigned to other series."""
         self.num[[p for p in places if p < len(self.num)]] = 0.0
 
     def _end_bin(self) -> None:
@@ -155,7 +155,7 @@ class Records:
         """Discard what is not yet learned: it contains an incident."""
         self.new, self.previous = np.zeros_like(self.new), np.zeros_like(self.previous)
 
-    def forget(self, places: list[int]) -> None:
-        """Void places that were given to other series."""
+    def clear(self, places: list[int]) -> None:
+        """Clear places that were assigned to other series."""
         for array in (self.old, self.previous, self.new):
             array[[p for p in places if p < len(array)]] = 0.0

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead, Bound, BoundTable
 from pipelines.detect.detectors import minute, minute_evidence
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
@@ -38,22 +37,10 @@ from pipelines.detect.detectors.cache_state import (
     usd_lost,
 )
 from pipelines.detect.detectors.likelihood import log_ratios
-from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
+from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteDetector
 from pipelines.detect.side_cells import sums_of
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
 from schemas.rollups import series_pairs
-
-
-class CacheTable(MinuteTable):
-    """Of this detector."""
-
-    name: ClassVar[str] = "cache"
-
-
-class CacheBound(MinuteBound):
-    """Of one app."""
-
-    table: ClassVar[type[BoundTable] | None] = CacheTable
 
 
 @dataclass(frozen=True)
@@ -80,22 +67,18 @@ class Cache(MinuteDetector):
     min_calls: int = 30
     """Calls since the onset."""
     learn_calls: int = 200
-    """Calls learned before anything rings."""
+    """Calls learned before anything is reported."""
     warm_up_s: float = 1800.0
     half_life_s: float = 21_600.0
     max_spread: float = 20.0
     pending: float = 2.0
     """Evidence from which a minute is held back and not learned."""
     hold_most_s: float = 86_400.0
-    """Event time after which what is held back is learned, whatever the evidence."""
+    """Event time after which what is held back is learned, with any evidence."""
 
-    def fresh(self) -> CacheState:
+    def initial_state(self) -> CacheState:
         """State of an app never seen."""
         return CacheState()
-
-    def bound(self, state: CacheState, ahead: Ahead) -> Bound:
-        """What the minutes that end show, before they are learned."""
-        return CacheBound(self, state, ahead)
 
     def minutes(
         self, state: CacheState, windows: Windows, ends: Sequence[int], open_: Mapping[str, int]
@@ -120,7 +103,7 @@ class Cache(MinuteDetector):
                 state.held += held[0][i]
                 state.held_minutes += 1
                 state.held_spread += held[1][i]
-            if end % minute.DECADE == 0:
+            if end % minute.TEN_MINUTES == 0:
                 self._learn(state)
             yield
 
@@ -159,7 +142,7 @@ class Cache(MinuteDetector):
 
     def has_steady_terms(self, state: CacheState, finding: Finding, slot: int) -> bool:
         """Shares are learned when ten minutes end."""
-        return (slot + SLOT) % minute.DECADE != 0
+        return (slot + SLOT) % minute.TEN_MINUTES != 0
 
     def about_app(self, state: CacheState, view: View, finding: Finding) -> Finding:
         """The same share, as learned of the whole app."""
@@ -169,7 +152,7 @@ class Cache(MinuteDetector):
         return replace(finding, target=target, series=series_pairs(target), expected=expected, causes=())
 
     def on_resolved(self, state: CacheState, finding: Finding, end: int, proven: int) -> CacheState:
-        """Forget the evidence; neither the incident nor the time until its end was proven is learned."""
+        """Reset the evidence; neither the incident nor the time until its end was proven is learned."""
         minute.resolved(state, FAMILY, finding.start, proven)
         return state
 

@@ -36,8 +36,8 @@ def finding_of(test: Cache, state: CacheState, view: View, run: tuple[int, int, 
     app = state.names.index(windows.own)
     normal = state.learned[:, INPUT] / max(state.learned[app, INPUT], 1.0)
     enough = (sums[:, CALLS] >= test.min_calls // 3) & np.array([n in windows.index for n in state.names])
-    told = explain(state.names, lost_tokens, normal, app=app, trigger=row, enough=enough)
-    place, target = told.place, state.names[told.place]
+    explained = explain(state.names, lost_tokens, normal, app=app, trigger=row, enough=enough)
+    place, target = explained.place, state.names[explained.place]
     mine = sums[place]
     usd = float(usd_lost(state.learned[[place]], sums[[place]])[0])
     lost = None if np.isnan(usd) else usd
@@ -62,7 +62,7 @@ def finding_of(test: Cache, state: CacheState, view: View, run: tuple[int, int, 
         usd_lost=lost,
         usd_per_hour=hourly,
         calls=int(mine[CALLS]),
-        causes=_causes(told.causes, _money(state.learned[place], mine, hourly), lost),
+        causes=_causes(explained.causes, _money(state.learned[place], mine, hourly), lost),
         call_ids=windows.calls_of(windows.index.get(target, 0), "cost", start, end),
         noun="cache reads",
         of="input tokens",

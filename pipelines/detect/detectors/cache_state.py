@@ -1,4 +1,4 @@
-"""What ``cache`` remembers of one app: learned shares, and the evidence against them."""
+"""State of ``cache`` for one app: learned shares, and the evidence against them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.detect.detectors.minute import MinuteState, no_rows
 from pipelines.detect.side import CODE, Matrix
 from pipelines.detect.windows import Floats
 
@@ -31,21 +32,19 @@ ARRAYS: dict[str, tuple[int, ...]] = {
 
 
 @dataclass
-class CacheState:
+class CacheState(MinuteState):
     """Learned shares and the evidence against them; arrays are (series of ``Windows.side``, ...)."""
 
-    version: int = 1
-    names: list[str] = field(default_factory=list)
-    learned: Floats = field(default_factory=lambda: np.zeros((0, SUMS)))
-    held: Floats = field(default_factory=lambda: np.zeros((0, SUMS)))
+    learned: Floats = field(default_factory=lambda: no_rows(SUMS))
+    held: Floats = field(default_factory=lambda: no_rows(SUMS))
     """Minutes that are not learned yet."""
-    spread: Floats = field(default_factory=lambda: np.zeros((0, 2)))
+    spread: Floats = field(default_factory=lambda: no_rows(2))
     """Sum of the squared distances of minutes from the learned share, in variances; minutes in it."""
-    held_spread: Floats = field(default_factory=lambda: np.zeros((0, 2)))
-    held_minutes: Floats = field(default_factory=lambda: np.zeros(0))
-    log: Floats = field(default_factory=lambda: np.zeros((0, len(LIFTS))))
+    held_spread: Floats = field(default_factory=lambda: no_rows(2))
+    held_minutes: Floats = field(default_factory=lambda: no_rows())
+    log: Floats = field(default_factory=lambda: no_rows(len(LIFTS)))
     onset: Matrix = field(default_factory=lambda: np.zeros((0, len(LIFTS)), np.int64))
-    run: Floats = field(default_factory=lambda: np.zeros((0, len(LIFTS), SUMS)))
+    run: Floats = field(default_factory=lambda: no_rows(len(LIFTS), SUMS))
     found: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     """Whether the last minute left evidence enough."""
     muted: list[tuple[str, int, int]] = field(default_factory=list)
@@ -59,7 +58,7 @@ def usable(sums: Floats) -> Floats:
 
 
 def missed(sums: Floats) -> Floats:
-    """The part of the calls that the share of tokens not served stands for."""
+    """Calls times the share of their input tokens that was not served."""
     found: Floats = usable(sums) * (1 - np.clip(sums[..., CACHED] / np.maximum(sums[..., INPUT], 1.0), 0.0, 1.0))
     return found
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from pipelines.alerts.cause import Explained, explain
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead, Bound, Never
+from pipelines.detect.bounds import Ahead, Bound, CannotFind
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR
 from pipelines.detect.detectors.cold_start_bound import ColdStartBound, ColdStartScan
@@ -40,7 +40,7 @@ _BEFORE = 6
 
 @dataclass
 class ColdStartState:
-    """What the first minutes of one app have shown."""
+    """What is learned in the first minutes of one app."""
 
     version: int = 1
     recent: list[int] = field(default_factory=list)
@@ -52,7 +52,7 @@ class ColdStartState:
     muted: list[tuple[int, int]] = field(default_factory=list)
     """Times of incidents, which are not learned."""
     cuts: dict[str, int] = field(default_factory=dict)
-    """Family -> end of its last incident: windows do not reach behind it."""
+    """Family -> end of its last incident: no window begins before it."""
 
     def learn(self, cost: int, calls: int) -> None:
         """Add one slot that left the ring."""
@@ -82,7 +82,7 @@ class ColdStart:
     ratio_lake: float = 2.0
     """Least multiple of the highest spend, in five minutes, of any app on the same partition of llm.rollups."""
     min_calls: int = 20
-    """Calls in a window of spend: a few expensive calls are the matter of ``ceiling``."""
+    """Calls in a window of spend: a few expensive calls are reported by ``ceiling``."""
     share: float = 0.5
     """Share of errors above which an alert is raised."""
     min_calls_errors: int = 30
@@ -94,16 +94,16 @@ class ColdStart:
     usual_share: float = 0.05
     """Share of errors at which such an incident is over, for nothing is learned."""
 
-    def fresh(self) -> ColdStartState:
+    def initial_state(self) -> ColdStartState:
         """State of an app never seen."""
         return ColdStartState()
 
     def step(self, state: ColdStartState, view: View) -> tuple[ColdStartState, list[Finding]]:
         """Learn what left the ring; judge while the app is new."""
-        if view.leaving is not None and view.closed is not None:
+        if view.evicted is not None and view.closed is not None:
             slot = view.closed - RING * SLOT
             if self.learns(state, view.windows, view.open, slot):
-                row = view.leaving[view.app]
+                row = view.evicted[view.app]
                 state.learn(int(row[_COST]), int(row[_CALLS]))
         found = []
         if self.is_new(view.windows, view.until) and SPEND not in view.open:
@@ -121,7 +121,7 @@ class ColdStart:
         new = self.is_new(ahead.windows, ahead.until) and SPEND not in ahead.open
         learns = self.learns_errors(state, ahead.windows, ahead.until) and ERRORS not in ahead.open
         if not (new or learns):
-            return Never()
+            return CannotFind()
         return ColdStartBound(self, ahead, spend=new, errors=learns, cut=state.cuts.get(ERRORS, 0))
 
     def idle(self, state: ColdStartState, slots: int) -> ColdStartState:

@@ -1,4 +1,4 @@
-"""What spares ``ColdStart`` a look: little spend and few errors in the last minutes, whatever their order."""
+"""When ``ColdStart`` cannot find anything: little spend and few errors in the last minutes, in any order."""
 
 from __future__ import annotations
 
@@ -65,12 +65,11 @@ class ColdStartScan:
         return self.state
 
 
-class ColdStartTable:
+class ColdStartBoundTable:
     """Spend and errors of each app since the ring began, at most: what leaves the ring is not taken out."""
 
-    name: ClassVar[str] = "cold_start"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.owner: Matrix = np.zeros(0, np.int64)
         """(series,) number of the app of which it is the own series; else -1."""
         self.bounds: dict[int, ColdStartBound] = {}
@@ -116,7 +115,7 @@ class ColdStartTable:
 class ColdStartBound:
     """Of one app."""
 
-    table: ClassVar[type[BoundTable] | None] = ColdStartTable
+    table: ClassVar[type[BoundTable] | None] = ColdStartBoundTable
     always: ClassVar[bool] = False
 
     def __init__(self, detector: ColdStart, ahead: Ahead, *, spend: bool, errors: bool, cut: int) -> None:

@@ -1,9 +1,9 @@
 """latency: calls take longer than is usual for their series, or more of them than an objective allows are slow.
 
-A quantile is tested as a share. The learned median of a series says which calls are slow (those above it, and a part
-more); if half of the calls are slow now, the median has moved. So the test is that of ``surge``: a likelihood ratio
-restarted at one like a CUSUM, weighed once a minute, divided by the overdispersion between minutes. It is the same for
-p95 and p99, of the whole call and of the time to the first token where that is reported.
+A quantile is tested as a share. Calls above the learned median of a series, plus a margin, are slow; if half of the
+calls are slow now, the median has moved. So the test is that of ``surge``: a likelihood ratio restarted at one like a
+CUSUM, weighed once a minute, divided by the overdispersion between minutes. It is the same for p95 and p99, of the
+whole call and of the time to the first token where that is reported.
 
 Longer answers take longer, and a prompt of 300,000 tokens waits longer for its first token. So the limit of a minute
 grows with the tokens per call, a change of the mix of features, tenants or models raises what is expected of the app,
@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead, Bound, BoundTable
 from pipelines.detect.detectors import minute, minute_evidence
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
@@ -43,21 +42,9 @@ from pipelines.detect.detectors.latency_state import (
     quantile_ms,
     time_words,
 )
-from pipelines.detect.detectors.minute import DECADE, LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
+from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, TEN_MINUTES, MinuteDetector
 from pipelines.detect.windows import RING, SLOT, Floats, Windows
 from schemas.rollups import BUCKET_GAMMA, series_key, series_pairs
-
-
-class LatencyTable(MinuteTable):
-    """Of this detector."""
-
-    name: ClassVar[str] = "latency"
-
-
-class LatencyBound(MinuteBound):
-    """Of one app."""
-
-    table: ClassVar[type[BoundTable] | None] = LatencyTable
 
 
 @dataclass(frozen=True)
@@ -86,22 +73,18 @@ class Latency(MinuteDetector):
     min_calls: int = 30
     """Slow calls, and calls, of the series since the onset."""
     learn_calls: int = 200
-    """Calls of the series learned before anything rings; and ten beyond the quantile."""
+    """Calls of the series learned before anything is reported; and ten beyond the quantile."""
     warm_up_s: float = 3600.0
     half_life_s: float = 43_200.0
     max_spread: float = 20.0
     pending: float = 3.0
     """Evidence from which a minute is held back and not learned."""
     hold_most_s: float = 86_400.0
-    """Event time after which what is held back is learned, whatever the evidence."""
+    """Event time after which what is held back is learned, with any evidence."""
 
-    def fresh(self) -> LatencyState:
+    def initial_state(self) -> LatencyState:
         """State of an app never seen."""
         return LatencyState()
-
-    def bound(self, state: LatencyState, ahead: Ahead) -> Bound:
-        """What the minutes that end show, before they are learned."""
-        return LatencyBound(self, state, ahead)
 
     def minutes(
         self, state: LatencyState, windows: Windows, ends: Sequence[int], open_: Mapping[str, int]
@@ -120,7 +103,7 @@ class Latency(MinuteDetector):
                 minute_evidence.weigh(state.log, state.onset, state.run, gain, now.counts[i], end - MINUTE)
                 state.found = self._judged(state) & judged
             hold(state, held, i, end - LEARNED_AFTER, open_)
-            if end % DECADE == 0:
+            if end % TEN_MINUTES == 0:
                 learn(self, state, end)
             yield
 
@@ -178,7 +161,7 @@ class Latency(MinuteDetector):
 
     def has_steady_terms(self, state: LatencyState, finding: Finding, slot: int) -> bool:
         """The overdispersion is learned when ten minutes end."""
-        return (slot + SLOT) % DECADE != 0
+        return (slot + SLOT) % TEN_MINUTES != 0
 
     def about_app(self, state: LatencyState, view: View, finding: Finding) -> Finding:
         """The same limit, with the share of the whole app that is learned to be above it."""
@@ -191,7 +174,7 @@ class Latency(MinuteDetector):
         return replace(finding, target=target, series=series_pairs(target), expected=expected, causes=())
 
     def on_resolved(self, state: LatencyState, finding: Finding, end: int, proven: int) -> LatencyState:
-        """Forget the evidence; neither the incident nor the time until its end was proven is learned."""
+        """Reset the evidence; neither the incident nor the time until its end was proven is learned."""
         minute.resolved(state, FAMILY, finding.start, proven)
         return state
 

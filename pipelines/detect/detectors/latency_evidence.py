@@ -1,4 +1,4 @@
-"""How many calls of some minutes are slow, by series, and what that says against their usual latency. Pure."""
+"""How many calls of some minutes are slow, by series, and the evidence in them against the usual latency. Pure."""
 
 from __future__ import annotations
 

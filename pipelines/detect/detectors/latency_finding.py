@@ -24,7 +24,7 @@ from pipelines.detect.detectors.latency_state import (
     quantile_ms,
     time_words,
 )
-from pipelines.detect.side import is_beside
+from pipelines.detect.side import is_minute_only
 from pipelines.detect.windows import RING, SLOT, Floats
 from schemas.alerts import BROAD, Cause
 from schemas.rollups import BUCKET_GAMMA, series_pairs
@@ -73,8 +73,8 @@ def _finding(test: Latency, state: LatencyState, view: View, at: tuple[int, int]
     excess = counts[:, 0] - counts[:, 1] * usual
     normal = counts[:, 1] / max(counts[app, 1], 1.0)
     enough = counts[:, 0] >= test.min_hits
-    told = explain(state.names, excess, normal, app=app, trigger=row, enough=enough)
-    place = row if told.place == app else told.place  # what is slow is the series that was tested
+    explained = explain(state.names, excess, normal, app=app, trigger=row, enough=enough)
+    place = row if explained.place == app else explained.place  # what is slow is the series that was tested
     series = series_pairs(state.names[place])
     hits, calls = counts[place].tolist()
     measure, limit = MEASURES[int(MEASURE_OF[k])], float(BUCKET_GAMMA**edge)
@@ -106,8 +106,8 @@ def _finding(test: Latency, state: LatencyState, view: View, at: tuple[int, int]
         peak=seen,
         excess=float(hits - calls * before),
         calls=int(hits),
-        causes=_causes(told.causes, moved),
-        call_ids=() if is_beside(state.names[place]) else windows.calls_of(shown, "cost", start, end),
+        causes=_causes(explained.causes, moved),
+        call_ids=() if is_minute_only(state.names[place]) else windows.calls_of(shown, "cost", start, end),
         noun=f"{NOUNS[measure]} over {time_words(limit)}",
         value_sql=f"count(*) FILTER ({measure} > {limit!r})::DOUBLE / count({measure})",
         over=limit,

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Held:
-    """What some minutes will teach."""
+    """What will be learned of some minutes."""
 
     busy: NDArray[np.bool_]
     """(minutes,) whether there was a call."""

@@ -1,4 +1,4 @@
-"""What ``latency`` remembers of one app: learned histograms, the limits that follow from them, and the evidence."""
+"""State of ``latency`` for one app: learned histograms, the limits that follow from them, and the evidence."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.detect.detectors.minute import MinuteState, no_rows
 from pipelines.detect.side import TTFT, Matrix
 from pipelines.detect.windows import Floats
 from schemas.rollups import BUCKET_GAMMA
@@ -51,42 +52,36 @@ Histogram = NDArray[np.float32]
 """(..., bins)."""
 
 
-def _floats(*shape: int) -> Floats:
-    return np.zeros((0, *shape))
-
-
-def _small() -> NDArray[np.float32]:
+def _no_histograms() -> NDArray[np.float32]:
     return np.zeros((0, *_HISTOGRAM), np.float32)
 
 
 @dataclass
-class LatencyState:
+class LatencyState(MinuteState):
     """Arrays are (series of ``Windows.side``, ...)."""
 
-    version: int = 1
-    names: list[str] = field(default_factory=list)
-    learned: NDArray[np.float32] = field(default_factory=_small)
+    learned: NDArray[np.float32] = field(default_factory=_no_histograms)
     """Calls by measure and bin, forgetting by half in some hours."""
-    held: NDArray[np.float32] = field(default_factory=_small)
+    held: NDArray[np.float32] = field(default_factory=_no_histograms)
     """The same of minutes that are not learned yet."""
-    hour: NDArray[np.float32] = field(default_factory=_small)
+    hour: NDArray[np.float32] = field(default_factory=_no_histograms)
     """The same of what was learned of this hour of the day."""
     hour_of_day: int = -1
-    tokens: Floats = field(default_factory=lambda: _floats(TOKENS))
-    held_tokens: Floats = field(default_factory=lambda: _floats(TOKENS))
-    held_minutes: Floats = field(default_factory=lambda: _floats())
-    spread: Floats = field(default_factory=lambda: _floats(K, 2))
+    tokens: Floats = field(default_factory=lambda: no_rows(TOKENS))
+    held_tokens: Floats = field(default_factory=lambda: no_rows(TOKENS))
+    held_minutes: Floats = field(default_factory=lambda: no_rows())
+    spread: Floats = field(default_factory=lambda: no_rows(K, 2))
     """Sum of the squared distances of minutes from the learned share, in variances; minutes in it."""
-    held_spread: Floats = field(default_factory=lambda: _floats(K, 2))
+    held_spread: Floats = field(default_factory=lambda: no_rows(K, 2))
     edge: Matrix = field(default_factory=lambda: np.zeros((0, K), np.int64))
     """Bucket of the rollups above which a call counts as slow; 0 = nothing is judged."""
-    share: Floats = field(default_factory=lambda: _floats(K))
+    share: Floats = field(default_factory=lambda: no_rows(K))
     """Learned share of the calls above it."""
     season: Matrix = field(default_factory=lambda: np.zeros((0, K, HOURS), np.int64))
     """The limit that follows from this hour of earlier days; 0 = not known."""
-    log: Floats = field(default_factory=lambda: _floats(K, len(LIFTS)))
+    log: Floats = field(default_factory=lambda: no_rows(K, len(LIFTS)))
     onset: Matrix = field(default_factory=lambda: np.zeros((0, K, len(LIFTS)), np.int64))
-    run: Floats = field(default_factory=lambda: _floats(K, len(LIFTS), 2))
+    run: Floats = field(default_factory=lambda: no_rows(K, len(LIFTS), 2))
     """Slow calls, and calls whose time is reported, since the onset."""
     found: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, K), bool))
     """Whether the last minute left evidence enough."""

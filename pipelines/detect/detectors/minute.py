@@ -4,15 +4,16 @@ What they test (a share of tokens, a quantile) takes minutes to prove at any rat
 histograms at every look would cost more than all other tests together. A verdict of a minute holds until the next one,
 so every look within it finds the same.
 
-Buckets of the present close without being learned, many at once later. A test of a minute is run as the minute ends all
-the same, on a copy of its state (``Trial``), which is what is learned later: so no app is looked at as a whole because
-a minute has ended, and no minute is weighed twice.
+Buckets of the present close without being learned; they are learned later, many at once. The test of a minute still
+runs when the minute ends, on a copy of its state (``Trial``) that is used when it is learned. So the end of a minute is
+no reason for a look at an app, and no minute is weighed twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from pipelines.detect.bounds import Ahead, BoundTable, Rows
 from pipelines.detect.detectors.base import View
 from pipelines.detect.isolation import raising
 from pipelines.detect.stretch import ALIGNED, Stretch
-from pipelines.detect.windows import RING, SLOT, Windows
+from pipelines.detect.windows import RING, SLOT, Floats, Windows
 
 if TYPE_CHECKING:
     from pipelines.detect.guards import Guard
@@ -31,14 +32,28 @@ if TYPE_CHECKING:
 MINUTE = 6 * SLOT
 LEARNED_AFTER = RING * SLOT - MINUTE
 """A minute is held back for so long before it may be learned, µs."""
-DECADE = ALIGNED * SLOT
+TEN_MINUTES = ALIGNED * SLOT
 """What is held back is learned when ten minutes end."""
 S_contra = TypeVar("S_contra", contravariant=True)
 S = TypeVar("S")
 
 
+@dataclass
+class MinuteState:
+    """What the states of these detectors begin with; their arrays are (series of ``Windows.side``, ...)."""
+
+    version: int = 1
+    names: list[str] = field(default_factory=list)
+    """Series, by row."""
+
+
+def no_rows(*shape: int) -> Floats:
+    """(0, ``shape``): the array of a state before there is a series."""
+    return np.zeros((0, *shape))
+
+
 class MinuteTest(Protocol[S_contra]):
-    """What such a detector does by itself."""
+    """The part of such a detector that is its own."""
 
     name: ClassVar[str]
 
@@ -55,11 +70,11 @@ class MinuteTest(Protocol[S_contra]):
         """Whether the last minute left evidence enough for a finding of a family that is not open."""
 
     def findings(self, state: S_contra, view: View) -> list[Finding]:
-        """Return what is out of the ordinary, of families that are not open."""
+        """Return the abnormal values of families that are not open."""
 
 
 class MinuteDetector:
-    """What detectors that are a ``MinuteTest`` do alike."""
+    """The part that is the same in all detectors that are a ``MinuteTest``."""
 
     def step(self: MinuteTest[S], state: S, view: View) -> tuple[S, list[Finding]]:
         """Weigh a minute that has ended; report what the last one left."""
@@ -70,6 +85,10 @@ class MinuteDetector:
     def scan(self: MinuteTest[S], state: S, stretch: Stretch) -> MinuteScan:
         """The same over many buckets."""
         return MinuteScan(self, state, stretch)
+
+    def bound(self: MinuteTest[S], state: S, ahead: Ahead) -> MinuteBound:
+        """Return the test of the minutes that end, before they are learned."""
+        return MinuteBound(self, state, ahead)
 
     def idle(self, state: S, slots: int) -> S:
         """Without calls there is no share, no time and nothing per call."""
@@ -117,7 +136,7 @@ class MinuteScan:
     def _quiet(self) -> int:
         if self.test.breaches(self.last, self.stretch.open):
             return 0
-        for ends in decades([end for end in self.ends if end % MINUTE == 0 and end > self.done]):
+        for ends in split_at_ten_minutes([end for end in self.ends if end % MINUTE == 0 and end > self.done]):
             weighed = self.test.minutes(self.last, self.stretch.windows, ends, self.stretch.open)
             for end, _ in zip(ends, weighed, strict=True):
                 if self.test.breaches(self.last, self.stretch.open):
@@ -128,7 +147,7 @@ class MinuteScan:
         """State after the first ``count`` buckets."""
         if count == self.quiet == self.stretch.count:
             return self.last
-        for ends in decades([end for end in self.ends[:count] if end % MINUTE == 0]):
+        for ends in split_at_ten_minutes([end for end in self.ends[:count] if end % MINUTE == 0]):
             for _ in self.test.minutes(self.state, self.stretch.windows, ends, self.stretch.open):
                 pass
         return self.state
@@ -137,9 +156,8 @@ class MinuteScan:
 class MinuteTable:
     """Runs the test of each app when a minute has ended; see ``BoundTable``."""
 
-    name: ClassVar[str]
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.trials: dict[int, Trial] = {}
 
     def resize(self, apps: int, rows: int) -> None:
@@ -154,7 +172,7 @@ class MinuteTable:
         self.trials.pop(guard.number, None)
 
     def grow(self, guard: Guard, before: int) -> None:
-        """Series are numbered apart."""
+        """New series are in no array of this table."""
 
     def add(self, rows: Rows) -> None:
         """Open buckets are not judged."""
@@ -170,9 +188,9 @@ class MinuteTable:
 
 
 class MinuteBound:
-    """Of one app: the test itself, which runs ahead."""
+    """Of one app: a copy of the test, which weighs each minute when it ends."""
 
-    table: ClassVar[type[BoundTable] | None]
+    table: ClassVar[type[BoundTable] | None] = MinuteTable
     always: ClassVar[bool] = False
 
     def __init__(self, test: MinuteTest[Any], state: Any, ahead: Ahead) -> None:
@@ -185,9 +203,9 @@ def weigh_minute(test: MinuteTest[S], state: S, windows: Windows, end: int, open
         pass
 
 
-def decades(ends: Sequence[int]) -> list[list[int]]:
-    """Ends of minutes, parted after each that ends ten minutes."""
-    return [list(each) for _, each in groupby(ends, lambda end: (end - 1) // DECADE)]
+def split_at_ten_minutes(ends: Sequence[int]) -> list[list[int]]:
+    """Ends of minutes, split after each that ends ten minutes."""
+    return [list(each) for _, each in groupby(ends, lambda end: (end - 1) // TEN_MINUTES)]
 
 
 def copied(state: S) -> S:
@@ -202,7 +220,7 @@ def copied(state: S) -> S:
 def fit_rows(state: Any, names: Sequence[str], arrays: Mapping[str, tuple[int, ...]]) -> None:
     """Make ``state.names`` and each of its ``arrays`` (name -> shape of a row) those of the series ``names``, in place.
 
-    A series that gave way to another one takes what was learned of it along.
+    What was learned of a series that was evicted is cleared.
     """
     before = len(state.names)
     for row in [row for row, (old, new) in enumerate(zip(state.names, names, strict=False)) if old != new]:
@@ -217,7 +235,7 @@ def fit_rows(state: Any, names: Sequence[str], arrays: Mapping[str, tuple[int, .
 
 
 def resolved(state: Any, family: str, start: int, proven: int) -> None:
-    """Forget the evidence, in place; neither the incident nor the time until its end was proven will be learned."""
+    """Reset the evidence, in place; neither the incident nor the time until its end was proven will be learned."""
     kept = [m for m in state.muted if m[2] > start - 2 * RING * SLOT]
     state.muted = [*kept, (family, start, proven)]
     state.log[:], state.found[:] = 0.0, False

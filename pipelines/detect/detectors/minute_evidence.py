@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.detect.detectors.likelihood import mean_evidence
-from pipelines.detect.detectors.minute import DECADE
+from pipelines.detect.detectors.minute import TEN_MINUTES
 from pipelines.detect.windows import Floats
 
 
@@ -23,15 +23,15 @@ def weigh(log: Floats, onset: Any, run: Floats, gain: Floats, sums: Floats, star
         sums: (..., n).
         start: of the minute, µs UTC.
     """
-    anew = log <= 0
-    onset[anew] = start
-    run[anew] = 0.0
+    restarted = log <= 0
+    onset[restarted] = start
+    run[restarted] = 0.0
     log[:] = np.maximum(np.maximum(log, 0) + gain, 0)
     run += sums[..., None, :]
 
 
 def best(log: Floats, onset: Any, run: Floats) -> tuple[Floats, Any, Floats]:
-    """Evidence over all lifts; onset and sums of the lift that has most of it. The axis of the lifts is gone."""
+    """Evidence over all lifts; onset and sums of the lift that has most of it. The axis of the lifts is reduced."""
     at = log.argmax(axis=-1)[..., None]
     return (
         mean_evidence(log),
@@ -55,8 +55,8 @@ def distances(hits: Floats, calls: Floats, share: Floats) -> Floats:
 
 
 def absorb(known: Sequence[Any], held: Sequence[Any], learned: Any, half_life_s: float) -> None:
-    """Let what is known fade by ten minutes and add what was held back, in place, in the rows that are ``learned``."""
-    decay = float(0.5 ** (DECADE / 1e6 / half_life_s))
+    """Decay what is known by ten minutes and add what was held back, in place, in the rows that are ``learned``."""
+    decay = float(0.5 ** (TEN_MINUTES / 1e6 / half_life_s))
     for old, new in zip(known, held, strict=True):
         old[learned] = old[learned] * decay + new[learned]
         new[learned] = 0.0

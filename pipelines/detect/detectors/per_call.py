@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead, Bound, BoundTable
 from pipelines.detect.detectors import minute, minute_evidence
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteBound, MinuteDetector, MinuteTable
+from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteDetector
 from pipelines.detect.detectors.per_call_evidence import densities, dispersions, gains
 from pipelines.detect.detectors.per_call_finding import NEW_MODEL, UNITS, finding_of
 from pipelines.detect.detectors.per_call_learning import Calls, calls_of, hold, known_rise, learn
@@ -44,18 +43,6 @@ from pipelines.detect.windows import SLOT, Floats, Windows
 from schemas.rollups import CALL_GAMMA, DERIVED, series_pairs
 
 
-class PerCallTable(MinuteTable):
-    """Of this detector."""
-
-    name: ClassVar[str] = "per_call"
-
-
-class PerCallBound(MinuteBound):
-    """Of one app."""
-
-    table: ClassVar[type[BoundTable] | None] = PerCallTable
-
-
 @dataclass(frozen=True)
 class PerCall(MinuteDetector):
     """Tokens or cost of a call above what was learned, by a test that holds under continuous looking."""
@@ -72,7 +59,7 @@ class PerCall(MinuteDetector):
     ratio_log: float = 1.8
     """The same of the geometric mean, on which a single call has little influence."""
     margin: float = 1.6
-    """The same over the highest level of the last days: what has moved moves again, and somewhat farther."""
+    """The same over the highest level of the last days: such levels come again, and somewhat higher."""
     tolerance: int = 2
     """Bins of 10 % by which the usual may move without being evidence."""
     min_calls: int = 5
@@ -80,7 +67,7 @@ class PerCall(MinuteDetector):
     min_calls_mixed: int = 20
     """The same of the app, a model or a provider, whose calls are those of features and tenants in some mix."""
     learn_calls: int = 200
-    """Calls of the series learned before anything rings."""
+    """Calls of the series learned before anything is reported."""
     least_usd_per_day: float = 2.5
     """USD a day beyond the usual, at the pace since the onset, where prices are known."""
     least_tokens_per_day: float = 1_000_000.0
@@ -102,15 +89,11 @@ class PerCall(MinuteDetector):
     pending: float = 3.0
     """Evidence from which a minute is held back and not learned."""
     hold_most_s: float = 86_400.0
-    """Event time after which what is held back is learned, whatever the evidence."""
+    """Event time after which what is held back is learned, with any evidence."""
 
-    def fresh(self) -> PerCallState:
+    def initial_state(self) -> PerCallState:
         """State of an app never seen."""
         return PerCallState()
-
-    def bound(self, state: PerCallState, ahead: Ahead) -> Bound:
-        """What the minutes that end show, before they are learned."""
-        return PerCallBound(self, state, ahead)
 
     def minutes(
         self, state: PerCallState, windows: Windows, ends: Sequence[int], open_: Mapping[str, int]
@@ -130,14 +113,14 @@ class PerCall(MinuteDetector):
             if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
                 state.log[:], state.found[:] = 0.0, False
             elif now.busy[i]:
-                self._meet(state, now.sums[i], app, end - MINUTE)
+                self._note_models(state, now.sums[i], app, end - MINUTE)
                 state.log[end - state.onset > self.most_s * 1e6] = 0.0
                 sums = now.sums[i][:, None]
                 minute_evidence.weigh(state.log, state.onset, state.run, weights[i], sums, end - MINUTE)
                 warm = end - windows.first >= self.warm_up_s * 1e6
                 state.found = self._judged(state, windows, app, end) if warm else np.zeros_like(state.found)
             hold(state, held, i, end - LEARNED_AFTER, open_)
-            if end % minute.DECADE == 0:
+            if end % minute.TEN_MINUTES == 0:
                 learn(self, state, end)
             yield
 
@@ -168,7 +151,7 @@ class PerCall(MinuteDetector):
 
     def has_steady_terms(self, state: PerCallState, finding: Finding, slot: int) -> bool:
         """What is usual is that of the finding; how calls are spread is learned when ten minutes end."""
-        return (slot + SLOT) % minute.DECADE != 0
+        return (slot + SLOT) % minute.TEN_MINUTES != 0
 
     def about_app(self, state: PerCallState, view: View, finding: Finding) -> Finding:
         """The same measure, as learned of the whole app."""
@@ -178,7 +161,7 @@ class PerCall(MinuteDetector):
         return replace(finding, target=target, series=series_pairs(target), expected=expected, causes=())
 
     def on_resolved(self, state: PerCallState, finding: Finding, end: int, proven: int) -> PerCallState:
-        """Forget the evidence; neither the incident nor the time until its end was proven is learned."""
+        """Reset the evidence; neither the incident nor the time until its end was proven is learned."""
         minute.resolved(state, FAMILY, finding.start, proven)
         state.models = dict.fromkeys(state.models, 0)
         return state
@@ -236,7 +219,7 @@ class PerCall(MinuteDetector):
             found[row, k] = clear and is_rise(self, state, windows, (row, k, int(onset[row, k])), run[row, k], end)
         return found
 
-    def _meet(self, state: PerCallState, sums: Floats, app: int, start: int) -> None:
+    def _note_models(self, state: PerCallState, sums: Floats, app: int, start: int) -> None:
         """Note models of which there are calls for the first time, and sum up those that are new."""
         rows = np.flatnonzero((dims_of(state) == "model") & (sums[:, CALLS] > 0))
         for row in rows.tolist():

@@ -1,9 +1,10 @@
 """The test of ``per_call``: are the calls of a minute more like the usual, or like the usual times a lift? Pure.
 
-The tokens of a call have heavy tails, so a mean of ten calls says little, and a likelihood ratio of their logarithms
-says much. The density under "nothing has changed" is that of the calls learned, on a scale of logarithms, with every
-call spread over the bins around it (a kernel estimate, Silverman 1986). The density under "risen" is the same, moved by
-a lift, for most calls or for a fifth of them. One call counts at most ``CAP``: a single one proves nothing.
+The tokens of a call have heavy tails, so a mean of ten calls is weak evidence, and a likelihood ratio of their
+logarithms is strong evidence. The density under "nothing has changed" is that of the calls learned, on a scale of
+logarithms, with every call spread over the bins around it (a kernel estimate, Silverman 1986). The density under
+"risen" is the same, moved by a lift, for most calls or for a fifth of them. One call counts at most ``CAP``: a single
+one proves nothing.
 """
 
 from __future__ import annotations

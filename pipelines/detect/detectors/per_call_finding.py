@@ -12,7 +12,7 @@ from pipelines.alerts.finding import Finding
 from pipelines.detect.detectors import minute_evidence
 from pipelines.detect.detectors.per_call_rules import usual_of, value_of
 from pipelines.detect.detectors.per_call_state import CALLS, CODES, COST, FAMILY, MEASURES, NEW, TOKENS, PerCallState
-from pipelines.detect.side import is_beside
+from pipelines.detect.side import is_minute_only
 from pipelines.detect.windows import SLOT, Floats
 from schemas.alerts import BROAD, Cause
 from schemas.rollups import series_pairs
@@ -109,7 +109,7 @@ def _causes(
     row, k = at
     app = state.names.index(view.windows.own)
     normal = state.usual[:, CALLS] / max(float(state.usual[app, CALLS]), 1e-9)
-    enough = (sums[:, CALLS] >= test.new_calls) & np.array([not is_beside(name) for name in state.names])
+    enough = (sums[:, CALLS] >= test.new_calls) & np.array([not is_minute_only(name) for name in state.names])
     explained = explain(state.names, excess, normal, app=app, trigger=row, enough=enough)
     text = _numbers(usual_of(state)[row], sums[row], k, hourly)
     others = tuple(c for c, place in zip(explained.causes, explained.places, strict=True) if place != row)

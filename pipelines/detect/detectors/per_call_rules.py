@@ -81,7 +81,7 @@ def is_worth(test: PerCall, state: PerCallState, app: int, row: int, run: Floats
 
 
 def _a_day(minutes: float) -> float:
-    """How often a stretch of so many minutes is in a day."""
+    """How often a time of ``minutes`` minutes fits into a day."""
     return MINUTES_A_DAY / max(minutes, LEAST_MINUTES)
 
 

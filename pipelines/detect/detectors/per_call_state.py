@@ -1,4 +1,4 @@
-"""What ``per_call`` remembers of one app: how tokens and cost of a call are spread, and the evidence that they rose."""
+"""State of ``per_call`` for one app: how tokens and cost of a call are spread, and the evidence that they rose."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.detect.detectors.minute import MinuteState, no_rows
 from pipelines.detect.side import CODE, PER_CALL, Matrix
 from pipelines.detect.side_cells import sums_of
 from pipelines.detect.windows import Floats
@@ -54,45 +55,39 @@ ARRAYS: dict[str, tuple[int, ...]] = {
 }
 
 
-def _floats(*shape: int) -> Floats:
-    return np.zeros((0, *shape))
-
-
-def _small() -> NDArray[np.float32]:
+def _no_histograms() -> NDArray[np.float32]:
     return np.zeros((0, K, BINS), np.float32)
 
 
 @dataclass
-class PerCallState:
+class PerCallState(MinuteState):
     """Arrays are (series of ``Windows.side``, ...)."""
 
-    version: int = 1
-    names: list[str] = field(default_factory=list)
-    learned: NDArray[np.float32] = field(default_factory=_small)
+    learned: NDArray[np.float32] = field(default_factory=_no_histograms)
     """Calls by measure and bin, forgetting by half in some hours."""
-    held: NDArray[np.float32] = field(default_factory=_small)
+    held: NDArray[np.float32] = field(default_factory=_no_histograms)
     """The same of minutes that are not learned yet."""
-    usual: Floats = field(default_factory=lambda: _floats(SUMS))
+    usual: Floats = field(default_factory=lambda: no_rows(SUMS))
     """Sums of what is learned."""
-    held_sums: Floats = field(default_factory=lambda: _floats(SUMS))
-    minutes: Floats = field(default_factory=lambda: _floats())
+    held_sums: Floats = field(default_factory=lambda: no_rows(SUMS))
+    minutes: Floats = field(default_factory=lambda: no_rows())
     """Minutes in ``usual``."""
-    held_minutes: Floats = field(default_factory=lambda: _floats())
-    block: Floats = field(default_factory=lambda: _floats(K, 2))
+    held_minutes: Floats = field(default_factory=lambda: no_rows())
+    block: Floats = field(default_factory=lambda: no_rows(K, 2))
     """Calls learned since the last level was noted, and the sum of their bins."""
-    peaks: Floats = field(default_factory=lambda: _floats(K, PEAK_DAYS))
+    peaks: Floats = field(default_factory=lambda: no_rows(K, PEAK_DAYS))
     """Highest level (mean bin of a block) of each of the last days; 0 = none noted."""
     day: int = 0
     """Of the last column that was written, days since 1970."""
-    spread: Floats = field(default_factory=lambda: _floats(K, 2))
+    spread: Floats = field(default_factory=lambda: no_rows(K, 2))
     """Sum of the squared distances of ten minutes from what is learned, in variances; such stretches in it."""
     models: dict[str, int] = field(default_factory=dict)
-    """Series of a model -> minute of its first call, µs UTC; 0 = it was there before others were learned."""
-    since_first: Floats = field(default_factory=lambda: _floats(SUMS))
+    """Series of a model -> minute of its first call, µs UTC; 0 = it is not new."""
+    since_first: Floats = field(default_factory=lambda: no_rows(SUMS))
     """Of models that are new: sums since then."""
-    log: Floats = field(default_factory=lambda: _floats(K, TESTS))
+    log: Floats = field(default_factory=lambda: no_rows(K, TESTS))
     onset: Matrix = field(default_factory=lambda: np.zeros((0, K, TESTS), np.int64))
-    run: Floats = field(default_factory=lambda: _floats(K, TESTS, SUMS))
+    run: Floats = field(default_factory=lambda: no_rows(K, TESTS, SUMS))
     """Sums since the onset."""
     found: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, K + 1), bool))
     """Whether the last minute left evidence enough, by measure; NEW: of a model that is new."""
@@ -101,9 +96,9 @@ class PerCallState:
 
     def __post_init__(self) -> None:
         self.density: Floats | None = None
-        """Of ``learned``, until more is learned. Nothing depends on it but time."""
+        """Of ``learned``, until more is learned. It changes the speed, not the alerts."""
         self.dims: NDArray[np.str_] | None = None
-        """(series,) dimension below the app, "" = the app itself or several. Nothing depends on it but time."""
+        """(series,) dimension below the app, "" = the app itself or several. It changes the speed, not the alerts."""
 
 
 def dims_of(state: PerCallState) -> NDArray[np.str_]:
@@ -126,7 +121,7 @@ def sums_in(cells: Matrix, parts: tuple[Matrix, Matrix, Matrix, Floats], rows: i
 
 
 def binned(cells: Matrix) -> tuple[Matrix, Matrix, Matrix, Floats]:
-    """(n,) series, measure, bin and calls of the cells that say how tokens or cost are spread."""
+    """(n,) series, measure, bin and calls of the cells that count calls by their tokens or cost."""
     by_size = cells[(cells[:, 1] >= FIRST_CODE[0]) & (cells[:, 1] < 2 * FIRST_CODE[1] - FIRST_CODE[0])]
     measure = (by_size[:, 1] >= FIRST_CODE[1]).astype(np.int64)
     bins = np.minimum(by_size[:, 1] - FIRST_CODE[measure], BINS - 1)

@@ -14,7 +14,7 @@ from pipelines.alerts.cause.ranking import is_clearer
 from pipelines.alerts.cause.split import Measure
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead, Always, Bound, Never
+from pipelines.detect.bounds import Ahead, Bound, CannotFind, MustJudge
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR, Level, Records
 from pipelines.detect.detectors.spike_bound import SpikeBound
@@ -41,26 +41,26 @@ _PRIOR_DISPERSION = 4.0
 
 @dataclass
 class SpikeState:
-    """What one app's series have taught."""
+    """Learned levels and records of the series of one app."""
 
     version: int = 1
     level: Level = field(default_factory=Level)
     records: Records = field(default_factory=lambda: Records.empty(5, 2))
     pool: Records = field(default_factory=lambda: Records.empty(3, 2))
-    """Of wide series, by group: highest share of the app's normal volume in one value."""
+    """Of series of high cardinality, by group: highest share of the app's normal volume in one value."""
     muted: list[tuple[int, int]] = field(default_factory=list)
     cut: int = 0
-    """Windows do not reach behind the end of the last incident."""
+    """End of the last incident: no window begins before it."""
 
 
 @dataclass
-class _Now:
-    """What is seen and expected in the windows that end now."""
+class _Observed:
+    """Observed and expected values of the windows that end now."""
 
     expected: Floats  # (series, 3) per slot
     ratios: Floats  # (series, 5, 2)
     shares: Floats  # (series, 3, 2) of the app's normal volume
-    ringing: Floats  # (series, 5, 2) by how much above the limit; 0 = quiet
+    breaches: Floats  # (series, 5, 2) value over limit; 0 = no breach
     pooled: NDArray[np.bool_]  # (series,) judged against each other: users, and series with rare calls
 
 
@@ -93,7 +93,7 @@ class Spike:
     is what the app spends in 52 s. A rise of ten times exceeds it after 6 s, one of three times after 26 s."""
     min_calls: int = 5
     min_calls_wide: int = 20
-    """The same for one user: people rarely make this number in five minutes, loops always do."""
+    """The same for one user: people rarely make this number of calls in five minutes, loops always do."""
     sparse_calls: float = 5.0
     """Calls expected in five minutes; a series with fewer is judged like a user."""
     min_calls_per_call: int = 100
@@ -103,12 +103,12 @@ class Spike:
     part: tuple[float, float] = (0.4, 0.2)
     """Least share of the app's normal volume that a series below it must add, in one and in five minutes."""
     warm_up_s: float = 2400.0
-    """Event time of an app before anything rings."""
+    """Event time of an app before anything is reported."""
     mature_slots: int = 60
     """Slots learned before ratios to them are records."""
     half_life_s: float = 1800.0
 
-    def fresh(self) -> SpikeState:
+    def initial_state(self) -> SpikeState:
         """State of an app never seen."""
         return SpikeState()
 
@@ -116,21 +116,21 @@ class Spike:
         """Learn and judge."""
         since = view.open.get("spend", 0)
         if view.windows.reused:
-            state.level.forget(view.windows.reused)
-            state.records.forget(view.windows.reused)
-        if view.leaving is not None and view.closed is not None:
+            state.level.clear(view.windows.reused)
+            state.records.clear(view.windows.reused)
+        if view.evicted is not None and view.closed is not None:
             slot = view.closed - RING * SLOT
             if not (since and slot >= since) and not any(a <= slot < b for a, b in state.muted):
-                state.level.learn(view.leaving[:, COLUMNS] / DIVISOR, view.app, slot, self.half_life_s)
+                state.level.learn(view.evicted[:, COLUMNS] / DIVISOR, view.app, slot, self.half_life_s)
         if not state.level.den or since:  # a family that is open has no other incident
             return state, []
         now = self._look(state, view)
         warm = view.until - view.windows.first >= self.warm_up_s * 1e6
-        found = [self._finding(state, view, now)] if now.ringing.any() and warm else []
+        found = [self._finding(state, view, now)] if now.breaches.any() and warm else []
         found = [f for f in found if f.measure not in _MONEY or f.excess >= self.worth_usd(state, view.app)]
         mature = state.level.den >= self.mature_slots
         if view.closed is not None and not found and mature:
-            self._remember(state, view, now)
+            self._learn_records(state, view, now)
         return state, found
 
     def scan(self, state: SpikeState, stretch: Stretch) -> SpikeScan:
@@ -141,9 +141,9 @@ class Spike:
         """What windows must hold before one may breach; nothing while the family is open."""
         cold = ahead.last - ahead.windows.first < self.warm_up_s * 1e6
         if cold or "spend" in ahead.open:
-            return Never()
+            return CannotFind()
         if state.cut > ahead.first:  # rows of open buckets may come before it: they are in no window
-            return Always()
+            return MustJudge()
         calls = (self.min_calls_wide, self.min_calls_per_call)
         return SpikeBound(ahead.windows, ahead.app, limits(self, state, ahead), state.cut, *calls)
 
@@ -156,7 +156,7 @@ class Spike:
         self, state: SpikeState, view: View, finding: Finding, since: int, until: int
     ) -> tuple[Terms, list[Bucket]]:
         """Sums per slot, or per call for costs per call; normal rate and least alarming rate of the target."""
-        expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT, waking=False)
+        expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT, with_active_mean=False)
         measure = MEASURES.index(finding.measure)
         base = _BASE[measure]
         place = view.windows.index.get(finding.target)
@@ -200,7 +200,7 @@ class Spike:
 
     @property
     def floor(self) -> Floats:
-        """USD, tokens and calls per slot that count as nothing."""
+        """USD, tokens and calls per slot that are too small to be compared."""
         hourly = [self.floor_usd_per_hour, self.floor_tokens_per_hour, self.floor_calls_per_hour]
         return np.array(hourly) / SLOTS_AN_HOUR
 
@@ -223,18 +223,18 @@ class Spike:
             return ratios, None
         return ratios, np.stack([self._pooled(state, view, i)[place] for i in range(len(WINDOWS))], axis=1)
 
-    def _look(self, state: SpikeState, view: View) -> _Now:
+    def _look(self, state: SpikeState, view: View) -> _Observed:
         rows = len(view.windows.series)
         floor, app = self.floor, view.app
         expected = state.level.expected(rows, app, view.until - SLOT)
         own = expected[app] + floor
         ratios, shares = np.zeros((rows, 5, 2)), np.zeros((rows, 3, 2))
-        ringing = np.zeros((rows, 5, 2))
+        breaches = np.zeros((rows, 5, 2))
         limits = self._limits(state, view)
         named = view.windows.named.copy()
         named[app] = True
         # for a series with rare calls the next burst is always a record: such series share their records
-        wide = self._is_pooled(expected, view)
+        pooled = self._is_pooled(expected, view)
         apart = (np.arange(rows) != app)[:, None]
         known = state.level.num[:rows, 2] >= 100  # calls learned: below, no cost per call is normal
         for i, slots in enumerate(WINDOWS):
@@ -244,14 +244,14 @@ class Spike:
             big = excess >= np.maximum(least, self.part[i] * slots * own * apart)
             ratios[:, :3, i] = seen / (slots * (expected + floor))
             shares[:, :, i] = seen / (slots * own)
-            counted = seen[:, 2] >= np.where(wide, self.min_calls_wide, self.min_calls)
+            counted = seen[:, 2] >= np.where(pooled, self.min_calls_wide, self.min_calls)
             over = ratios[:, :3, i] / limits[:, :3, i]
-            ringing[:, :3, i] = np.where((over > 1) & big & (counted & named & ~wide)[:, None], over, 0)
+            breaches[:, :3, i] = np.where((over > 1) & big & (counted & named & ~pooled)[:, None], over, 0)
             # series of high cardinality: against the highest value ever, and three times themselves
             over = shares[:, :, i] / self._pooled(state, view, i)
-            fresh = (seen > slots * (self.ratio * expected + floor)) & big & (counted & named & wide)[:, None]
-            ringing[:, :3, i] = np.where((over > 1) & fresh, over, ringing[:, :3, i])
-            enough = (seen[:, 2] >= self.min_calls_per_call) & known & named & ~wide
+            above_both = (seen > slots * (self.ratio * expected + floor)) & big & (counted & named & pooled)[:, None]
+            breaches[:, :3, i] = np.where((over > 1) & above_both, over, breaches[:, :3, i])
+            enough = (seen[:, 2] >= self.min_calls_per_call) & known & named & ~pooled
             calls = np.maximum(seen[:, 2], 1.0)
             for m in (0, 1):
                 normal = expected[:, m] / np.maximum(expected[:, 2], 1e-12)
@@ -259,39 +259,39 @@ class Spike:
                 more = (seen[:, m] - calls * normal) >= max(least[m], 0.1 * slots * own[m])
                 ratios[:, 3 + m, i] = ratio
                 over_m = ratio / limits[:, 3 + m, i]
-                ringing[:, 3 + m, i] = np.where((over_m > 1) & more, over_m, 0)
-        return _Now(expected, ratios, shares, ringing, wide)
+                breaches[:, 3 + m, i] = np.where((over_m > 1) & more, over_m, 0)
+        return _Observed(expected, ratios, shares, breaches, pooled)
 
     def _limits(self, state: SpikeState, view: View, place: int | None = None) -> Floats:
-        """(series, 5, 2): least ratios that ring; of one series only where ``place`` is given."""
+        """(series, 5, 2): least ratios that breach; of one series only where ``place`` is given."""
         held = state.records.held(len(view.windows.series))
         limits: Floats = np.maximum(
             np.array([self.ratio] * 3 + [self.ratio_per_call] * 2)[None, :, None],
             np.array([self.margin] * 3 + [self.margin**0.5 + 0.1] * 2)[None, :, None]
-            * self._young(view)
+            * self._warm_up_factor(view)
             * (held if place is None else held[place : place + 1]),
         )
         return limits
 
     def _is_pooled(self, expected: Floats, view: View) -> NDArray[np.bool_]:
         """(series,): judged against each other, users and series with rare calls."""
-        pooled = view.windows.wide() | (expected[:, 2] * WINDOWS[1] < self.sparse_calls)
+        pooled = view.windows.high_cardinality() | (expected[:, 2] * WINDOWS[1] < self.sparse_calls)
         pooled[view.app] = False
         return pooled
 
-    def _young(self, view: View) -> float:
+    def _warm_up_factor(self, view: View) -> float:
         return 1.0 + self.young * 3.6e9 / max(view.until - view.windows.first, 1)
 
     def _pooled(self, state: SpikeState, view: View, window: int) -> Floats:
-        """(series, 3): least share of the app's volume at which a wide series rings."""
+        """(series, 3): least share of the app's volume at which a series of high cardinality breaches."""
         held = state.pool.held(len(view.windows.groups))[:, :, window]
-        limits: Floats = np.maximum(self.part[window], self.margin * self._young(view) * held)
+        limits: Floats = np.maximum(self.part[window], self.margin * self._warm_up_factor(view) * held)
         return limits[view.windows.group]
 
-    def _remember(self, state: SpikeState, view: View, now: _Now) -> None:
+    def _learn_records(self, state: SpikeState, view: View, now: _Observed) -> None:
         assert view.closed is not None
         counted = now.pooled & view.windows.named
-        state.records.learn(np.where(view.windows.wide()[:, None, None], 0.0, now.ratios), view.closed)
+        state.records.learn(np.where(view.windows.high_cardinality()[:, None, None], 0.0, now.ratios), view.closed)
         tops = np.zeros((len(view.windows.groups), 3, 2))
         np.maximum.at(tops, view.windows.group[counted], now.shares[counted])
         state.pool.learn(tops, view.closed)
@@ -304,12 +304,12 @@ class Spike:
             return float(max(self.ratio * expected[place, measure] + self.floor[measure], share * own[measure]))
         return float(self.ratio * (expected[place, measure] + self.floor[measure]))
 
-    def _finding(self, state: SpikeState, view: View, now: _Now) -> Finding:
-        ringing = now.ringing.max(axis=2)
-        measure = int(np.flatnonzero(ringing.any(axis=0))[0])
+    def _finding(self, state: SpikeState, view: View, now: _Observed) -> Finding:
+        breaches = now.breaches.max(axis=2)
+        measure = int(np.flatnonzero(breaches.any(axis=0))[0])
         base = _BASE[measure]
-        trigger = view.app if ringing[view.app, measure] else int(ringing[:, measure].argmax())
-        if measure in (1, 2) and self._costs_too(view, now, trigger, state):
+        trigger = view.app if breaches[view.app, measure] else int(breaches[:, measure].argmax())
+        if measure in (1, 2) and self._cost_rises_too(view, now, trigger, state):
             measure = base = 0
         start = self._onset(state, view, now, trigger, base)
         slots = (view.until - start) // SLOT
@@ -324,7 +324,7 @@ class Spike:
         observed, expected = float(seen[place, base]), float(slots * now.expected[place, base])
         if measure >= 3:
             observed /= max(float(seen[place, 2]), 1.0)
-            known = place if now.expected[place, 2] > 0 else view.app  # a newcomer is held to what the app does
+            known = place if now.expected[place, 2] > 0 else view.app  # a new series is compared with the app
             expected = float(now.expected[known, base] / max(now.expected[known, 2], 1e-12))
         hourly = float((seen[place, 0] - slots * now.expected[place, 0]) / slots * SLOTS_AN_HOUR)
         target = view.windows.series[place]
@@ -341,7 +341,7 @@ class Spike:
             end=view.until,
             observed=observed,
             expected=expected,
-            score=round(float(ringing.max()), 3),
+            score=round(float(breaches.max()), 3),
             unit=UNITS[measure],
             peak=float(by_slot.max(initial=0.0)),
             excess=float(excess[place]),
@@ -383,13 +383,13 @@ class Spike:
         name: Measure = _SUMS[_BASE[measure]]
         return causes_of(Change(view.windows, expected, start, view.until, name, volume=measure < 3), explained)
 
-    def _costs_too(self, view: View, now: _Now, place: int, state: SpikeState) -> bool:
-        """Whether the money rose as well, if not yet by enough to ring: then the alert is about money."""
+    def _cost_rises_too(self, view: View, now: _Observed, place: int, state: SpikeState) -> bool:
+        """Whether the cost rose as well, even if it does not breach yet: then the alert is about the cost."""
         seen = view.total(WINDOWS[0], state.cut)[place, COLUMNS[0]] / DIVISOR[0]
         normal = WINDOWS[0] * now.expected[place, 0]
         return bool(seen >= 2 * normal and seen - normal >= 0.3 * WINDOWS[0] * self.floor[0])
 
-    def _onset(self, state: SpikeState, view: View, now: _Now, place: int, base: int) -> int:
+    def _onset(self, state: SpikeState, view: View, now: _Observed, place: int, base: int) -> int:
         """Start of the run of raised slots around the highest one; one low slot inside does not end it."""
         oldest = max(view.until - RING * SLOT, state.cut)
         above = view.windows.of(place, COLUMNS[base], oldest, view.until) / DIVISOR[base] - now.expected[place, base]

@@ -28,23 +28,22 @@ _LENGTHS = (*WINDOWS, *(slots - STEADY for slots in WINDOWS))
 """Of the windows, and of what is left of them when they have moved on by STEADY buckets."""
 
 
-class SpikeTable:
+class SpikeBoundTable:
     """Sums of the windows of every series, and their limits: (series, measures, windows), the cost in nano-USD."""
 
-    name: ClassVar[str] = "spike"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.owner: Matrix = np.zeros(0, np.int64)
         """(series,) number of the app; -1 where there is none, or nothing is found in it."""
         self.sums: Matrix = np.zeros((0, _MEASURES, len(_LENGTHS)), np.int64)
         self.limits: Floats = np.zeros((0, _MEASURES, len(WINDOWS)))
         self.calls: Floats = np.zeros((0, 1))
         self.per_call: Floats = np.zeros((0, _PER_CALL, len(WINDOWS)))
-        self.dear_sums: Floats = np.zeros(self.per_call.shape)
+        self.expensive_sums: Floats = np.zeros(self.per_call.shape)
         self.base: Matrix = np.zeros(0, np.int64)
         """(series,) row of the app's own series."""
         self.near: Floats = np.zeros(self.limits.shape)
-        """The lower one of ``limits`` and ``dear_sums``: most series are below it."""
+        """The lower one of ``limits`` and ``expensive_sums``: most series are below it."""
         self.min_calls_per_call: Matrix = np.zeros(0, np.int64)
         """(apps,)."""
         self.least: Floats = np.zeros(self.limits.shape)
@@ -62,7 +61,7 @@ class SpikeTable:
         self.owner, self.base = grown(self.owner, rows, -1), grown(self.base, rows)
         self.sums, self.calls = grown(self.sums, rows), grown(self.calls, rows)
         self.limits, self.per_call = grown(self.limits, rows, np.inf), grown(self.per_call, rows)
-        self.dear_sums, self.near = grown(self.dear_sums, rows, np.inf), grown(self.near, rows, np.inf)
+        self.expensive_sums, self.near = grown(self.expensive_sums, rows, np.inf), grown(self.near, rows, np.inf)
         self.least = grown(self.least, rows, np.inf)
         self.min_calls_per_call = grown(self.min_calls_per_call, apps)
 
@@ -72,8 +71,8 @@ class SpikeTable:
         self.owner[guard.room], self.base[guard.room] = guard.number, guard.base + bound.app
         self._fill(guard.base, limits.sums, limits.calls)
         first, upto = guard.base, guard.base + len(limits.sums)
-        self.per_call[first:upto], self.dear_sums[first:upto] = limits.per_call, limits.dear_sums
-        self.near[first:upto, :_PER_CALL] = np.minimum(limits.sums[:, :_PER_CALL], limits.dear_sums)
+        self.per_call[first:upto], self.expensive_sums[first:upto] = limits.per_call, limits.expensive_sums
+        self.near[first:upto, :_PER_CALL] = np.minimum(limits.sums[:, :_PER_CALL], limits.expensive_sums)
         self.sums[first:upto] = bound.sums(guard.until)
         self.min_calls_per_call[guard.number] = bound.min_calls_per_call
         self.bounds[guard.number], self.until[guard.number] = bound, guard.until
@@ -86,7 +85,7 @@ class SpikeTable:
         if self.bounds.pop(guard.number, None) is not None:
             rows = slice(guard.base, guard.base + guard.size)
             self.owner[rows] = -1
-            self.limits[rows] = self.dear_sums[rows] = self.near[rows] = self.least[rows] = np.inf
+            self.limits[rows] = self.expensive_sums[rows] = self.near[rows] = self.least[rows] = np.inf
             self.sums[rows] = 0
 
     def grow(self, guard: Guard, before: int) -> None:
@@ -128,8 +127,8 @@ class SpikeTable:
         return found
 
     def _move(self, guards: Sequence[Guard]) -> None:
-        """Let the windows of apps end where they do now, after all rows were added."""
-        leaving: dict[tuple[int, int], list[tuple[int, Slot]]] = {}
+        """Move the windows of apps to their current end, after all rows were added."""
+        evicted: dict[tuple[int, int], list[tuple[int, Slot]]] = {}
         for guard in guards:
             bound, before = self.bounds[guard.number], self.until[guard.number]
             self.until[guard.number] = guard.until
@@ -140,9 +139,9 @@ class SpikeTable:
                 begin = before - length * SLOT
                 for start in guard.windows.held(begin, begin + guard.until - before):
                     if start >= bound.cut:
-                        leaving.setdefault((i, start - begin), []).append((guard.base, guard.windows.slots[start]))
-        merge_all([slot for parts in leaving.values() for _, slot in parts if not slot.is_dense])
-        for (i, _), parts in leaving.items():  # no series comes twice in these
+                        evicted.setdefault((i, start - begin), []).append((guard.base, guard.windows.slots[start]))
+        merge_all([slot for parts in evicted.values() for _, slot in parts if not slot.is_dense])
+        for (i, _), parts in evicted.items():  # no series comes twice in these
             rows = np.concatenate([slot.places + base for base, slot in parts])
             self.sums[rows, :, i] -= np.concatenate([slot.sums[:, COLUMNS] for _, slot in parts])
 
@@ -174,9 +173,9 @@ class SpikeTable:
         over, counted = self.limits[rows] - sums, self.calls[rows][:, None] - calls
         out: Floats = np.full(over.shape, np.inf)
         out[:, 2] = np.maximum(over[:, 2], counted[:, 0])
-        dear = np.maximum(self.dear_sums[rows] - costs, self.per_call[rows] * kept[:, None] - costs)
+        expensive = np.maximum(self.expensive_sums[rows] - costs, self.per_call[rows] * kept[:, None] - costs)
         enough = self.min_calls_per_call[self.owner[rows]][:, None, None] - calls
-        for more, few in ((over[:, :_PER_CALL], counted), (dear, enough)):
+        for more, few in ((over[:, :_PER_CALL], counted), (expensive, enough)):
             by_calls = few * usual > more
             out[:, :_PER_CALL] = np.minimum(out[:, :_PER_CALL], np.where(by_calls, np.inf, more))
             out[:, 2] = np.minimum(out[:, 2], np.where(by_calls, few, np.inf).min(axis=1))
@@ -186,14 +185,14 @@ class SpikeTable:
         """Set the limits of series from row ``first`` on; no cost per call is too high."""
         rows = slice(first, first + len(sums))
         self.limits[rows] = self.near[rows] = self.least[rows] = sums
-        self.calls[rows], self.per_call[rows], self.dear_sums[rows], self.sums[rows] = calls, 0.0, np.inf, 0
+        self.calls[rows], self.per_call[rows], self.expensive_sums[rows], self.sums[rows] = calls, 0.0, np.inf, 0
 
 
 @dataclass(frozen=True)
 class SpikeBound:
     """Of one app."""
 
-    table: ClassVar[type[BoundTable] | None] = SpikeTable
+    table: ClassVar[type[BoundTable] | None] = SpikeBoundTable
     always: ClassVar[bool] = False
     windows: Windows
     app: int

@@ -40,7 +40,7 @@ class Limits:
     """(series, 1)."""
     per_call: Floats
     """(series, 2, windows) of cost and tokens per call."""
-    dear_sums: Floats
+    expensive_sums: Floats
     """(series, 2, windows) of cost and tokens, where it is the cost per call that is high."""
     new: Floats
     """(groups, measures, windows): ``sums`` of a series of which nothing is learned."""
@@ -51,7 +51,7 @@ class Limits:
         self.sums = np.concatenate([self.sums, new])
         self.calls = np.concatenate([self.calls, np.full((len(new), 1), calls)])
         self.per_call = np.concatenate([self.per_call, np.zeros(shape)])
-        self.dear_sums = np.concatenate([self.dear_sums, np.full(shape, np.inf)])
+        self.expensive_sums = np.concatenate([self.expensive_sums, np.full(shape, np.inf)])
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def limits(spike: Spike, state: SpikeState, ahead: Ahead) -> Limits:
     expected[app] = level.own
     begin = ahead.first - RING * SLOT
     calls = num[:, 2] + windows.total_of(_CALLS, begin, begin + ahead.count * SLOT)[:, 0]
-    wide = windows.wide() | (expected[:, 2] * WINDOWS[1] < spike.sparse_calls)
-    narrow = ~windows.wide() & (calls * level.high * WINDOWS[1] >= spike.sparse_calls)
+    pooled = windows.high_cardinality() | (expected[:, 2] * WINDOWS[1] < spike.sparse_calls)
+    narrow = ~windows.high_cardinality() & (calls * level.high * WINDOWS[1] >= spike.sparse_calls)
     named = windows.named.copy()
-    wide[app], narrow[app], named[app] = False, True, True
+    pooled[app], narrow[app], named[app] = False, True, True
     margin = spike.margin * (1.0 + spike.young * 3.6e9 / max(ahead.last - windows.first, 1))
     records = state.records.held(rows) * _decay(state.records, ahead)
     pool = state.pool.held(len(windows.groups)) * _decay(state.pool, ahead)
@@ -94,7 +94,7 @@ def limits(spike: Spike, state: SpikeState, ahead: Ahead) -> Limits:
     big[app] = normal[app] + least
     single = np.maximum(big, np.maximum(spike.ratio, margin * records[:, :3]) * (normal + floors))
     shared = np.maximum(big, np.maximum(spike.ratio * normal + floors, shares[windows.group]))
-    sums = np.where(_each(wide), np.where(_each(narrow), np.minimum(single, shared), shared), single)
+    sums = np.where(_each(pooled), np.where(_each(narrow), np.minimum(single, shared), shared), single)
     rate = np.where(calls[:, None] > 0, num[:, :2] / np.maximum(calls, 1e-12)[:, None], 0.0) * level.per_call
     rate[app] = level.own_per_call
     # spike.margin of a ratio per call is the square root of it and a little
@@ -105,7 +105,7 @@ def limits(spike: Spike, state: SpikeState, ahead: Ahead) -> Limits:
         sums=np.where(_each(named), sums, np.inf) * _SCALE,
         calls=np.where(narrow, spike.min_calls, spike.min_calls_wide)[:, None],
         per_call=np.maximum(spike.ratio_per_call, per_call) * rate[:, :, None] * _SCALE[:2],
-        dear_sums=(spike.min_calls_per_call * rate[:, :, None] + more + _each(usual)) * _SCALE[:2],
+        expensive_sums=(spike.min_calls_per_call * rate[:, :, None] + more + _each(usual)) * _SCALE[:2],
         new=np.maximum(np.maximum(least, part * around), np.maximum(floors, shares)) * _SCALE,
     )
 

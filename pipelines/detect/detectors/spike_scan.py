@@ -32,16 +32,16 @@ class SpikeScan:
         windows, self.rows = stretch.windows, stretch.active()
         self.named = windows.named[self.rows]
         self.named[0] = True
-        self.many = windows.wide()[self.rows]
+        self.high_cardinality = windows.high_cardinality()[self.rows]
         self.group = windows.group[self.rows]
         dense = stretch.dense(self.rows, COLUMNS)
-        leaving = [slot - RING * SLOT for slot in stretch.starts]
+        evicted = [slot - RING * SLOT for slot in stretch.starts]
         since, end = stretch.open.get("spend", 0), stretch.first + stretch.count * SLOT
         muted = [*state.muted, (since, end)] if since else state.muted
-        learned = [None if any(a <= slot < b for a, b in muted) else slot for slot in leaving]
+        learned = [None if any(a <= slot < b for a, b in muted) else slot for slot in evicted]
         self.level = LevelScan(state.level, dense[: stretch.count] / DIVISOR, self.rows, learned, spike.half_life_s)
         if since:  # a family that is open has no other incident, and sets no records
-            self.quiet, self.remembered = stretch.count, np.zeros(stretch.count, bool)
+            self.quiet, self.sets_records = stretch.count, np.zeros(stretch.count, bool)
         else:
             self._windows(dense)
 
@@ -50,9 +50,9 @@ class SpikeScan:
         self.expected = self.level.expected(stretch.starts)
         self.floor = spike.floor
         self.own = self.expected[:, 0] + self.floor
-        self.wide = self.many | (self.expected[:, :, 2] * WINDOWS[1] < spike.sparse_calls)
-        self.wide[:, 0] = False
-        self.young = 1.0 + spike.young * 3.6e9 / np.maximum(stretch.until - stretch.windows.first, 1)
+        self.pooled = self.high_cardinality | (self.expected[:, :, 2] * WINDOWS[1] < spike.sparse_calls)
+        self.pooled[:, 0] = False
+        self.warm_up_factor = 1.0 + spike.young * 3.6e9 / np.maximum(stretch.until - stretch.windows.first, 1)
         self.ratios = np.zeros((count, len(self.rows), 5, 2))
         self.shares = np.zeros((count, len(self.rows), 3, 2))
         breached = np.zeros(count, bool)
@@ -68,12 +68,12 @@ class SpikeScan:
         learned = self.level.den > 0
         breached &= warm & learned
         self.quiet = int(breached.argmax()) if breached.any() else count
-        self.remembered = learned & (self.level.den >= spike.mature_slots)
+        self.sets_records = learned & (self.level.den >= spike.mature_slots)
         self.quiet = min(self.quiet, self._until_records_move())
 
     def _until_records_move(self) -> int:
         """Buckets until the records of finished ten minutes move up, which changes the limits of all later buckets."""
-        for i in np.flatnonzero(self.remembered).tolist():
+        for i in np.flatnonzero(self.sets_records).tolist():
             if self.stretch.starts[i] // BUCKET != self.state.records.bucket:
                 return int(i) + 1
         return self.stretch.count
@@ -83,7 +83,7 @@ class SpikeScan:
         spike, held = self.spike, self.state.records.held(len(self.stretch.windows.series))
         least = np.array([spike.ratio_per_call if m >= 3 else spike.ratio for m in measures])
         margin = np.array([spike.margin**0.5 + 0.1 if m >= 3 else spike.margin for m in measures])
-        records = (margin * self.young[:, None])[:, None, :] * held[self.rows][:, measures, window]
+        records = (margin * self.warm_up_factor[:, None])[:, None, :] * held[self.rows][:, measures, window]
         limits: Floats = np.maximum(least, records)
         return limits
 
@@ -96,15 +96,15 @@ class SpikeScan:
         big = excess >= np.maximum(least, spike.part[i] * slots * self.own[:, None, :] * apart)
         self.ratios[:, :, :3, i] = seen / (slots * (expected + floor))
         self.shares[:, :, :, i] = seen / (slots * self.own[:, None, :])
-        counted = seen[:, :, 2] >= np.where(self.wide, spike.min_calls_wide, spike.min_calls)
+        counted = seen[:, :, 2] >= np.where(self.pooled, spike.min_calls_wide, spike.min_calls)
         big &= (counted & self.named)[:, :, None]
         if not big.any():
             return np.zeros(len(seen), bool)
-        single = big & ~self.wide[:, :, None] & (self.ratios[:, :, :3, i] / self._limits([0, 1, 2], i) > 1)
+        single = big & ~self.pooled[:, :, None] & (self.ratios[:, :, :3, i] / self._limits([0, 1, 2], i) > 1)
         held = self.state.pool.held(len(self.stretch.windows.groups))[self.group][:, :, i]
-        pooled = np.maximum(spike.part[i], (spike.margin * self.young)[:, None, None] * held)
+        pooled = np.maximum(spike.part[i], (spike.margin * self.warm_up_factor)[:, None, None] * held)
         above = seen > slots * (spike.ratio * expected + floor)
-        shared = big & self.wide[:, :, None] & above & (self.shares[:, :, :, i] / pooled > 1)
+        shared = big & self.pooled[:, :, None] & above & (self.shares[:, :, :, i] / pooled > 1)
         found: Flags = (single | shared).any(axis=(1, 2))
         return found
 
@@ -114,7 +114,7 @@ class SpikeScan:
         enough = seen[:, :, 2] >= spike.min_calls_per_call
         if not enough.any():
             return np.zeros(len(seen), bool)
-        enough &= (self.level.num[:, :, 2] >= 100) & self.named & ~self.wide
+        enough &= (self.level.num[:, :, 2] >= 100) & self.named & ~self.pooled
         calls = np.maximum(seen[:, :, 2], 1.0)
         least = np.maximum(slots * self.floor, spike.least)
         found = np.zeros(len(seen), bool)
@@ -131,21 +131,21 @@ class SpikeScan:
         """State after the first ``count`` buckets."""
         state, starts = self.state, self.stretch.starts
         state.level = self.level.learn(count)
-        kept = np.flatnonzero(self.remembered[:count])
+        kept = np.flatnonzero(self.sets_records[:count])
         last = [i for i in kept.tolist() if starts[i] // BUCKET != state.records.bucket]
         before = kept[: len(kept) - len(last)]
         for part in (before, np.array(last, np.int64)):
             if len(part):
-                self._remember(part, starts[int(part[0])])
+                self._learn_records(part, starts[int(part[0])])
         return state
 
-    def _remember(self, buckets: NDArray[np.int64], slot: int) -> None:
+    def _learn_records(self, buckets: NDArray[np.int64], slot: int) -> None:
         windows, records, pool = self.stretch.windows, self.state.records, self.state.pool
         everything = len(buckets) == self.stretch.count
         ratios = (self.ratios if everything else self.ratios[buckets]).max(axis=0)
-        ratios[self.many] = 0.0
+        ratios[self.high_cardinality] = 0.0
         records.raise_to(self.rows, ratios, slot, len(windows.series))
-        counted = (self.wide[buckets] & self.named)[:, :, None, None]
+        counted = (self.pooled[buckets] & self.named)[:, :, None, None]
         shares = np.where(counted, self.shares[buckets], 0.0).max(axis=0)
         tops = np.zeros((len(windows.groups), 3, 2))
         np.maximum.at(tops, self.group, shares)

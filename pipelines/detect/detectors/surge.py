@@ -1,9 +1,10 @@
 """surge: the share of calls that a guardrail stopped, that failed, were refused, cut off ... is above its baseline.
 
-One test that may be looked at after every slot for ever: an e-detector (Shin, Ramdas, Rinaldo, arXiv 2203.03532). For
-each of a few lifts the likelihood ratio of "share = lift x limit" against "share <= limit" is a supermartingale
-while nothing is wrong; restarted at one like a CUSUM and averaged over the lifts, it exceeds 1/alpha on average not
-before 1/alpha slots. ``surge_limits`` has the limit, and the overdispersion by which the log ratio is divided.
+One test whose result may be read after every slot, without an end: an e-detector (Shin, Ramdas, Rinaldo, arXiv
+2203.03532). For each of a few lifts the likelihood ratio of "share = lift x limit" against "share <= limit" is a
+supermartingale while nothing is wrong; restarted at one like a CUSUM and averaged over the lifts, it exceeds 1/alpha on
+average not before 1/alpha slots. ``surge_limits`` has the limit, and the overdispersion by which the log ratio is
+divided.
 
 A bucket that leaves the ring is held back first. Every ten minutes what is held of a series and kind is added to its
 baseline, unless there is evidence against the baseline: then it is held until the evidence is zero again (learned), or
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from pipelines.alerts.cause import explain
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead, Bound, Never
+from pipelines.detect.bounds import Ahead, Bound, CannotFind
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.likelihood import log_ratios, mean_evidence
 from pipelines.detect.detectors.surge_bases import base_columns, base_of, has_hits, learned_from
@@ -31,7 +32,7 @@ from pipelines.detect.detectors.surge_bound import SurgeBound
 from pipelines.detect.detectors.surge_errors import error_causes
 from pipelines.detect.detectors.surge_limits import (
     HITS,
-    HITS_DECADE,
+    HITS_TEN_MINUTES,
     LEARNED,
     distances,
     held_and_known,
@@ -69,16 +70,16 @@ class Surge:
     rise: float = 0.01
     min_hits: int = 5
     min_calls: int = 200
-    """Calls learned before anything rings."""
+    """Calls learned before anything is reported."""
     warm_up_s: float = 1800.0
     half_life_s: float = 21_600.0
     max_spread: float = 20.0
     certainty: float = 2.5
     """Standard deviations from the learned share to the limit: a baseline of few calls may be wrong itself."""
     hold_most_s: float = 86_400.0
-    """Event time after which what is held back becomes part of the baseline, whatever the evidence."""
+    """Event time after which what is held back becomes part of the baseline, with any evidence."""
 
-    def fresh(self) -> SurgeState:
+    def initial_state(self) -> SurgeState:
         """State of an app never seen."""
         return SurgeState()
 
@@ -97,7 +98,7 @@ class Surge:
         trial = self._tentative(state, view, kinds, (limit, spread))
         warm = view.until - view.windows.first >= self.warm_up_s * 1e6
         findings = self._findings(trial, view, kinds, share) if warm else []
-        if view.leaving is not None and view.closed is not None:
+        if view.evicted is not None and view.closed is not None:
             self._hold(state, view, kinds)
             if view.closed // SLOT % ALIGNED == 0:
                 self.learn(state)
@@ -112,7 +113,7 @@ class Surge:
         """How many hits open buckets must hold before there may be evidence enough."""
         self._fit(state, ahead.windows, ahead.app)
         if ahead.last - ahead.windows.first < self.warm_up_s * 1e6:
-            return Never()
+            return CannotFind()
         return SurgeBound(self, state, ahead, [*KINDS, *ahead.windows.kinds])
 
     def idle(self, state: SurgeState, slots: int) -> SurgeState:
@@ -126,7 +127,7 @@ class Surge:
         """Hits and calls per slot; the learned share, and the least share that raises an alarm."""
         kind = self._kinds(view).index(finding.family)
         place = view.windows.index.get(finding.target)
-        # a user is not tested alone: what is normal for the app is normal for him
+        # a user is not tested alone: the normal share of the app is used
         row = state.places.index(place if place in state.places else view.app)
         spread = overdispersion(self, state)[row, kind]
         hits, calls = state.hits[row, kind], state.calls[row, kind]
@@ -173,7 +174,7 @@ class Surge:
         return column(kinds, kind), column(kinds, base_of(kind, kinds))
 
     def _fit(self, state: SurgeState, windows: Windows, app: int) -> None:
-        state.forget(windows.reused)
+        state.clear(windows.reused)
         known = set(state.places)
         for place in np.flatnonzero(self.tested(windows, app)).tolist():
             if place not in known and len(state.places) < MAX_ROWS:
@@ -182,8 +183,8 @@ class Surge:
         state.fit(width, learned_from(windows.kinds) if width > state.calls.shape[1] else ())
 
     def tested(self, windows: Windows, app: int) -> NDArray[np.bool_]:
-        """(series,): the app's own, and those below it without a wide dimension."""
-        tested = windows.named & ~windows.wide()
+        """(series,): the app's own, and those below it without a dimension of high cardinality."""
+        tested = windows.named & ~windows.high_cardinality()
         tested[app] = True
         return tested
 
@@ -209,11 +210,11 @@ class Surge:
 
     def _hold(self, state: SurgeState, view: View, kinds: list[str]) -> None:
         """Hold back the bucket that left the ring; discard what was held of a kind that is an incident now."""
-        assert view.leaving is not None
+        assert view.evicted is not None
         assert view.closed is not None
         slot = view.closed - RING * SLOT
         sums = np.zeros((len(view.windows.series), view.windows.width), np.int64)
-        sums[: view.leaving.shape[0], : view.leaving.shape[1]] = view.leaving
+        sums[: view.evicted.shape[0], : view.evicted.shape[1]] = view.evicted
         hits, calls = self.counts(sums[state.places], kinds)
         live = np.array([not self.is_muted(state, view.open, k, slot) for k in kinds])
         state.held[:, [kind in view.open for kind in kinds]] = 0.0
@@ -229,7 +230,7 @@ class Surge:
         pending = (state.log > 0).any(axis=2) & ~(above & state.above)
         learned = ~(pending & (state.held[..., 4] < self.hold_most_s * 1e6 / SLOT))
         decay = np.where(learned, self.decay ** state.held[..., 4], 1.0)
-        more = *np.moveaxis(state.held, -1, 0)[:4], *distances(*held_and_known(state), HITS_DECADE)
+        more = *np.moveaxis(state.held, -1, 0)[:4], *distances(*held_and_known(state), HITS_TEN_MINUTES)
         for name, added in zip(LEARNED, more, strict=True):
             setattr(state, name, getattr(state, name) * decay + np.where(learned, added, 0.0))
         state.held = np.where(learned[..., None], 0.0, state.held)
@@ -258,9 +259,9 @@ class Surge:
 
     def _weigh(self, state: SurgeState, gain: Floats, hits: Floats, calls: Floats, slot: int) -> None:
         """Add one slot to the evidence of every lift, in place."""
-        anew = state.log <= 0
-        state.onset[anew] = slot
-        state.run_hits[anew] = state.run_calls[anew] = 0
+        restarted = state.log <= 0
+        state.onset[restarted] = slot
+        state.run_hits[restarted] = state.run_calls[restarted] = 0
         state.log = np.maximum(np.maximum(state.log, 0) + gain, 0)
         state.run_hits += hits[:, :, None]
         state.run_calls += calls[:, :, None]
@@ -303,7 +304,7 @@ class Surge:
         return found
 
     def clearest(self, log: Floats, run_hits: Floats, run_calls: Floats, share: Floats) -> tuple[Floats, Matrix]:
-        """Evidence over all lifts, and which of them has most of it; the last axis, of the lifts, is gone.
+        """Evidence over all lifts, and which of them has most of it; the last axis, of the lifts, is reduced.
 
         The evidence is -inf where the share since the onset of that lift is too small to matter, however sure it is.
         """
@@ -328,7 +329,7 @@ class Surge:
         # where few call, five minutes hold few hits: those since the onset count, too
         enough = hits >= self.min_hits
         enough[trial.places] |= run_hits >= self.min_hits
-        told = explain(
+        explained = explain(
             windows.series,
             hits - calls * expected,
             normal,
@@ -336,12 +337,12 @@ class Surge:
             trigger=trial.places[row],
             enough=enough,
         )
-        target = windows.series[told.place]
-        seen = float(hits[told.place] / max(calls[told.place], 1.0))
+        target = windows.series[explained.place]
+        seen = float(hits[explained.place] / max(calls[explained.place], 1.0))
         named = names(kind)
-        causes = told.causes
+        causes = explained.causes
         if kind == "errors":
-            fallbacks = int(sums[told.place, COLUMN["fallbacks"]])
+            fallbacks = int(sums[explained.place, COLUMN["fallbacks"]])
             causes = (*causes, *error_causes(windows, target, start, view.until, fallbacks))
         measure = kind if named or kind == "cost_differs" else "error" if kind == "errors" else "cost"
         return Finding(
@@ -357,21 +358,21 @@ class Surge:
             start=start,
             end=view.until,
             observed=seen,
-            expected=float(expected[told.place]),
+            expected=float(expected[explained.place]),
             score=round(score, 3),
             unit="share",
             peak=seen,
-            excess=float(hits[told.place] - calls[told.place] * expected[told.place]),
-            calls=int(hits[told.place]),
+            excess=float(hits[explained.place] - calls[explained.place] * expected[explained.place]),
+            calls=int(hits[explained.place]),
             causes=causes,
-            call_ids=windows.calls_of(told.place, measure, start, view.until),
+            call_ids=windows.calls_of(explained.place, measure, start, view.until),
             noun=f"signal {named['signal']}" if "signal" in named else "",
             of=f"sampled {kind.split(':')[1]}s" if "signal" in named else "calls",
         )
 
 
 def names(kind: str) -> dict[str, str]:
-    """What an alert says of ``kind`` beside its series: the guardrail, or the text signal."""
+    """Return what an alert adds to its series for ``kind``: the guardrail, or the text signal."""
     if kind.startswith(SIGNAL):
         return {"signal": kind.removeprefix(SIGNAL).partition(":")[2]}
     return {"guardrail": kind.removeprefix(GUARDRAIL)} if kind.startswith(GUARDRAIL) else {}

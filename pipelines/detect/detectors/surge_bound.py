@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pipelines.detect.bounds import Ahead, Flags, Ranges, Rows, grown
+from pipelines.detect.bounds import Ahead, Flags, RowAllocator, Rows, grown
 from pipelines.detect.detectors.likelihood import mean_evidence
 from pipelines.detect.detectors.surge_bases import base_columns, has_hits
 from pipelines.detect.detectors.surge_limits import limits_of, overdispersion
@@ -31,12 +31,11 @@ _SLACK = 1e-6
 _HITS = np.array([COLUMN[kind] for kind in KINDS])
 
 
-class SurgeTable:
+class SurgeBoundTable:
     """Arrays are (tested series of all apps, kinds[, lifts]); kinds that an app does not have have no hit."""
 
-    name: ClassVar[str] = "surge"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.row_of: Matrix = np.full(0, -1)
         """(series,) row of the tested series; -1 where it is not tested."""
         self.kinds = len(KINDS)
@@ -61,7 +60,7 @@ class SurgeTable:
         """Number of an app -> (its tested series, rows set aside for them)."""
         self.closed: dict[int, int] = {}
         """Number of an app -> start of the first bucket that is not in ``log``."""
-        self._ranges = Ranges()
+        self._allocator = RowAllocator()
 
     def resize(self, apps: int, rows: int) -> None:
         """See ``BoundTable``."""
@@ -70,9 +69,9 @@ class SurgeTable:
     def put(self, guard: Guard, bound: SurgeBound) -> None:
         """See ``BoundTable``."""
         tested, kinds = bound.judged.shape
-        size = Ranges.size(tested)
-        first = self._ranges.take(size)
-        self._make_room(self._ranges.rows, kinds)
+        size = RowAllocator.size(tested)
+        first = self._allocator.allocate(size)
+        self._make_room(self._allocator.rows, kinds)
         rows = slice(first, first + tested)
         self.owner[rows], self.least[rows] = guard.number, np.inf
         self.log[rows], self.run_hits[rows] = 0.0, 0.0
@@ -92,7 +91,7 @@ class SurgeTable:
             rows, size = self.places.pop(guard.number)
             self.row_of[guard.room] = -1
             self.owner[rows], self.least[rows] = -1, np.inf
-            self._ranges.give_back(rows.start, size)
+            self._allocator.free(rows.start, size)
 
     def grow(self, guard: Guard, before: int) -> None:
         """A series that is new is a user, who is not tested."""
@@ -123,8 +122,8 @@ class SurgeTable:
         """Whether there may be evidence enough now; set how many hits may come until there may be.
 
         Calls without a hit count here: where calls are many, they do. The evidence of open buckets is linear in hits
-        and calls, and never below that of the test, in which hits are at most as many as calls. So whatever comes
-        later, a hit adds ``gain - loss`` to it at most, also where its bucket has closed meanwhile.
+        and calls, and never below that of the test, in which hits are at most as many as calls. So with any later
+        rows, a hit adds ``gain - loss`` to it at most, also where its bucket has closed meanwhile.
         """
         number, windows = guard.number, guard.windows
         rows, bound = self.places[number][0], self.bounds[number]
@@ -176,9 +175,9 @@ class SurgeTable:
         full = np.zeros((len(sums), self.kinds))
         full[:, : hits.shape[1]] = hits
         width = max(len(COLUMNS) + self.kinds - len(KINDS), sums.shape[1])
-        wide = np.zeros((len(sums), width), np.int64)
-        wide[:, : sums.shape[1]] = sums
-        return full, np.take_along_axis(wide, self.base[rows], axis=1)
+        padded = np.zeros((len(sums), width), np.int64)
+        padded[:, : sums.shape[1]] = sums
+        return full, np.take_along_axis(padded, self.base[rows], axis=1)
 
     def _make_room(self, rows: int, kinds: int) -> None:
         if rows > len(self.owner):
@@ -201,7 +200,7 @@ class SurgeTable:
 class SurgeBound:
     """Of one app; arrays are (tested series, kinds[, lifts])."""
 
-    table: ClassVar[type[BoundTable] | None] = SurgeTable
+    table: ClassVar[type[BoundTable] | None] = SurgeBoundTable
     always: ClassVar[bool] = False
 
     def __init__(self, surge: Surge, state: SurgeState, ahead: Ahead, kinds: list[str]) -> None:

@@ -1,7 +1,7 @@
 """What a surge of errors consists of: the class of the errors, and how many of the calls are further attempts.
 
-A client that tries again raises the number of calls while nobody asks for more. So the alert says how the volume
-splits into demand, further attempts and fallbacks; the rest of the change of volume is another matter.
+A client that retries raises the number of calls while the demand stays the same. So the alert splits the number of
+calls into demand, further attempts and fallbacks.
 """
 
 from __future__ import annotations

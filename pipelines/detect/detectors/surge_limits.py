@@ -20,14 +20,14 @@ from pipelines.detect.windows import Floats
 if TYPE_CHECKING:
     from pipelines.detect.detectors.surge import Surge
 
-_LEAST_DECADES = 12
+_MIN_TEN_MINUTES = 12
 """Fewer of them show no overdispersion."""
-HITS, HITS_DECADE = 0.05, 0.5
-"""Hits expected in a stretch with fewer than which one hit alone would look like a crowd."""
-_VARIANCE = 2.0 + 1.0 / HITS_DECADE
+HITS, HITS_TEN_MINUTES = 0.05, 0.5
+"""Least expected hits of a stretch: with fewer, one hit alone would be a large distance."""
+_VARIANCE = 2.0 + 1.0 / HITS_TEN_MINUTES
 """Of the squared distance of such a stretch, where there is nothing but chance: one standard error is no sign."""
 _KNOWN = 100.0
-"""Calls learned from which a distance from what is known says something."""
+"""Calls learned from which a distance is counted."""
 _MOST = 50.0
 """Squared distance, in variances, that one stretch counts at most."""
 LEARNED = ("hits", "calls", "spread", "spread_slots", "decade_spread", "decades")
@@ -52,7 +52,7 @@ def overdispersion(surge: Surge, state: SurgeState) -> Floats:
     """Return (series, kinds): variance over what chance gives, as learned; from 1 on."""
     shown = shown_spread(state.spread, state.spread_slots, surge.max_spread)
     count = np.maximum(state.decades, 1.0)
-    slow = np.where(state.decades < _LEAST_DECADES, 1.0, state.decade_spread / count - np.sqrt(_VARIANCE / count))
+    slow = np.where(state.decades < _MIN_TEN_MINUTES, 1.0, state.decade_spread / count - np.sqrt(_VARIANCE / count))
     found: Floats = np.maximum(shown, np.clip(slow, 1.0, surge.max_spread))
     return found
 
@@ -60,7 +60,7 @@ def overdispersion(surge: Surge, state: SurgeState) -> Floats:
 def distances(
     hits: Floats, calls: Floats, known_hits: Floats, known_calls: Floats, least: float
 ) -> tuple[Floats, Floats]:
-    """Squared distance of a stretch from what is known, in variances; and 1 where it says something, else 0.
+    """Squared distance of a stretch from what is known, in variances; and 1 where it is counted, else 0.
 
     Args:
         hits: of the stretch.

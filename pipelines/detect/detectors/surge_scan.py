@@ -25,7 +25,7 @@ class SurgeScan:
         self.open = np.array([kind in stretch.open for kind in kinds])
         """(kinds,) of which an incident is open: there is no evidence beside it."""
         dense = stretch.dense(np.array(state.places))
-        self.leaving = dense[: stretch.count]
+        self.evicted = dense[: stretch.count]
         self._weigh(*surge.counts(dense[RING:], kinds))
         found = self._found()
         self.quiet = int(found.argmax()) if found.any() else stretch.count
@@ -33,7 +33,7 @@ class SurgeScan:
     def _held(self, count: int) -> Floats:
         """What is held back after the first ``count`` buckets."""
         surge, state = self.surge, self.state
-        hits, calls = surge.counts(self.leaving[:count], self.kinds)
+        hits, calls = surge.counts(self.evicted[:count], self.kinds)
         slots = [start - RING * SLOT for start in self.stretch.starts[:count]]
         live = surge.live(state, self.stretch.open, self.kinds, np.array(slots))
         added = surge.held_back(state, hits, calls, live[:, None, :])
@@ -60,10 +60,10 @@ class SurgeScan:
 
     @cached_property
     def runs(self) -> tuple[Matrix, Floats, Floats]:
-        """(buckets, pairs, lifts) onset, hits and calls of the evidence: it begins anew where there was none."""
+        """(buckets, pairs, lifts) onset, hits and calls of the evidence: it starts again where there was none."""
         state, (row, kind) = self.state, self.used
-        anew = np.concatenate([state.log[row, kind][None] <= 0, self.log[:-1] <= 0])
-        steps = np.where(anew, np.arange(len(anew))[:, None, None], -1)
+        restarted = np.concatenate([state.log[row, kind][None] <= 0, self.log[:-1] <= 0])
+        steps = np.where(restarted, np.arange(len(restarted))[:, None, None], -1)
         begin = np.maximum.accumulate(steps, axis=0)
         goes_on, begin = begin < 0, np.maximum(begin, 0)
         onset = np.where(goes_on, state.onset[row, kind], self.stretch.first + SLOT * begin)
@@ -93,9 +93,9 @@ class SurgeScan:
         onset, run_hits, run_calls = self.runs
         # a series without evidence is reset with every bucket, and evidence for what is open after it
         known = state.onset[:, self.open]
-        anew = (state.log[:, self.open] <= 0) if count == 1 else np.ones(known.shape, bool)
+        restarted = (state.log[:, self.open] <= 0) if count == 1 else np.ones(known.shape, bool)
         state.onset[:], state.run_hits[:] = self.stretch.starts[last], 0.0
-        state.onset[:, self.open] = np.where(anew, self.stretch.starts[last], known)
+        state.onset[:, self.open] = np.where(restarted, self.stretch.starts[last], known)
         state.run_calls[:] = self.closed_calls[last][:, :, None]
         state.run_calls[:, self.open] = 0.0
         state.log[:] = 0.0

@@ -1,4 +1,4 @@
-"""What surge remembers of one app: learned shares, what is held back from them, and the evidence against them."""
+"""State of ``surge`` for one app: learned shares, what is held back from them, and the evidence against them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ KINDS = (
     "empty_retrievals",
     "cost_differs",
 )
-"""Beside the guardrails, which come first: the order in which two surges of one cause are named."""
+"""Order in which the first of several surges of one cause is reported; guardrails come before them."""
 BASES = {"empty_retrievals": "retrievals", "cost_differs": "costs_compared"}
 """Kind -> the count that it is a share of; of the others it is a share of the calls."""
 MOST_LEARNED = {"cost_differs": 0.01}
-"""Kind -> share that is never learned to be normal, however long it lasts: a wrong price list does not become right."""
+"""Kind -> share that is never learned to be normal, however long it lasts: a wrong price list stays wrong."""
 LIFTS = (2.0, 4.0, 10.0, 30.0)
 HELD = 5
 """Hits, calls, sum of the squared distances, buckets in that sum, buckets: what is held back of a series and kind."""
@@ -42,7 +42,7 @@ class SurgeState:
 
     version: int = 1
     places: list[int] = field(default_factory=list)
-    """Which series are tested: the app's own, and those below it without a wide dimension."""
+    """Which series are tested: the app's own, and those below it without a dimension of high cardinality."""
     hits: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
     calls: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
     spread: Floats = field(default_factory=lambda: np.zeros((0, len(KINDS))))
@@ -72,7 +72,7 @@ class SurgeState:
         before = self.calls.shape[1]
         for name in ARRAYS:
             setattr(self, name, fit(getattr(self, name), len(self.places), width))
-        # a guardrail never seen before had no hit in all the calls that were learned, or are held back
+        # a new guardrail had no hit in all the calls that were learned, or are held back
         self.calls[:, before:] = self.calls[:, :1]
         self.held[:, before:, 1], self.held[:, before:, 4] = self.held[:, :1, 1], self.held[:, :1, 4]
         for kind, base in learned_from:
@@ -86,8 +86,8 @@ class SurgeState:
             column = KINDS.index(kind)
             self.hits[:, column] = np.minimum(self.hits[:, column], most * self.calls[:, column])
 
-    def forget(self, places: list[int]) -> None:
-        """Void what was learned under places that were given to other series."""
+    def clear(self, places: list[int]) -> None:
+        """Clear what was learned under places that were assigned to other series."""
         for place in places:
             if place in self.places:
                 row = self.places.index(place)

@@ -122,7 +122,7 @@ def test_the_state_in_the_file_holds_no_other_app_and_nothing_before_is_judged_t
     lake: ReadOnlyLake, told: dict[str, list[Alert]]
 ) -> None:
     states = next(iter(told.values()))
-    found = backtest.stretches(lake.query, since=0, until=2 * T0)
+    found = backtest.ranges(lake.query, since=0, until=2 * T0)
     cut = find_cut(lake.query, found, Judge(), states, start=T0)
     assert cut is not None
     assert cut.first > found[0].first

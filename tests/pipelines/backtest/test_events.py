@@ -169,7 +169,7 @@ def staged(lake: Lake, lines: Sequence[bytes]) -> tuple[list[Alert], list[Alert]
     lake.append(land_rows(rows, epoch=0, landed_at=last), [Move(ROLLUPS, 0, 0, size)])
     reader = ReadOnlyLake.open(lake.config)
     try:
-        found = backtest.stretches(reader.query, since=0, until=2 * T0 * 1000)
+        found = backtest.ranges(reader.query, since=0, until=2 * T0 * 1000)
         return list(backtest.judge(reader.query, found, Judge())), drifted
     finally:
         reader.close()

@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.detect.detectors import Detector
 from pipelines.detect.items import COLUMN, COLUMNS, SLOT, Batch, TickAt
 from pipelines.detect.judge import Judge, PartitionState
-from pipelines.detect.side import CODE, PER_CALL, TTFT, Cells, is_beside
+from pipelines.detect.side import CODE, PER_CALL, TTFT, Cells, is_minute_only
 from schemas.alerts import Alert
 from schemas.rollups import BUCKET_GAMMA, CALL_GAMMA, SourceTick, Tick, series_key
 from tests.pipelines.detect.counts import HOUR, SECOND, T0, applied
@@ -89,7 +89,7 @@ def _cells(calls: Calls, mine: np.ndarray, usd_per_token: float | None) -> np.nd
 
 def _batch(rows: list[tuple[str, int, np.ndarray]], wall: int, next_offset: int) -> Batch:
     names = list(dict.fromkeys(name for name, _, _ in rows))
-    judged = [(name, start, cells) for name, start, cells in rows if not is_beside(name)]
+    judged = [(name, start, cells) for name, start, cells in rows if not is_minute_only(name)]
     sums = np.zeros((len(judged), len(COLUMNS)), np.int64)
     sums[:, COLUMN["calls"]] = [int(cells[0, 1]) for _, _, cells in judged]
     beside = [np.column_stack([np.full(len(cells), names.index(name)), cells]) for name, _, cells in rows]
@@ -103,7 +103,7 @@ def _batch(rows: list[tuple[str, int, np.ndarray]], wall: int, next_offset: int)
         starts=np.array([start for _, start, _ in judged], np.int64),
         sums=sums,
         triggers=[],
-        beside=Cells(
+        cells=Cells(
             names,
             np.concatenate([np.full(len(cells), start) for _, start, cells in rows]),
             np.concatenate(beside),

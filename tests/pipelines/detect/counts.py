@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.detect.detectors import DETECTORS
-from pipelines.detect.detectors.ceiling import Ceiling
+from pipelines.detect.detectors.single_call import SingleCallLimit
 from pipelines.detect.items import COLUMN, COLUMNS, SLOT, Batch, Exemplars, TickAt
 from pipelines.detect.judge import Judge, PartitionState
 from schemas.alerts import Alert
@@ -167,7 +167,7 @@ class Traffic:
 def played(traffic: Traffic, *, after_h: float, judge: Judge | None = None) -> tuple[list[Alert], PartitionState]:
     """All alerts of ``traffic``, from T0 until ``after_h`` hours after its incident."""
     # a run of calls over the limit is also a spike of cost, which would be a second incident
-    detectors = (Ceiling(),) if traffic.kind == "over_limit" else DETECTORS
+    detectors = (SingleCallLimit(),) if traffic.kind == "over_limit" else DETECTORS
     judge, state = judge or Judge(detectors), PartitionState()
     emitted = traffic.learn(judge, state)
     for item in traffic.live(traffic.end + int(after_h * HOUR)):

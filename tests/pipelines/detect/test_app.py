@@ -283,12 +283,12 @@ def test_a_log_that_was_cut_and_grew_beyond_it_again_is_judged_from_its_beginnin
     same, other, gone = (PartitionState(position=high, at=at) for at in (last.kafka_time, last.kafka_time - 1000, 0))
     for state, expected in ((same, high), (other, low), (gone, high)):
         stage.states = {0: state}
-        stage._mend_cut()
+        stage._restart_truncated()
         assert state.position == expected
     assert first.offset == low
     assert same.topic == Source(kafka, [ROLLUPS]).topic_id(ROLLUPS)
     stage.states = {0: PartitionState(position=high, at=last.kafka_time, topic="another")}
-    stage._mend_cut()
+    stage._restart_truncated()
     assert (stage.states[0].position, stage.states[0].topic) == (low, same.topic)
 
 

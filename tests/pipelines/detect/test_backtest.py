@@ -57,7 +57,7 @@ def land(lake: Lake, records: Sequence[Record], *, batches: int = 6) -> None:
 def again(lake: Lake, *, since: int = 0, until: int = 2 * T0) -> list[Alert]:
     reader = ReadOnlyLake.open(lake.config)
     try:
-        found = backtest.stretches(reader.query, since=since, until=until)
+        found = backtest.ranges(reader.query, since=since, until=until)
         return list(backtest.judge(reader.query, found, Judge()))
     finally:
         reader.close()
@@ -113,7 +113,7 @@ def test_a_topic_made_anew_goes_on_where_the_live_stage_goes_on(lake: Lake, reco
     ]
     judge, state = Judge(), PartitionState()
     live = list(judge.run(first, state))
-    state.begin_again(0)
+    state.restart_at(0)
     live += list(judge.run(second, state))
     land(lake, first)
     lake.adopt(ROLLUPS, "two", {0: 0}, cause="made again")

@@ -8,26 +8,26 @@ SECOND = 1_000_000
 NOW = 1_795_244_400 * SECOND
 
 
-def hear(clock, wall, **sources):
+def apply(clock, wall, **sources):
     ticks = {int(name[1:]): SourceTick(*said) for name, said in sources.items()}
-    clock.hear(TickAt(Tick(wall, ticks), wall))
+    clock.apply(TickAt(Tick(wall, ticks), wall))
 
 
 def test_history_written_long_after_the_start_of_an_empty_topic_is_not_late():
     clock = Clock()
     for second in range(120):
-        hear(clock, NOW + second * SECOND, p0=(0, 0, 0, 0), p1=(0, 0, 0, 0))
+        apply(clock, NOW + second * SECOND, p0=(0, 0, 0, 0), p1=(0, 0, 0, 0))
     assert clock.watermark == 0
     hour_ago, wall = NOW - 3600 * SECOND, NOW + 121 * SECOND
-    hear(clock, wall, p0=(5, hour_ago, wall, wall), p1=(0, 0, 0, 0))
+    apply(clock, wall, p0=(5, hour_ago, wall, wall), p1=(0, 0, 0, 0))
     assert clock.watermark == hour_ago
 
 
 def test_once_there_were_events_the_watermark_of_an_idle_topic_follows_the_wall():
     clock = Clock()
-    hear(clock, NOW, p0=(5, NOW - 50, NOW, NOW), p1=(0, 0, 0, 0))
+    apply(clock, NOW, p0=(5, NOW - 50, NOW, NOW), p1=(0, 0, 0, 0))
     for second in range(1, 30):
-        hear(clock, NOW + second * SECOND, p0=(5, NOW - 50, NOW, NOW), p1=(0, 0, 0, 0))
+        apply(clock, NOW + second * SECOND, p0=(5, NOW - 50, NOW, NOW), p1=(0, 0, 0, 0))
     assert clock.watermark == NOW + 29 * SECOND - SLACK
 
 
@@ -36,13 +36,13 @@ AHEAD = 3000 * SECOND
 
 def test_a_record_dated_ahead_never_moves_the_watermark_beyond_the_time_of_its_append():
     clock = Clock()
-    hear(clock, NOW, p0=(5, NOW + AHEAD, NOW - SECOND, NOW))
+    apply(clock, NOW, p0=(5, NOW + AHEAD, NOW - SECOND, NOW))
     assert clock.watermark == NOW - SECOND
 
 
 def test_a_tick_that_believed_a_producer_s_time_never_moves_the_watermark_beyond_the_broker_s():
     clock = Clock()
-    hear(clock, NOW, p0=(5, NOW + AHEAD, NOW + AHEAD, NOW))
+    apply(clock, NOW, p0=(5, NOW + AHEAD, NOW + AHEAD, NOW))
     assert clock.watermark == NOW
 
 
@@ -51,6 +51,6 @@ def test_a_meter_whose_clock_is_ahead_moves_neither_the_wall_nor_the_watermark_o
     for second in range(30):
         at, wall = NOW + second * SECOND, NOW + AHEAD + second * SECOND
         busy = NOW + AHEAD
-        clock.hear(TickAt(Tick(wall, {0: SourceTick(5, NOW - 50, NOW, busy)}), at))
+        clock.apply(TickAt(Tick(wall, {0: SourceTick(5, NOW - 50, NOW, busy)}), at))
     assert clock.wall == NOW + 29 * SECOND
     assert clock.watermark == NOW + 29 * SECOND - SLACK

@@ -137,10 +137,10 @@ def test_stopping_a_live_judge_anywhere_changes_nothing() -> None:
 
 def test_a_quiet_app_is_hardly_ever_looked_at_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: Counter[str] = Counter()
-    settle, step = Judge._settle, AppJudge._judge
+    close_bounded, step = Judge._close_bounded, AppJudge._judge
 
-    def settled(judge: Judge, *arguments: object) -> frozenset[str]:
-        found = settle(judge, *arguments)  # type: ignore[arg-type]
+    def closed_bounded(judge: Judge, *arguments: object) -> frozenset[str]:
+        found = close_bounded(judge, *arguments)  # type: ignore[arg-type]
         counted["quiet"] += len(found)
         return found
 
@@ -148,7 +148,7 @@ def test_a_quiet_app_is_hardly_ever_looked_at_as_a_whole(monkeypatch: pytest.Mon
         counted["looked at"] += 1
         return step(judge, *arguments, **options)  # type: ignore[arg-type,return-value]
 
-    monkeypatch.setattr(Judge, "_settle", settled)
+    monkeypatch.setattr(Judge, "_close_bounded", closed_bounded)
     monkeypatch.setattr(AppJudge, "_judge", looked)
     stream = _stream(49, burst=0.3)
     past, live = _parts(stream, 300)

@@ -12,7 +12,7 @@ from pipelines.detect.app_judge import AppJudge
 from pipelines.detect.detectors import Detector
 from pipelines.detect.detectors.cache import Cache
 from pipelines.detect.detectors.latency import Latency
-from pipelines.detect.detectors.minute import DECADE, MINUTE, decades
+from pipelines.detect.detectors.minute import MINUTE, TEN_MINUTES, split_at_ten_minutes
 from pipelines.detect.detectors.per_call import PerCall
 from pipelines.detect.judge import Judge, PartitionState
 from schemas.rollups import H_KIND
@@ -72,6 +72,6 @@ def test_minutes_that_are_weighed_together_leave_the_state_of_each_by_itself(det
 
 
 def test_minutes_are_parted_where_ten_minutes_end() -> None:
-    assert decades([]) == []
-    ends = [DECADE - MINUTE, DECADE, DECADE + MINUTE]
-    assert decades(ends) == [ends[:2], ends[2:]]
+    assert split_at_ten_minutes([]) == []
+    ends = [TEN_MINUTES - MINUTE, TEN_MINUTES, TEN_MINUTES + MINUTE]
+    assert split_at_ten_minutes(ends) == [ends[:2], ends[2:]]

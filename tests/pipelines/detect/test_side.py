@@ -41,9 +41,9 @@ def test_cells_are_those_of_watched_series_and_a_class_of_input_is_beside_the_ot
         )
     )
     assert sorted(found.series) == sorted([APP[1], MODEL[1], USER[1]])
-    assert found.beside is not None
+    assert found.cells is not None
     side = Side()
-    side.note(found.beside, 0, 10 * SLOT)
+    side.note(found.cells, 0, 10 * SLOT)
     assert sorted(side.names) == sorted([APP[1], MODEL[1], SIZE[1]])
     assert kept(side, SIZE[1]) == {
         300: 2,
@@ -60,11 +60,11 @@ def test_cells_are_those_of_watched_series_and_a_class_of_input_is_beside_the_ot
 
 def test_savings_of_an_earlier_version_are_not_known_and_not_zero():
     found = read(rollup(cache_saved_nanousd=None))
-    assert found.beside is not None
-    assert CODE["saved_known_calls"] not in found.beside.read().cells[:, 1].tolist()
+    assert found.cells is not None
+    assert CODE["saved_known_calls"] not in found.cells.read().cells[:, 1].tolist()
     older = read(rollup().drop_columns(["latency", "ttft", "error_types", "cache_saved_nanousd", "retried_calls"]))
-    assert older.beside is not None
-    assert set(older.beside.read().cells[:, 1].tolist()) == {CODE["calls"], CODE["input_tokens"]}
+    assert older.cells is not None
+    assert set(older.cells.read().cells[:, 1].tolist()) == {CODE["calls"], CODE["input_tokens"]}
 
 
 def test_a_value_that_looks_like_a_dimension_is_a_value():
@@ -116,25 +116,25 @@ def test_slots_that_come_out_of_order_and_again_after_all_were_cleared_are_found
 
 def test_calls_of_an_earlier_version_are_taken_to_be_like_the_mean_of_their_row():
     counted = read(rollup(call_tokens=[{"bucket": 20, "calls": 1}, {"bucket": 30, "calls": 2}]))
-    assert counted.beside is not None
+    assert counted.cells is not None
     side = Side()
-    side.note(counted.beside, 0, 10 * SLOT)
+    side.note(counted.cells, 0, 10 * SLOT)
     assert {c: n for c, n in kept(side, MODEL[1]).items() if c >= PER_CALL["call_tokens"]} == {
         PER_CALL["call_tokens"] + 20: 1,
         PER_CALL["call_tokens"] + 30: 2,
     }
     earlier, side = read(rollup(output_tokens=260, call_tokens=None)), Side()
-    assert earlier.beside is not None
-    side.note(earlier.beside, 0, 10 * SLOT)
+    assert earlier.cells is not None
+    side.note(earlier.cells, 0, 10 * SLOT)
     bucket = int(np.ceil(np.log(100) / np.log(CALL_GAMMA)))
     assert kept(side, MODEL[1])[PER_CALL["call_tokens"] + bucket] == 3
 
 
 def test_sums_of_a_slot_that_was_dropped_are_kept_longer():
     found = read(rollup(cost_nanousd=7))
-    assert found.beside is not None
+    assert found.cells is not None
     side = Side()
-    side.note(found.beside, 0, 10 * SLOT)
+    side.note(found.cells, 0, 10 * SLOT)
     codes = [CODE["calls"], CODE["cost_nanousd"]]
     side.drop(10 * SLOT, 0)
     assert side.cells(0, 10 * SLOT).size == 0

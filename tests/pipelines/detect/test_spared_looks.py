@@ -126,18 +126,18 @@ def test_no_look_is_spared_that_would_have_found_anything(
     monkeypatch: pytest.MonkeyPatch, seed: int, stretches: list[tuple[Stretch, Stretch]]
 ) -> None:
     rng, judge, state, spared = np.random.default_rng(seed), Judge(), load(_history()), 0
-    settle = Judge._settle
+    close_bounded = Judge._close_bounded
 
-    def settled(judge: Judge, state: PartitionState, partition: int, offset: int) -> frozenset[str]:
+    def closed_bounded(judge: Judge, state: PartitionState, partition: int, offset: int) -> frozenset[str]:
         nonlocal spared
-        names = settle(judge, state, partition, offset)
+        names = close_bounded(judge, state, partition, offset)
         for name in names:
             _must_not_matter(judge, state, name)
         spared += len(names)
         return names
 
     with monkeypatch.context() as patch:
-        patch.setattr(Judge, "_settle", settled)
+        patch.setattr(Judge, "_close_bounded", closed_bounded)
         for i, pair in enumerate(stretches):
             for second in range(10):
                 at = T0 + (10 * i + second) * SECOND
@@ -162,7 +162,7 @@ def test_an_app_that_warms_up_may_have_more_guardrails_than_all_others() -> None
     assert len(state.apps["new"].windows.kinds) == 4
 
 
-def _incident(start: int, told: int, excess: float, emitted: float) -> Incident:
+def _incident(start: int, emitted_at: int, excess: float, emitted: float) -> Incident:
     finding = Finding(
         detector="spike",
         rule="spike_cost",
@@ -178,7 +178,7 @@ def _incident(start: int, told: int, excess: float, emitted: float) -> Incident:
         score=2.0,
         unit="USD",
     )
-    incident = Incident(id="a", fingerprint="f", finding=finding, told=told, emitted_excess=emitted)
+    incident = Incident(id="a", fingerprint="f", finding=finding, emitted_at=emitted_at, emitted_excess=emitted)
     incident.recovery.excess = excess
     return incident
 

@@ -1,4 +1,7 @@
-"""ceiling: any single call dearer than an absolute limit, at once, learned or not."""
+"""``ceiling``, as settings and alerts call this detector: one call that costs more than an absolute limit.
+
+Nothing is learned: it judges an app from its first call on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
-from pipelines.detect.bounds import Ahead, Bound, Never, Rows
+from pipelines.detect.bounds import Ahead, Bound, CannotFind, Rows
 from pipelines.detect.detectors.base import View
 from pipelines.detect.items import COLUMN
 from pipelines.detect.stretch import Stretch
@@ -28,34 +31,33 @@ _COST = COLUMN["cost_nanousd"]
 
 
 @dataclass
-class CeilingState:
-    """Nothing before this is looked at again."""
+class SingleCallState:
+    """``cut``: no call before it (µs UTC) is judged again."""
 
     version: int = 1
     cut: int = 0
 
 
 @dataclass(frozen=True)
-class CeilingScan:
+class SingleCallScan:
     """One stretch: there is nothing to learn."""
 
-    state: CeilingState
+    state: SingleCallState
     quiet: int
 
-    def learn(self, count: int) -> CeilingState:
+    def learn(self, count: int) -> SingleCallState:
         """The state as it was."""
         return self.state
 
 
-class CeilingTable:
+class SingleCallBoundTable:
     """The last bucket of each app with a call over the limit."""
 
-    name: ClassVar[str] = "ceiling"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.last: dict[int, int] = {}
         """App -> its start."""
-        self.bounds: dict[int, tuple[Guard, CeilingBound]] = {}
+        self.bounds: dict[int, tuple[Guard, SingleCallBound]] = {}
         self.least = np.inf
         """The lowest limit of all apps, USD."""
         self.moved: set[tuple[int, int]] = set()
@@ -64,7 +66,7 @@ class CeilingTable:
     def resize(self, apps: int, rows: int) -> None:
         """There are no arrays."""
 
-    def put(self, guard: Guard, bound: CeilingBound) -> None:
+    def put(self, guard: Guard, bound: SingleCallBound) -> None:
         """See ``BoundTable``."""
         self.bounds[guard.number], self.least = (guard, bound), min(self.least, bound.limit_usd)
         begin = max(guard.until - RING * SLOT, bound.cut)
@@ -96,15 +98,15 @@ class CeilingTable:
         self.moved.clear()
         return {number for number, last in self.last.items() if self._is_in_ring(last, *self.bounds[number])}
 
-    def _is_in_ring(self, start: int, guard: Guard, bound: CeilingBound) -> bool:
+    def _is_in_ring(self, start: int, guard: Guard, bound: SingleCallBound) -> bool:
         return start >= max(guard.windows.latest() - RING * SLOT, bound.cut)
 
 
 @dataclass(frozen=True)
-class CeilingBound:
+class SingleCallBound:
     """Of one app."""
 
-    table: ClassVar[type[BoundTable] | None] = CeilingTable
+    table: ClassVar[type[BoundTable] | None] = SingleCallBoundTable
     always: ClassVar[bool] = False
     limit_usd: float
     cut: int
@@ -113,23 +115,23 @@ class CeilingBound:
 
 
 @dataclass(frozen=True)
-class Ceiling:
+class SingleCallLimit:
     """One call over ``limit_usd``."""
 
     name: ClassVar[str] = "ceiling"
     limit_usd: float = 10.0
 
-    def fresh(self) -> CeilingState:
+    def initial_state(self) -> SingleCallState:
         """State of an app never seen."""
-        return CeilingState()
+        return SingleCallState()
 
-    def step(self, state: CeilingState, view: View) -> tuple[CeilingState, list[Finding]]:
-        """Look at the dearest calls of the app's own series."""
-        dear = self._dear(view, max(view.until - RING * SLOT, state.cut), view.until)
-        if not dear:
+    def step(self, state: SingleCallState, view: View) -> tuple[SingleCallState, list[Finding]]:
+        """Judge the most expensive calls of the app's own series."""
+        over_limit = self._over_limit(view, max(view.until - RING * SLOT, state.cut), view.until)
+        if not over_limit:
             return state, []
-        start = min(slot for slot, _, _ in dear)
-        top = max(value for _, value, _ in dear)
+        start = min(slot for slot, _, _ in over_limit)
+        top = max(value for _, value, _ in over_limit)
         target = view.windows.series[view.app]
         return state, [
             Finding(
@@ -148,16 +150,16 @@ class Ceiling:
                 unit="USD",
                 peak=top,
                 excess=top - self.limit_usd,
-                calls=len(dear),
-                call_ids=tuple(call for _, _, call in sorted(dear, key=lambda d: (-d[1], d[2])))[:10],
+                calls=len(over_limit),
+                call_ids=tuple(call for _, _, call in sorted(over_limit, key=lambda d: (-d[1], d[2])))[:10],
             )
         ]
 
-    def scan(self, state: CeilingState, stretch: Stretch) -> CeilingScan:
+    def scan(self, state: SingleCallState, stretch: Stretch) -> SingleCallScan:
         """The same over many buckets, while nothing is open."""
         quiet = stretch.count
         if "single_call" in stretch.open:
-            return CeilingScan(state, quiet)
+            return SingleCallScan(state, quiet)
         # a bucket that costs less than the limit has no call over it
         own = (stretch.places == stretch.app) & (stretch.sums[:, _COST] * 1e-9 >= self.limit_usd * (1 - 1e-9))
         for step in np.unique(stretch.steps[own]).tolist():
@@ -166,38 +168,38 @@ class Ceiling:
             top = stretch.windows.slots[start].most_expensive(stretch.app)
             if start >= max(stretch.first + (seen + 1 - RING) * SLOT, state.cut) and top * 1e-9 >= self.limit_usd:
                 quiet = min(quiet, seen)
-        return CeilingScan(state, quiet)
+        return SingleCallScan(state, quiet)
 
-    def bound(self, state: CeilingState, ahead: Ahead) -> Bound:
+    def bound(self, state: SingleCallState, ahead: Ahead) -> Bound:
         """Whether a call over the limit is in the ring."""
-        return Never() if "single_call" in ahead.open else CeilingBound(self.limit_usd, state.cut, ahead.app)
+        return CannotFind() if "single_call" in ahead.open else SingleCallBound(self.limit_usd, state.cut, ahead.app)
 
-    def idle(self, state: CeilingState, slots: int) -> CeilingState:
-        """Nothing to see."""
+    def idle(self, state: SingleCallState, slots: int) -> SingleCallState:
+        """There is nothing to learn."""
         return state
 
     def observe(
-        self, state: CeilingState, view: View, finding: Finding, since: int, until: int
+        self, state: SingleCallState, view: View, finding: Finding, since: int, until: int
     ) -> tuple[Terms, list[Bucket]]:
         """Calls over the limit per slot, where none is normal; at most as many as a slot keeps."""
-        over = Counter(slot for slot, _, _ in self._dear(view, since, until))
+        over = Counter(slot for slot, _, _ in self._over_limit(view, since, until))
         buckets = [Bucket(float(over[slot]), 1.0, float(over[slot])) for slot in range(since, until, SLOT)]
         return Terms(normal=0.0, limit=0.0), buckets
 
-    def has_steady_terms(self, state: CeilingState, finding: Finding, slot: int) -> bool:
-        """The limit is what it is."""
+    def has_steady_terms(self, state: SingleCallState, finding: Finding, slot: int) -> bool:
+        """The limit is a setting."""
         return True
 
-    def about_app(self, state: CeilingState, view: View, finding: Finding) -> Finding:
-        """It always is."""
+    def about_app(self, state: SingleCallState, view: View, finding: Finding) -> Finding:
+        """Findings are always about the app."""
         return finding
 
-    def on_resolved(self, state: CeilingState, finding: Finding, end: int, proven: int) -> CeilingState:
+    def on_resolved(self, state: SingleCallState, finding: Finding, end: int, proven: int) -> SingleCallState:
         """Calls before ``end`` have been emitted."""
         state.cut = end
         return state
 
-    def _dear(self, view: View, since: int, until: int) -> list[tuple[int, float, str]]:
+    def _over_limit(self, view: View, since: int, until: int) -> list[tuple[int, float, str]]:
         return [
             (start, value * 1e-9, call)
             for start in _costly(view.windows, view.app, self.limit_usd, since, until)
