@@ -152,88 +152,93 @@ def maintain(
         lake = held.enter_context(_opened(limited, now))
         alone = held.enter_context(upkeep(config.catalog)) if config.on_sqlite else True
         run = _Run(lake, options, datetime.fromtimestamp(now() / 1e6, UTC), stop)
-        dropped = run.drop_days()
-        of_apps: dict[str, dict[str, int]] = {}
-        merged, expired = list[Merged](), 0
+        run.drop_days()
         if alone:  # else another run merges too, and each would mistake the other for a busy land
-            of_apps = run.drop_days_of_apps()
-            merged, expired = run.merge(), run.expire()
-        # DuckLake deletes a backlog of files inside one transaction, whose locks block no other writer
-        without_limit = replace(limited, idle_s=0)
-        old, orphans, problems = 0, Cleaned(0, 0), tuple[str, ...]()
+            run.drop_days_of_apps()
+            run.merge()
+            run.expire()
         if options.clean:
-            cleaner = lake if config.on_sqlite else held.enter_context(_opened(without_limit, now))
-            old, orphans, problems = run.clean(cleaner)
-        report = MaintainReport(
-            ok=not problems,
-            done=not stop(),
-            took_s=round(time.monotonic() - began, 3),
-            rows_dropped=dropped,
-            app_rows_dropped=of_apps,
-            merged=tuple(m for m in merged if m.slices or m.files_before > 1),
-            snapshots_expired=expired,
-            old_files_removed=old,
-            orphans_found=orphans.found,
-            orphans_removed=orphans.removed,
-            alone=alone,
-            files=count_files(lake),
-            ledger_rows=ledger.dead_rows(lake.connection),
-            slices=sum(p.slices for p in run.paces),
-            longest_slice_s=round(max((p.longest_s for p in run.paces), default=0.0), 3),
-            retries=lake.session.retries,
-            problems=problems,
-        )
+            # DuckLake deletes a backlog of files inside one transaction, whose locks block no other writer
+            without_limit = replace(limited, idle_s=0)
+            run.clean(lake if config.on_sqlite else held.enter_context(_opened(without_limit, now)))
+        report = run.report(alone, began)
     log.info("lake_maintained", took_s=report.took_s, files=report.files, slices=report.slices, ok=report.ok)
     return report
 
 
 class _Run:
-    """The steps of one run, each with its own pace."""
+    """The steps of one run, each with its own pace, and what they did."""
 
     def __init__(self, lake: Lake, options: MaintainSettings, at: datetime, stop: Callable[[], bool]) -> None:
         self._lake, self._options, self._at, self._stop = lake, options, at, stop
-        self.paces: list[Pace] = []
+        self._paces: list[Pace] = []
+        self._dropped: dict[str, int] = {}
+        self._dropped_of_apps: dict[str, dict[str, int]] = {}
+        self._merged: list[Merged] = []
+        self._expired = self._old_files = 0
+        self._orphans = Cleaned(0, 0)
+        self._problems: tuple[str, ...] = ()
 
     def _pace(self, lake: Lake | None = None) -> Pace:
-        options = self._options
-        self.paces.append(Pace(lake or self._lake, slice_s=options.slice_s, rest=options.rest, stop=self._stop))
-        return self.paces[-1]
+        pace = Pace(lake or self._lake, slice_s=self._options.slice_s, rest=self._options.rest, stop=self._stop)
+        self._paces.append(pace)
+        return pace
 
-    def drop_days(self) -> dict[str, int]:
-        """Drop the days that are older than the retention of their table; return table -> rows."""
+    def drop_days(self) -> None:
+        """Drop the days that are older than the retention of their table."""
         today, retention = self._at.date(), self._options.retention_days if self._options.clean else {}
-        return {
+        self._dropped = {
             table: drop_old_days(self._pace(), table, before=today - timedelta(days=days), at=self._at)
             for table, days in retention.items()
         }
 
-    def drop_days_of_apps(self) -> dict[str, dict[str, int]]:
+    def drop_days_of_apps(self) -> None:
         """Delete the calls that are older than the retention of their app. It writes files again, as merging does."""
         apps = self._options.app_retention_days
-        if not self._options.clean or not apps:
-            return {}
-        return drop_old_calls(self._pace(), apps, today=self._at.date(), at=self._at)
+        if apps and self._options.clean:
+            self._dropped_of_apps = drop_old_calls(self._pace(), apps, today=self._at.date(), at=self._at)
 
-    def merge(self) -> list[Merged]:
+    def merge(self) -> None:
         """Merge the small files of every table."""
-        pace = self._pace()
-        return [merge(pace, t.name, target_bytes=self._options.target_bytes) for t in TABLES if not t.inlined]
+        pace, target = self._pace(), self._options.target_bytes
+        self._merged = [merge(pace, t.name, target_bytes=target) for t in TABLES if not t.inlined]
 
-    def expire(self) -> int:
-        """Expire old snapshots and remove dead rows of claims; return how many snapshots expired."""
-        expired = expire_snapshots(self._pace(), before=self._at - timedelta(hours=self._options.snapshots_h))
+    def expire(self) -> None:
+        """Expire old snapshots and remove dead rows of claims."""
+        self._expired = expire_snapshots(self._pace(), before=self._at - timedelta(hours=self._options.snapshots_h))
         _drop_dead_claim_rows(self._pace())
-        return expired
 
-    def clean(self, lake: Lake) -> tuple[int, Cleaned, tuple[str, ...]]:
-        """Delete ended files and orphans; return how many, and the problems that prevented it."""
-        age, old = timedelta(days=self._options.files_days), 0
+    def clean(self, lake: Lake) -> None:
+        """Delete ended files and orphans; orphans that may not be deleted are a problem of the report."""
+        age = timedelta(days=self._options.files_days)
         try:
-            old = clean_old_files(self._pace(lake), before=self._at - age)
-            return old, remove_orphans(self._pace(lake), now=self._at, older_than=age), ()
+            self._old_files = clean_old_files(self._pace(lake), before=self._at - age)
+            self._orphans = remove_orphans(self._pace(lake), now=self._at, older_than=age)
         except OrphansRefusedError as error:
             log.error("clean_up_refused", cause=str(error), refused=len(error.refused))
-            return old, Cleaned(0, 0), (str(error),)
+            self._problems = (str(error),)
+
+    def report(self, alone: bool, began: float) -> MaintainReport:
+        """Return what the steps did since ``began``, a monotonic time in seconds."""
+        return MaintainReport(
+            ok=not self._problems,
+            done=not self._stop(),
+            took_s=round(time.monotonic() - began, 3),
+            rows_dropped=self._dropped,
+            app_rows_dropped=self._dropped_of_apps,
+            merged=tuple(m for m in self._merged if m.slices or m.files_before > 1),
+            snapshots_expired=self._expired,
+            old_files_removed=self._old_files,
+            orphans_found=self._orphans.found,
+            orphans_removed=self._orphans.removed,
+            alone=alone,
+            files=count_files(self._lake),
+            ledger_rows=ledger.dead_rows(self._lake.connection),
+            slices=sum(p.slices for p in self._paces),
+            longest_slice_s=round(max((p.longest_s for p in self._paces), default=0.0), 3),
+            retries=self._lake.session.retries,
+            problems=self._problems,
+        )
 
 
 def _opened(config: LakeConfig, now: Callable[[], int]) -> Lake:

@@ -123,10 +123,7 @@ def reprice(
         LakeMissingError: no lake there.
         RetryableError: the catalog does not answer, or another one re-prices; run it again.
     """
-    began = time.monotonic()
-    looked = priced = corrected = 0
-    delta = Decimal(0)
-    done = True
+    began, done, totals = time.monotonic(), True, _Totals()
     limited = replace(config, memory_limit=memory_limit, threads=1)
     with (
         Lake.open(limited, now=now, lander=False, create=False) as lake,
@@ -142,13 +139,30 @@ def reprice(
             rows = adjustments(calls, book, undated=undated)
             if adjuster and rows.num_rows:
                 adjuster.write(rows)
-            new = pc.sum(pc.equal(rows["reason"], UNPRICED)).as_py() or 0
-            looked, priced, corrected = looked + len(calls), priced + new, corrected + len(rows) - new
-            delta += pc.sum(rows["delta_usd"]).as_py() or 0
-            progress(day, looked)
+            totals.add(calls, rows)
+            progress(day, totals.looked_at)
     took = round(time.monotonic() - began, 3)
-    log.info("calls_repriced", book=book.version, looked_at=looked, priced=priced, corrected=corrected, took_s=took)
-    return RepriceReport(done, took, looked, priced, corrected, delta)
+    counts = {"looked_at": totals.looked_at, "priced": totals.priced, "corrected": totals.corrected}
+    log.info("calls_repriced", book=book.version, took_s=took, **counts)
+    return RepriceReport(done, took, **counts, delta_usd=totals.delta_usd)
+
+
+@dataclass
+class _Totals:
+    """Sums over the calls that were looked at so far; fields as in the report."""
+
+    looked_at: int = 0
+    priced: int = 0
+    corrected: int = 0
+    delta_usd: Decimal = Decimal(0)
+
+    def add(self, calls: pa.Table, rows: pa.Table) -> None:
+        """Count ``calls`` and their adjustments ``rows``."""
+        unpriced = pc.sum(pc.equal(rows["reason"], UNPRICED)).as_py() or 0
+        self.looked_at += len(calls)
+        self.priced += unpriced
+        self.corrected += len(rows) - unpriced
+        self.delta_usd += pc.sum(rows["delta_usd"]).as_py() or 0
 
 
 def _calls(

@@ -62,14 +62,7 @@ def forecast(
     costs, weekdays = _filled(days)
     if len(costs) < MIN_DAYS:
         return None
-    expected = _by_weekday(costs, weekdays)
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    ahead, at = [], today
-    while at < period.end:
-        share = 1 - (now - today).total_seconds() / _DAY_S if at == today else 1.0
-        ahead.append(expected[at.weekday()] * share)
-        at += timedelta(days=1)
-    rest = np.asarray(ahead)
+    rest = _ahead(_by_weekday(costs, weekdays), period, now)
     ratios = _ratios(costs, weekdays)
     # the expectation is itself estimated from a sample of days: it is resampled with the same draw
     level = _draws(ratios, len(costs), rng).mean(axis=1, keepdims=True)
@@ -98,6 +91,17 @@ def _by_weekday(costs: np.ndarray, weekdays: np.ndarray) -> np.ndarray:
     sums = np.bincount(weekdays, costs, minlength=7)
     counts = np.bincount(weekdays, minlength=7)
     return np.asarray((sums + SHRINK * costs.mean()) / (counts + SHRINK))
+
+
+def _ahead(expected: np.ndarray, period: Period, now: datetime) -> np.ndarray:
+    """Costs that are expected of the rest of today and of each later day of ``period``; ``expected``: by weekday."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    ahead, at = [], today
+    while at < period.end:
+        share = 1 - (now - today).total_seconds() / _DAY_S if at == today else 1.0
+        ahead.append(expected[at.weekday()] * share)
+        at += timedelta(days=1)
+    return np.asarray(ahead)
 
 
 def _ratios(costs: np.ndarray, weekdays: np.ndarray) -> np.ndarray:

@@ -104,41 +104,13 @@ def data_quality(
     """
     chosen, began = settings or DataQualitySettings(), time.monotonic()
     more, problems = read_suites(own, taken=[suite.name for suite in suites]) if own else ((), ())
-    wanted = chosen_suites((*suites, *more), chosen)
-    found: list[Outcome] = []
-    wrong = [*problems, *unknown_names((*suites, *more), chosen)]
-    with ReadOnlyLake.open(
-        replace(config, memory_limit=chosen.memory_limit, threads=1), timeout_s=chosen.query_timeout_s
-    ) as lake:
-        parts: list[Part] = []
-        for suite in wanted:
-            if stop():
-                break
-            try:
-                parts += _parts(lake, suite, window, chosen)
-            except (QueryFailedError, QueryRefusedError) as error:
-                wrong.append(f"{suite.file or suite.name}: {error}")
-        draft = Path(tempfile.mkdtemp(prefix=".data-quality-", dir=site.parent))
-        try:
-            found = [_observed(lake, each) for each in validate(parts, window, site=draft)]
-            wrong += [f"{each.key}: {each.detail}" for each in found if each.state == "error"]
-            docs.finish(draft, found, wrong, window, judged_at=window.now)
-            docs.replace(draft, site)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    states = [each.state for each in found]
-    report = DataQualityReport(
-        uuid.uuid4().hex,
-        _text(window.since),
-        _text(window.until),
-        round(time.monotonic() - began, 3),
-        states.count("passed"),
-        states.count("failed"),
-        states.count("unknown"),
-        str(site / "index.html"),
-        tuple(found),
-        tuple(wrong),
-    )
+    known = (*suites, *more)
+    wrong = [*problems, *unknown_names(known, chosen)]
+    limited = replace(config, memory_limit=chosen.memory_limit, threads=1)
+    with ReadOnlyLake.open(limited, timeout_s=chosen.query_timeout_s) as lake:
+        parts, unread = _read_parts(lake, chosen_suites(known, chosen), window, chosen, stop)
+        found, wrong = _judge(lake, parts, window, site, [*wrong, *unread])
+    report = _report(found, wrong, window, site, round(time.monotonic() - began, 3))
     facts: dict[str, Any] = {"passed": report.passed, "failed": report.failed, "unknown": report.unknown}
     log.info("data_quality_judged", since=report.since, took_s=report.took_s, problems=len(wrong), **facts)
     return report
@@ -181,6 +153,26 @@ def _limited(check: Check, limit: float | None) -> Check:
     )
 
 
+def _read_parts(
+    lake: ReadOnlyLake,
+    suites: Sequence[Suite],
+    window: Window,
+    settings: DataQualitySettings,
+    stop: Callable[[], bool],
+) -> tuple[list[Part], list[str]]:
+    """Return the rows and measures of ``suites``, and why a suite could not be read."""
+    parts: list[Part] = []
+    problems: list[str] = []
+    for suite in suites:
+        if stop():
+            break
+        try:
+            parts += _parts(lake, suite, window, settings)
+        except (QueryFailedError, QueryRefusedError) as error:
+            problems.append(f"{suite.file or suite.name}: {error}")
+    return parts, problems
+
+
 def _parts(lake: ReadOnlyLake, suite: Suite, window: Window, settings: DataQualitySettings) -> list[Part]:
     parts = []
     if suite.rows:
@@ -194,6 +186,21 @@ def _parts(lake: ReadOnlyLake, suite: Suite, window: Window, settings: DataQuali
     return parts
 
 
+def _judge(
+    lake: ReadOnlyLake, parts: Sequence[Part], window: Window, site: Path, problems: Sequence[str]
+) -> tuple[list[Outcome], list[str]]:
+    """Judge ``parts`` and replace the Data Docs; return the outcomes, and ``problems`` with those of the outcomes."""
+    draft = Path(tempfile.mkdtemp(prefix=".data-quality-", dir=site.parent))
+    try:
+        found = [_observed(lake, each) for each in validate(parts, window, site=draft)]
+        wrong = [*problems, *(f"{each.key}: {each.detail}" for each in found if each.state == "error")]
+        docs.finish(draft, found, wrong, window, judged_at=window.now)
+        docs.replace(draft, site)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return found, wrong
+
+
 def _observed(lake: ReadOnlyLake, outcome: Outcome) -> Outcome:
     """Return ``outcome`` with what its SQL returns now, so that the alert names the number that its SQL returns."""
     if outcome.state != "failed" or not outcome.sql:
@@ -204,6 +211,24 @@ def _observed(lake: ReadOnlyLake, outcome: Outcome) -> Outcome:
         return replace(outcome, sql="", detail=f"{outcome.detail} (its rows cannot be shown: {error})".strip())
     first = rows[0][0].as_py() if rows.num_rows else 0
     return replace(outcome, observed=float(first)) if isinstance(first, int | float | Decimal) else outcome
+
+
+def _report(
+    found: Sequence[Outcome], problems: Sequence[str], window: Window, site: Path, took_s: float
+) -> DataQualityReport:
+    states = [each.state for each in found]
+    return DataQualityReport(
+        run_id=uuid.uuid4().hex,
+        since=_text(window.since),
+        until=_text(window.until),
+        took_s=took_s,
+        passed=states.count("passed"),
+        failed=states.count("failed"),
+        unknown=states.count("unknown"),
+        docs=str(site / "index.html"),
+        outcomes=tuple(found),
+        problems=tuple(problems),
+    )
 
 
 def _text(at: int) -> str:

@@ -43,19 +43,9 @@ def bounds(
         replicates: how often.
         level: of the intervals.
     """
-    judged = (domains >= 0) & ~np.isnan(values)
-    at = np.flatnonzero(judged)
-    counts = np.bincount(domains[at], minlength=size)
-    columns = (weights[at], (domains[at], at))
-    totals = sparse.csr_array(columns, shape=(size, len(values)))
-    sums = sparse.csr_array((weights[at] * values[at], columns[1]), shape=(size, len(values)))
-    rng = np.random.default_rng(_seed(values, weights, strata))
-    means = np.empty((size, replicates))
-    step = max(1, _CELLS // max(1, len(values)))
-    for start in range(0, replicates, step):
-        factors = _factors(rng, strata, min(step, replicates - start))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means[:, start : start + step] = (sums @ factors) / (totals @ factors)
+    judged = np.flatnonzero((domains >= 0) & ~np.isnan(values))
+    counts = np.bincount(domains[judged], minlength=size)
+    means = _replicated_means(values, weights, strata, domains, size, judged, replicates)
     degrees = np.maximum(counts - 1, 1)
     stretched = np.sqrt(counts / degrees) * special.stdtrit(degrees, (1 - level) / 2)
     tails = special.ndtr(stretched)
@@ -64,6 +54,23 @@ def bounds(
     low, high = (_quantiles(ordered, rows, share) for share in (tails, 1 - tails))
     unknown = np.isnan(means).any(axis=1)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
+
+
+def _replicated_means(
+    values: Floats, weights: Floats, strata: Ints, domains: Ints, size: int, judged: Ints, replicates: int
+) -> Floats:
+    """(size, replicates) the mean of each domain over the calls ``judged`` in each replicate."""
+    cells = (domains[judged], judged)
+    totals = sparse.csr_array((weights[judged], cells), shape=(size, len(values)))
+    sums = sparse.csr_array((weights[judged] * values[judged], cells), shape=(size, len(values)))
+    rng = np.random.default_rng(_seed(values, weights, strata))
+    means = np.empty((size, replicates))
+    step = max(1, _CELLS // max(1, len(values)))
+    for start in range(0, replicates, step):
+        factors = _factors(rng, strata, min(step, replicates - start))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means[:, start : start + step] = (sums @ factors) / (totals @ factors)
+    return means
 
 
 def _factors(rng: np.random.Generator, strata: Ints, count: int) -> Floats:

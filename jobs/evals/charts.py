@@ -11,7 +11,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
-from jobs.evals.summary import Line, Summary
+from jobs.evals.lines import Line
+from jobs.evals.summary import Summary
 from jobs.evals.trend import Week
 
 NOW, BEFORE, DROP, RISE = "#1f5fbf", "#8a94a3", "#b3261e", "#1b7f4b"

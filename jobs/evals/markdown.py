@@ -10,8 +10,9 @@ from datetime import date
 from typing import Any
 
 from jobs.alert_quality.report import AlertQuality
+from jobs.evals.lines import NO_BASELINE, Line
 from jobs.evals.operations import Operations, shown
-from jobs.evals.summary import NO_BASELINE, Line, Summary, WorstCall
+from jobs.evals.summary import Summary, WorstCall
 from jobs.markdown import escape
 
 

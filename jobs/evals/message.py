@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.evals.summary import Decision, Line, Summary
+from jobs.evals.decisions import Decision
+from jobs.evals.lines import Line
+from jobs.evals.summary import Summary
 from pipelines.notify.channels import Report
 
 TYPE = "report.quality"

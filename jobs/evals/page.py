@@ -14,10 +14,12 @@ from markupsafe import Markup, escape
 from jobs.alert_quality.report import AlertQuality
 from jobs.evals import charts
 from jobs.evals.agreements import JudgeAgreement
+from jobs.evals.decisions import Decision
 from jobs.evals.judge.agreement import Agreement
+from jobs.evals.lines import Line, anchor
 from jobs.evals.operations import Operations, shown
 from jobs.evals.rates import Rate
-from jobs.evals.summary import Decision, Line, Period, Summary, WorstCall, anchor
+from jobs.evals.summary import Period, Summary, WorstCall
 from jobs.evals.trend import Week
 
 _TEXT_CHARS = 4_000
@@ -54,12 +56,7 @@ def to_html(
         trend: means of earlier runs and of this one.
         alerts: the verdicts on the alerts of the last weeks; None: there were no alerts.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.filters["count"] = lambda n: f"{n:,}"
-    environment.filters["code"] = _with_code
-    return environment.get_template("report.html").render(
+    return _template().render(
         period=_days(summary.period),
         baseline=_days(summary.baseline) if summary.baseline else "",
         run_id=summary.period.run_id or "without an id",
@@ -74,10 +71,7 @@ def to_html(
         trend_svg=Markup(charts.trend_svg(trend)),
         rates=[_rate(rate) for rate in summary.rates if rate.dimension == "all"],
         rates_by_app=[_rate(rate) for rate in summary.rates if rate.dimension == "app"],
-        operations=[
-            {"dimension": dimension, "rows": [shown(o) for o in group]}
-            for dimension, group in groupby(operations, key=lambda o: o.dimension)
-        ],
+        operations=_operations(operations),
         breaks=summary.breaks,
         agreements=[_agreement(each) for each in summary.agreements],
         alerts=_alerts(alerts) if alerts else None,
@@ -86,6 +80,15 @@ def to_html(
         worst=[_worst(call, (texts or {}).get(call.call_id, {})) for call in summary.worst],
         made_at=made_at,
     )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["count"] = lambda n: f"{n:,}"
+    environment.filters["code"] = _with_code
+    return environment.get_template("report.html")
 
 
 def _days(period: Period) -> str:
@@ -167,6 +170,11 @@ def _rate(rate: Rate) -> dict[str, str]:
         "effective_n": f"{now.effective_n:,.0f}",
         "coverage": f"{100 * now.coverage:.0f} %",
     }
+
+
+def _operations(operations: Sequence[Operations]) -> list[dict[str, Any]]:
+    by_dimension = groupby(operations, key=lambda o: o.dimension)
+    return [{"dimension": dimension, "rows": [shown(o) for o in group]} for dimension, group in by_dimension]
 
 
 def _agreement(found: JudgeAgreement) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 
 from msgspec.structs import replace
 
-from jobs.evals.summary import Line, Period, Summary
+from jobs.evals.lines import Line
+from jobs.evals.summary import Period, Summary
 from pipelines.alerts.evidence import literal
 from schemas.alerts import Alert, Evidence, Impact, Window, alert_id, fingerprint, rfc3339
 

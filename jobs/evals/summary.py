@@ -14,42 +14,11 @@ from functools import partial
 
 from jobs.evals.agreements import JudgeAgreement, agreements
 from jobs.evals.compare import RATE, significant
-from jobs.evals.lines import (
-    DIMENSIONS,
-    MOST_SLICES,
-    NO_BASELINE,
-    SCORER_CHANGED,
-    TOO_FEW,
-    Line,
-    Row,
-    anchor,
-    estimates_by,
-    lines_of,
-)
+from jobs.evals.decisions import Decision, decisions
+from jobs.evals.lines import DIMENSIONS, Line, Row, estimates_by, lines_of
 from jobs.evals.rates import Rate, rates
-from jobs.evals.scorers import INFORM_ONLY
 from schemas.variants import is_user_facing
 
-__all__ = [
-    "DIMENSIONS",
-    "MOST_SLICES",
-    "NO_BASELINE",
-    "SCORER_CHANGED",
-    "TOO_FEW",
-    "Break",
-    "Coverage",
-    "Decision",
-    "Line",
-    "Period",
-    "Row",
-    "Summary",
-    "WorstCall",
-    "anchor",
-    "summarise",
-]
-DECISIONS = 3
-_MOST = 0.8
-"""Share of the lost good answers from which on a slice explains a drop."""
 WORST = 10
 _FAILED = 0.5
 """A score below it is a failed check of the worst calls."""
@@ -62,18 +31,6 @@ class Period:
     since: date
     until: date
     run_id: str = ""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A drop that needs a decision by a person."""
-
-    line: Line
-    sentence: str
-    anchor: str
-    """Fragment of its place in the report."""
-    also: tuple[str, ...] = ()
-    """Other scorers that fell over the same slice: one cause, one decision."""
 
 
 @dataclass(frozen=True)
@@ -163,38 +120,54 @@ def summarise(
         replicates: of a bootstrap; 0: intervals are Wilson's.
     """
     scored, other = _by_scorer(rows), _by_scorer(before or ())
-    lines, left_out = [], 0
-    for scorer, mine in sorted(scored.items()):
-        old = other.get(scorer)
-        changed = old is not None and old[0]["version"] != mine[0]["version"]
-        made, more = lines_of(mine, None if changed else old, before is None, changed, replicates=replicates)
-        lines += made
-        left_out += more
-    tested = [i for i, line in enumerate(lines) if line.change]
-    for i, flag in zip(tested, significant([_p(lines[i]) for i in tested], RATE), strict=True):
-        lines[i] = replace(lines[i], significant=bool(flag))
-    flagged = sum(line.significant for line in lines)
+    lines, left_out = _all_lines(scored, None if before is None else other, replicates)
+    compared = sum(line.change is not None for line in lines)
     return Summary(
         period,
         baseline if before is not None else None,
         _coverage(scored),
         tuple(lines),
-        _decisions(lines),
-        len(tested) - flagged,
-        len(tested),
+        decisions(lines),
+        compared - sum(line.significant for line in lines),
+        compared,
         left_out,
         _worst(scored),
         tuple(missing),
-        tuple(
-            rate
-            for dimension in DIMENSIONS
-            for rate in rates(
-                scored, other, dimension=dimension, estimator=partial(estimates_by, dimension, replicates=replicates)
-            )
-        ),
+        _all_rates(scored, other, replicates),
         agreements(scored, other),
         tuple(_break(mine[0], other[name][0]) for name, mine in sorted(scored.items()) if _differs(mine, other, name)),
     )
+
+
+def _all_lines(
+    scored: Mapping[str, Sequence[Row]], other: Mapping[str, Sequence[Row]] | None, replicates: int
+) -> tuple[list[Line], int]:
+    """Return the lines of every scorer with what is significant over all of them, and how many slices are left out.
+
+    ``other``: scores of the run before; None: there is none.
+    """
+    lines: list[Line] = []
+    left_out = 0
+    for scorer, mine in sorted(scored.items()):
+        old = (other or {}).get(scorer)
+        changed = old is not None and old[0]["version"] != mine[0]["version"]
+        made, more = lines_of(mine, None if changed else old, other is None, changed, replicates=replicates)
+        lines += made
+        left_out += more
+    tested = [i for i, line in enumerate(lines) if line.change]
+    for i, flag in zip(tested, significant([_p(lines[i]) for i in tested], RATE), strict=True):
+        lines[i] = replace(lines[i], significant=bool(flag))
+    return lines, left_out
+
+
+def _all_rates(
+    scored: Mapping[str, Sequence[Row]], other: Mapping[str, Sequence[Row]], replicates: int
+) -> tuple[Rate, ...]:
+    found: list[Rate] = []
+    for dimension in DIMENSIONS:
+        estimator = partial(estimates_by, dimension, replicates=replicates)
+        found += rates(scored, other, dimension=dimension, estimator=estimator)
+    return tuple(found)
 
 
 def _differs(mine: Sequence[Row], other: Mapping[str, Sequence[Row]], name: str) -> bool:
@@ -217,61 +190,6 @@ def _by_scorer(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def _p(line: Line) -> float:
     assert line.change is not None
     return line.change.p
-
-
-def _decisions(lines: Sequence[Line]) -> tuple[Decision, ...]:
-    """Return the drops that touch most, one of each slice.
-
-    Of a scorer the narrowest slice counts: its others are parts of the same drop. Scorers that fell over the same slice
-    are one decision. The most certain loss comes first. Scorers that only inform ask for no decision.
-    """
-    wanted = [line for line in lines if line.scorer not in INFORM_ONLY]
-    drops = [line for line in wanted if line.significant and line.change and line.change.value < 0]
-    by_scorer: defaultdict[str, list[Line]] = defaultdict(list)
-    for line in drops:
-        by_scorer[line.scorer].append(line)
-    by_slice: defaultdict[tuple[str, str, str], list[Line]] = defaultdict(list)
-    for line in sorted(map(_narrowest, by_scorer.values()), key=lambda line: (_certain_loss(line), line.scorer)):
-        by_slice[line.dimension, line.slice, line.against].append(line)
-    chosen = [(first, tuple(line.scorer for line in others)) for first, *others in by_slice.values()]
-    return tuple(Decision(line, _sentence(line, also), anchor(line), also) for line, also in chosen[:DECISIONS])
-
-
-def _narrowest(drops: Sequence[Line]) -> Line:
-    """Return the slice with the deepest drop among those that hold most of the lost good answers.
-
-    A drop of one app lowers the mean over all calls as well; the report must name the app.
-    """
-    most = min(map(_loss, drops))
-    holding = [line for line in drops if _loss(line) <= _MOST * most]
-    return min(holding, key=lambda line: (line.change.value if line.change else 0.0, line.now.calls, line.slice))
-
-
-def _loss(line: Line) -> float:
-    """Return the change times the calls that it touches: how many good answers were lost, negative."""
-    assert line.change is not None
-    return line.change.value * line.now.calls
-
-
-def _certain_loss(line: Line) -> float:
-    """Return the same at the end of the interval that is nearer to no change.
-
-    Few labels give large drops with wide intervals.
-    """
-    assert line.change is not None
-    return line.change.high * line.now.calls
-
-
-def _sentence(line: Line, also: Sequence[str]) -> str:
-    assert line.change is not None
-    change = line.change
-    others = f" ({', '.join(also)} fell as well)" if also else ""
-    against = f" against {line.against}" if line.against else ""
-    return (
-        f"{line.scorer} of {line.dimension} {line.slice} fell by {-100 * change.value:.1f} points{against} "
-        f"({-100 * change.high:.1f} to {-100 * change.low:.1f}) to {100 * (line.now.mean or 0):.1f} %{others}: "
-        "roll back, fix or accept?"
-    )
 
 
 def _coverage(scored: Mapping[str, Sequence[Row]]) -> Coverage:

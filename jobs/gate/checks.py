@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,61 +11,20 @@ from jobs.evals.scorers import INFORM_ONLY
 from jobs.gate import budget, verdict
 from jobs.gate.check import Check, Kind, reason
 from jobs.gate.golden_file import GoldenCase
+from jobs.gate.measured import Found, ScorerValues, Values
 from jobs.gate.settings import GateSettings, Mode, Rule
 from jobs.gate.verdict import Verdict
 
-Values = Mapping[str, Sequence[float]]
-"""Case -> the values of its samples; samples without a value are left out."""
 SAFETY_WORDS = ("pii", "secret", "safety", "toxic", "jailbreak", "injection", "leak", "violation")
 """Words in the names of scorers that judge safety, unless gate.yaml lists others."""
-
-
 SHADOW = "cases that nobody reviewed"
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well a judge agrees with people."""
-
-    kappa: float | None
-    labels: int
-
-
-@dataclass(frozen=True)
-class ScorerValues:
-    """The scores of one scorer for both sides."""
-
-    name: str
-    kind: str
-    """code, embedding, llm or human."""
-    version: str
-    candidate: Values
-    baseline: Values
-    failed: int = 0
-    """Samples that it could not score because it failed."""
-    agreement: Agreement | None = None
-    """Of a judge; None: not known."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was measured on both sides."""
-
-    cases: Sequence[GoldenCase]
-    samples: int
-    scorers: Sequence[ScorerValues]
-    answered: tuple[Values, Values]
-    """Candidate and baseline: 1 for an answer, 0 for none."""
-    cost: tuple[Values, Values] = field(default_factory=lambda: ({}, {}))
-    latency: tuple[Values, Values] = field(default_factory=lambda: ({}, {}))
-    ttft: tuple[Values, Values] = field(default_factory=lambda: ({}, {}))
 
 
 def build(found: Found, settings: GateSettings) -> list[Check]:
     """Return all checks: scorers over all cases and where rules name a part of them, answers, cost, latency."""
     shadow = frozenset(case.case_id for case in found.cases if case.shadow)
     unreviewed = found.scorers
-    found = _without(found, shadow) if shadow else found
+    found = found.of_reviewed() if shadow else found
     parts = [(s, scope, rule) for s in found.scorers for scope, rule in _scopes(found.cases, s, settings)]
     blocking = 1 + sum(rule.mode is not Mode.INFORM and not _informs(s, settings) for s, _, rule in parts)
     checks = [_answered(found, blocking)]
@@ -79,28 +37,6 @@ def build(found: Found, settings: GateSettings) -> list[Check]:
         check = _scored(found, scorer, (SHADOW, shadow), informs, settings=settings, blocking=blocking)
         checks += [check] if check and check.cases else []
     return [*checks, *_budgets(found, settings)]
-
-
-def _without(found: Found, shadow: frozenset[str]) -> Found:
-    """Return what was measured on the reviewed cases."""
-
-    def kept(sides: tuple[Values, Values]) -> tuple[Values, Values]:
-        candidate, baseline = ({c: v for c, v in side.items() if c not in shadow} for side in sides)
-        return candidate, baseline
-
-    scorers = []
-    for each in found.scorers:
-        candidate, baseline = kept((each.candidate, each.baseline))
-        scorers.append(replace(each, candidate=candidate, baseline=baseline))
-    return Found(
-        [case for case in found.cases if not case.shadow],
-        found.samples,
-        scorers,
-        kept(found.answered),
-        kept(found.cost),
-        kept(found.latency),
-        kept(found.ttft),
-    )
 
 
 def kind_of(scorer: str, settings: GateSettings) -> Kind:

@@ -14,8 +14,8 @@ import msgspec
 
 from jobs.gate import checks as all_checks
 from jobs.gate.check import shown
-from jobs.gate.checks import Agreement, Found, ScorerValues
 from jobs.gate.golden_file import GoldenCases
+from jobs.gate.measured import Agreement, Found, ScorerValues
 from jobs.gate.results import Results, measured
 from jobs.gate.settings import GateInputError, GateSettings
 from jobs.gate.targets import digest

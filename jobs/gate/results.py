@@ -11,8 +11,8 @@ import msgspec
 from jobs.evals.case import Case, Message, Score
 from jobs.evals.scorers import Scorer
 from jobs.gate.answers import Answer
-from jobs.gate.checks import Values
 from jobs.gate.golden_file import GoldenCase
+from jobs.gate.measured import Values
 from jobs.gate.runner import Side, failures
 
 MEASURES = ("answered", "cost_usd", "latency_ms", "ttft_ms")

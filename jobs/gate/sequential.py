@@ -67,19 +67,13 @@ def compare(
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     units = (len(first), len(second))
     old, new = (float(side.mean()) if len(side) else math.nan for side in (first, second))
-    scale = old if relative else 1.0
-    if min(units) < FEWEST or not scale > 0:
-        nan = math.nan
-        return Comparison(measure, Verdict.UNDECIDED, units, old, new, nan, nan, nan, limit, relative, higher_is_better)
-    estimate = (new - old) / scale
-    ratio = new / old if relative else 1.0
-    # shares: without a failure among 40 users the variance would be 0 and the interval would have no width
-    if not relative:
-        first, second = (np.append(side, (0.0, 1.0)) for side in (first, second))
-    variance = (_variance(second) + ratio**2 * _variance(first)) / scale**2
-    width = half_width(variance, limit)
-    corrected = half_width(variance, limit, checks)
-    verdict = _verdict(estimate if higher_is_better else -estimate, width, corrected, limit)
+    if min(units) < FEWEST or (relative and not old > 0):
+        verdict, estimate, width = Verdict.UNDECIDED, math.nan, math.nan
+    else:
+        estimate = (new - old) / (old if relative else 1.0)
+        variance = _variance_of_difference(first, second, relative=relative)
+        width, corrected = half_width(variance, limit), half_width(variance, limit, checks)
+        verdict = _verdict(estimate if higher_is_better else -estimate, width, corrected, limit)
     return Comparison(
         measure,
         verdict,
@@ -106,6 +100,16 @@ def half_width(variance: float, scale: float, checks: int = 1) -> float:
     """
     v, tau, alpha = max(variance, 1e-18), scale**2, (1 - CONFIDENCE) / checks
     return math.sqrt(v * (v + tau) / tau * math.log((v + tau) / (v * alpha**2)))
+
+
+def _variance_of_difference(a: Floats, b: Floats, *, relative: bool) -> float:
+    """Return the variance of ``estimate``: of the difference of the means, or of their ratio (delta method)."""
+    if relative:
+        old, new = float(a.mean()), float(b.mean())
+        return (_variance(b) + (new / old) ** 2 * _variance(a)) / old**2
+    # shares: without a failure among 40 users the variance would be 0 and the interval would have no width
+    first, second = (np.append(side, (0.0, 1.0)) for side in (a, b))
+    return _variance(second) + _variance(first)
 
 
 def _variance(values: Floats) -> float:

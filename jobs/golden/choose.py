@@ -84,17 +84,7 @@ def choose(
         before, had, _cases(calls, settings.seed, set_name, version), SimilarityIndex(settings.similarity)
     )
     kept, vanished = _live(before, candidates, topics)
-    order = _removal_order(before, candidates, kept, topics)
-    over = max(0, len(kept) - settings.size)
-    gone, left = order[:over], order[over:]
-    may_leave = [case for case in left if not _needed(before, case, candidates.again)]
-    recent_versions = sum(case["added_in"] in before.recent_versions for case in kept)
-    turnover = max(0, int(settings.turnover * settings.size + 1e-9) - recent_versions)
-    room = max(0, settings.size - len(kept) + len(gone))
-    added, same = _added(candidates, kept, settings, room + min(turnover, len(may_leave)), topics)
-    gone += may_leave[: max(0, len(added) - room)]
-    out = {case["case_id"] for case in gone}
-    staying = [case for case in kept if case["case_id"] not in out]
+    staying, added, same = _replaced(before, candidates, kept, settings, topics)
     cases = tuple(sorted((*staying, *added), key=lambda case: str(case["case_id"])))
     here = {case["case_id"] for case in before.cases}
     stayed = sum(case["case_id"] in here for case in staying)
@@ -107,6 +97,26 @@ def choose(
         vanished=vanished,
         coverage=topics.covered(topics.vectors([chat_text(case) for case in cases])) if topics else None,
     )
+
+
+def _replaced(
+    before: Before, candidates: _Candidates, kept: Sequence[Row], settings: GoldenSettings, topics: Topics | None
+) -> tuple[list[Row], list[Row], int]:
+    """Return the cases that stay, the cases to add, and how many were left out as paraphrases of a case.
+
+    Cases leave where there are more than ``size``, and, within the turnover, where others are added in their place.
+    """
+    order = _removal_order(before, candidates, kept, topics)
+    over = max(0, len(kept) - settings.size)
+    gone, left = order[:over], order[over:]
+    may_leave = [case for case in left if not _needed(before, case, candidates.again)]
+    recent_versions = sum(case["added_in"] in before.recent_versions for case in kept)
+    turnover = max(0, int(settings.turnover * settings.size + 1e-9) - recent_versions)
+    room = max(0, settings.size - len(kept) + len(gone))
+    added, same = _added(candidates, kept, settings, room + min(turnover, len(may_leave)), topics)
+    gone += may_leave[: max(0, len(added) - room)]
+    out = {case["case_id"] for case in gone}
+    return [case for case in kept if case["case_id"] not in out], added, same
 
 
 def _live(before: Before, candidates: _Candidates, topics: Topics | None) -> tuple[list[Row], int]:

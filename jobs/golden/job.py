@@ -81,21 +81,8 @@ def refresh(
     work = _Refresh(set_name, options, now(), owner, time.monotonic(), vectors)
     with Lake.open(replace(config, memory_limit=memory_limit, threads=1), now=now, lander=False, create=False) as lake:
         for _ in range(_TRIES):
-            if stop():
-                return work.report(None, None)
-            if not dry_run:
-                versions.prepare(lake, set_name)
-            state = work.read(lake)
-            chosen = work.choose(state)
-            if stop():
-                return work.report(state, None)
-            change = work.change(state, chosen)
-            if dry_run:
-                return work.report(state, chosen)
-            wrote = versions.write(lake, state, set_name, change, now=work.at)
-            # the record of the covered window is not retried: without it the next refresh reads a longer window
-            if wrote or not (change.version or change.rejected or change.oldest > _oldest(state)):
-                return work.report(state, chosen, change if wrote else None)
+            if report := work.attempt(lake, dry_run=dry_run, stop=stop):
+                return report
             log.info("golden_refresh_repeated", set_name=set_name)  # the rows that the other refresh wrote
     raise GoldenBusyError(set_name)
 
@@ -106,26 +93,45 @@ class _Refresh:
     def __init__(
         self, set_name: str, settings: GoldenSettings, at: int, owner: str, began: float, vectors: Vectors | None
     ) -> None:
-        self.at = at
-        self._set_name, self._settings, self._owner, self._began = set_name, settings, owner, began
+        self._at, self._began = at, began
+        self._set_name, self._settings, self._owner = set_name, settings, owner
         self._vectors = vectors
         self._topics: Topics | None = None
         self._topics_missing = ""
 
-    def read(self, lake: Lake) -> GoldenState:
+    def attempt(self, lake: Lake, *, dry_run: bool, stop: Callable[[], bool]) -> GoldenReport | None:
+        """Refresh once; None where another refresh wrote in between, so that it has to be done again."""
+        if stop():
+            return self._report(None, None)
+        if not dry_run:
+            versions.prepare(lake, self._set_name)
+        state = self._read(lake)
+        chosen = self._choose(state)
+        if stop():
+            return self._report(state, None)
+        change = self._change(state, chosen)
+        if dry_run:
+            return self._report(state, chosen)
+        wrote = versions.write(lake, state, self._set_name, change, now=self._at)
+        # the record of the covered window is not retried: without it the next refresh reads a longer window
+        if wrote or not (change.version or change.rejected or change.oldest > _oldest(state)):
+            return self._report(state, chosen, change if wrote else None)
+        return None
+
+    def _read(self, lake: Lake) -> GoldenState:
         """Read the newest version, its reviews, and the failures."""
         options = self._settings
         return versions.read_state(
             lake,
             self._set_name,
-            lambda looked: window(options, self.at, looked),
+            lambda looked: window(options, self._at, looked),
             criteria(options),
             seed=options.seed,
             most=min(_MOST_PER_CASE * options.size, _MOST),
-            traffic=(traffic_window(self.at), options.traffic) if self._vectors and options.traffic else None,
+            traffic=(traffic_window(self._at), options.traffic) if self._vectors and options.traffic else None,
         )
 
-    def choose(self, state: GoldenState) -> Chosen:
+    def _choose(self, state: GoldenState) -> Chosen:
         """Choose the next version."""
         before = Before(
             state.cases,
@@ -136,12 +142,12 @@ class _Refresh:
         )
         try:
             self._topics = self._found_topics(state)
-            return self._choose(state, before)
+            return self._chosen(state, before)
         except EmbedderUnavailableError as error:
             self._topics, self._topics_missing = None, error.cause
-            return self._choose(state, before)
+            return self._chosen(state, before)
 
-    def _choose(self, state: GoldenState, before: Before) -> Chosen:
+    def _chosen(self, state: GoldenState, before: Before) -> Chosen:
         return choose(
             before,
             state.failures.calls,
@@ -160,10 +166,10 @@ class _Refresh:
         return found
 
     def _recent_versions(self, state: GoldenState) -> set[int]:
-        half = self.at - self._settings.days * _DAY_US // 2
+        half = self._at - self._settings.days * _DAY_US // 2
         return {v["version"] for v in state.versions if v["window_to"] > half}
 
-    def change(self, state: GoldenState, chosen: Chosen) -> Change:
+    def _change(self, state: GoldenState, chosen: Chosen) -> Change:
         """Return what is to be written."""
         differs = _differs(state, chosen)
         # a recent version counts against the turnover, and is found by its row
@@ -174,7 +180,7 @@ class _Refresh:
             "version": _newest(state) + 1,
             "parent": _newest(state) or None,
             "content_hash": content_hash(chosen.cases),
-            "created_at": _moment(self.at),
+            "created_at": _moment(self._at),
             "window_from": _moment(state.window.since),
             "window_to": _moment(state.window.until),
             "cases": len(chosen.cases),
@@ -188,7 +194,7 @@ class _Refresh:
         }
         return Change(state.window, version, chosen.cases, rejected=_sketches(state), oldest=oldest)
 
-    def report(self, state: GoldenState | None, chosen: Chosen | None, change: Change | None = None) -> GoldenReport:
+    def _report(self, state: GoldenState | None, chosen: Chosen | None, change: Change | None = None) -> GoldenReport:
         """Report what was done; without ``chosen`` it was stopped, without ``change`` nothing was written."""
         written = bool(change and change.version)
         newest = (_newest(state) + written or None) if state else None

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.evals.judge.agreement import agreement as compare
-from jobs.gate.checks import Agreement
 from jobs.gate.golden_file import GoldenCases, from_row
+from jobs.gate.measured import Agreement
 from jobs.gate.report import OpenAlert
 from jobs.golden import PRODUCTION
 from jobs.golden.splits import split

@@ -59,6 +59,11 @@ def rollup_rows(lake: ReadOnlyLake, begin: int, until: int) -> int:
     return int(lake.query(_ROWS, [begin, until, *days]).to_pylist()[0]["rows"])
 
 
+def processes_for(rows: int) -> int:
+    """Return how many processes to judge ``rows`` rows of rollups with: one a core, where there is much to judge."""
+    return (os.cpu_count() or 1) if rows > MANY_ROWS else 1
+
+
 def judge_again(
     lake: ReadOnlyLake,
     rules: Mapping[str, Mapping[str, Any]],
@@ -78,7 +83,7 @@ def judge_again(
         until: and no later.
         progress: called with the positions that were judged, now and then.
         total: called once with the positions that there are.
-        processes: that judge partitions side by side; 0: one a core, where there is much to judge.
+        processes: that judge partitions side by side; 0: ``processes_for`` the rows that the lake has.
 
     Raises:
         SettingsError: a rule names a detector or a field that is not there.
@@ -92,15 +97,26 @@ def judge_again(
     positions = sum(s.upto - s.first for s in found)
     total(positions)
     partitions = [list(each) for _, each in groupby(found, lambda s: s.partition)]
-    if not processes:
-        processes = (os.cpu_count() or 1) if rollup_rows(lake, begin, until) > MANY_ROWS else 1
-    if min(processes, len(partitions)) < 2 or lake.config is None:
+    workers = min(processes or processes_for(rollup_rows(lake, begin, until)), len(partitions))
+    if workers < 2 or lake.config is None:
         return list(backtest.judge(lake.query, found, judge, progress=progress))
-    # each partition has a state of its own, and what has landed does not change: other connections read the same
-    with ProcessPoolExecutor(
-        min(processes, len(partitions)), multiprocessing.get_context("spawn"), initializer=_end_with_parent
-    ) as pool:
-        work = {pool.submit(_judged, lake.config, rules, each): each for each in partitions}
+    return _judge_side_by_side(lake.config, rules, partitions, workers, progress)
+
+
+def _judge_side_by_side(
+    config: LakeConfig,
+    rules: Mapping[str, Mapping[str, Any]],
+    partitions: Sequence[Sequence[OffsetRange]],
+    workers: int,
+    progress: Callable[[int], None],
+) -> list[Alert]:
+    """Judge each partition in one of ``workers`` processes.
+
+    Each has a state of its own, and what has landed does not change: other connections read the same.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=_end_with_parent) as pool:
+        work = {pool.submit(_judged, config, rules, each): each for each in partitions}
         for done in as_completed(work):
             done.result()
             progress(sum(s.upto - s.first for s in work[done]))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from jobs.evals.lines import NO_BASELINE, SCORER_CHANGED, TOO_FEW, Line, anchor
 from jobs.evals.markdown import to_json, to_markdown
-from jobs.evals.summary import NO_BASELINE, SCORER_CHANGED, TOO_FEW, Line, Period, Summary, anchor, summarise
+from jobs.evals.summary import Period, Summary, summarise
 from jobs.markdown import escape
 from tests.jobs.evals.lake import DAYS
 

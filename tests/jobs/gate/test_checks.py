@@ -13,8 +13,9 @@ import pytest
 
 from jobs.gate import formats
 from jobs.gate import report as reports
-from jobs.gate.checks import Agreement, Found, ScorerValues, build, informing, kind_of, overall
+from jobs.gate.checks import build, informing, kind_of, overall
 from jobs.gate.golden_file import GoldenCase, GoldenCases
+from jobs.gate.measured import Agreement, Found, ScorerValues
 from jobs.gate.report import Inputs, OpenAlert
 from jobs.gate.results import Results
 from jobs.gate.settings import GateInputError, GateSettings, Waiver, parse
