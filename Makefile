@@ -22,7 +22,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock lock-docs test test-extended test-again test-fast demo faults zippy bench dist test-dist docs site clean
+.PHONY: help setup setup-system check check-format check-lint check-types check-imports check-lock audit lock lock-docs lock-peers test test-extended test-again test-fast demo faults zippy bench dist test-dist docs site clean
 
 help:  ## what there is
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */  make \1\t/' | expand -t 22
@@ -92,6 +92,9 @@ test-again: setup  ## the tests that failed in the last run
 # these compute and do not wait: a process for each core
 test-fast: setup  ## the tests that start no server, without the files that take more than 5 s
 	$(PYTEST) -n 2 -m "not broker and not extended and not slow and not faults and not long" $(TESTS)
+
+lock-peers: $(UV)  ## bring bench/peers.txt up to date with bench/peers.in
+	@scripts/lock_peers.sh
 
 demo: setup  ## the main job on this machine, in under three minutes
 	$(BIN)/tailrace demo

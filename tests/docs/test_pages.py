@@ -12,6 +12,8 @@ CONCEPTS = sorted(page for page in (DOCS / "concepts").glob("*.md") if page.name
 GENERATED = {"scaling.md", "faults.md"}
 LONG = {"security.md"}
 """Pages of tables that are looked things up in."""
+KEYWORDS = {"style", "end", "class", "click", "default", "call", "href", "linkStyle", "classDef", "graph", "direction"}
+"""No name of a box in a Mermaid diagram."""
 DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -19,6 +21,8 @@ DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 def test_a_concept_has_one_diagram(page: Path) -> None:
     (diagram,) = DIAGRAM.findall(page.read_text(encoding="utf-8"))
     assert diagram.split()[0] in ("flowchart", "sequenceDiagram")
+    named = set(re.findall(r"(?:^|-->|\|)\s*([A-Za-z_]+)\b", re.sub(r'"[^"]*"', "", diagram), re.MULTILINE))
+    assert not named & KEYWORDS, "Mermaid reads a box of this name as a statement, and draws nothing"
     assert ";" not in diagram  # Mermaid takes it for the end of a statement, and draws nothing
 
 
