@@ -16,11 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import _other_libraries as other_libraries
 import numpy as np
 from _incidents_answers import SWAPS, pool
 from _incidents_score import wilson
@@ -49,19 +49,9 @@ def main() -> None:
     seed = parser.parse_args().seed
     if not DATA.is_dir():
         raise SystemExit(f"no data in {DATA}: set TAILRACE_TEST_DATA")
-    python = _peers()
+    python = other_libraries.python()
     figures = {grade: _grade(grade, seed, python) for grade in SWAPS}
     report({"window": WINDOW, "grades": figures, "all": _sum(figures)}, "numpy")
-
-
-def _peers() -> Path:
-    """Return the Python that has the other libraries; made at the first run."""
-    python, uv = CACHE / "peers" / "bin" / "python", CACHE / "uv" / "bin" / "uv"
-    locked = REPO / "bench" / "peers.txt"
-    if not python.exists():
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, python.parents[1]], check=True)
-    subprocess.run([uv, "pip", "sync", "--quiet", "--python", python, "--require-hashes", locked], check=True)
-    return python
 
 
 Counts = dict[str, dict[str, int]]

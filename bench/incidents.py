@@ -5,7 +5,8 @@ Incidents whose start is known are put into streams made of the real traces (``T
 code of ``tailrace backtest --events``: the events are parsed, priced, rolled up and judged by the functions of the
 stages. A quiet stream of up to two days is judged once, and every incident goes on from a copy of the state at its
 moment. Beside it, on the same rollups: three standard deviations (N1) and twice the mean (N2), per series and over
-the app alone. How to read the tables: docs/concepts/scoreboard.md.
+the app alone, and river's ADWIN and Page-Hinkley (bench/peers.txt, installed at the
+first run). How to read the tables: docs/concepts/scoreboard.md.
 
     python bench/incidents.py [--seed N] [--only S6,Q1] [--results FILE] [--report] [--set surge.evidence=9]
 
@@ -16,7 +17,6 @@ one JSON object.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 import time
@@ -34,7 +34,8 @@ sys.path.insert(0, str(REPO))
 import _incidents_answers as answers
 import _incidents_labels as job
 import _incidents_worlds as worlds
-from _incidents_baselines import NAMES, river_drift
+import _other_libraries as other_libraries
+from _incidents_baselines import NAMES
 from _incidents_calls import DAY, HOUR, MINUTE, lines
 from _incidents_run import Stream, moments, quiet, run_world
 from _incidents_scenarios import NOT_WATCHED, SCENARIOS
@@ -214,6 +215,7 @@ def main() -> None:
     options = _options()
     if not worlds.DATA.is_dir():
         raise SystemExit(f"no data in {worlds.DATA}: set TAILRACE_TEST_DATA")
+    other_libraries.importable()
     rules: dict[str, dict[str, float]] = {}
     for detector, field, value in (text.replace("=", ".", 1).split(".", 2) for text in options.set):
         rules.setdefault(detector, {})[field] = float(value)
@@ -240,8 +242,6 @@ def _say(line: str) -> None:
 
 
 def _report(results: list[Result], took_s: float, spent_s: float) -> None:
-    absent = [name for name in ("river", "evidently", "alibi_detect") if importlib.util.find_spec(name) is None]
-    sys.stdout.write("".join(f"not installed, so not compared: {name}\n" for name in absent))
     show(results, NAMES, _say)
     draws = [r for r in results if r["kind"] == "draw"]
     report(
@@ -261,7 +261,6 @@ def _report(results: list[Result], took_s: float, spent_s: float) -> None:
             "took_s": round(took_s + spent_s),
         },
         "numpy",
-        *(("river",) if river_drift else ()),
     )
 
 
