@@ -67,11 +67,11 @@ def main() -> None:
             p50, p90, x = ("-" if cell[k] is None else f"{cell[k]:.1f}" for k in ("p50_min", "p90_min", "x"))
             found = f"{cell['found']} of {cell['draws']}"
             print(f"{words:36}{rate:>9g}{found:>10}{cell['least_min']:>11.1f}{p50:>9}{p90:>9}{x:>7}", flush=True)
-    x = [cell["x"] for cell in cells if cell["x"] is not None]
+    multiples = [cell["x"] for cell in cells if cell["x"] is not None]
     report(
         {
             "cells": cells,
-            "most_x": max(x, default=None),
+            "most_x": max(multiples, default=None),
             "found": sum(cell["found"] for cell in cells),
             "draws": sum(cell["draws"] for cell in cells),
             "cpu_s": round(time.process_time() - began, 1),
