@@ -151,7 +151,7 @@ SETS_ATTRIBUTES = {
     "emitter/tailrace_emitter/instrumentation.py",
     "emitter/tailrace_emitter/adapters/__init__.py",
     "pipelines/decode/redact.py",
-    "pipelines/detect/detectors/surge.py",
+    "pipelines/detect/detectors/surge_learning.py",
     "pipelines/detect/detectors/surge_state.py",
     "pipelines/detect/partition_state.py",
     "pipelines/detect/detectors/minute.py",  # of ARRAYS of a detector's own state

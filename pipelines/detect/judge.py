@@ -18,7 +18,7 @@ from pipelines.detect import totals
 from pipelines.detect.app_judge import ALONE, TOGETHER, AppJudge, is_past
 from pipelines.detect.detectors import DETECTORS, Detector
 from pipelines.detect.detectors.single_call import SingleCallState
-from pipelines.detect.detectors.spike import SpikeState
+from pipelines.detect.detectors.spike_state import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.isolation import DetectorError, Isolations
 from pipelines.detect.items import GUARDRAIL, Batch, TickAt, parse

@@ -9,11 +9,11 @@ from pipelines.detect import totals
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import Detector
 from pipelines.detect.detectors.cache_state import CacheState
-from pipelines.detect.detectors.cold_start import ColdStartState
+from pipelines.detect.detectors.cold_start_state import ColdStartState
 from pipelines.detect.detectors.latency_state import LatencyState
 from pipelines.detect.detectors.per_call_state import PerCallState
 from pipelines.detect.detectors.single_call import SingleCallState
-from pipelines.detect.detectors.spike import SpikeState
+from pipelines.detect.detectors.spike_state import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.guards import Guard, Guards
 from pipelines.detect.stretch import ALIGNED

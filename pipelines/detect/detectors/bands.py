@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.cold_start import ColdStart, ColdStartState
+from pipelines.detect.detectors.cold_start import ColdStart
+from pipelines.detect.detectors.cold_start_state import ColdStartState
 from pipelines.detect.detectors.single_call import SingleCallLimit, SingleCallState
-from pipelines.detect.detectors.spike import MEASURES, UNITS, Spike, SpikeState
+from pipelines.detect.detectors.spike import Spike
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS
+from pipelines.detect.detectors.spike_state import MEASURES, UNITS, SpikeState
 from pipelines.detect.detectors.surge import Surge
 from pipelines.detect.detectors.surge_bases import base_of, has_hits
-from pipelines.detect.detectors.surge_limits import limits_of, overdispersion, shares_of
+from pipelines.detect.detectors.surge_limits import least_reported, limits_of, overdispersion, shares_of
 from pipelines.detect.detectors.surge_state import KINDS, SurgeState
 from pipelines.detect.items import COLUMN
 from pipelines.detect.windows import RING, SLOT, Floats, column
@@ -102,21 +104,32 @@ def of_surge(surge: Surge, state: SurgeState, view: View, place: int) -> list[Ba
         return []
     kinds, judged = [*KINDS, *view.windows.kinds], has_hits(view.windows.kinds)
     known = [a[state.places.index(place)] for a in (state.hits, state.calls, overdispersion(surge, state))]
-    share, highest = shares_of(*known[:2]), limits_of(surge, *known)
+    share = shares_of(*known[:2])
+    limits = least_reported(surge, share, limits_of(surge, *known))
     row, found = view.windows.row(place, view.until - RING * SLOT, view.until), []
     for i, kind in enumerate(kinds):
         calls = int(row[column(view.windows.kinds, base_of(kind, view.windows.kinds))])
         if i >= share.shape[0] or not calls or not judged[i]:
             continue
         hits = min(int(row[column(view.windows.kinds, kind)]), calls)
-        limit = min(max(float(highest[i]), surge.lift * float(share[i]), float(share[i]) + surge.rise), 0.97)
         log = float(state.log[state.places.index(place), i].max())
         note = f"{hits} hits, evidence {log:.1f} of {surge.evidence:g}" if hits else ""
         if kind in view.open:
             note = f"{hits} hits; an incident of it is open"
         window = RING * SLOT // 1_000_000
         found.append(
-            Band(surge.name, kind, window, "share", hits / calls, float(share[i]), limit, hits, surge.min_hits, note)
+            Band(
+                surge.name,
+                kind,
+                window,
+                "share",
+                hits / calls,
+                float(share[i]),
+                float(limits[i]),
+                hits,
+                surge.min_hits,
+                note,
+            )
         )
     return found
 

@@ -37,13 +37,10 @@ def finding_of(test: Cache, state: CacheState, view: View, run: tuple[int, int, 
     normal = state.learned[:, INPUT] / max(state.learned[app, INPUT], 1.0)
     enough = (sums[:, CALLS] >= test.min_calls // 3) & np.array([n in windows.index for n in state.names])
     explained = explain(state.names, lost_tokens, normal, app=app, trigger=row, enough=enough)
-    place, target = explained.place, state.names[explained.place]
-    mine = sums[place]
+    place, target, mine = explained.place, state.names[explained.place], sums[explained.place]
     usd = float(usd_lost(state.learned[[place]], sums[[place]])[0])
     lost = None if np.isnan(usd) else usd
-    seen = float(mine[CACHED] / max(mine[INPUT], 1.0))
-    slots = max((end - start) // SLOT, 1)
-    hourly = None if lost is None else round(lost / slots * (3_600_000_000 // SLOT), 6)
+    hourly = None if lost is None else round(lost / max((end - start) // SLOT, 1) * (3_600_000_000 // SLOT), 6)
     return Finding(
         detector=test.name,
         rule="cache_hit_rate",
@@ -54,7 +51,7 @@ def finding_of(test: Cache, state: CacheState, view: View, run: tuple[int, int, 
         series=series_pairs(target),
         start=start,
         end=end,
-        observed=seen,
+        observed=float(mine[CACHED] / max(mine[INPUT], 1.0)),
         expected=float(share[place]),
         score=round(score, 3),
         unit="share",

@@ -8,63 +8,29 @@ with an absolute limit; and errors with half of the calls.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from msgspec.structs import replace
 
-from pipelines.alerts.cause import Explained, explain
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, CannotFind
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR
 from pipelines.detect.detectors.cold_start_bound import ColdStartBound, ColdStartScan
-from pipelines.detect.detectors.spike_cause import Change, causes
-from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS
+from pipelines.detect.detectors.cold_start_finding import finding_of
+from pipelines.detect.detectors.cold_start_state import ERRORS, SPEND, ColdStartState
+from pipelines.detect.detectors.spike_scan import WINDOWS
 from pipelines.detect.items import COLUMN
 from pipelines.detect.stretch import Stretch
-from pipelines.detect.windows import RING, SLOT, Floats, Windows
-from schemas.alerts import Cause
+from pipelines.detect.windows import RING, SLOT, Windows
 from schemas.rollups import series_pairs
 
-SPEND, ERRORS = "spend", "errors"
 _COST, _CALLS, _ERRORS = COLUMN["cost_nanousd"], COLUMN["calls"], COLUMN["errors"]
-_MEASURE = {SPEND: "cost", ERRORS: "error"}
 _PRIOR_DISPERSION = 4.0
 """Variance over mean, in calls, assumed of an incident that has just begun."""
-_BEFORE = 6
-"""Slots from which a rate is known: fewer are a few calls."""
-
-
-@dataclass
-class ColdStartState:
-    """What is learned in the first minutes of one app."""
-
-    version: int = 1
-    recent: list[int] = field(default_factory=list)
-    """nano-USD of the last slots that left the ring and were normal, at most RING."""
-    highest: list[float] = field(default_factory=lambda: [0.0] * len(WINDOWS))
-    """Highest mean USD per slot in a normal window of each length, once there are RING slots."""
-    calls: int = 0
-    """Calls in normal slots."""
-    muted: list[tuple[int, int]] = field(default_factory=list)
-    """Times of incidents, which are not learned."""
-    cuts: dict[str, int] = field(default_factory=dict)
-    """Family -> end of its last incident: no window begins before it."""
-
-    def learn(self, cost: int, calls: int) -> None:
-        """Add one slot that left the ring."""
-        self.recent = [*self.recent, cost][-RING:]
-        self.calls += calls
-        if len(self.recent) == RING:
-            for i, slots in enumerate(WINDOWS):
-                self.highest[i] = max(self.highest[i], sum(self.recent[-slots:]) / 1e9 / slots)
-
-    def is_muted(self, slot: int) -> bool:
-        """Whether ``slot`` belongs to an incident."""
-        return any(start <= slot < end for start, end in self.muted)
 
 
 @dataclass(frozen=True)
@@ -194,7 +160,7 @@ class ColdStart:
             usd, bar = float(row[_COST]) / 1e9, self.bar(state, view.windows, i)
             if row[_CALLS] >= self.min_calls and usd >= bar and (state.highest[i] or view.windows.lake_usd):
                 start = max(view.until - slots * SLOT, state.cuts.get(SPEND, 0))
-                return [self._finding(state, view, SPEND, self._onset(view, start, usd), usd / bar)]
+                return [finding_of(self, state, view, SPEND, self._onset(view, start, usd), usd / bar)]
         return []
 
     def _errors(self, state: ColdStartState, view: View) -> list[Finding]:
@@ -203,77 +169,9 @@ class ColdStart:
         if row[_CALLS] < self.min_calls_errors or row[_ERRORS] <= self.share * row[_CALLS]:
             return []
         start = max(view.until - RING * SLOT, cut, view.windows.first)
-        return [self._finding(state, view, ERRORS, start, float(row[_ERRORS] / row[_CALLS] / self.share))]
+        return [finding_of(self, state, view, ERRORS, start, float(row[_ERRORS] / row[_CALLS] / self.share))]
 
     def _onset(self, view: View, start: int, usd: float) -> int:
         """First slot of the window that holds its part of the spend."""
         costs = view.windows.of(view.app, _COST, start, view.until) / 1e9
         return start + int(np.flatnonzero(costs >= 0.5 * usd / max(len(costs), 1))[0]) * SLOT
-
-    def _finding(self, state: ColdStartState, view: View, family: str, start: int, score: float) -> Finding:
-        windows, sums = view.windows, view.windows.total(start, view.until)
-        usual = self._usual(view, start)
-        explained, named, sql = self._explained(view, family, start, usual)
-        place = explained.place
-        hits, calls = int(sums[place, _ERRORS]), int(sums[place, _CALLS])
-        slots, target = (view.until - start) // SLOT, windows.series[place]
-        finding = Finding(
-            detector=self.name,
-            rule=f"cold_start_{'cost' if family == SPEND else family}",
-            family=family,
-            severity="critical",
-            measure="cost" if family == SPEND else family,
-            target=target,
-            series=series_pairs(target),
-            start=start,
-            end=view.until,
-            observed=hits / max(calls, 1),
-            expected=self.share,
-            score=round(score, 3),
-            unit="share",
-            excess=hits - self.share * calls,
-            calls=hits,
-            causes=named,
-            cause_sql=sql,
-            call_ids=windows.calls_of(place, _MEASURE[family], start, view.until),
-            learning=True,
-        )
-        if family == ERRORS:
-            return finding
-        rate = float(usual[place, 0]) if place != view.app else max(state.highest[0], float(usual[place, 0]))
-        usd = float(sums[place, _COST]) / 1e9
-        return replace(
-            finding,
-            observed=usd,
-            expected=rate * slots,
-            unit="USD",
-            excess=usd - rate * slots,
-            expected_rate=rate,
-            usd_rate=rate,
-            calls=calls,
-            usd_per_hour=round((usd - rate * slots) / slots * SLOTS_AN_HOUR, 6),
-        )
-
-    def _usual(self, view: View, start: int) -> Floats:
-        """(series, 3) USD, tokens and calls per slot in the minutes before ``start``; zeros where they are too few."""
-        oldest = max(view.until - RING * SLOT, view.windows.first)
-        slots = (start - oldest) // SLOT
-        rates: Floats = view.windows.total(oldest, start)[:, COLUMNS] / DIVISOR / max(slots, 1)
-        return rates if slots >= _BEFORE else np.zeros_like(rates)
-
-    def _explained(
-        self, view: View, family: str, start: int, usual: Floats
-    ) -> tuple[Explained, tuple[Cause, ...], str]:
-        windows, sums = view.windows, view.windows.total(start, view.until)
-        names, app = windows.series, view.app
-        if family == ERRORS:
-            hits, calls = sums[:, _ERRORS].astype(float), sums[:, _CALLS].astype(float)
-            enough = calls >= self.min_calls_errors
-            normal = calls / max(calls[app], 1.0)
-            explained = explain(names, hits, normal, app=app, trigger=app, enough=enough)
-            return explained, explained.causes, ""
-        change = Change(windows, usual, start, view.until, "cost")
-        excess = sums[:, _COST] / 1e9 - change.slots * usual[:, 0]
-        normal = usual[:, 0] / max(usual[app, 0], 1e-12)
-        explained = explain(names, excess, normal, app=app, trigger=app, enough=sums[:, _CALLS] >= self.min_calls)
-        return explained, *causes(change, explained)

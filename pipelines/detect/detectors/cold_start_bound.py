@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipelines.detect.bounds import BoundTable
-    from pipelines.detect.detectors.cold_start import ColdStart, ColdStartState
+    from pipelines.detect.detectors.cold_start import ColdStart
+    from pipelines.detect.detectors.cold_start_state import ColdStartState
     from pipelines.detect.guards import Guard
 
 _COST, _CALLS, _ERRORS = COLUMN["cost_nanousd"], COLUMN["calls"], COLUMN["errors"]

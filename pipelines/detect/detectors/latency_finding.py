@@ -25,7 +25,7 @@ from pipelines.detect.detectors.latency_state import (
     time_words,
 )
 from pipelines.detect.side import is_minute_only
-from pipelines.detect.windows import RING, SLOT, Floats
+from pipelines.detect.windows import RING, SLOT, Floats, Windows
 from schemas.alerts import BROAD, Cause
 from schemas.rollups import BUCKET_GAMMA, series_pairs
 
@@ -70,33 +70,24 @@ def _finding(test: Latency, state: LatencyState, view: View, at: tuple[int, int]
     counts = over(cells[cells[:, 0] < rows], np.full((rows, len(MEASURE_OF)), edge))[:, k]
     usual = _shares(state, int(MEASURE_OF[k]), edge) if k != SLO else np.full(rows, test.slo_share)
     app = state.names.index(windows.own)
-    excess = counts[:, 0] - counts[:, 1] * usual
-    normal = counts[:, 1] / max(counts[app, 1], 1.0)
-    enough = counts[:, 0] >= test.min_hits
-    explained = explain(state.names, excess, normal, app=app, trigger=row, enough=enough)
+    excess, normal = counts[:, 0] - counts[:, 1] * usual, counts[:, 1] / max(counts[app, 1], 1.0)
+    explained = explain(state.names, excess, normal, app=app, trigger=row, enough=counts[:, 0] >= test.min_hits)
     place = row if explained.place == app else explained.place  # what is slow is the series that was tested
-    series = series_pairs(state.names[place])
     hits, calls = counts[place].tolist()
     measure, limit = MEASURES[int(MEASURE_OF[k])], float(BUCKET_GAMMA**edge)
-    target = state.names[place] if state.names[place] in windows.index else windows.own
-    q = float(QUANTILE_OF[k])
-    rule = OBJECTIVE if k == SLO else f"{measure.removesuffix('_ms')}_p{q * 100:.0f}"
     seen = hits / max(calls, 1.0)
     before = float(state.share[row, k]) if place == row else float(usual[place])
     now = histograms(cells[cells[:, 0] == place], rows)[place, int(MEASURE_OF[k])]
-    moved = _moved(q or 0.95, state.learned[place, int(MEASURE_OF[k])], now, measure)
-    if k == SLO:
-        moved = f"the objective allows {test.slo_share:.1%}: {seen / test.slo_share:.1f} times as many; {moved}"
-    shown = windows.index.get(target, 0)
+    moved = _moved(test, k, state.learned[place, int(MEASURE_OF[k])], now, seen)
     return Finding(
         detector=test.name,
-        rule=rule,
+        rule=_rule(k),
         family=FAMILY,
         rank=2,
         severity="critical" if k == SLO and seen >= 10 * test.slo_share else "warning",
         measure=measure,
-        target=target,
-        series=series,
+        target=state.names[place] if state.names[place] in windows.index else windows.own,
+        series=series_pairs(state.names[place]),
         start=start,
         end=end,
         observed=seen,
@@ -107,7 +98,7 @@ def _finding(test: Latency, state: LatencyState, view: View, at: tuple[int, int]
         excess=float(hits - calls * before),
         calls=int(hits),
         causes=_causes(explained.causes, moved),
-        call_ids=() if is_minute_only(state.names[place]) else windows.calls_of(shown, "cost", start, end),
+        call_ids=_examples(windows, state.names[place], start, end),
         noun=f"{NOUNS[measure]} over {time_words(limit)}",
         value_sql=f"count(*) FILTER ({measure} > {limit!r})::DOUBLE / count({measure})",
         over=limit,
@@ -123,9 +114,25 @@ def _shares(state: LatencyState, measure: int, edge: int) -> Floats:
     return shares
 
 
-def _moved(q: float, learned: Histogram, now: Histogram, measure: str) -> str:
+def _examples(windows: Windows, name: str, start: int, end: int) -> tuple[str, ...]:
+    """Ids of expensive calls of a series; there are none of a series that only these detectors have."""
+    if is_minute_only(name):
+        return ()
+    return windows.calls_of(windows.index.get(name, windows.index[windows.own]), "cost", start, end)
+
+
+def _rule(k: int) -> str:
+    return OBJECTIVE if k == SLO else f"{MEASURES[int(MEASURE_OF[k])].removesuffix('_ms')}_p{QUANTILE_OF[k] * 100:.0f}"
+
+
+def _moved(test: Latency, k: int, learned: Histogram, now: Histogram, seen: float) -> str:
+    """How the quantile of a test moved; of the objective also the share of slow calls that was ``seen``."""
+    q, noun = float(QUANTILE_OF[k]) or 0.95, NOUNS[MEASURES[int(MEASURE_OF[k])]]
     before, after = (time_words(quantile_ms(histogram, q)) for histogram in (learned, now))
-    return f"p{q * 100:.0f} of the {NOUNS[measure]} went from {before} to {after}"
+    moved = f"p{q * 100:.0f} of the {noun} went from {before} to {after}"
+    if k != SLO:
+        return moved
+    return f"the objective allows {test.slo_share:.1%}: {seen / test.slo_share:.1f} times as many; {moved}"
 
 
 def _causes(named: tuple[Cause, ...], moved: str) -> tuple[Cause, ...]:

@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from pipelines.alerts.cause import Explained, explain
-from pipelines.alerts.cause.ranking import is_clearer
-from pipelines.alerts.cause.split import Measure
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, CannotFind, MustJudge
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR, Level, Records
+from pipelines.detect.detectors.baseline import SLOTS_AN_HOUR
 from pipelines.detect.detectors.spike_bound import SpikeBound
-from pipelines.detect.detectors.spike_cause import Change
-from pipelines.detect.detectors.spike_cause import causes as causes_of
+from pipelines.detect.detectors.spike_finding import clearer, finding_of
 from pipelines.detect.detectors.spike_limits import limits
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS, SpikeScan
+from pipelines.detect.detectors.spike_state import BASE, MEASURES, SpikeState
+from pipelines.detect.detectors.spike_windows import Observed, observed
 from pipelines.detect.stretch import Stretch
 from pipelines.detect.windows import RING, SLOT, Floats
-from schemas.alerts import Cause
 from schemas.rollups import series_pairs
 
-MEASURES = ("cost", "tokens", "calls", "cost_per_call", "tokens_per_call")
-UNITS = ("USD", "tokens", "calls", "USD/call", "tokens/call")
-_BASE = (0, 1, 2, 0, 1)
-"""The total that a measure is computed from."""
 _MONEY = ("cost", "cost_per_call")
 HOURS = 720
 """In 30 days."""
-_SUMS: tuple[Measure, ...] = ("cost", "tokens", "calls")
 _PRIOR_DISPERSION = 4.0
 """Variance over mean, in calls, assumed of an incident that has just begun."""
-
-
-@dataclass
-class SpikeState:
-    """Learned levels and records of the series of one app."""
-
-    version: int = 1
-    level: Level = field(default_factory=Level)
-    records: Records = field(default_factory=lambda: Records.empty(5, 2))
-    pool: Records = field(default_factory=lambda: Records.empty(3, 2))
-    """Of series of high cardinality, by group: highest share of the app's normal volume in one value."""
-    muted: list[tuple[int, int]] = field(default_factory=list)
-    cut: int = 0
-    """End of the last incident: no window begins before it."""
-
-
-@dataclass
-class _Observed:
-    """Observed and expected values of the windows that end now."""
-
-    expected: Floats  # (series, 3) per slot
-    ratios: Floats  # (series, 5, 2)
-    shares: Floats  # (series, 3, 2) of the app's normal volume
-    breaches: Floats  # (series, 5, 2) value over limit; 0 = no breach
-    pooled: NDArray[np.bool_]  # (series,) judged against each other: users, and series with rare calls
 
 
 @dataclass(frozen=True)
@@ -124,9 +91,9 @@ class Spike:
                 state.level.learn(view.evicted[:, COLUMNS] / DIVISOR, view.app, slot, self.half_life_s)
         if not state.level.den or since:  # a family that is open has no other incident
             return state, []
-        now = self._look(state, view)
+        now = observed(self, state, view)
         warm = view.until - view.windows.first >= self.warm_up_s * 1e6
-        found = [self._finding(state, view, now)] if now.breaches.any() and warm else []
+        found = [finding_of(self, state, view, now)] if now.breaches.any() and warm else []
         found = [f for f in found if f.measure not in _MONEY or f.excess >= self.worth_usd(state, view.app)]
         mature = state.level.den >= self.mature_slots
         if view.closed is not None and not found and mature:
@@ -158,7 +125,7 @@ class Spike:
         """Sums per slot, or per call for costs per call; normal rate and least alarming rate of the target."""
         expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT, with_active_mean=False)
         measure = MEASURES.index(finding.measure)
-        base = _BASE[measure]
+        base = BASE[measure]
         place = view.windows.index.get(finding.target)
         sums = np.zeros((2, (until - since) // SLOT))
         if place is not None:
@@ -169,7 +136,7 @@ class Spike:
         if measure >= 3:
             known = known if expected[known, 2] > 0 else view.app
             normal = float(expected[known, base] / max(expected[known, 2], 1e-12))
-            limit = float(self._limits(state, view, known)[0, measure].min()) * normal
+            limit = float(self.ratio_limits(state, view, known)[0, measure].min()) * normal
             return Terms(normal, limit, normal, _PRIOR_DISPERSION), buckets
         size = finding.observed / max(finding.calls, 1) if base < 2 else 1.0
         normal = float(expected[known, base])
@@ -187,7 +154,7 @@ class Spike:
             finding, target=target, series=series_pairs(target), usd_rate=rates[0], causes=(), users=None, excess=0.0
         )
         if measure >= 3:
-            return replace(app, expected=rates[_BASE[measure]] / max(rates[2], 1e-12))
+            return replace(app, expected=rates[BASE[measure]] / max(rates[2], 1e-12))
         return replace(app, expected_rate=rates[measure])
 
     def on_resolved(self, state: SpikeState, finding: Finding, end: int, proven: int) -> SpikeState:
@@ -197,6 +164,10 @@ class Spike:
         state.records.discard()
         state.pool.discard()
         return state
+
+    def clearer(self, state: SpikeState, view: View, finding: Finding) -> Finding | None:
+        """``finding`` of an open incident with the causes of now, where they name what the emitted ones did not."""
+        return clearer(self, state, view, finding)
 
     @property
     def floor(self) -> Floats:
@@ -218,51 +189,12 @@ class Spike:
     def limits_of(self, state: SpikeState, view: View, place: int) -> tuple[Floats, Floats | None]:
         """(5, 2) least ratios of a series; (3, 2) least shares of the app, where series are judged by each other."""
         expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT)
-        ratios: Floats = self._limits(state, view, place)[0]
-        if not self._is_pooled(expected, view)[place]:
+        ratios: Floats = self.ratio_limits(state, view, place)[0]
+        if not self.is_pooled(expected, view)[place]:
             return ratios, None
-        return ratios, np.stack([self._pooled(state, view, i)[place] for i in range(len(WINDOWS))], axis=1)
+        return ratios, np.stack([self.pool_limits(state, view, i)[place] for i in range(len(WINDOWS))], axis=1)
 
-    def _look(self, state: SpikeState, view: View) -> _Observed:
-        rows = len(view.windows.series)
-        floor, app = self.floor, view.app
-        expected = state.level.expected(rows, app, view.until - SLOT)
-        own = expected[app] + floor
-        ratios, shares = np.zeros((rows, 5, 2)), np.zeros((rows, 3, 2))
-        breaches = np.zeros((rows, 5, 2))
-        limits = self._limits(state, view)
-        named = view.windows.named.copy()
-        named[app] = True
-        # for a series with rare calls the next burst is always a record: such series share their records
-        pooled = self._is_pooled(expected, view)
-        apart = (np.arange(rows) != app)[:, None]
-        known = state.level.num[:rows, 2] >= 100  # calls learned: below, no cost per call is normal
-        for i, slots in enumerate(WINDOWS):
-            seen = view.total(slots, state.cut)[:, COLUMNS] / DIVISOR
-            excess = seen - slots * expected
-            least = np.maximum(slots * floor, self.least)
-            big = excess >= np.maximum(least, self.part[i] * slots * own * apart)
-            ratios[:, :3, i] = seen / (slots * (expected + floor))
-            shares[:, :, i] = seen / (slots * own)
-            counted = seen[:, 2] >= np.where(pooled, self.min_calls_wide, self.min_calls)
-            over = ratios[:, :3, i] / limits[:, :3, i]
-            breaches[:, :3, i] = np.where((over > 1) & big & (counted & named & ~pooled)[:, None], over, 0)
-            # series of high cardinality: against the highest value ever, and three times themselves
-            over = shares[:, :, i] / self._pooled(state, view, i)
-            above_both = (seen > slots * (self.ratio * expected + floor)) & big & (counted & named & pooled)[:, None]
-            breaches[:, :3, i] = np.where((over > 1) & above_both, over, breaches[:, :3, i])
-            enough = (seen[:, 2] >= self.min_calls_per_call) & known & named & ~pooled
-            calls = np.maximum(seen[:, 2], 1.0)
-            for m in (0, 1):
-                normal = expected[:, m] / np.maximum(expected[:, 2], 1e-12)
-                ratio = np.where(enough & (normal > 0), seen[:, m] / calls / np.maximum(normal, 1e-12), 0.0)
-                more = (seen[:, m] - calls * normal) >= max(least[m], 0.1 * slots * own[m])
-                ratios[:, 3 + m, i] = ratio
-                over_m = ratio / limits[:, 3 + m, i]
-                breaches[:, 3 + m, i] = np.where((over_m > 1) & more, over_m, 0)
-        return _Observed(expected, ratios, shares, breaches, pooled)
-
-    def _limits(self, state: SpikeState, view: View, place: int | None = None) -> Floats:
+    def ratio_limits(self, state: SpikeState, view: View, place: int | None = None) -> Floats:
         """(series, 5, 2): least ratios that breach; of one series only where ``place`` is given."""
         held = state.records.held(len(view.windows.series))
         limits: Floats = np.maximum(
@@ -273,7 +205,7 @@ class Spike:
         )
         return limits
 
-    def _is_pooled(self, expected: Floats, view: View) -> NDArray[np.bool_]:
+    def is_pooled(self, expected: Floats, view: View) -> NDArray[np.bool_]:
         """(series,): judged against each other, users and series with rare calls."""
         pooled = view.windows.high_cardinality() | (expected[:, 2] * WINDOWS[1] < self.sparse_calls)
         pooled[view.app] = False
@@ -282,13 +214,13 @@ class Spike:
     def _warm_up_factor(self, view: View) -> float:
         return 1.0 + self.young * 3.6e9 / max(view.until - view.windows.first, 1)
 
-    def _pooled(self, state: SpikeState, view: View, window: int) -> Floats:
+    def pool_limits(self, state: SpikeState, view: View, window: int) -> Floats:
         """(series, 3): least share of the app's volume at which a series of high cardinality breaches."""
         held = state.pool.held(len(view.windows.groups))[:, :, window]
         limits: Floats = np.maximum(self.part[window], self.margin * self._warm_up_factor(view) * held)
         return limits[view.windows.group]
 
-    def _learn_records(self, state: SpikeState, view: View, now: _Observed) -> None:
+    def _learn_records(self, state: SpikeState, view: View, now: Observed) -> None:
         assert view.closed is not None
         counted = now.pooled & view.windows.named
         state.records.learn(np.where(view.windows.high_cardinality()[:, None, None], 0.0, now.ratios), view.closed)
@@ -299,105 +231,7 @@ class Spike:
     def _rate_limit(self, expected: Floats, view: View, place: int, measure: int, state: SpikeState) -> float:
         """Per slot, the least mean rate that may raise an alarm; a record is one of windows, not of means."""
         own = expected[view.app] + self.floor
-        if self._is_pooled(expected, view)[place]:
-            share = min(self._pooled(state, view, i)[place, measure] for i in range(len(WINDOWS)))
+        if self.is_pooled(expected, view)[place]:
+            share = min(self.pool_limits(state, view, i)[place, measure] for i in range(len(WINDOWS)))
             return float(max(self.ratio * expected[place, measure] + self.floor[measure], share * own[measure]))
         return float(self.ratio * (expected[place, measure] + self.floor[measure]))
-
-    def _finding(self, state: SpikeState, view: View, now: _Observed) -> Finding:
-        breaches = now.breaches.max(axis=2)
-        measure = int(np.flatnonzero(breaches.any(axis=0))[0])
-        base = _BASE[measure]
-        trigger = view.app if breaches[view.app, measure] else int(breaches[:, measure].argmax())
-        if measure in (1, 2) and self._cost_rises_too(view, now, trigger, state):
-            measure = base = 0
-        start = self._onset(state, view, now, trigger, base)
-        slots = (view.until - start) // SLOT
-        seen = view.windows.total(start, view.until)[:, COLUMNS] / DIVISOR
-        excess = seen[:, base] - slots * now.expected[:, base]
-        normal = now.expected[:, base] / max(now.expected[view.app, base], 1e-12)
-        explained = explain(
-            view.windows.series, excess, normal, app=view.app, trigger=trigger, enough=self._enough(seen, measure)
-        )
-        causes, cause_sql = self._causes(view, now.expected, explained, start, measure)
-        place = explained.place
-        observed, expected = float(seen[place, base]), float(slots * now.expected[place, base])
-        if measure >= 3:
-            observed /= max(float(seen[place, 2]), 1.0)
-            known = place if now.expected[place, 2] > 0 else view.app  # a new series is compared with the app
-            expected = float(now.expected[known, base] / max(now.expected[known, 2], 1e-12))
-        hourly = float((seen[place, 0] - slots * now.expected[place, 0]) / slots * SLOTS_AN_HOUR)
-        target = view.windows.series[place]
-        by_slot = view.windows.of(place, COLUMNS[base], start, view.until) / DIVISOR[base]
-        return Finding(
-            detector=self.name,
-            rule=f"spike_{MEASURES[measure]}",
-            family="spend",
-            severity="critical" if hourly >= 10 * self.floor_usd_per_hour and observed >= 5 * expected else "warning",
-            measure=MEASURES[measure],
-            target=target,
-            series=series_pairs(target),
-            start=start,
-            end=view.until,
-            observed=observed,
-            expected=expected,
-            score=round(float(breaches.max()), 3),
-            unit=UNITS[measure],
-            peak=float(by_slot.max(initial=0.0)),
-            excess=float(excess[place]),
-            expected_rate=float(now.expected[place, base]) if measure < 3 else None,
-            usd_rate=float(now.expected[place, 0]),
-            calls=int(seen[place, 2]),
-            usd_per_hour=round(hourly, 6),
-            causes=causes,
-            cause_sql=cause_sql,
-            call_ids=view.windows.calls_of(place, "cost", start, view.until),
-        )
-
-    def clearer(self, state: SpikeState, view: View, finding: Finding) -> Finding | None:
-        """``finding`` of an open incident with the causes of now, where they name what the emitted ones did not."""
-        expected = state.level.expected(len(view.windows.series), view.app, view.until - SLOT)
-        start, measure = max(finding.start, view.until - RING * SLOT), MEASURES.index(finding.measure)
-        base, slots = _BASE[measure], max((view.until - start) // SLOT, 1)
-        seen = view.windows.total(start, view.until)[:, COLUMNS] / DIVISOR
-        excess = seen[:, base] - slots * expected[:, base]
-        trigger = view.windows.index.get(finding.target, view.app)
-        if excess[trigger] < max(self.least[base], expected[trigger, base] * slots):
-            return None
-        normal = expected[:, base] / max(expected[view.app, base], 1e-12)
-        enough = self._enough(seen, measure)
-        found = explain(view.windows.series, excess, normal, app=view.app, trigger=trigger, enough=enough)
-        if not is_clearer(found.causes, finding.causes):
-            return None
-        causes, cause_sql = self._causes(view, expected, found, start, measure)
-        return replace(finding, causes=causes, cause_sql=cause_sql)
-
-    def _enough(self, seen: Floats, measure: int) -> NDArray[np.bool_]:
-        """(series,) which have calls enough in ``seen`` (series, 3) to be named."""
-        enough: NDArray[np.bool_] = seen[:, 2] >= (self.min_calls_named if measure >= 3 else self.min_calls)
-        return enough
-
-    def _causes(
-        self, view: View, expected: Floats, explained: Explained, start: int, measure: int
-    ) -> tuple[tuple[Cause, ...], str]:
-        name: Measure = _SUMS[_BASE[measure]]
-        return causes_of(Change(view.windows, expected, start, view.until, name, volume=measure < 3), explained)
-
-    def _cost_rises_too(self, view: View, now: _Observed, place: int, state: SpikeState) -> bool:
-        """Whether the cost rose as well, even if it does not breach yet: then the alert is about the cost."""
-        seen = view.total(WINDOWS[0], state.cut)[place, COLUMNS[0]] / DIVISOR[0]
-        normal = WINDOWS[0] * now.expected[place, 0]
-        return bool(seen >= 2 * normal and seen - normal >= 0.3 * WINDOWS[0] * self.floor[0])
-
-    def _onset(self, state: SpikeState, view: View, now: _Observed, place: int, base: int) -> int:
-        """Start of the run of raised slots around the highest one; one low slot inside does not end it."""
-        oldest = max(view.until - RING * SLOT, state.cut)
-        above = view.windows.of(place, COLUMNS[base], oldest, view.until) / DIVISOR[base] - now.expected[place, base]
-        first = top = int(above.argmax())
-        raised = above > 0.25 * above[top]
-        for i in range(top, -1, -1):
-            if raised[i]:
-                first = i
-            elif not raised[max(i - 1, 0)]:
-                break
-        return oldest + first * SLOT

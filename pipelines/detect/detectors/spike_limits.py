@@ -22,7 +22,8 @@ from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS
 from pipelines.detect.windows import RING, SLOT, Floats
 
 if TYPE_CHECKING:
-    from pipelines.detect.detectors.spike import Spike, SpikeState
+    from pipelines.detect.detectors.spike import Spike
+    from pipelines.detect.detectors.spike_state import SpikeState
 
 _CALLS = np.array(COLUMNS[2:])
 _LENGTHS = np.array(WINDOWS, float)

@@ -14,7 +14,8 @@ from pipelines.detect.stretch import Stretch, window_sums
 from pipelines.detect.windows import RING, SLOT, Floats
 
 if TYPE_CHECKING:
-    from pipelines.detect.detectors.spike import Spike, SpikeState
+    from pipelines.detect.detectors.spike import Spike
+    from pipelines.detect.detectors.spike_state import SpikeState
 
 Flags = NDArray[np.bool_]
 WINDOWS = (6, 30)

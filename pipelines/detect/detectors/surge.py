@@ -13,7 +13,6 @@ an incident begins (discarded). So a share that rises does not become the baseli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,31 +20,28 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from pipelines.alerts.cause import explain
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.bounds import Ahead, Bound, CannotFind
 from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.likelihood import log_ratios, mean_evidence
-from pipelines.detect.detectors.surge_bases import base_columns, base_of, has_hits, learned_from
+from pipelines.detect.detectors.surge_bases import base_columns, columns_of, has_hits, learned_from
 from pipelines.detect.detectors.surge_bound import SurgeBound
-from pipelines.detect.detectors.surge_errors import error_causes
+from pipelines.detect.detectors.surge_finding import findings_of, labels_of
+from pipelines.detect.detectors.surge_learning import hold, learn
 from pipelines.detect.detectors.surge_limits import (
-    HITS,
-    HITS_TEN_MINUTES,
-    LEARNED,
-    distances,
-    held_and_known,
+    least_reported,
+    least_share,
     limits_of,
     overdispersion,
     shares_of,
 )
 from pipelines.detect.detectors.surge_scan import SurgeScan
 from pipelines.detect.detectors.surge_state import KINDS, LIFTS, SurgeState
-from pipelines.detect.items import COLUMN, COLUMNS, GUARDRAIL
+from pipelines.detect.items import COLUMN, COLUMNS
 from pipelines.detect.stretch import ALIGNED, Stretch
-from pipelines.detect.windows import RING, SLOT, Floats, Matrix, Windows, column
-from schemas.rollups import SIGNAL, series_pairs
+from pipelines.detect.windows import RING, SLOT, Floats, Matrix, Windows
+from schemas.rollups import series_pairs
 
 MAX_ROWS = 512
 """Series tested per app."""
@@ -97,11 +93,11 @@ class Surge:
                     self._restart(state, i)
         trial = self._tentative(state, view, kinds, (limit, spread))
         warm = view.until - view.windows.first >= self.warm_up_s * 1e6
-        findings = self._findings(trial, view, kinds, share) if warm else []
+        findings = findings_of(self, trial, view, kinds, share) if warm else []
         if view.evicted is not None and view.closed is not None:
-            self._hold(state, view, kinds)
+            hold(self, state, view, kinds)
             if view.closed // SLOT % ALIGNED == 0:
-                self.learn(state)
+                learn(self, state)
         return state, findings
 
     def scan(self, state: SurgeState, stretch: Stretch) -> SurgeScan:
@@ -118,7 +114,7 @@ class Surge:
 
     def idle(self, state: SurgeState, slots: int) -> SurgeState:
         """No calls, no proportion; what is held back is learned as at the end of ten minutes."""
-        self.learn(state)
+        learn(self, state)
         return state
 
     def observe(
@@ -131,12 +127,12 @@ class Surge:
         row = state.places.index(place if place in state.places else view.app)
         spread = overdispersion(self, state)[row, kind]
         hits, calls = state.hits[row, kind], state.calls[row, kind]
-        share, limit = float(shares_of(hits, calls)), float(limits_of(self, hits, calls, spread))
-        limit = min(max(limit, self.lift * share, share + self.rise), 0.97)
-        terms = Terms(share, limit, dispersion=float(spread), share=True)
+        share = shares_of(hits, calls)
+        limit = least_reported(self, share, limits_of(self, hits, calls, spread))
+        terms = Terms(float(share), float(limit), dispersion=float(spread), share=True)
         if place is None:
             return terms, [Bucket(0.0, 0.0, 0.0)] * ((until - since) // SLOT)
-        top, base = self._columns(view, finding.family)
+        top, base = columns_of(finding.family, view.windows.kinds)
         seen = view.windows.of(place, base, since, until).astype(float)
         found = np.minimum(view.windows.of(place, top, since, until), seen)
         return terms, [Bucket(h, n, n) for h, n in zip(found.tolist(), seen.tolist(), strict=True)]
@@ -148,13 +144,13 @@ class Surge:
     def about_app(self, state: SurgeState, view: View, finding: Finding) -> Finding:
         """The same share, as learned of the whole app."""
         kind, target = self._kinds(view).index(finding.family), view.windows.own
-        named = names(finding.family)
+        labels = labels_of(finding.family)
         row = state.places.index(view.app)
         expected = float(shares_of(state.hits[row, kind], state.calls[row, kind]))
         return replace(
             finding,
             target=target,
-            series={**series_pairs(target), **named},
+            series={**series_pairs(target), **labels},
             expected=expected,
             causes=(),
             users=None,
@@ -168,10 +164,6 @@ class Surge:
 
     def _kinds(self, view: View) -> list[str]:
         return [*KINDS, *view.windows.kinds]
-
-    def _columns(self, view: View, kind: str) -> tuple[int, int]:
-        kinds = view.windows.kinds
-        return column(kinds, kind), column(kinds, base_of(kind, kinds))
 
     def _fit(self, state: SurgeState, windows: Windows, app: int) -> None:
         state.clear(windows.reused)
@@ -201,56 +193,6 @@ class Surge:
     def decay(self) -> float:
         """Decay factor of a share per bucket."""
         return float(0.5 ** (SLOT / 1e6 / self.half_life_s))
-
-    def held_back(self, state: SurgeState, hits: Floats, calls: Floats, live: NDArray[np.bool_]) -> Floats:
-        """(..., series, kinds, HELD): what buckets that leave the ring add to ``held``."""
-        chi, counted = distances(hits, calls, state.hits, state.calls, HITS)
-        live = np.broadcast_to(live, hits.shape)
-        return np.stack([hits, calls, chi, counted, np.ones(hits.shape)], axis=-1) * live[..., None]
-
-    def _hold(self, state: SurgeState, view: View, kinds: list[str]) -> None:
-        """Hold back the bucket that left the ring; discard what was held of a kind that is an incident now."""
-        assert view.evicted is not None
-        assert view.closed is not None
-        slot = view.closed - RING * SLOT
-        sums = np.zeros((len(view.windows.series), view.windows.width), np.int64)
-        sums[: view.evicted.shape[0], : view.evicted.shape[1]] = view.evicted
-        hits, calls = self.counts(sums[state.places], kinds)
-        live = np.array([not self.is_muted(state, view.open, k, slot) for k in kinds])
-        state.held[:, [kind in view.open for kind in kinds]] = 0.0
-        state.held = state.held + self.held_back(state, hits, calls, live)
-
-    def learn(self, state: SurgeState) -> None:
-        """Add what is held back to the baselines, in place, except where evidence against the baseline is pending.
-
-        Evidence that was enough for an alert ten minutes ago and still is, without an incident, is of a change that is
-        not worth an alert or was accepted as the new level: it is learned.
-        """
-        above = mean_evidence(state.log) >= self.evidence
-        pending = (state.log > 0).any(axis=2) & ~(above & state.above)
-        learned = ~(pending & (state.held[..., 4] < self.hold_most_s * 1e6 / SLOT))
-        decay = np.where(learned, self.decay ** state.held[..., 4], 1.0)
-        more = *np.moveaxis(state.held, -1, 0)[:4], *distances(*held_and_known(state), HITS_TEN_MINUTES)
-        for name, added in zip(LEARNED, more, strict=True):
-            setattr(state, name, getattr(state, name) * decay + np.where(learned, added, 0.0))
-        state.held = np.where(learned[..., None], 0.0, state.held)
-        state.limit()
-        state.above = above
-
-    def is_muted(self, state: SurgeState, open_: Mapping[str, int], kind: str, slot: int) -> bool:
-        """Whether ``slot`` belongs to an incident of ``kind`` and is not learned."""
-        if kind in open_ and slot >= open_[kind]:
-            return True
-        return any(name == kind and start <= slot < end for name, start, end in state.muted)
-
-    def live(self, state: SurgeState, open_: Mapping[str, int], kinds: list[str], slots: Matrix) -> NDArray[np.bool_]:
-        """(slots, kinds): the opposite of ``is_muted``."""
-        live = np.ones((len(slots), len(kinds)), bool)
-        spans = [*state.muted, *((kind, start, int(slots[-1]) + SLOT) for kind, start in open_.items())]
-        for kind, start, end in spans:
-            if kind in kinds:
-                live[(slots >= start) & (slots < end), kinds.index(kind)] = False
-        return live
 
     def gain(self, hits: Floats, calls: Floats, limit: Floats, spread: Floats) -> Floats:
         """(..., lifts): what one slot adds to the evidence that the share is above ``limit``."""
@@ -286,23 +228,6 @@ class Surge:
                 self._weigh(trial, self.gain(hits, calls, *terms), hits, calls, start)
         return trial
 
-    def _findings(self, trial: SurgeState, view: View, kinds: list[str], share: Floats) -> list[Finding]:
-        mean, best = self.clearest(trial.log, trial.run_hits, trial.run_calls, share)
-        hits: Floats = np.take_along_axis(trial.run_hits, best[..., None], -1)[..., 0]
-        onset: Matrix = np.take_along_axis(trial.onset, best[..., None], -1)[..., 0]
-        app = trial.places.index(view.app)
-        learned = trial.calls[app] >= self.min_calls
-        tested = self.tested(view.windows, view.app)[trial.places]  # a place may have been given to a user since
-        judged = learned & tested[:, None]
-        found = []
-        for i, kind in enumerate(kinds):
-            weak = judged[:, i] & (mean[:, i] >= self.weak_evidence)
-            if weak.any() and kind not in view.open:
-                row = app if weak[app] and mean[app, i] >= 0.5 * mean[:, i].max() else int(mean[:, i].argmax())
-                run = (row, int(onset[row, i]), float(mean[row, i]))
-                found.append(self._finding(trial, view, kind, share[:, i], run, hits[:, i]))
-        return found
-
     def clearest(self, log: Floats, run_hits: Floats, run_calls: Floats, share: Floats) -> tuple[Floats, Matrix]:
         """Evidence over all lifts, and which of them has most of it; the last axis, of the lifts, is reduced.
 
@@ -310,69 +235,5 @@ class Surge:
         """
         best = log.argmax(axis=-1)
         hits, calls = (np.take_along_axis(a, best[..., None], -1)[..., 0] for a in (run_hits, run_calls))
-        clear = (hits >= self.min_hits) & (
-            hits / np.maximum(calls, 1) >= np.maximum(self.lift * share, share + self.rise)
-        )
+        clear = (hits >= self.min_hits) & (hits / np.maximum(calls, 1) >= least_share(self, share))
         return np.where(clear, mean_evidence(log), -np.inf), best
-
-    def _finding(
-        self, trial: SurgeState, view: View, kind: str, share: Floats, run: tuple[int, int, float], run_hits: Floats
-    ) -> Finding:
-        (row, onset, score), windows = run, view.windows
-        start = max(onset, view.until - RING * SLOT)
-        top, base = self._columns(view, kind)
-        sums = windows.total(start, view.until)
-        hits, calls = sums[:, top].astype(float), sums[:, base].astype(float)
-        expected = np.full(len(hits), share[trial.places.index(view.app)])
-        expected[trial.places] = share
-        normal = calls / max(calls[view.app], 1.0)
-        # where few call, five minutes hold few hits: those since the onset count, too
-        enough = hits >= self.min_hits
-        enough[trial.places] |= run_hits >= self.min_hits
-        explained = explain(
-            windows.series,
-            hits - calls * expected,
-            normal,
-            app=view.app,
-            trigger=trial.places[row],
-            enough=enough,
-        )
-        target = windows.series[explained.place]
-        seen = float(hits[explained.place] / max(calls[explained.place], 1.0))
-        named = names(kind)
-        causes = explained.causes
-        if kind == "errors":
-            fallbacks = int(sums[explained.place, COLUMN["fallbacks"]])
-            causes = (*causes, *error_causes(windows, target, start, view.until, fallbacks))
-        measure = kind if named or kind == "cost_differs" else "error" if kind == "errors" else "cost"
-        return Finding(
-            detector=self.name,
-            rule=f"surge_{next(iter(named))}" if named else f"surge_{kind}",
-            family=kind,
-            rank=0 if "guardrail" in named else 1 + len(KINDS) if named else 1 + KINDS.index(kind),
-            weak=score < self.evidence,
-            severity="critical" if seen >= 0.3 else "warning",
-            measure=kind,
-            target=target,
-            series={**series_pairs(target), **named},
-            start=start,
-            end=view.until,
-            observed=seen,
-            expected=float(expected[explained.place]),
-            score=round(score, 3),
-            unit="share",
-            peak=seen,
-            excess=float(hits[explained.place] - calls[explained.place] * expected[explained.place]),
-            calls=int(hits[explained.place]),
-            causes=causes,
-            call_ids=windows.calls_of(explained.place, measure, start, view.until),
-            noun=f"signal {named['signal']}" if "signal" in named else "",
-            of=f"sampled {kind.split(':')[1]}s" if "signal" in named else "calls",
-        )
-
-
-def names(kind: str) -> dict[str, str]:
-    """Return what an alert adds to its series for ``kind``: the guardrail, or the text signal."""
-    if kind.startswith(SIGNAL):
-        return {"signal": kind.removeprefix(SIGNAL).partition(":")[2]}
-    return {"guardrail": kind.removeprefix(GUARDRAIL)} if kind.startswith(GUARDRAIL) else {}

@@ -29,6 +29,11 @@ def base_of(kind: str, kinds: Sequence[str]) -> str:
     return kind if kind.startswith(BASE) else BASES.get(kind, "calls")
 
 
+def columns_of(kind: str, kinds: Sequence[str]) -> tuple[int, int]:
+    """Columns of the hits of ``kind`` and of what they are a share of."""
+    return column(list(kinds), kind), column(list(kinds), base_of(kind, kinds))
+
+
 def base_columns(kinds: Sequence[str]) -> Ints:
     """(KINDS and ``kinds``,) column of what each is a share of."""
     return _base_columns(tuple(kinds))

@@ -20,6 +20,8 @@ from pipelines.detect.windows import Floats
 if TYPE_CHECKING:
     from pipelines.detect.detectors.surge import Surge
 
+HIGHEST = 0.97
+"""No limit of a share is higher."""
 _MIN_TEN_MINUTES = 12
 """Fewer of them show no overdispersion."""
 HITS, HITS_TEN_MINUTES = 0.05, 0.5
@@ -45,7 +47,18 @@ def limits_of(surge: Surge, hits: Floats, calls: Floats, dispersion: Floats) -> 
     z2 = surge.certainty**2 * dispersion
     upper = (hits + z2 / 2 + np.sqrt(z2 * (hits + z2 / 4))) / np.maximum(calls, 1.0)
     limit: Floats = np.maximum(surge.tolerance * shares_of(hits, calls) + surge.slack, upper)
-    return np.minimum(limit, 0.97)
+    return np.minimum(limit, HIGHEST)
+
+
+def least_share(surge: Surge, share: Floats) -> Floats:
+    """Return the least share since the onset that is worth an alert; ``share`` is learned."""
+    least: Floats = np.maximum(surge.lift * share, share + surge.rise)
+    return least
+
+
+def least_reported(surge: Surge, share: Floats, limit: Floats) -> Floats:
+    """Return the lowest share that raises an alert; ``share`` is learned, ``limit`` is of ``limits_of``."""
+    return np.minimum(np.maximum(limit, least_share(surge, share)), HIGHEST)
 
 
 def overdispersion(surge: Surge, state: SurgeState) -> Floats:

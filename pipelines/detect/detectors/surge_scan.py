@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.detect.detectors.surge_learning import held_back, learn, live_slots
 from pipelines.detect.detectors.surge_limits import limits_of, overdispersion, shares_of
 from pipelines.detect.stretch import ALIGNED, Stretch
 from pipelines.detect.windows import RING, SLOT, Floats, Matrix
@@ -35,8 +36,8 @@ class SurgeScan:
         surge, state = self.surge, self.state
         hits, calls = surge.counts(self.evicted[:count], self.kinds)
         slots = [start - RING * SLOT for start in self.stretch.starts[:count]]
-        live = surge.live(state, self.stretch.open, self.kinds, np.array(slots))
-        added = surge.held_back(state, hits, calls, live[:, None, :])
+        live = live_slots(state, self.stretch.open, self.kinds, np.array(slots))
+        added = held_back(state, hits, calls, live[:, None, :])
         held: Floats = np.cumsum(np.concatenate([state.held[None], added]), axis=0)[-1]
         held[:, self.open] = added[-1][:, self.open]  # what was held of an incident is discarded
         return held
@@ -102,7 +103,7 @@ class SurgeScan:
         state.log[self.used], state.onset[self.used] = self.log[last], onset[last]
         state.run_hits[self.used], state.run_calls[self.used] = run_hits[last], run_calls[last]
         if self.stretch.starts[last] // SLOT % ALIGNED == 0:
-            surge.learn(state)
+            learn(surge, state)
         return state
 
 
