@@ -69,14 +69,10 @@ class Emitter:
         self.app = app or config.app_of(environ)
         self.topic = topic or config.topic_of(environ)
         self.disabled = config.flag(environ, "TAILRACE_DISABLED") if disabled is None else disabled
-        mode = content or environ.get("TAILRACE_CONTENT_MODE") or "redacted"
-        if mode not in MODES:
-            log.warning("tailrace_emitter: content mode %r is unknown; no content is sent", mode)
-            mode = "none"
         self._settings: Dict[str, Any] = dict(
             app=self.app,
             env=env or environ.get("TAILRACE_ENV"),
-            content=mode,
+            content=_known_mode(content or environ.get("TAILRACE_CONTENT_MODE") or "redacted"),
             content_sample=content_sample,
             retrieval_text=retrieval_text,
             redact=redact,
@@ -94,8 +90,7 @@ class Emitter:
             on_delivery=on_delivery,
         )
         if not self.disabled:
-            off = environ.get("TAILRACE_SIGTERM", "").strip().lower() in ("0", "false", "no", "off")
-            shutdown.at_exit(self._sender, sigterm=sigterm and not off)
+            shutdown.at_exit(self._sender, sigterm=sigterm and not _is_sigterm_off(environ))
 
     def _prepare(self) -> None:
         """Import and read what encoding needs: in the background thread, on the first event, not in the app."""
@@ -217,3 +212,15 @@ class Emitter:
     def stats(self) -> Dict[str, Any]:
         """Counts of this process: emitted = delivered + waiting + sum of dropped by reason."""
         return self._sender.stats()
+
+
+def _known_mode(mode: str) -> str:
+    """Return the content mode; ``none`` for one that is unknown, so that no text is sent by mistake."""
+    if mode in MODES:
+        return mode
+    log.warning("tailrace_emitter: content mode %r is unknown; no content is sent", mode)
+    return "none"
+
+
+def _is_sigterm_off(environ: Mapping[str, str]) -> bool:
+    return environ.get("TAILRACE_SIGTERM", "").strip().lower() in ("0", "false", "no", "off")

@@ -79,6 +79,13 @@ def _sampled(event_id: str, rate: Any) -> bool:
     return isinstance(rate, (int, float)) and int(event_id[-8:], 16) < rate * 2**32
 
 
+def _asked_mode(nested: Dict[str, Any]) -> Any:
+    """Remove the content mode that the app asks for with this event, and return it."""
+    asked = nested.pop("content_mode", None)
+    content = nested.get("content")
+    return content.pop("mode", asked) if isinstance(content, dict) else asked
+
+
 def _mode(policy: Policy, event: Mapping[str, Any], asked: Any) -> str:
     mode = asked if asked in MODES else policy.content
     rates = policy.content_sample
@@ -187,6 +194,32 @@ def _apply_content_mode(event: Dict[str, Any], rejected: Mapping[str, Any], mode
         content["truncated"] = True
 
 
+def _apply_or_strip(
+    event: Dict[str, Any], rejected: Mapping[str, Any], mode: str, policy: Policy, counts: CounterOf[str]
+) -> None:
+    """Apply the content mode in place; after any failure the content is removed, because unredacted text may not go."""
+    try:
+        _apply_content_mode(event, rejected, mode, policy)
+    except Exception:  # noqa: BLE001 - after any failure, unredacted text must not leave
+        counts["redaction_failed"] += 1
+        event.pop("extra", None)
+        _strip(event)
+
+
+def _fitting_wire(kind: str, event: Dict[str, Any], counts: CounterOf[str]) -> bytes:
+    """The event as JSON; without its content where it would be larger than a message may be."""
+    value = _wire(kind, event, counts)
+    if len(value) <= limits.MESSAGE_BYTES:
+        return value
+    counts["content_too_large"] += 1
+    _strip(event)
+    for name in ("tools", "retrieval", "guardrails"):
+        event.pop(name, None)
+    if isinstance(event.get("content"), dict):
+        event["content"]["truncated"] = True
+    return _wire(kind, event, counts)
+
+
 def _wire(kind: str, event: Dict[str, Any], counts: CounterOf[str]) -> bytes:
     """The event as JSON, validated against its declaration; a field that is still invalid is removed, not the event."""
     for _ in range(8):
@@ -220,10 +253,7 @@ def encode(
     counts: CounterOf[str] = Counter()
     nested = NEST[kind](fields)
     event_id = nested.pop(EVENT_ID, event_id)
-    asked = nested.pop("content_mode", None)
-    content = nested.get("content")
-    if isinstance(content, dict):
-        asked = content.pop("mode", asked)
+    asked = _asked_mode(nested)
     _defaults(kind, nested, policy)
     ts = nested.pop("ts", None)
     event, rejected = clean(kind, {**nested, "ts": start_time(ts_ns, nested, ended=ended) if ts is None else ts})
@@ -241,26 +271,13 @@ def encode(
             mode, rejected = "none", {}
             event.pop("extra", None)
     _require(kind, event, policy)
-    try:
-        _apply_content_mode(event, rejected, mode, policy)
-    except Exception:  # noqa: BLE001 - after any failure, unredacted text must not leave
-        counts["redaction_failed"] += 1
-        event.pop("extra", None)
-        _strip(event)
+    _apply_or_strip(event, rejected, mode, policy, counts)
     if named:
         event["extra"] = {UNKNOWN: named, **(event.get("extra") or {})}
     if "extra" in event:
         event["extra"], lost = limits.cut_extra(event["extra"])
         counts["fields_dropped"] += lost
-    value = _wire(kind, event, counts)
-    if len(value) > limits.MESSAGE_BYTES:
-        counts["content_too_large"] += 1
-        _strip(event)
-        for name in ("tools", "retrieval", "guardrails"):
-            event.pop(name, None)
-        if isinstance(event.get("content"), dict):
-            event["content"]["truncated"] = True
-        value = _wire(kind, event, counts)
+    value = _fitting_wire(kind, event, counts)
     if isinstance(event.get("content"), dict) and event["content"].get("truncated"):
         counts["truncated"] += 1
     return Message(str(event.get("trace_id") or event.get("session_id") or event_id), value, +counts, remarks)

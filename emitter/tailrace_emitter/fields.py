@@ -170,6 +170,21 @@ def _move_to_call(nested: Dict[str, Any]) -> None:
 
 def nest_call(fields: Mapping[str, Any]) -> Dict[str, Any]:
     """The fields of a call, nested as on the wire; not yet validated."""
+    nested, late = _by_place(fields)
+    given = nested.get("content")
+    if isinstance(given, dict) and "messages" in given and given.get("input") is None:
+        given["input"] = given.pop("messages")
+    for struct, part, value, alias in late:
+        if struct == "latency" and not isinstance(nested.get(struct, {}), dict):
+            nested[struct] = {"total_ms": nested[struct]}
+        _put(nested, struct, part, value, alias)
+    _move_to_call(nested)
+    _split_conversation(nested.get("content"))
+    return nested
+
+
+def _by_place(fields: Mapping[str, Any]) -> Tuple[Dict[str, Any], List[Tuple[str, str, Any, str]]]:
+    """The fields by their names on the wire, and what is put into one: (field, part of it, value, name as given)."""
     nested: Dict[str, Any] = {}
     late: List[Tuple[str, str, Any, str]] = []
     arguments: Any = None
@@ -197,21 +212,16 @@ def nest_call(fields: Mapping[str, Any]) -> Dict[str, Any]:
             nested[name] = value
     if arguments is not None:
         late.append(("content", "input", arguments, ""))
-    given = nested.get("content")
-    if isinstance(given, dict) and "messages" in given and given.get("input") is None:
-        given["input"] = given.pop("messages")
-    for struct, part, value, alias in late:
-        if struct == "latency" and not isinstance(nested.get(struct, {}), dict):
-            nested[struct] = {"total_ms": nested[struct]}
-        _put(nested, struct, part, value, alias)
-    _move_to_call(nested)
-    content = nested.get("content")
+    return nested, late
+
+
+def _split_conversation(content: Any) -> None:
+    """Make turns of the input of ``content`` in place, and its system prompt where none was given."""
     if isinstance(content, dict) and content.get("input") is not None:
         turns, system = conversation(content["input"])
         content["input"] = turns
         if system is not None and not content.get("system"):
             content["system"] = system
-    return nested
 
 
 def nest_feedback(fields: Mapping[str, Any]) -> Dict[str, Any]:

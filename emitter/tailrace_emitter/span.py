@@ -140,7 +140,11 @@ def _answer(span: Span, result: Any) -> None:
         span._fields.setdefault("usage", result.usage)
 
 
-def _input_of(function: Callable[..., Any]) -> Callable[[Span, Any, Any], None]:
+TakeIn = Callable[[Span, Any, Any], None]
+"""Stores positional and keyword arguments of a call in its span."""
+
+
+def _input_of(function: Callable[..., Any]) -> TakeIn:
     """Return a function that stores the arguments of a call in its span. The background thread makes a text of them."""
     import inspect
 
@@ -172,51 +176,58 @@ def observed(span_of: Callable[[], Span], function: F) -> F:
     """
     import inspect
 
-    take_in = _input_of(function)
-
+    wrap = _observed_plain
     if inspect.isasyncgenfunction(function):
+        wrap = _observed_async_generator
+    elif inspect.iscoroutinefunction(function):
+        wrap = _observed_coroutine
+    elif inspect.isgeneratorfunction(function):
+        wrap = _observed_generator
+    return cast(F, functools.wraps(function)(wrap(span_of, function, _input_of(function))))
 
-        @functools.wraps(function)
-        async def asyncgen(*args: Any, **kwargs: Any) -> Any:
-            pieces = []
-            with span_of() as span:
-                take_in(span, args, kwargs)
-                async for piece in function(*args, **kwargs):
-                    span.first_token()
-                    if isinstance(piece, str):
-                        pieces.append(piece)
-                    yield piece
-                _answer(span, "".join(pieces) if pieces else None)
 
-        return cast(F, asyncgen)
-    if inspect.iscoroutinefunction(function):
+def _observed_async_generator(span_of: Callable[[], Span], function: Any, take_in: TakeIn) -> Callable[..., Any]:
+    async def asyncgen(*args: Any, **kwargs: Any) -> Any:
+        pieces = []
+        with span_of() as span:
+            take_in(span, args, kwargs)
+            async for piece in function(*args, **kwargs):
+                span.first_token()
+                if isinstance(piece, str):
+                    pieces.append(piece)
+                yield piece
+            _answer(span, "".join(pieces) if pieces else None)
 
-        @functools.wraps(function)
-        async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            with span_of() as span:
-                take_in(span, args, kwargs)
-                result = await function(*args, **kwargs)
-                _answer(span, result)
-                return result
+    return asyncgen
 
-        return cast(F, coroutine)
-    if inspect.isgeneratorfunction(function):
 
-        @functools.wraps(function)
-        def generator(*args: Any, **kwargs: Any) -> Any:
-            pieces = []
-            with span_of() as span:
-                take_in(span, args, kwargs)
-                for piece in function(*args, **kwargs):
-                    span.first_token()
-                    if isinstance(piece, str):
-                        pieces.append(piece)
-                    yield piece
-                _answer(span, "".join(pieces) if pieces else None)
+def _observed_coroutine(span_of: Callable[[], Span], function: Any, take_in: TakeIn) -> Callable[..., Any]:
+    async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        with span_of() as span:
+            take_in(span, args, kwargs)
+            result = await function(*args, **kwargs)
+            _answer(span, result)
+            return result
 
-        return cast(F, generator)
+    return coroutine
 
-    @functools.wraps(function)
+
+def _observed_generator(span_of: Callable[[], Span], function: Any, take_in: TakeIn) -> Callable[..., Any]:
+    def generator(*args: Any, **kwargs: Any) -> Any:
+        pieces = []
+        with span_of() as span:
+            take_in(span, args, kwargs)
+            for piece in function(*args, **kwargs):
+                span.first_token()
+                if isinstance(piece, str):
+                    pieces.append(piece)
+                yield piece
+            _answer(span, "".join(pieces) if pieces else None)
+
+    return generator
+
+
+def _observed_plain(span_of: Callable[[], Span], function: Any, take_in: TakeIn) -> Callable[..., Any]:
     def plain(*args: Any, **kwargs: Any) -> Any:
         with span_of() as span:
             take_in(span, args, kwargs)
@@ -224,4 +235,4 @@ def observed(span_of: Callable[[], Span], function: F) -> F:
             _answer(span, result)
             return result
 
-    return cast(F, plain)
+    return plain

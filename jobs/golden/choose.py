@@ -9,7 +9,7 @@ replaced, and cases are removed only where others are added. So a refresh that w
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from jobs.golden.cases import HEALTHY, Row, chat_text, draw, new_case, reviewed,
 from jobs.golden.cover import Cover
 from jobs.golden.settings import GoldenSettings
 from jobs.golden.similar import SimilarityIndex, read
+from jobs.golden.strata import take
 from jobs.golden.topics import Topics
 
 MOST_EMBEDDED = 2_000
@@ -169,31 +170,6 @@ def _added(
     stay, may_come = ((cases, topics.vectors([chat_text(case) for case in cases])) for cases in (kept, some))
     cover = Cover(topics, stay, may_come, total)
     return cover.fill(max(0, share)), cover.same
-
-
-def take(candidates: Sequence[Row], total: int) -> list[Row]:
-    """Return the first of each stratum, as many as ``slots`` gives it."""
-    strata: defaultdict[str, list[Row]] = defaultdict(list)
-    for case in candidates:
-        strata[case["stratum"]].append(case)
-    given = slots({name: len(cases) for name, cases in strata.items()}, total)
-    return [case for name, cases in strata.items() for case in cases[: given[name]]]
-
-
-def slots(counts: Mapping[str, int], total: int) -> dict[str, int]:
-    """Share ``total`` slots among strata: one each, the rest by largest remainder; the most numerous come first."""
-    order = sorted(counts, key=lambda name: (-counts[name], name))
-    given = {name: int(rank < total) for rank, name in enumerate(order)}
-    left = min(total, sum(counts.values())) - sum(given.values())
-    more = sum(counts.values()) - len(counts)
-    if left <= 0 or more <= 0:
-        return given
-    shares = {name: divmod(left * (counts[name] - 1), more) for name in order}
-    given = {name: given[name] + shares[name][0] for name in order}
-    left -= sum(whole for whole, _ in shares.values())
-    for name in sorted(order, key=lambda name: (-shares[name][1], order.index(name)))[:left]:
-        given[name] += 1
-    return given
 
 
 def _cases(calls: Iterable[Mapping[str, Any]], seed: int, set_name: str, version: int) -> list[Row]:

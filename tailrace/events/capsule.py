@@ -75,16 +75,9 @@ def export(
         raise NoCapsuleError(
             first.id, f"the landed rollups give another state {wrong} than the one that was sent", remedy
         )
-    sizes = []
-    for count in sorted({len(states), 1}, reverse=True):
-        capsule = _filled(lake, states, rules, cut, count)
-        data = packed(capsule)
-        if len(data) <= MOST_BYTES:
-            _prove(capsule, data)
-            return capsule, data
-        sizes.append(len(data))
-    remedy = "judge the lake itself: `tailrace backtest --from ... --to ...`"
-    raise NoCapsuleError(first.id, f"it takes {sizes[-1]:,} bytes, and {MOST_BYTES:,} are allowed", remedy)
+    capsule, data = _fitting(lake, states, rules, cut)
+    _prove(capsule, data)
+    return capsule, data
 
 
 def judge_capsule(data: bytes, name: str, rules: Rules | None = None) -> tuple[Capsule, list[Alert]]:
@@ -145,6 +138,19 @@ def _cut(
 def _differing(states: Sequence[Alert], found: Mapping[int, Alert]) -> int | None:
     """Return the seq of the first state that landed and was not found so; None where all were."""
     return next((a.seq for a in states if a.seq not in found or not same(a, found[a.seq])), None)
+
+
+def _fitting(lake: ReadOnlyLake, states: Sequence[Alert], rules: Rules, cut: Cut) -> tuple[Capsule, bytes]:
+    """Return the capsule with all states and its bytes, or where that is too large, with the first state."""
+    sizes = []
+    for count in sorted({len(states), 1}, reverse=True):
+        capsule = _filled(lake, states, rules, cut, count)
+        data = packed(capsule)
+        if len(data) <= MOST_BYTES:
+            return capsule, data
+        sizes.append(len(data))
+    remedy = "judge the lake itself: `tailrace backtest --from ... --to ...`"
+    raise NoCapsuleError(states[0].id, f"it takes {sizes[-1]:,} bytes, and {MOST_BYTES:,} are allowed", remedy)
 
 
 def _filled(lake: ReadOnlyLake, states: Sequence[Alert], rules: Rules, cut: Cut, count: int) -> Capsule:

@@ -170,37 +170,55 @@ def replay(
     Raises:
         KafkaUnavailableError: the brokers did not answer in time; running it again sends what is missing.
     """
-    done, known, page = Replayed(), set[str](), list[tuple[str, Candidate]]()
-
-    def send() -> None:
-        landed = _landed(lake, [event_id for event_id, _ in page])
-        due = [(event_id, c) for event_id, c in page if event_id not in landed]
-        done.skipped += [(c.name, "landed already: its id stands in the lake") for i, c in page if i in landed]
-        if due and not dry_run:
-            ids = [event_id for event_id, _ in due]
-            few = ids[:MOST_IDS_IN_AUDIT]
-            audit.record(kafka, "dead.replay", EVENTS, actor=actor, now=now, source=source, count=len(ids), ids=few)
-            refused = publish(kafka, [(c.key or b"", c.value or b"") for _, c in due], history=history).errors
-            done.skipped += [(due[i][1].name, f"not acknowledged: {why}; run it again") for i, why in refused.items()]
-            due = [one for i, one in enumerate(due) if i not in refused]
-        done.ids += [event_id for event_id, _ in due]
-        page.clear()
-
+    run = _Replay(lake, kafka, actor=actor, source=source, now=now, dry_run=dry_run, history=history)
+    known, page = set[str](), list[tuple[str, Candidate]]()
     for candidate in candidates:
         found = verdict(candidate.value)
         if not isinstance(found, Accepted):
-            done.skipped.append((candidate.name, f"still dead: {found.reason}: {found.detail}"))
+            run.done.skipped.append((candidate.name, f"still dead: {found.reason}: {found.detail}"))
             continue
         event_id = str(found.event.id)
         if event_id in known:
-            done.skipped.append((candidate.name, "same id: sent in this replay already"))
+            run.done.skipped.append((candidate.name, "same id: sent in this replay already"))
             continue
         known.add(event_id)
         page.append((event_id, candidate))
         if len(page) >= most:
-            send()
-    send()
-    return done
+            run.send(page)
+            page = []
+    run.send(page)
+    return run.done
+
+
+class _Replay:
+    """Sends the pages of one replay, and counts what was sent."""
+
+    def __init__(
+        self, lake: Lake, kafka: KafkaConfig, *, actor: str, source: str, now: int, dry_run: bool, history: bool
+    ) -> None:
+        self._lake, self._kafka = lake, kafka
+        self._actor, self._source, self._now = actor, source, now
+        self._dry_run, self._history = dry_run, history
+        self.done = Replayed()
+
+    def send(self, page: Sequence[tuple[str, Candidate]]) -> None:
+        """Publish what has not landed of ``page``, pairs of id and event; its ids are recorded in the audit before."""
+        landed = _landed(self._lake, [event_id for event_id, _ in page])
+        due = [(event_id, c) for event_id, c in page if event_id not in landed]
+        self.done.skipped += [(c.name, "landed already: its id stands in the lake") for i, c in page if i in landed]
+        if due and not self._dry_run:
+            due = self._publish(due)
+        self.done.ids += [event_id for event_id, _ in due]
+
+    def _publish(self, due: list[tuple[str, Candidate]]) -> list[tuple[str, Candidate]]:
+        """Return those of ``due`` that were acknowledged."""
+        ids = [event_id for event_id, _ in due]
+        facts = {"source": self._source, "count": len(ids), "ids": ids[:MOST_IDS_IN_AUDIT]}
+        audit.record(self._kafka, "dead.replay", EVENTS, actor=self._actor, now=self._now, **facts)
+        messages = [(c.key or b"", c.value or b"") for _, c in due]
+        refused = publish(self._kafka, messages, history=self._history).errors
+        self.done.skipped += [(due[i][1].name, f"not acknowledged: {why}; run it again") for i, why in refused.items()]
+        return [one for i, one in enumerate(due) if i not in refused]
 
 
 def from_letters(found: Iterable[DeadLetter]) -> Iterator[Candidate]:

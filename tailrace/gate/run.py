@@ -73,18 +73,10 @@ def run(
     candidate_file, baseline_file = _named(asked.candidate, "--candidate"), _named(asked.baseline, "--baseline")
     check_out(asked.out, force=force)
     if cache is not None:
-        with refused("write to the cache", cache):
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.scandir(cache).close()
+        _make_cache(cache)
     thresholds = _thresholds(asked)
     golden = _golden(asked.golden, settings, thresholds, now())
-    ruled = sum(case.rubric is not None for case in golden.cases)
-    if ruled and not any(getattr(scorer, "takes_case_rubric", False) for scorer in scorers):
-        problem = (
-            f"cases with a rubric of their own: {ruled}, and no judge that takes it was run (docs/how-to/evals.md)"
-        )
-        golden = replace(golden, warnings=(*golden.warnings, problem))
-    golden = replace(golden, warnings=(*golden.warnings, *notes))
+    golden = replace(golden, warnings=(*golden.warnings, *_unused_rubrics(golden, scorers), *notes))
     if asked.unreviewed:
         golden = replace(golden, cases=tuple(replace(case, shadow=False) for case in golden.cases))
     sides = [_side("candidate", candidate_file)]
@@ -175,6 +167,21 @@ def write(out: Path, contents: dict[str, bytes]) -> None:
         for folder in (draft, old):
             with suppress(OSError):
                 shutil.rmtree(folder)
+
+
+def _make_cache(folder: Path) -> None:
+    """Make the folder of answers, and refuse one that cannot be read before anything is paid."""
+    with refused("write to the cache", folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.scandir(folder).close()
+
+
+def _unused_rubrics(golden: GoldenCases, scorers: Sequence[Scorer]) -> list[str]:
+    """Return a warning where cases have a rubric and no scorer takes it."""
+    ruled = sum(case.rubric is not None for case in golden.cases)
+    if not ruled or any(getattr(scorer, "takes_case_rubric", False) for scorer in scorers):
+        return []
+    return [f"cases with a rubric of their own: {ruled}, and no judge that takes it was run (docs/how-to/evals.md)"]
 
 
 def _named(path: Path | None, option: str) -> Path:

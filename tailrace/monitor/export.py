@@ -121,7 +121,16 @@ def otlp_data(metrics: Iterable[Metric], usage: Mapping[str, Any], *, since_ns: 
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     times: dict[str, Any] = {"start_time_unix_nano": since_ns, "time_unix_nano": now_ns}
-    cumulative = export.AggregationTemporality.CUMULATIVE
+    found = [*_histograms(usage, times), *_numbers(metrics, times)]
+    scope = export.ScopeMetrics(InstrumentationScope("tailrace"), found, "")
+    resource = Resource({"service.name": "tailrace"})
+    return export.MetricsData([export.ResourceMetrics(resource, [scope], "")])
+
+
+def _histograms(usage: Mapping[str, Any], times: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield a metric under each GenAI name, of the histograms of ``usage``."""
+    from opentelemetry.sdk.metrics import export
+
     points: dict[tuple[str, str], list[Any]] = {}
     for name, (metric, unit, more) in _GEN_AI.items():
         for labels, values in usage.get(name, ()):
@@ -138,19 +147,22 @@ def otlp_data(metrics: Iterable[Metric], usage: Mapping[str, Any], *, since_ns: 
                     **times,
                 )
             )
-    found = [export.Metric(n, "", u, export.Histogram(p, cumulative)) for (n, u), p in points.items()]
+    for (metric, unit), found in points.items():
+        yield export.Metric(metric, "", unit, export.Histogram(found, export.AggregationTemporality.CUMULATIVE))
+
+
+def _numbers(metrics: Iterable[Metric], times: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield counters as sums and everything else but histograms as gauges."""
+    from opentelemetry.sdk.metrics import export
+
     for family in metrics:
         if family.type == "histogram" or not family.samples:
             continue
-        data_points = [
-            export.NumberDataPoint(dict(sample.labels), value=sample.value, **times) for sample in family.samples
-        ]
+        points = [export.NumberDataPoint(dict(sample.labels), value=sample.value, **times) for sample in family.samples]
         counts = family.type == "counter"
-        data = export.Sum(data_points, cumulative, True) if counts else export.Gauge(data_points)
-        found.append(export.Metric(family.name.replace("_", ".", 1), family.documentation, "", data))
-    scope = export.ScopeMetrics(InstrumentationScope("tailrace"), found, "")
-    resource = Resource({"service.name": "tailrace"})
-    return export.MetricsData([export.ResourceMetrics(resource, [scope], "")])
+        cumulative = export.AggregationTemporality.CUMULATIVE
+        data = export.Sum(points, cumulative, True) if counts else export.Gauge(points)
+        yield export.Metric(family.name.replace("_", ".", 1), family.documentation, "", data)
 
 
 class StatsdSender:

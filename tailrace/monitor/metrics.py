@@ -31,6 +31,20 @@ SUPERVISOR = {
 }
 """Numbers that the supervisor adds -> their meaning."""
 _COUNTED = {"commits": "landing commits since the stage began", "retries": "transactions rolled back and tried again"}
+_OF_CALLS = {
+    "calls": "calls landed, without duplicates",
+    "calls_unpriced": "landed without a known cost",
+    "calls_partly_priced": "landed with the cost of a part of the usage",
+    "calls_cost_differs": "reported cost is more than 1 % off the computed one; the view cost_checks has the share",
+    "calls_cost_reported": "landed with a reported cost above 0",
+    "calls_cost_compared": "landed with a reported cost and a whole computed one; surge_cost_differs alerts on the "
+    "share that differs",
+    "calls_shadow": "of tailrace_calls, those of shadow and canary variants",
+    "cost_usd": "cost at landing, USD",
+}
+"""Totals by app and model -> their meaning."""
+_MARKS = ("calls_partly_priced", "calls_cost_differs", "calls_cost_reported", "calls_cost_compared", "calls_shadow")
+"""Totals at the end of a row of the fact ``usage``, in its order; an older row has fewer."""
 
 
 class StageCollector:
@@ -128,45 +142,18 @@ def _facts(facts: dict[str, StageFacts]) -> Iterator[Metric]:
 
 def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
     """Calls, cost, tokens and alerts as landed; a value that was never reported has no sample."""
-    calls = CounterMetricFamily("tailrace_calls", "calls landed, without duplicates", labels=["app", "model"])
-    unpriced = CounterMetricFamily("tailrace_calls_unpriced", "landed without a known cost", labels=["app", "model"])
-    partly = CounterMetricFamily(
-        "tailrace_calls_partly_priced", "landed with the cost of a part of the usage", labels=["app", "model"]
-    )
-    differs = CounterMetricFamily(
-        "tailrace_calls_cost_differs",
-        "reported cost is more than 1 % off the computed one; the view cost_checks has the share",
-        labels=["app", "model"],
-    )
-    reported = CounterMetricFamily(
-        "tailrace_calls_cost_reported", "landed with a reported cost above 0", labels=["app", "model"]
-    )
-    both = CounterMetricFamily(
-        "tailrace_calls_cost_compared",
-        "landed with a reported cost and a whole computed one; surge_cost_differs alerts on the share that differs",
-        labels=["app", "model"],
-    )
-    shadow = CounterMetricFamily(
-        "tailrace_calls_shadow", "of tailrace_calls, those of shadow and canary variants", labels=["app", "model"]
-    )
-    cost = CounterMetricFamily("tailrace_cost_usd", "cost at landing, USD", labels=["app", "model"])
+    families = {
+        name: CounterMetricFamily(f"tailrace_{name}", doc, labels=["app", "model"]) for name, doc in _OF_CALLS.items()
+    }
     tokens = CounterMetricFamily(
         "tailrace_tokens", "tokens as reported; direction is input or output", labels=["app", "model", "direction"]
     )
-    for app, model, count, without, usd, read, written, *marks in usage.get("calls", ()):
-        for family, labels, value in (
-            (calls, [app, model], count),
-            (unpriced, [app, model], without),
-            (cost, [app, model], usd),
-            (tokens, [app, model, "input"], read),
-            (tokens, [app, model, "output"], written),
-            *(
-                (family, [app, model], value)
-                for family, value in zip((partly, differs, reported, both, shadow), marks, strict=False)
-            ),
-        ):
-            if value is not None:
-                family.add_metric(labels, float(value))
+    for app, model, count, unpriced, usd, read, written, *marks in usage.get("calls", ()):
+        numbers = {"calls": count, "calls_unpriced": unpriced, "cost_usd": usd}
+        for name, value in {**numbers, **dict(zip(_MARKS, marks, strict=False))}.items():
+            _add(families[name], [app, model], value)
+        _add(tokens, [app, model, "input"], read)
+        _add(tokens, [app, model, "output"], written)
     alerts = CounterMetricFamily(
         "tailrace_alerts",
         "state changes of alerts landed: firing, update, resolved",
@@ -174,7 +161,12 @@ def _usage(usage: dict[str, Any]) -> Iterator[Metric]:
     )
     for *labels, count in usage.get("alerts", ()):
         alerts.add_metric(labels, float(count))
-    yield from (calls, unpriced, partly, differs, reported, both, shadow, cost, tokens, alerts)
+    yield from (*families.values(), tokens, alerts)
+
+
+def _add(family: CounterMetricFamily, labels: Sequence[str], value: float | None) -> None:
+    if value is not None:
+        family.add_metric(labels, float(value))
 
 
 def _processes(pids: dict[str, int]) -> Iterator[Metric]:

@@ -100,13 +100,7 @@ def up(
     """
     from tailrace.monitor.watch import Watch
 
-    if len(stages) < len(STAGES) and not settings.kafka.bootstrap_servers:
-        raise SettingsError(
-            "kafka.bootstrap_servers",
-            f"stage {', '.join(stage.name for stage in stages)} alone needs the Kafka of the other stages",
-            "set TAILRACE_KAFKA__BOOTSTRAP_SERVERS",
-        )
-
+    _require_shared_kafka(settings, stages)
     first = not key_file(settings).exists()
     rule = people(settings)  # the stages would make the key as well; here its owner reads of it
     stop = on_stop_signals()
@@ -126,13 +120,23 @@ def up(
             supervisor.look()
             shown.look()
             if broker is not None and not broker.alive:
-                log.error("broker_died")
                 _start_again(broker, stop)
         supervisor.terminate()  # at once: the metrics and the probes take a second to end
 
 
+def _require_shared_kafka(settings: Settings, stages: Sequence[Stage]) -> None:
+    """Refuse to start a part of the stages with an embedded broker, which the others would not reach."""
+    if len(stages) < len(STAGES) and not settings.kafka.bootstrap_servers:
+        raise SettingsError(
+            "kafka.bootstrap_servers",
+            f"stage {', '.join(stage.name for stage in stages)} alone needs the Kafka of the other stages",
+            "set TAILRACE_KAFKA__BOOTSTRAP_SERVERS",
+        )
+
+
 def _start_again(broker: Broker, stop: threading.Event) -> None:
     """Restart the broker; where it does not start (a full disk, a slow machine) the next look tries again."""
+    log.error("broker_died")
     try:
         broker.stop()
         broker.start()

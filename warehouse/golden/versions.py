@@ -128,12 +128,15 @@ def read_state(
             rejected=_rows(connection, _LAST, [set_name, out]) if out else [],
             sketches={case_id: sketches[case_id] for case_id in out if case_id in sketches},
             failures=failures(connection, where, criteria, seed=seed, most=most),
-            traffic=traffic_sample.traffic(
-                connection, traffic[0], envs=criteria.envs, not_envs=criteria.not_envs, seed=seed, most=traffic[1]
-            )
-            if traffic
-            else [],
+            traffic=_traffic(connection, *traffic, criteria, seed) if traffic else [],
         )
+
+
+def _traffic(
+    connection: duckdb.DuckDBPyConnection, where: Window, most: int, criteria: Criteria, seed: int
+) -> list[str]:
+    envs, not_envs = criteria.envs, criteria.not_envs
+    return traffic_sample.traffic(connection, where, envs=envs, not_envs=not_envs, seed=seed, most=most)
 
 
 def last_window(claim: Claim | None) -> Window | None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import importlib.resources
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 import duckdb
 
+from schemas.errors import TailraceError
 from warehouse.errors import LakeMissingError, LakeRefusedError, LakeUnavailableError, first_line, without_password
 from warehouse.storage import spill
+from warehouse.storage.libpq import with_timeouts
 
 LAKE = "lake"
 """Name under which the lake is attached, and current database of every connection."""
@@ -97,9 +97,26 @@ def connect(
     """
     if config.on_sqlite and not _catalog_is_there(config):
         _may_create(config, create=create)
+    connection = _instance(config)
+    try:
+        load_extensions(connection, config)
+        configure(connection, config)
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(attach_statement(config, read_only=read_only, create=create, long_wait=long_wait))
+        connection.execute(f"USE {LAKE}")
+    except duckdb.Error as error:
+        connection.close()
+        raise _attach_error(config, error) from error
+    if config.on_sqlite and not read_only:
+        _check_wal(config, connection)
+    return connection
+
+
+def _instance(config: LakeConfig) -> duckdb.DuckDBPyConnection:
+    """Return a connection to a new DuckDB in memory, which spills into a folder of its own."""
     beside = Path(config.data_path).parent / "tmp" if config.on_disk else Path(tempfile.gettempdir()) / "tailrace"
     temp = spill.folder(Path(config.temp_dir) if config.temp_dir else beside)
-    connection = duckdb.connect(
+    return duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
@@ -111,26 +128,18 @@ def connect(
             "temp_directory": temp,
         }
     )
-    try:
-        load_extensions(connection, config)
-        configure(connection, config)
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(attach_statement(config, read_only=read_only, create=create, long_wait=long_wait))
-        connection.execute(f"USE {LAKE}")
-    except duckdb.Error as error:
-        connection.close()
-        if "creating a new DuckLake is explicitly disabled" in str(error):
-            remedy = "start `tailrace land` once, or name another"
-            raise LakeMissingError(config.name, "the catalog holds no lake", remedy) from error
-        if "file is not a database" in str(error):
-            raise LakeRefusedError(config.name, "open", f"it is no SQLite database; {_ANOTHER}") from error
-        raise LakeUnavailableError(config.name, "attach", first_line(error)) from error
-    if config.on_sqlite and not read_only:
-        _check_wal(config, connection)
-    return connection
 
 
 _ANOTHER = "restore it, or name another catalog"
+
+
+def _attach_error(config: LakeConfig, error: duckdb.Error) -> TailraceError:
+    if "creating a new DuckLake is explicitly disabled" in str(error):
+        remedy = "start `tailrace land` once, or name another"
+        return LakeMissingError(config.name, "the catalog holds no lake", remedy)
+    if "file is not a database" in str(error):
+        return LakeRefusedError(config.name, "open", f"it is no SQLite database; {_ANOTHER}")
+    return LakeUnavailableError(config.name, "attach", first_line(error))
 
 
 def _catalog_is_there(config: LakeConfig) -> bool:
@@ -210,44 +219,6 @@ def _may_create(config: LakeConfig, *, create: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-_LINK = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-"""Of libpq: without them libpq waits two hours for a connection that a firewall has dropped.
-
-Seconds; the last in milliseconds.
-"""
-
-
-_LOCK_S = 30
-
-
-def _with_timeouts(catalog: str, idle_s: int) -> str:
-    """Return a libpq string or URI with timeouts, where it names none.
-
-    They bound the wait for a lost connection, and for an idle writer: a process that was stopped in the middle of a
-    transaction holds its locks until the server ends it, and all others wait inside libpq.
-
-    Args:
-        catalog: as the settings have it.
-        idle_s: how long the server lets our transaction be idle; 0: without limit, for readers.
-    """
-    options = f"-c lock_timeout={_LOCK_S * 1000}"
-    if idle_s:
-        options += f" -c idle_in_transaction_session_timeout={idle_s * 1000}"
-    uri = re.match(r"postgres(ql)?://", catalog)
-    parameters = {**_LINK, "options": quote(options, safe="") if uri else f"'{options}'"}
-    more = [f"{name}={value}" for name, value in parameters.items() if not re.search(rf"\b{name}\s*=", catalog)]
-    if not uri:
-        return " ".join((catalog, *more))
-    asks = "?" in catalog.rpartition("@")[2]  # one in a password asks nothing
-    return catalog + ("&" if asks else "?") + "&".join(more) if more else catalog
-
-
 def attach_statement(
     config: LakeConfig, *, read_only: bool, create: bool = False, long_wait: bool = False, name: str = LAKE
 ) -> str:
@@ -267,7 +238,7 @@ def attach_statement(
             options.append("META_JOURNAL_MODE 'WAL'")
     else:
         # a libpq URI needs the kind as well; without it DuckLake takes the URI for a path
-        catalog = ("postgres:" if "://" in config.catalog else "") + _with_timeouts(
+        catalog = ("postgres:" if "://" in config.catalog else "") + with_timeouts(
             config.catalog, 0 if read_only else config.idle_s
         )
     return f"ATTACH {quoted(f'ducklake:{catalog}')} AS {name} ({', '.join(options)})"

@@ -47,12 +47,7 @@ def times(connection: duckdb.DuckDBPyConnection, topic: str, epoch: int, spans: 
     latest: dict[tuple[int, int], tuple[int, int]] = {}  # (partition, offset) -> (epoch, time)
     least, most = min(a for a, _ in spans.values()), max(b for _, b in spans.values())
     for name in (*TABLES_OF[topic], "dead"):
-        sql = (
-            f"SELECT _partition, _offset, max(_epoch), arg_max(epoch_us(_kafka_time), _epoch) FROM {name} "
-            f"WHERE _epoch <= $1 AND _offset >= {least:d} AND _offset < {most:d} AND ({wanted})"
-            + (" AND topic = $2" if name == "dead" else "")
-            + " GROUP BY 1, 2"
-        )
+        sql = _times_of(name, wanted, least, most)
         try:
             rows = connection.execute(sql, [epoch, *([topic] if name == "dead" else [])]).fetchall()
         except _BROKEN_FILE as error:
@@ -66,3 +61,13 @@ def times(connection: duckdb.DuckDBPyConnection, topic: str, epoch: int, spans: 
     for (partition, offset), (_, at) in latest.items():
         found[partition][offset] = at
     return found
+
+
+def _times_of(table: str, wanted: str, least: int, most: int) -> str:
+    """Return SQL of partition, offset, latest epoch and time of what ``table`` holds of the positions ``wanted``."""
+    return (
+        f"SELECT _partition, _offset, max(_epoch), arg_max(epoch_us(_kafka_time), _epoch) FROM {table} "
+        f"WHERE _epoch <= $1 AND _offset >= {least:d} AND _offset < {most:d} AND ({wanted})"
+        + (" AND topic = $2" if table == "dead" else "")
+        + " GROUP BY 1, 2"
+    )

@@ -65,6 +65,8 @@ class Session:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._inside = False
         """Whether a transaction of ``run`` is open: a statement of it is not tried again by itself."""
+        self._committing = False
+        """Whether the last try came to its COMMIT."""
         self._written = written_files.of(config.data_path) if config.on_disk else None
         # a catalog in a file always answers; a network may swallow the answer of a COMMIT
         self._links = HardLinks(name) if config.on_disk and not config.on_sqlite else None
@@ -105,35 +107,11 @@ class Session:
         """
         end = time.monotonic() + self.retry_for_s
         for tries in count(1):
-            committing = False
             try:
-                if self._written:
-                    self._written.prepare()
-                with self._commit_lock():
-                    if self._written:
-                        self._written.begin()
-                    self.connection.execute("BEGIN TRANSACTION")
-                    self._inside = True
-                    body(self.connection)
-                    self._sync_files()
-                    committing = True
-                    self.connection.execute("COMMIT")
-                if self._links:
-                    self._links.release()
+                self._run_once(body)
                 return
             except (duckdb.Error, RetryTransactionError, OSError) as error:
-                unknown = committing and not is_transient(error)
-                if self._links and unknown:
-                    self._links.restore_names()  # at once: readers may see the commit already
-                elif self._links and committing:
-                    self._links.release()  # nothing was committed, but files that DuckLake deleted stay deleted
-                try:
-                    self._recover(error, rows)
-                except LakeUnavailableError:
-                    # perhaps only the answer of the COMMIT was lost
-                    if not (unknown and self._read_outcome(was_committed)):
-                        raise
-                    self._restore()
+                if self._was_committed_after(error, was_committed, rows):
                     return
                 cause = " ".join(str(error).split())[:300]  # DuckLake reports the cause in the second line
             finally:
@@ -147,6 +125,42 @@ class Session:
             self.on_wait()
             log.info("transaction_retried", tries=tries, cause=cause)
             time.sleep(random.uniform(0.005, 0.05) * min(tries, 10))
+
+    def _run_once(self, body: Body) -> None:
+        self._committing = False
+        if self._written:
+            self._written.prepare()
+        with self._commit_lock():
+            if self._written:
+                self._written.begin()
+            self.connection.execute("BEGIN TRANSACTION")
+            self._inside = True
+            body(self.connection)
+            self._sync_files()
+            self._committing = True
+            self.connection.execute("COMMIT")
+        if self._links:
+            self._links.release()
+
+    def _was_committed_after(self, error: Exception, was_committed: Callable[[], bool], rows: int) -> bool:
+        """Roll back after ``error``; True where the lake went away and only the answer of the COMMIT was lost.
+
+        Raises:
+            TailraceError: another try cannot succeed.
+        """
+        unknown = self._committing and not is_transient(error)
+        if self._links and unknown:
+            self._links.restore_names()  # at once: readers may see the commit already
+        elif self._links and self._committing:
+            self._links.release()  # nothing was committed, but files that DuckLake deleted stay deleted
+        try:
+            self._recover(error, rows)
+        except LakeUnavailableError:
+            if not (unknown and self._read_outcome(was_committed)):
+                raise
+            self._restore()
+            return True
+        return False
 
     def ask(self, question: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Return the result of ``question``; outside of a transaction it is retried where the catalog was locked.

@@ -95,17 +95,7 @@ def find_duplicates(lake: Lake, *, at: datetime, most: int = 1_000_000) -> Look:
         reader.execute("ROLLBACK")
     if found is None:
         return Look(0)
-    late = found.append_column(
-        "found_at", pa.array([at] * found.num_rows, LATE_DUPLICATES.schema.field("found_at").type)
-    )
-    checks = [
-        {"checked_at": at, "_epoch": e, "_partition": p, "from_offset": a, "to_offset": b}
-        for (e, p), (a, b) in spans.items()
-    ]
-    tables = {
-        LATE_DUPLICATES.name: late,
-        DUPLICATE_CHECKS.name: pa.Table.from_pylist(checks, schema=DUPLICATE_CHECKS.schema),
-    }
+    tables = _recorded(found, spans, at)
     ours = False
 
     def record(connection: duckdb.DuckDBPyConnection) -> None:
@@ -119,6 +109,19 @@ def find_duplicates(lake: Lake, *, at: datetime, most: int = 1_000_000) -> Look:
         return find_duplicates(lake, at=at, most=most)
     near, conflicts = sum(found["near"].to_pylist()), sum(found["conflict"].to_pylist())
     return Look(sum(b - a for a, b in spans.values()), found.num_rows - near, conflicts)
+
+
+def _recorded(found: pa.Table, spans: Mapping[Place, tuple[int, int]], at: datetime) -> dict[str, pa.Table]:
+    """Return the rows to write: the duplicates with the time ``at``, and the positions that were compared."""
+    times = pa.array([at] * found.num_rows, LATE_DUPLICATES.schema.field("found_at").type)
+    checks = [
+        {"checked_at": at, "_epoch": e, "_partition": p, "from_offset": a, "to_offset": b}
+        for (e, p), (a, b) in spans.items()
+    ]
+    return {
+        LATE_DUPLICATES.name: found.append_column("found_at", times),
+        DUPLICATE_CHECKS.name: pa.Table.from_pylist(checks, schema=DUPLICATE_CHECKS.schema),
+    }
 
 
 def _looked(connection: duckdb.DuckDBPyConnection) -> dict[Place, int]:

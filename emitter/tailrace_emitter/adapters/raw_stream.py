@@ -118,36 +118,22 @@ def tap(response: Any, ended: Ended, begun: Callable[[], None], *, hide_usage: b
     close, close_async = response.close, response.aclose
 
     def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        try:
+        with _Recording(body):
             for piece in iterate(*args, **kwargs):
                 body.add(piece)
                 if shown := frames.pass_on(piece):
                     yield shown
             if shown := frames.rest():
                 yield shown
-        except GeneratorExit:
-            body.end(whole=_is_complete(body))
-            raise
-        except BaseException as error:
-            body.end(error)
-            raise
-        body.end()
 
     async def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        try:
+        with _Recording(body):
             async for piece in iterate_async(*args, **kwargs):
                 body.add(piece)
                 if shown := frames.pass_on(piece):
                     yield shown
             if shown := frames.rest():
                 yield shown
-        except GeneratorExit:
-            body.end(whole=_is_complete(body))
-            raise
-        except BaseException as error:
-            body.end(error)
-            raise
-        body.end()
 
     def closed() -> None:
         close()
@@ -161,6 +147,22 @@ def tap(response: Any, ended: Ended, begun: Callable[[], None], *, hide_usage: b
 
     response.iter_bytes, response.aiter_bytes = iter_bytes, aiter_bytes
     response.close, response.aclose = closed, aclosed
+
+
+class _Recording:
+    """Ends the recording of ``body`` with the block: after its last byte, with an error, or where the app stopped."""
+
+    def __init__(self, body: _Body) -> None:
+        self._body = body
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+        if isinstance(error, GeneratorExit):
+            self._body.end(whole=_is_complete(self._body))
+        else:
+            self._body.end(error)
 
 
 def _is_complete(body: _Body) -> bool:

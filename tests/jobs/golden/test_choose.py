@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from jobs.golden.cases import KINDS, case_id, chat_text, content_hash, draw, new_case, redactor, reviewed
-from jobs.golden.choose import Before, Chosen, choose, slots, take
+from jobs.golden.choose import Before, Chosen, choose
 from jobs.golden.settings import GoldenSettings
 from jobs.golden.similar import sketch
+from jobs.golden.strata import slots, take
 
 SET = "production"
 START = datetime(2026, 11, 18, 10, tzinfo=UTC)
