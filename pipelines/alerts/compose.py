@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pipelines.alerts import evidence, runbook
 from pipelines.alerts.finding import Finding
-from pipelines.alerts.lifecycle import Incident, Transition
+from pipelines.alerts.incident import Incident, Transition
 from schemas.alerts import Alert, Evidence, Impact, Window, rfc3339
 
 if TYPE_CHECKING:
@@ -55,15 +55,7 @@ def compose(
         runbooks: steps by rule.
         late: what changed was history when it was judged: open slots lie ahead of it.
     """
-    finding, incident = transition.finding, transition.incident
-    if finding.value_sql:
-        finding = _tallied(finding, incident) if incident.seq else finding
-    elif transition.state == "resolved":
-        finding = _whole(finding, incident.total, incident.after, windows)
-    elif incident.seq:
-        finding = _whole(
-            replace(finding, end=windows.closed if late else windows.latest()), incident.total, {}, windows
-        )
+    finding, incident = _up_to_now(transition, windows, late=late), transition.incident
     return Alert(
         id=incident.id,
         seq=incident.seq,
@@ -78,24 +70,37 @@ def compose(
         expected=round(finding.expected, 9),
         score=finding.score,
         unit=finding.unit,
-        impact=Impact(
-            calls=finding.calls,
-            users=1 if "user" in finding.series else finding.users,
-            usd_per_hour=finding.usd_per_hour,
-            usd_so_far=_usd_so_far(finding),
-        ),
+        impact=_impact(finding),
         cause=finding.causes,
-        evidence=Evidence(
-            evidence.sql(finding, windows.positions, windows.epoch),
-            finding.call_ids,
-            finding.cause_sql if finding.causes else "",
-        ),
+        evidence=_evidence(finding, windows),
         runbook=runbook.filled(_steps(finding, runbooks), alert_id=incident.id, call_ids=finding.call_ids),
         late=late,
         detected_at=rfc3339(detected_at),
         title=title(finding, _title_state(transition)),
         children=finding.children,
     )
+
+
+def _up_to_now(transition: Transition, windows: Windows, *, late: bool) -> Finding:
+    """The finding of a transition; after the first message with the numbers of the whole incident so far."""
+    finding, incident = transition.finding, transition.incident
+    if finding.value_sql:
+        return _tallied(finding, incident) if incident.seq else finding
+    if transition.state == "resolved":
+        return _whole(finding, incident.total, incident.after, windows)
+    if not incident.seq:
+        return finding
+    return _whole(replace(finding, end=windows.closed if late else windows.latest()), incident.total, {}, windows)
+
+
+def _impact(finding: Finding) -> Impact:
+    users = 1 if "user" in finding.series else finding.users
+    return Impact(calls=finding.calls, users=users, usd_per_hour=finding.usd_per_hour, usd_so_far=_usd_so_far(finding))
+
+
+def _evidence(finding: Finding, windows: Windows) -> Evidence:
+    sql = evidence.sql(finding, windows.positions, windows.epoch)
+    return Evidence(sql, finding.call_ids, finding.cause_sql if finding.causes else "")
 
 
 def _usd_so_far(finding: Finding) -> float | None:
@@ -173,7 +178,8 @@ def _whole(finding: Finding, total: Mapping[int, int], after: Mapping[int, int],
         windows: what is in the open slots.
     """
     from pipelines.detect.detectors.surge_bases import base_of
-    from pipelines.detect.windows import SLOT, column
+    from pipelines.detect.kinds import column
+    from pipelines.detect.windows import SLOT
 
     if finding.rule == "single_call_cost":
         return finding

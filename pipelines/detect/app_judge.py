@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipelines.alerts.finding import Finding
-from pipelines.alerts.lifecycle import Timing, Transition, advance, may_change
+from pipelines.alerts.incident import Transition
+from pipelines.alerts.lifecycle import Timing, advance, may_change
 from pipelines.detect import open_incidents, totals
 from pipelines.detect.bounds import BOUND_BUCKETS, Ahead, is_in_ring
 from pipelines.detect.clock import Clock

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from pipelines.alerts.compose import compose
-from pipelines.alerts.lifecycle import Incident, Timing, Transition
+from pipelines.alerts.incident import Incident, Transition
+from pipelines.alerts.lifecycle import Timing
 from pipelines.detect import totals
 from pipelines.detect.app_judge import ALONE, TOGETHER, AppJudge, is_past
 from pipelines.detect.detectors import DETECTORS, Detector
@@ -22,6 +23,7 @@ from pipelines.detect.detectors.spike_state import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.isolation import DetectorError, Isolations
 from pipelines.detect.items import GUARDRAIL, Batch, TickAt, parse
+from pipelines.detect.kinds import is_counted
 from pipelines.detect.partition_state import AppState, PartitionState, Pending
 from pipelines.detect.windows import HIGH_CARDINALITY, LATENESS, MAX_SERIES, SLOT, Windows
 from schemas.alerts import Alert
@@ -220,7 +222,7 @@ def _needs_learning(windows: Windows, batch: Batch) -> bool:
         known = {kind.removeprefix(GUARDRAIL) for kind in windows.kinds if kind.startswith(GUARDRAIL)}
         if OTHER not in known and any(name not in known for _, name, _, _ in batch.triggers):
             return True
-    if any(kind not in windows.kinds and windows.is_counted(kind) for _, kind, _ in batch.signals):
+    if any(kind not in windows.kinds and is_counted(windows.kinds, kind) for _, kind, _ in batch.signals):
         return True
     new = {name for name in batch.series if name not in windows.index}
     return any(not any(dimension in HIGH_CARDINALITY for dimension in series_pairs(name)) for name in new)

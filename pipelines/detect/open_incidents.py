@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from pipelines.alerts.finding import Finding
-from pipelines.alerts.lifecycle import Incident, Transition
+from pipelines.alerts.incident import Incident, Transition
 from pipelines.alerts.recovery import RecoveryConfig, absorb, step
 from pipelines.detect import totals
 from pipelines.detect.detectors import Detector, View

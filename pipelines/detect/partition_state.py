@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipelines.alerts.lifecycle import Lifecycle
+from pipelines.alerts.incident import Lifecycle
 from pipelines.detect import totals
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import Detector

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.items import Exemplars, UnreadExemplars, concatenated
+from pipelines.detect.exemplars import Exemplars, UnreadExemplars, concatenated
 
 Matrix = NDArray[np.int64]
+RING = 30
+"""Closed slots kept: five minutes."""
 _EXEMPLARS = 3
 
 

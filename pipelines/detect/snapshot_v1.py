@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from pipelines.alerts.lifecycle import Lifecycle
+from pipelines.alerts.incident import Lifecycle
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors.single_call import SingleCallState
 from pipelines.detect.detectors.spike_state import SpikeState

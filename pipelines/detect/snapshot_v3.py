@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.alerts.lifecycle import Incident
+from pipelines.alerts.incident import Incident
 from pipelines.detect.detectors.surge_state import ARRAYS, SurgeState
 from pipelines.detect.partition_state import PartitionState
 from pipelines.detect.slots import Slot

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipelines.alerts.lifecycle import Incident, Lifecycle
+    from pipelines.alerts.incident import Incident, Lifecycle
     from pipelines.detect.windows import Matrix, Windows
 
 

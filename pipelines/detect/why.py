@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pipelines.alerts.lifecycle import Incident
+from pipelines.alerts.incident import Incident
 from pipelines.detect import backtest
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors.bands import Band, of_cold_start, of_single_call, of_spike, of_surge
@@ -119,24 +119,10 @@ def _judge(
 def explain(judge: Judge, app: AppState, series: dict[str, str], at: int) -> Why:
     """Return what ``series`` of ``app`` is judged by in the windows that end with its last closed bucket."""
     windows, life = app.windows, app.life
-    place = windows.index.get(series_key(series)[1])
+    name = series_key(series)[1]
     view = View(windows, 0, windows.closed)
     view.open |= {f: i.finding.start for family, i in life.open.items() for f in (family, *i.followers)}
-    bands: list[Band] = []
-    if place is not None:
-        for detector in judge.detectors:
-            if isinstance(detector, Spike):
-                bands += of_spike(detector, app.spike, view, place)
-            elif isinstance(detector, Surge):
-                bands += of_surge(detector, app.surge, view, place)
-            elif isinstance(detector, SingleCallLimit):
-                bands += of_single_call(detector, app.ceiling, view, place)
-            elif isinstance(detector, ColdStart):
-                bands += of_cold_start(detector, app.cold_start, view, place)
-    name = series_key(series)[1]
-    for detector in judge.detectors:
-        if own := getattr(detector, "bands", None):
-            bands += own(getattr(app, detector.name), view, name)
+    bands = _bands(judge, app, view, name)
     opened = tuple(_open(incident) for incident in life.open.values())
     closed = tuple(
         _open(c.incident, until=c.incident.finding.end, reopens=c.until)
@@ -145,7 +131,7 @@ def explain(judge: Judge, app: AppState, series: dict[str, str], at: int) -> Why
     )
     states = tuple([*_learning(judge, app), *_alerting(app, series, opened), *_cooling(app)])
     spike = next((d for d in judge.detectors if isinstance(d, Spike)), None)
-    known = place is not None or name in windows.side.index
+    known = name in windows.index or name in windows.side.index
     return Why(
         series=series,
         at=rfc3339(at),
@@ -158,6 +144,25 @@ def explain(judge: Judge, app: AppState, series: dict[str, str], at: int) -> Why
         open=opened,
         closed=closed,
     )
+
+
+def _bands(judge: Judge, app: AppState, view: View, name: str) -> list[Band]:
+    """What each detector compares for the series ``name`` (JSON)."""
+    place, bands = view.windows.index.get(name), list[Band]()
+    if place is not None:
+        for detector in judge.detectors:
+            if isinstance(detector, Spike):
+                bands += of_spike(detector, app.spike, view, place)
+            elif isinstance(detector, Surge):
+                bands += of_surge(detector, app.surge, view, place)
+            elif isinstance(detector, SingleCallLimit):
+                bands += of_single_call(detector, app.ceiling, view, place)
+            elif isinstance(detector, ColdStart):
+                bands += of_cold_start(detector, app.cold_start, view, place)
+    for detector in judge.detectors:
+        if own := getattr(detector, "bands", None):
+            bands += own(getattr(app, detector.name), view, name)
+    return bands
 
 
 def _open(incident: Incident, *, until: int = 0, reopens: int = 0) -> Open:

@@ -7,34 +7,25 @@ has learned comes only from slots that left the ring five minutes later, so that
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.detect.items import BASE, COLUMN, COLUMNS, GUARDRAIL, SLOT, Batch, UnreadExemplars
+from pipelines.detect.adding import add_rows
+from pipelines.detect.items import COLUMNS, SLOT, Batch
 from pipelines.detect.side import KEPT_LONGER, Side
-from pipelines.detect.slots import Matrix, Slot
+from pipelines.detect.slots import RING, Matrix, Slot
 from schemas.rollups import OTHER, series_key, series_pairs
 
-RING = 30
-"""Closed slots kept: five minutes."""
 LATENESS = 2_000_000
 """How long a slot stays open after the watermark passed its end."""
-AHEAD = 60_000_000
-BEHIND = 45 * 86_400_000_000
-"""Rollups dated farther from the broker's clock are counted and not judged."""
 MAX_SERIES = 4096
 """Per app; further series take the places of those without a call for the longest time."""
-MAX_KINDS = 24
-"""Guardrails counted apart; the rest share ``guardrail:other``. Of signals beyond, none is counted."""
-MAX_MOVED = 20_000
-"""Batches of rows of all apps that are stored between two looks: more rows at once are history."""
 HIGH_CARDINALITY = ("user",)
 """Dimensions with many values: their series are judged against each other, not each by itself."""
-__all__ = ["LATENESS", "RING", "SLOT", "Matrix", "Slot", "Windows", "column"]
+__all__ = ["LATENESS", "RING", "SLOT", "Matrix", "Slot", "Windows"]
 
 Floats = NDArray[np.float64]
 
@@ -96,76 +87,11 @@ class Windows:
 
     def add(self, batch: Batch, watched: Collection[str] = ()) -> list[tuple[str, int, Matrix]]:
         """Add the rows of a batch; return (series, slot, sums) of those whose series is ``watched``."""
-        starts = batch.starts
-        plausible = (starts <= batch.kafka_time + AHEAD) & (starts >= batch.kafka_time - BEHIND)
-        if not self.closed and plausible.any():
-            self.closed = self.first = int(starts[plausible].min())
-        oldest = self.closed - RING * SLOT
-        kept, dated = plausible & (starts >= oldest), starts if plausible.all() else np.where(plausible, starts, 0)
-        sums = self._widen(batch.sums, self._triggers(batch, dated, oldest))
-        whole = bool(kept.all())
-        if not (whole and (starts >= self.closed).all()):
-            own = np.array([name == self.own for name in batch.series], bool)
-            self._count_late_and_refused(starts[own], plausible[own], batch.sums[own, 0])
-        names = batch.series if whole else [name for name, is_kept in zip(batch.series, kept, strict=True) if is_kept]
-        new = dict.fromkeys(name for name in names if name not in self.index)
-        if new and len(self.series) + len(new) > MAX_SERIES:
-            self._add_making_room(batch.series, starts, sums, kept)
-        else:
-            for name in new:
-                self.place(name, 0)
-            places = np.array([self.index[name] for name in names], np.int64)
-            self._store(*((places, starts, sums) if whole else (places, starts[kept], sums[kept])))
-        self._keep(batch, dated, oldest)
-        if batch.cells is not None:
-            since = max(batch.kafka_time - BEHIND, oldest, 1)
-            self.side.note(batch.cells, since, batch.kafka_time + AHEAD)
-        if batch.epoch > self.epoch:  # the topic was recreated: offsets of the old one are not valid in it
-            self.positions, self.epoch = {}, batch.epoch
-        if batch.epoch == self.epoch:
-            self.positions[batch.source] = max(self.positions.get(batch.source, 0), batch.next_offset)
-        if not watched:
-            return []
-        return [(n, int(starts[row]), sums[row]) for row, n in enumerate(batch.series) if n in watched and kept[row]]
+        return add_rows(self, batch, watched)
 
-    def _add_making_room(self, names: list[str], starts: Matrix, sums: Matrix, kept: NDArray[np.bool_]) -> None:
-        """Store rows of more series than there is room for, one series after the other."""
-        places, stored = np.full(len(names), -1), 0
-        for name, first, upto in _stretches(names):
-            rows = (first + np.flatnonzero(kept[first:upto])).tolist()
-            if not rows:
-                continue
-            if name not in self.index and len(self.series) >= MAX_SERIES and not self.free:
-                # an eviction drops rows of other series, those of this batch included
-                self._store(places[stored:first], starts[stored:first], sums[stored:first])
-                stored = first
-            places[rows] = self.place(name, int(starts[rows[0]]))
-        self._store(places[stored:], starts[stored:], sums[stored:])
-
-    def _count_late_and_refused(self, starts: Matrix, plausible: NDArray[np.bool_], calls: Matrix) -> None:
-        self.late += int(calls[plausible & (starts < self.closed)].sum())
-        self.refused += int(calls[~plausible].sum())
-
-    def _store(self, places: Matrix, starts: Matrix, sums: Matrix) -> None:
-        """Put rows into their slots; those with place -1 are left out."""
-        if not (places >= 0).all():
-            kept = places >= 0
-            places, starts, sums = places[kept], starts[kept], sums[kept]
-        if not len(places):
-            return
-        np.maximum.at(self.last, places, starts)
-        if (starts[1:] < starts[:-1]).any():
-            order = np.argsort(starts, kind="stable")
-            starts, places, sums = starts[order], places[order], sums[order]
-        cuts = [0, *(np.flatnonzero(starts[1:] != starts[:-1]) + 1).tolist(), len(starts)]
-        for first, upto in pairwise(cuts):
-            start, rows = int(starts[first]), (places[first:upto], sums[first:upto])
-            self.slot(start).add(*rows)
-            if self.moved is not None:
-                if start < self.closed or len(self.moved) >= MAX_MOVED:
-                    self.moved = None
-                else:
-                    self.moved.append((self.number, start, *rows))
+    def has_room(self, count: int) -> bool:
+        """Whether ``count`` new series fit without an eviction."""
+        return len(self.series) + count <= MAX_SERIES
 
     def slot(self, start: int) -> Slot:
         """The slot that begins at ``start``, made where there is none."""
@@ -321,78 +247,3 @@ class Windows:
             for pair in pairs
         ]
         return tuple(dict.fromkeys(call for _, call in sorted(found, key=lambda p: (-p[0], p[1]))))[:limit]
-
-    def _triggers(self, batch: Batch, starts: Matrix, oldest: int) -> dict[int, dict[int, int]]:
-        extra: dict[int, dict[int, int]] = {}
-        for row, name, action, calls in batch.triggers:
-            column = self._guardrail(name)
-            row_extra = extra.setdefault(row, {})
-            row_extra[column] = row_extra.get(column, 0) + calls
-            if batch.series[row] == self.own:
-                start = int(starts[row])
-                if start >= max(oldest, 1):
-                    actions = self.slot(start).actions
-                    kind = self.kinds[column - len(COLUMNS)].removeprefix(GUARDRAIL)  # bounded, as names are not
-                    actions[kind, action] = actions.get((kind, action), 0) + calls
-        for row, kind, calls in batch.signals:
-            if self.is_counted(kind):
-                row_extra, column = extra.setdefault(row, {}), self._kind(kind)
-                row_extra[column] = row_extra.get(column, 0) + calls
-        return extra
-
-    def is_counted(self, kind: str) -> bool:
-        """Whether a kind of text signals has a column, or gets one."""
-        return kind in self.kinds or kind.startswith(BASE) or len(self.kinds) < 2 * MAX_KINDS
-
-    def _guardrail(self, name: str) -> int:
-        guards = sum(kind.startswith(GUARDRAIL) for kind in self.kinds)
-        known = GUARDRAIL + name in self.kinds or guards < MAX_KINDS
-        return self._kind(GUARDRAIL + (name if known else OTHER))
-
-    def _kind(self, kind: str) -> int:
-        if kind not in self.kinds:
-            self.kinds.append(kind)
-        return len(COLUMNS) + self.kinds.index(kind)
-
-    def _widen(self, sums: Matrix, extra: dict[int, dict[int, int]]) -> Matrix:
-        """``sums`` with a column for every kind that is in ``extra``."""
-        if not extra:
-            return sums
-        width = max((column for columns in extra.values() for column in columns), default=sums.shape[1] - 1) + 1
-        out = np.zeros((len(sums), width), np.int64)
-        out[:, : sums.shape[1]] = sums
-        for row, columns in extra.items():
-            for column, calls in columns.items():
-                out[row, column] = calls
-        return out
-
-    def _keep(self, batch: Batch, starts: Matrix, oldest: int) -> None:
-        """Add the exemplars of a batch to their slots; not those of a series that was evicted while it was added."""
-        shown = batch.exemplars
-        if shown is None or not len(starts):
-            return
-        kept = starts >= max(oldest, 1)
-        places = np.array([self.index.get(name, -1) for name in batch.series])
-        for start in np.unique(starts[kept]).tolist():
-            mine = np.where(starts == start, places, -1)
-            if (mine >= 0).any():
-                place = np.append(mine, -1)[shown.rows]
-                if isinstance(shown, UnreadExemplars):
-                    self.slots[start].note(UnreadExemplars(shown.column, place))
-                else:
-                    which = np.flatnonzero(place >= 0)
-                    self.slots[start].show(shown.pick(place[which], which))
-
-
-def _stretches(names: list[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield (name, first, upto) of the stretches of equal names."""
-    first = 0
-    for i in range(1, len(names) + 1):
-        if i == len(names) or names[i] != names[first]:
-            yield names[first], first, i
-            first = i
-
-
-def column(kinds: list[str], name: str) -> int:
-    """Index of a column by name: a rollup column or a kind of ``Windows.kinds``."""
-    return COLUMN[name] if name in COLUMN else len(COLUMNS) + kinds.index(name)

@@ -10,8 +10,9 @@ import pytest
 from pipelines.detect.detectors import DETECTORS, Detector, configure
 from pipelines.detect.detectors.cold_start import ColdStart
 from pipelines.detect.judge import Judge, PartitionState
+from pipelines.detect.kinds import MAX_KINDS
 from pipelines.detect.snapshot import dump, load
-from pipelines.detect.windows import MAX_KINDS, MAX_SERIES
+from pipelines.detect.windows import MAX_SERIES
 from schemas.errors import SettingsError
 from schemas.records import Record
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, App, Incident, Stream

@@ -18,7 +18,8 @@ from pipelines.detect.detectors.surge_bases import base_of, has_hits
 from pipelines.detect.detectors.surge_limits import least_reported, limits_of, overdispersion, shares_of
 from pipelines.detect.detectors.surge_state import KINDS, SurgeState
 from pipelines.detect.items import COLUMN
-from pipelines.detect.windows import RING, SLOT, Floats, column
+from pipelines.detect.kinds import column
+from pipelines.detect.windows import RING, SLOT, Floats
 
 
 @dataclass(frozen=True)

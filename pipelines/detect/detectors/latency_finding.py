@@ -73,8 +73,7 @@ def _finding(test: Latency, state: LatencyState, view: View, at: tuple[int, int]
     excess, normal = counts[:, 0] - counts[:, 1] * usual, counts[:, 1] / max(counts[app, 1], 1.0)
     explained = explain(state.names, excess, normal, app=app, trigger=row, enough=counts[:, 0] >= test.min_hits)
     place = row if explained.place == app else explained.place  # what is slow is the series that was tested
-    hits, calls = counts[place].tolist()
-    measure, limit = MEASURES[int(MEASURE_OF[k])], float(BUCKET_GAMMA**edge)
+    (hits, calls), measure, limit = counts[place].tolist(), MEASURES[int(MEASURE_OF[k])], float(BUCKET_GAMMA**edge)
     seen = hits / max(calls, 1.0)
     before = float(state.share[row, k]) if place == row else float(usual[place])
     now = histograms(cells[cells[:, 0] == place], rows)[place, int(MEASURE_OF[k])]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.detect.detectors.surge_state import BASES, KINDS
 from pipelines.detect.items import BASE
-from pipelines.detect.windows import column
+from pipelines.detect.kinds import column
 from schemas.rollups import SIGNAL
 
 Ints = NDArray[np.int64]

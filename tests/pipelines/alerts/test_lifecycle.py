@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from pipelines.alerts.compose import title
 from pipelines.alerts.finding import Finding
-from pipelines.alerts.lifecycle import Lifecycle, Timing, advance
+from pipelines.alerts.incident import Lifecycle
+from pipelines.alerts.lifecycle import Timing, advance
 from schemas.alerts import alert_id
 
 S = 1_000_000

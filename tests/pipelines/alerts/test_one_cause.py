@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from pipelines.alerts.finding import Finding
 from pipelines.alerts.grouping import group
-from pipelines.alerts.lifecycle import Lifecycle, Timing, advance
+from pipelines.alerts.incident import Lifecycle
+from pipelines.alerts.lifecycle import Timing, advance
 
 MINUTE = 60_000_000
 

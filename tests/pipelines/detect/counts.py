@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipelines.detect.detectors import DETECTORS
 from pipelines.detect.detectors.single_call import SingleCallLimit
-from pipelines.detect.items import COLUMN, COLUMNS, SLOT, Batch, Exemplars, TickAt
+from pipelines.detect.exemplars import Exemplars
+from pipelines.detect.items import COLUMN, COLUMNS, SLOT, Batch, TickAt
 from pipelines.detect.judge import Judge, PartitionState
 from schemas.alerts import Alert
 from schemas.rollups import SourceTick, Tick, series_key

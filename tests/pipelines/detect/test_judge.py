@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from pipelines.alerts.lifecycle import Transition
+from pipelines.alerts.incident import Transition
 from pipelines.detect import judge as judge_module
 from pipelines.detect.app_judge import AppJudge
 from pipelines.detect.clock import Clock

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.alerts.finding import Finding
-from pipelines.alerts.lifecycle import Closed, Incident, Lifecycle, Timing, advance, may_change
+from pipelines.alerts.incident import Closed, Incident, Lifecycle
+from pipelines.alerts.lifecycle import Timing, advance, may_change
 from pipelines.detect.app_judge import LIVE, AppJudge
 from pipelines.detect.detectors import View
 from pipelines.detect.items import COLUMN, COLUMNS, SLOT, Batch, TickAt
