@@ -34,7 +34,7 @@ BUILDS_SQL = {
     "warehouse/upkeep/answers.py": "parts of its own questions, with parameters",
     "pipelines/alerts/evidence.py": "what an alert shows: values through `literal`, run read-only",
     "tailrace/cli/alerts.py": "conditions of its own, with parameters",
-    "pipelines/drift/incident.py": "what an alert shows: numbers, and values through `literal`",
+    "pipelines/drift/region_sql.py": "what an alert shows: numbers, and values through `literal`",
     "pipelines/decode/columns.py": "columns of the declared structs, over rows in memory",
     "pipelines/land/alerts.py": "words for people: the name of a topic of ours",
     "tailrace/monitor/doctor.py": "words for people: the id that doctor made",

@@ -8,10 +8,12 @@ import numpy as np
 
 from pipelines.drift.betting import Doubles
 from pipelines.drift.clusters import HalfSpace, matrix, mix_weights
-from pipelines.drift.incident import Shift, confined_to, region_sql
+from pipelines.drift.incident import Shift
 from pipelines.drift.points import Point
+from pipelines.drift.region_sql import region_sql
 from pipelines.drift.regions import Ints
 from pipelines.drift.style import FEATURES, positions
+from pipelines.drift.topic_shift import confined_to
 from schemas.alerts import Cause
 
 _NAMED, _CALLS = 3, 5

@@ -14,8 +14,9 @@ import numpy as np
 import structlog
 
 from pipelines.alerts.lifecycle import Timing
-from pipelines.drift import follow, style_shift
-from pipelines.drift.incident import Incident, Shift, compose_alert, describe, open_incident, reopen
+from pipelines.drift import follow, style_shift, topic_shift
+from pipelines.drift.compose import compose_alert
+from pipelines.drift.incident import Incident, Shift, open_incident, reopen
 from pipelines.drift.level import Level, Saved
 from pipelines.drift.points import ANSWERS, Point
 from pipelines.drift.repeats import Repeats
@@ -321,7 +322,7 @@ class Watch:
                 points, strata, normal, reference.strata, named=named, confined=confined, within=within
             )
             return msgspec.structs.replace(shift, are_prompts_steady=prompts is not None and bool(prompts.levels))
-        return describe(points, strata, reference, normal, named=named, confined=confined, within=within)
+        return topic_shift.describe(points, strata, reference, normal, named=named, confined=confined, within=within)
 
     def stopped(self, wall: int) -> Alert | None:
         """Close the incident of a series without new texts at ``wall``, the brokers' time (µs UTC).

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from pipelines.alerts import runbook
-from pipelines.drift import incident
+from pipelines.drift import compose
 from tailrace.cli import app
 
 REPO = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def test_what_is_named_can_be_run(pages: Any) -> None:
 
 
 def test_every_runbook_names_a_command_that_can_be_run() -> None:
-    books = {**runbook.STEPS, "drift": incident._STEPS}
+    books = {**runbook.STEPS, "drift": compose.STEPS}
     for rule, steps in books.items():
         commands = [c for step in steps for c in NAMED.findall(step)]
         assert commands, rule

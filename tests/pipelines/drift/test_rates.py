@@ -8,7 +8,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.drift.incident import iso
+from pipelines.drift.compose import iso
 from pipelines.drift.strata import ReferenceConfig
 from pipelines.drift.watch import Watch, WatchConfig
 from tests.pipelines.drift.conftest import make

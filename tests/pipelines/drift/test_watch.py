@@ -6,7 +6,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from pipelines.drift.incident import iso
+from pipelines.drift.compose import iso
 from pipelines.drift.partition import SLICE, Partition
 from pipelines.drift.points import Point
 from pipelines.drift.strata import ReferenceConfig

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from pipelines.drift.clusters import CosineBall
-from pipelines.drift.incident import share_sql
+from pipelines.drift.region_sql import share_sql
 from pipelines.notify.channels.slack import payload
 from pipelines.notify.content import outgoing, show
 from pipelines.notify.plain import plain
