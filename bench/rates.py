@@ -1,6 +1,6 @@
 """How soon each kind of incident is found at 0.05, 0.5, 5 and 50 calls a second, against what any test needs.
 
-Counts per slot of one app go through the judge, with the stage's own settings: at least three hours and 400 calls of
+Counts per slot of one app go through the judge, with the stage's own settings and a tick each two seconds: two days of
 what is normal, then an incident. ``least`` is what a test needs on average that knows both distributions beforehand and
 gives as few false alarms as surge (evidence / KL(after | before); Wald 1947, Lorden 1971), in minutes of this traffic,
 and in any case the end of the slot of ten seconds and five more for the calls to arrive. ``x`` is the delay as a
@@ -32,6 +32,7 @@ from pipelines.detect.judge import Judge, PartitionState
 from tests.pipelines.detect.counts import SECOND, T0, Traffic, applied
 
 RATES = (0.05, 0.5, 5.0, 50.0)
+HISTORY_H = 48.0
 SLOT_MIN = 15 / 60
 """Minutes: a slot of ten seconds, and five for its calls to arrive."""
 SPREAD = 0.5
@@ -101,10 +102,10 @@ def measure(kind: str, gain: float, rate: float, seeds: range) -> dict[str, Any]
 
 def delay(kind: str, rate: float, minutes: float, seed: int) -> float | None:
     """Return the minutes from the beginning of the incident to its first alert; None: not in ``minutes``."""
-    traffic = Traffic(kind, rate, minutes / 60, seed=seed)
+    traffic = Traffic(kind, rate, minutes / 60, seed=seed, history_h=HISTORY_H)
     judge, state = Judge(DETECTORS), PartitionState()
     traffic.learn(judge, state)
-    for item in traffic.live(T0 + int(minutes * 60 * SECOND)):
+    for item in traffic.live(T0 + int(minutes * 60 * SECOND), ticks=5):
         for alert in applied(judge, state, item):
             if alert.state == "firing":
                 return (datetime.fromisoformat(alert.detected_at).timestamp() - T0 / SECOND) / 60

@@ -39,6 +39,8 @@ class Traffic:
     """Shape of the gamma distributed gaps between calls; None = Poisson arrivals. 0.1 is very bursty."""
     usd: float = 0.0
     """Mean cost of a call; 0 = such that an hour costs 30 USD."""
+    history_h: float = 3.0
+    """Hours before T0 of what is normal; longer where 400 calls take longer."""
     rng: np.random.Generator = field(init=False)
     next_offset: int = 0
     held: dict[str, Counts] = field(default_factory=dict)
@@ -54,8 +56,8 @@ class Traffic:
         return T0 + int(self.hours * HOUR) // SLOT * SLOT
 
     def learn(self, judge: Judge, state: PartitionState) -> list[Alert]:
-        """What is normal: at least three hours and 400 calls, read as history at T0."""
-        slots = max(3 * 360, int(400 / self.rate / 10))
+        """What is normal: at least ``history_h`` and 400 calls, read as history at T0."""
+        slots = max(int(self.history_h * 360), int(400 / self.rate / 10))
         starts = T0 - np.arange(slots, 0, -1) * SLOT
         emitted = []
         for part in np.array_split(starts, max(1, slots // 360)):
@@ -63,14 +65,15 @@ class Traffic:
             emitted += applied(judge, state, self._tick(int(part[-1]) + SLOT, T0 - SECOND))
         return emitted
 
-    def live(self, until: int) -> Iterator[Batch | TickAt]:
-        """Slot by slot from T0."""
+    def live(self, until: int, *, ticks: int = 1) -> Iterator[Batch | TickAt]:
+        """Slot by slot from T0; so many ``ticks`` a slot, the first 2.5 s after its end."""
         for start in range(T0, until, SLOT):
             wall = start + SLOT + 2_500_000
             batch = self._batch(np.array([start]), wall)
             if batch.series:
                 yield batch
-            yield self._tick(start + SLOT + 2_500_000, wall)
+            for at in range(wall, wall + SLOT, SLOT // ticks):
+                yield self._tick(at, at)
 
     def arrivals(self, slots: int, rate: float) -> Counts:
         """Calls per slot."""
