@@ -96,7 +96,7 @@ def data_quality(
         own: folder of the user's suites.
         settings: limits.
         suites: the shipped ones.
-        stop: asked between two suites; True ends the run without alerts and pages.
+        stop: asked between two suites; where it is True, only the suites that were read until then are judged.
 
     Raises:
         LakeMissingError: no lake there.
