@@ -23,6 +23,13 @@ def tracked_texts():
             yield name, content.decode(errors="replace")
 
 
+def test_the_top_of_the_repository_holds_what_is_known_and_nothing_else():
+    packages = {"emitter", "jobs", "pipelines", "schemas", "tailrace", "warehouse"}
+    others = {"bench", "deploy", "docs", "scripts", "tests", ".ci"}
+    tops = {name.split("/")[0] for name, _ in tracked_texts() if "/" in name}
+    assert tops == packages | others
+
+
 def test_no_other_distribution_owns_one_of_our_folders():
     owners = {}
     for distribution in distributions():

@@ -18,6 +18,7 @@ from tailrace.cli.context import get
 from tailrace.files import refused
 from tailrace.home.layout import Home
 from tailrace.imports import hide_pandas
+from tailrace.settings.catalog import checked_catalog
 from tailrace.settings.model import Settings
 from tailrace.supervisor.ownership import owned_home
 from warehouse.copy_lake import Copied, copy_lake
@@ -45,6 +46,10 @@ def _move(
     Stop `tailrace up` before. The old lake is only read. Run again after an interruption, it goes on.
     """
     settings = get(context).settings
+    try:
+        checked_catalog(to)
+    except ValueError as error:
+        raise SettingsError("--to", f"{to[:40]!r} is none", str(error)) from None
     source = _readable(wiring.lake(settings))
     target = _placed(settings, to, data)
     if target.catalog == source.catalog:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -23,6 +23,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableVariableError
 
 from schemas.errors import SettingsError
+from tailrace.settings.catalog import checked_catalog
 from tailrace.settings.names import DELIMITER, FILE_SUFFIX, PREFIX, check_environment
 from tailrace.settings.secret_files import read_value_files, value_files
 from tailrace.settings.toml_file import absolute, find_file, read_file
@@ -61,7 +62,7 @@ class KafkaSettings(_Section):
 class LakeSettings(_Section):
     """Where the lake is. Default: SQLite catalog and a folder under the home."""
 
-    catalog: str | None = None
+    catalog: Annotated[str, AfterValidator(checked_catalog)] | None = None
     """Path of a SQLite file, or libpq connection string of a Postgres (``postgresql://...``); default: in the home."""
     data_path: str | None = None
     """Folder, or ``s3://bucket/folder``, of the Parquet files; default: in the home."""

@@ -65,3 +65,6 @@ def test_a_move_names_the_new_settings_and_is_refused_while_land_runs(home, tmp_
     same = tailrace(home, "lake", "move", "--to", str(held.catalog), str(data))
     assert same.returncode == 2
     assert "is the lake's present catalog" in same.stderr
+    strange = tailrace(home, "lake", "move", "--to", f"sqlite:{catalog}", str(data))
+    assert strange.returncode == 2
+    assert "the path of an SQLite file" in strange.stderr

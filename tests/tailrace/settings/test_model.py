@@ -102,3 +102,20 @@ def test_land_and_meter_gather_as_many_bytes_as_the_settings_say(tmp_path, monke
     assert wiring.meter(settings).batch_bytes == 2 << 20
     monkeypatch.delenv("TAILRACE_METER__BATCH_MB")
     assert wiring.meter(Settings(home=tmp_path)).batch_bytes == 32 << 20
+
+
+@pytest.mark.parametrize(
+    "catalog", ["sqlite:/data/x.sqlite", "sqlite:///x", "ducklake:postgres:dbname=x", "host=db dbname=x"]
+)
+def test_a_catalog_that_would_become_a_file_of_a_strange_name_is_refused(monkeypatch, catalog):
+    monkeypatch.setenv("TAILRACE_LAKE__CATALOG", catalog)
+    with pytest.raises(SettingsError, match="the path of an SQLite file"):
+        load()
+
+
+@pytest.mark.parametrize(
+    "catalog", ["x.sqlite", "/data/a:b.sqlite", "./postgres", "postgres:host=db", "postgresql://u@h/d"]
+)
+def test_paths_and_connection_strings_are_catalogs(monkeypatch, catalog):
+    monkeypatch.setenv("TAILRACE_LAKE__CATALOG", catalog)
+    assert load().lake.catalog == catalog
