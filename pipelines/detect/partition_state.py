@@ -8,6 +8,7 @@ from pipelines.alerts.incident import Lifecycle
 from pipelines.detect import totals
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import Detector
+from pipelines.detect.detectors.base import Opening
 from pipelines.detect.detectors.cache_state import CacheState
 from pipelines.detect.detectors.cold_start_state import ColdStartState
 from pipelines.detect.detectors.latency_state import LatencyState
@@ -57,8 +58,9 @@ class AppState:
         return tuple(d for d in detectors if d.name not in self.without) if self.without else detectors
 
     def families(self) -> dict[str, int]:
-        """Family of every open incident, those that follow included -> its start."""
-        return {f: i.finding.start for family, i in self.life.open.items() for f in (family, *i.followers)}
+        """Family of every open incident, those that follow included -> its start, an ``Opening``."""
+        open_ = {family: Opening.of(i.finding) for family, i in self.life.open.items()}
+        return {f: open_[family] for family, i in self.life.open.items() for f in (family, *i.followers)}
 
 
 @dataclass

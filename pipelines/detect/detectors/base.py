@@ -17,6 +17,20 @@ State = Any
 """A dataclass of numbers and arrays; ``pipelines.detect.snapshot`` writes and reads it."""
 
 
+class Opening(int):
+    """Start of an open incident, µs UTC, and which series it is of."""
+
+    target: str = ""
+    """Series below the app, or the app's own."""
+
+    @classmethod
+    def of(cls, finding: Finding) -> Opening:
+        """Return that of the incident of ``finding``."""
+        found = cls(finding.start)
+        found.target = finding.target
+        return found
+
+
 @dataclass
 class View:
     """One app at one moment of event time."""
@@ -31,7 +45,7 @@ class View:
     evicted: Matrix | None = None
     """Sums (series, columns) of the slot that was just evicted from the ring: now it may be learned."""
     open: dict[str, int] = field(default_factory=dict)
-    """Family of every open incident -> its start."""
+    """Family of every open incident -> its start, an ``Opening`` where its series is known."""
 
     def __post_init__(self) -> None:
         self._totals: dict[tuple[int, int], Matrix] = {}

@@ -25,7 +25,7 @@ from pipelines.alerts.recovery import Bucket, Terms
 from pipelines.detect.detectors import minute, minute_evidence
 from pipelines.detect.detectors.bands import Band
 from pipelines.detect.detectors.base import View
-from pipelines.detect.detectors.latency_evidence import evidence_of
+from pipelines.detect.detectors.latency_evidence import dimension_of, evidence_of
 from pipelines.detect.detectors.latency_finding import FAMILY, finding_of, limit_bucket, regressed
 from pipelines.detect.detectors.latency_learning import held_of, hold, learn
 from pipelines.detect.detectors.latency_state import (
@@ -58,7 +58,8 @@ class Latency(MinuteDetector):
     """The objective: at most ``slo_share`` of the calls take longer than this; 0 = there is none."""
     slo_share: float = 0.05
     evidence: float = 10.0
-    """Log of 1/alpha: under the very worst permitted share one false alarm in e^10 minutes, 15 days."""
+    """Log of 1/alpha: under the very worst permitted share one false alarm in e^10 minutes, 15 days, of all values of
+    a dimension together (``more_for_many``)."""
     ratio: float = 2.0
     """Multiple of a learned quantile of the whole call that is not worth an alert: answers differ in their length."""
     ratio_ttft: float = 1.1
@@ -125,6 +126,11 @@ class Latency(MinuteDetector):
     def _is_warm(self, windows: Windows, end: int) -> bool:
         return end - windows.first >= self.warm_up_s * 1e6
 
+    def least_evidence(self, state: LatencyState) -> Floats:
+        """(series,): ``evidence``, and more for each of many values of a dimension."""
+        dimensions = np.array([dimension_of(name) for name in state.names], np.str_)
+        return self.evidence + minute_evidence.more_for_many(state.tokens[:, 0], dimensions)
+
     def _judged(self, state: LatencyState) -> NDArray[np.bool_]:
         if state.log.max(initial=0.0) < self.evidence:  # the mean is at most that
             return np.zeros_like(state.found)
@@ -134,7 +140,8 @@ class Latency(MinuteDetector):
         clear = (seen >= 2 * state.share) | (QUANTILE_OF <= 0.5)
         clear &= (seen >= state.share + self.rise) & (seen >= 1 - QUANTILE_OF)
         clear[:, SLO] = seen[:, SLO] > self.slo_share
-        found: NDArray[np.bool_] = (mean >= self.evidence) & clear & (hits >= self.min_hits) & (calls >= self.min_calls)
+        enough = mean >= self.least_evidence(state)[:, None]
+        found: NDArray[np.bool_] = enough & clear & (hits >= self.min_hits) & (calls >= self.min_calls)
         return found
 
     def observe(
@@ -183,6 +190,7 @@ class Latency(MinuteDetector):
         if series not in state.names:
             return []
         row, side, found = state.names.index(series), view.windows.side, []
+        needed = float(self.least_evidence(state)[row])
         cells = side.cells(view.until - RING * SLOT, view.until)
         counts = over(cells, np.maximum(state.edge, 1))[row] if len(state.edge) == len(side.names) else np.zeros((K, 2))
         window = RING * SLOT // 1_000_000
@@ -200,7 +208,7 @@ class Latency(MinuteDetector):
             least = self.slo_share if k == SLO else max(1 - q, share + self.rise, 2 * share if q > 0.5 else 0.0)
             note = f"calls over {limit}; usually p{q * 100:.0f} is {time_words(quantile_ms(learned, q))}; "
             note = (note if k != SLO else f"calls over {limit}; ") + (
-                f"evidence {float(state.log[row, k].max()):.1f} of {self.evidence:g}"
+                f"evidence {float(state.log[row, k].max()):.1f} of {needed:.3g}"
             )
             found.append(
                 Band(self.name, name, window, "share", hits / calls, share, least, int(calls), self.min_calls, note)

@@ -92,7 +92,7 @@ def _expected(state: LatencyState, tokens: Floats, counts: Floats, windows: Wind
     edges = np.clip((state.edge[app] - FIRST) // WIDTH, 0, BINS - 1)
     by_row = above[:, MEASURE_OF, edges] / np.maximum(total[:, MEASURE_OF], 1.0)
     known = total[:, MEASURE_OF] >= 20
-    dims = np.array([_dimension(name) for name in state.names])
+    dims = np.array([dimension_of(name) for name in state.names])
     mixed = np.broadcast_to(share[app], (len(counts), K))
     for dimension in MIXED:
         part = np.where(known & (dims == dimension)[:, None], counts[..., 1], 0.0)
@@ -107,7 +107,7 @@ def _expected(state: LatencyState, tokens: Floats, counts: Floats, windows: Wind
 
 
 @lru_cache(maxsize=65_536)
-def _dimension(name: str) -> str:
+def dimension_of(name: str) -> str:
     """Dimension of a series (JSON) below the app; empty of the app itself."""
     return next(iter(list(series_pairs(name))[1:]), "")
 

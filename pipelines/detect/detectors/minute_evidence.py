@@ -46,6 +46,24 @@ def shown_spread(spread: Floats, minutes: Floats, most: float) -> Floats:
     return np.clip(found, 1.0, most)
 
 
+def more_for_many(calls: Floats, dimensions: Any) -> Floats:
+    """Return (series,): by how much the evidence of each must be higher, because others of its dimension are tested.
+
+    Minus the log of its part of the calls of its dimension (weighted Bonferroni; Genovese, Roeder and Wasserman,
+    Biometrika 2006): so all values of a dimension together have as few false alarms as one series, and one with most of
+    the calls is found as soon as it would be alone.
+
+    Args:
+        calls: (series,) learned.
+        dimensions: (series,) names.
+    """
+    _, of = np.unique(dimensions, return_inverse=True)
+    of = of.reshape(-1)
+    total = np.bincount(of, weights=calls)[of]
+    more: Floats = -np.log(np.where(calls > 0, calls / np.maximum(total, 1e-9), 1.0))
+    return np.maximum(more, 0.0)
+
+
 def distances(hits: Floats, calls: Floats, share: Floats) -> Floats:
     """(..., 2): squared distance of a minute from the learned share, in variances, at most 50; 1 where it counts."""
     variance = calls * share * (1 - share)

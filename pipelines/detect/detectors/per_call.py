@@ -24,7 +24,7 @@ from pipelines.detect.detectors.base import View
 from pipelines.detect.detectors.minute import LEARNED_AFTER, MINUTE, MinuteDetector
 from pipelines.detect.detectors.per_call_evidence import densities, dispersions, gains
 from pipelines.detect.detectors.per_call_finding import NEW_MODEL, UNITS, finding_of
-from pipelines.detect.detectors.per_call_learning import Calls, calls_of, hold, known_rise, learn
+from pipelines.detect.detectors.per_call_learning import Calls, apart_from, calls_of, hold, known_rise, learn
 from pipelines.detect.detectors.per_call_rules import OF_OTHERS, geometric, is_rise, new_models, usual_of, value_of
 from pipelines.detect.detectors.per_call_state import (
     ARRAYS,
@@ -108,18 +108,20 @@ class PerCall(MinuteDetector):
             return
         app = state.names.index(windows.own)
         now, held = calls_of(windows, ends), calls_of(windows, [end - LEARNED_AFTER for end in ends])
-        weights = self._gains(state, now, app)
+        weights, apart = self._gains(state, now, app), apart_from(state, open_)
         for i, end in enumerate(ends):
+            sums = now.sums[i][:, None]
             if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
-                state.log[:], state.found[:] = 0.0, False
+                if apart.any() and now.busy[i]:
+                    minute_evidence.weigh(state.log, state.onset, state.run, weights[i], sums, end - MINUTE)
+                state.log[~apart], state.found[:] = 0.0, False
             elif now.busy[i]:
                 self._note_models(state, now.sums[i], app, end - MINUTE)
                 state.log[end - state.onset > self.most_s * 1e6] = 0.0
-                sums = now.sums[i][:, None]
                 minute_evidence.weigh(state.log, state.onset, state.run, weights[i], sums, end - MINUTE)
                 warm = end - windows.first >= self.warm_up_s * 1e6
                 state.found = self._judged(state, windows, app, end) if warm else np.zeros_like(state.found)
-            hold(state, held, i, end - LEARNED_AFTER, open_)
+            hold(state, held, i, end - LEARNED_AFTER, open_, apart)
             if end % minute.TEN_MINUTES == 0:
                 learn(self, state, end)
             yield
@@ -162,6 +164,9 @@ class PerCall(MinuteDetector):
 
     def on_resolved(self, state: PerCallState, finding: Finding, end: int, proven: int) -> PerCallState:
         """Reset the evidence; neither the incident nor the time until its end was proven is learned."""
+        doubtful = state.log.max(axis=(1, 2), initial=0.0) > self.pending
+        for array in (state.held, state.held_sums, state.held_minutes):
+            array[doubtful] = 0.0
         minute.resolved(state, FAMILY, finding.start, proven)
         state.models = dict.fromkeys(state.models, 0)
         return state

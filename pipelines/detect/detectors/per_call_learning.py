@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.detect.detectors import minute, minute_evidence
+from pipelines.detect.detectors.base import Opening
 from pipelines.detect.detectors.minute import MINUTE
 from pipelines.detect.detectors.per_call_state import (
     BLOCK_CALLS,
@@ -20,6 +21,7 @@ from pipelines.detect.detectors.per_call_state import (
     K,
     PerCallState,
     binned,
+    dims_of,
     histograms,
     sums_in,
 )
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from pipelines.detect.detectors.per_call import PerCall
 
 DAY = 86_400_000_000
+APART = ("feature", "tenant")
+"""Dimensions of which a series holds calls that no other value of it holds, and whose values do not explain others."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +56,41 @@ def calls_of(windows: Windows, ends: Sequence[int]) -> Calls:
     return Calls(minutes.busy, parts, sums.reshape(minutes.count, minutes.rows, -1))
 
 
-def hold(state: PerCallState, held: Calls, at: int, end: int, open_: Mapping[str, int]) -> None:
-    """Hold back the minute ``at``, which ends at ``end``; discard what was held where an incident is open."""
+def apart_from(state: PerCallState, open_: Mapping[str, int]) -> NDArray[np.bool_]:
+    """Return (series,): which hold none of the calls of the open incident.
+
+    They are the other values of its dimension, where a call has one value: other tenants, if it is of one tenant. An
+    incident of one client would else leave the levels unknown that others have while it lasts.
+    """
+    since = open_.get(FAMILY)
+    target = since.target if isinstance(since, Opening) else ""
+    if target not in state.names:
+        return np.zeros(len(state.names), bool)
+    dims, row = dims_of(state), state.names.index(target)
+    apart: NDArray[np.bool_] = (dims == dims[row]) & np.isin(dims, APART)
+    apart[row] = False
+    return apart
+
+
+def hold(
+    state: PerCallState, held: Calls, at: int, end: int, open_: Mapping[str, int], apart: NDArray[np.bool_]
+) -> None:
+    """Hold back the minute ``at``, which ends at ``end``; discard what was held where an incident is open.
+
+    Series that are ``apart`` from it go on as ever.
+    """
     if FAMILY in open_:
         for array in (state.held, state.held_sums, state.held_minutes):
-            array[:] = 0.0
-    if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE):
+            array[~apart] = 0.0
+    kept = apart if minute.is_muted(state.muted, open_, FAMILY, end - MINUTE) else np.ones(len(apart), bool)
+    if not kept.any():
         return
-    state.held_minutes += 1
+    state.held_minutes[kept] += 1
     if held.busy[at]:
         rows = len(state.names)
         series, *parts = (part[held.parts[0] // rows == at] for part in held.parts)
-        state.held += histograms((series % rows, *parts), rows)
-        state.held_sums += held.sums[at]
+        state.held[kept] += histograms((series % rows, *parts), rows)[kept]
+        state.held_sums[kept] += held.sums[at][kept]
 
 
 def learn(test: PerCall, state: PerCallState, end: int) -> None:

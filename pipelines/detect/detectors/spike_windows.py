@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.detect.detectors.spike_mix import mix_ratios
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS
 from pipelines.detect.windows import SLOT, Floats
 
@@ -38,10 +39,11 @@ def observed(spike: Spike, state: SpikeState, view: View) -> Observed:
     named, limits = view.windows.named.copy(), spike.ratio_limits(state, view)
     named[view.app] = True
     known = named & (state.level.num[:rows, 2] >= 100)  # calls learned: below, no cost per call is normal
+    met = state.level.num[:rows, 2] >= 1  # calls fade, their mean does not
     for i, slots in enumerate(WINDOWS):
         seen = view.total(slots, state.cut)[:, COLUMNS] / DIVISOR
         _compare_sums(spike, now, view, (i, seen, named), (limits[:, :3, i], spike.pool_limits(state, view, i)))
-        _compare_per_call(spike, now, view, (i, seen, known), limits[:, 3:, i])
+        _compare_per_call(spike, now, view, (i, seen, known), limits[:, 3:, i], met)
     return now
 
 
@@ -72,9 +74,17 @@ def _compare_sums(
 
 
 def _compare_per_call(
-    spike: Spike, now: Observed, view: View, window: tuple[int, Floats, NDArray[np.bool_]], limits: Floats
+    spike: Spike,
+    now: Observed,
+    view: View,
+    window: tuple[int, Floats, NDArray[np.bool_]],
+    limits: Floats,
+    met: NDArray[np.bool_],
 ) -> None:
-    """Cost and tokens per call; ``window`` as above, ``limits``: (series, 2) least ratio to the expected value."""
+    """Cost and tokens per call; ``window`` as above.
+
+    ``limits``: (series, 2) least ratio to the expected value. ``met``: (series,) whose usual mean a mix may be made of.
+    """
     (i, seen, known), expected, slots = window, now.expected, WINDOWS[window[0]]
     own, least = expected[view.app] + spike.floor, np.maximum(slots * spike.floor, spike.least)
     enough = (seen[:, 2] >= spike.min_calls_per_call) & known & ~now.pooled
@@ -85,4 +95,6 @@ def _compare_per_call(
         more = (seen[:, m] - calls * normal) >= max(least[m], 0.1 * slots * own[m])
         now.ratios[:, 3 + m, i] = ratio
         over = ratio / limits[:, m]
+        if (over > 1).any():
+            over /= mix_ratios(view.windows, seen[:, 2], np.where(met, normal, 0.0), view.app)
         now.breaches[:, 3 + m, i] = np.where((over > 1) & more, over, 0)
