@@ -18,9 +18,6 @@ from pipelines.alerts.lifecycle import Timing
 from pipelines.detect import totals
 from pipelines.detect.app_judge import ALONE, TOGETHER, AppJudge, is_past
 from pipelines.detect.detectors import DETECTORS, Detector
-from pipelines.detect.detectors.single_call import SingleCallState
-from pipelines.detect.detectors.spike_state import SpikeState
-from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.isolation import DetectorError, Isolations
 from pipelines.detect.items import GUARDRAIL, Batch, TickAt, parse
 from pipelines.detect.kinds import is_counted
@@ -104,7 +101,7 @@ class Judge:
                 return
             windows = Windows(batch.app)
             windows.place(windows.own, 0)
-            state.apps[batch.app] = AppState(windows, SpikeState(), SurgeState(), SingleCallState())
+            state.apps[batch.app] = AppState(windows, {d.name: d.initial_state() for d in self.detectors})
         with self._judging(state, batch.app, partition, offset) as app:
             if app.windows.closed and _needs_learning(app.windows, batch):
                 self._apps.learn(app)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 from pipelines.alerts.incident import Lifecycle
 from pipelines.detect import totals
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors import Detector
 from pipelines.detect.detectors.base import Opening
-from pipelines.detect.detectors.cache_state import CacheState
 from pipelines.detect.detectors.cold_start_state import ColdStartState
-from pipelines.detect.detectors.latency_state import LatencyState
-from pipelines.detect.detectors.per_call_state import PerCallState
-from pipelines.detect.detectors.single_call import SingleCallState
 from pipelines.detect.detectors.spike_state import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.guards import Guard, Guards
+from pipelines.detect.stored_state import StoredState, read
 from pipelines.detect.stretch import ALIGNED
 from pipelines.detect.windows import Windows
+
+S = TypeVar("S")
 
 
 @dataclass
@@ -26,16 +26,11 @@ class AppState:
     """State of one app."""
 
     windows: Windows
-    spike: SpikeState
-    surge: SurgeState
-    ceiling: SingleCallState
+    states: dict[str, Any] = field(default_factory=dict)
+    """Detector -> its state; a ``StoredState`` from a checkpoint until it is asked for."""
     life: Lifecycle = field(default_factory=Lifecycle)
     deferred: int = 0
     """Buckets that have closed last and are not learned yet: they are learned many at once."""
-    cold_start: ColdStartState = field(default_factory=ColdStartState)
-    cache: CacheState = field(default_factory=CacheState)
-    latency: LatencyState = field(default_factory=LatencyState)
-    per_call: PerCallState = field(default_factory=PerCallState)
 
     def __post_init__(self) -> None:
         self.most = ALIGNED
@@ -45,13 +40,41 @@ class AppState:
         self.without: frozenset[str] = frozenset()
         """Detectors that are left out at the record that is judged; see ``pipelines.detect.isolation``."""
 
-    def get(self, detector: Detector) -> object:
+    def get(self, detector: Detector) -> Any:
         """Return the state of ``detector``."""
-        return getattr(self, detector.name)
+        state = self.states.get(detector.name)
+        if state is None or isinstance(state, StoredState):
+            state = self._ready(detector.name, detector.initial_state())
+        return state
 
     def put(self, detector: Detector, state: object) -> None:
         """Set the state of ``detector``."""
-        setattr(self, detector.name, state)
+        self.states[detector.name] = state
+
+    def _ready(self, name: str, initial: S) -> S:
+        found = self.states.get(name)
+        if found is None:
+            found = initial
+        elif isinstance(found, StoredState):
+            found = read(found, initial, name)
+        self.states[name] = found
+        return cast(S, found)
+
+    # what other parts of the stage read of a detector's state
+    @property
+    def spike(self) -> SpikeState:
+        """What is learned of cost, tokens and calls."""
+        return self._ready("spike", SpikeState())
+
+    @property
+    def surge(self) -> SurgeState:
+        """What is learned of shares."""
+        return self._ready("surge", SurgeState())
+
+    @property
+    def cold_start(self) -> ColdStartState:
+        """The highest spend so far."""
+        return self._ready("cold_start", ColdStartState())
 
     def judged_by(self, detectors: tuple[Detector, ...]) -> tuple[Detector, ...]:
         """Return those of ``detectors`` that judge the app at this record."""

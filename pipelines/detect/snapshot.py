@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, get_origin
+from typing import Any
 
 import msgspec
-import numpy as np
 
-from pipelines.detect.partition_state import PartitionState
+from pipelines.alerts.incident import Lifecycle
+from pipelines.detect import arrays
+from pipelines.detect.partition_state import AppState, PartitionState
 from pipelines.detect.snapshot_v1 import PartitionStateV1
 from pipelines.detect.snapshot_v3 import widened
+from pipelines.detect.snapshot_v5 import PartitionStateV5
+from pipelines.detect.stored_state import StoredState, store
+from pipelines.detect.windows import Windows
 from schemas.errors import UNREADABLE
 
 
@@ -22,9 +27,42 @@ class Snapshot(msgspec.Struct, array_like=True):
     state: bytes
 
 
-VERSION, READ = 5, (2, 3, 4, 5)
-"""Since 5 buckets that are not learned yet may have closed while incidents were open."""
+VERSION, READ = 6, (2, 3, 4, 5, 6)
+"""Since 5 buckets that are not learned yet may have closed while incidents were open; since 6 the state of each
+detector is stored by itself."""
 _SUMS_WIDENED = 4
+_BY_DETECTOR = 6
+
+
+@dataclass
+class AppAtRest:
+    """``AppState`` with the states of detectors as they are stored."""
+
+    windows: Windows
+    states: dict[str, StoredState]
+    life: Lifecycle
+    deferred: int = 0
+
+    @classmethod
+    def of(cls, app: AppState) -> AppAtRest:
+        """Encode the states of ``app``."""
+        return cls(app.windows, {name: store(app.states[name]) for name in sorted(app.states)}, app.life, app.deferred)
+
+    def now(self) -> AppState:
+        """Return the state of the app; each detector reads its own when it is asked for."""
+        return AppState(self.windows, dict(self.states), self.life, self.deferred)
+
+
+@dataclass
+class PartitionAtRest(PartitionState):
+    """``PartitionState`` with apps as they are stored."""
+
+    apps: dict[str, AppAtRest] = field(default_factory=dict)  # type: ignore[assignment]  # the same fields, at rest
+
+    def now(self) -> PartitionState:
+        """Return the state of the partition."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return PartitionState(**known | {"apps": {name: app.now() for name, app in self.apps.items()}})
 
 
 def dump(state: PartitionState) -> bytes:
@@ -33,7 +71,9 @@ def dump(state: PartitionState) -> bytes:
         app.windows.side.merge()
         for slot in app.windows.slots.values():
             slot.merge()
-    body = msgspec.msgpack.encode(state, enc_hook=_encode)
+    known = {f.name: getattr(state, f.name) for f in fields(state)}
+    rest = PartitionAtRest(**known | {"apps": {name: AppAtRest.of(app) for name, app in state.apps.items()}})
+    body = msgspec.msgpack.encode(rest, enc_hook=arrays.encode)
     return msgspec.msgpack.encode(Snapshot(VERSION, zlib.compress(body, 1)))
 
 
@@ -58,37 +98,20 @@ def load(data: bytes) -> PartitionState:
     try:
         snapshot = msgspec.msgpack.decode(data, type=Snapshot)
         if snapshot.version == 1:
-            return widened(_decoder_v1().decode(zlib.decompress(snapshot.state)).now())
+            return widened(_decoder(PartitionStateV1).decode(zlib.decompress(snapshot.state)).now())
         if snapshot.version not in READ:
             raise ValueError(f"state of version {snapshot.version}, this is version {VERSION}")
-        state = _decoder().decode(zlib.decompress(snapshot.state))
+        body = zlib.decompress(snapshot.state)
+        if snapshot.version >= _BY_DETECTOR:
+            rest: PartitionAtRest = _decoder(PartitionAtRest).decode(body)
+            return rest.now()
+        before: PartitionStateV5 = _decoder(PartitionStateV5).decode(body)
+        state = before.now()
         return state if snapshot.version >= _SUMS_WIDENED else widened(state)
     except (*UNREADABLE, zlib.error) as error:
         raise ValueError(f"damaged state: {error}") from error
 
 
 @cache
-def _decoder() -> msgspec.msgpack.Decoder[PartitionState]:
-    return msgspec.msgpack.Decoder(PartitionState, dec_hook=_decode)
-
-
-@cache
-def _decoder_v1() -> msgspec.msgpack.Decoder[PartitionStateV1]:
-    return msgspec.msgpack.Decoder(PartitionStateV1, dec_hook=_decode)
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return [value.dtype.str, list(value.shape), np.ascontiguousarray(value).tobytes()]
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, np.floating):
-        return float(value)
-    raise NotImplementedError(type(value))
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is np.ndarray or get_origin(kind) is np.ndarray:
-        dtype, shape, data = value
-        return np.frombuffer(data, dtype).reshape(shape).copy()
-    raise NotImplementedError(kind)
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind, dec_hook=arrays.decode)

@@ -79,7 +79,8 @@ class AppStateV1:
             if (place := windows.index.get(incident.finding.target)) is not None:
                 since = max(windows.closed, incident.finding.start)
                 incident.take_back(windows.row(place, since, windows.latest()), ())
-        return AppState(windows, self.spike, self.surge, self.ceiling, self.life)
+        states = {"spike": self.spike, "surge": self.surge, "ceiling": self.ceiling}
+        return AppState(windows, states, self.life)
 
 
 @dataclass

@@ -156,12 +156,12 @@ def _bands(judge: Judge, app: AppState, view: View, name: str) -> list[Band]:
             elif isinstance(detector, Surge):
                 bands += of_surge(detector, app.surge, view, place)
             elif isinstance(detector, SingleCallLimit):
-                bands += of_single_call(detector, app.ceiling, view, place)
+                bands += of_single_call(detector, app.get(detector), view, place)
             elif isinstance(detector, ColdStart):
                 bands += of_cold_start(detector, app.cold_start, view, place)
     for detector in judge.detectors:
         if own := getattr(detector, "bands", None):
-            bands += own(getattr(app, detector.name), view, name)
+            bands += own(app.get(detector), view, name)
     return bands
 
 
