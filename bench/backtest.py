@@ -2,7 +2,7 @@
 
 Fourteen days of 13 apps with 0.63 calls a second each, the pace of a public trace, are rolled up by meter's function
 and landed as land does, in six partitions and in batches of an hour with a tick after each, as an import would be.
-``judge_again`` is what `tailrace backtest` calls; its time has the reading of the lake in it. ``one_process_s`` is the
+``run_detectors_again`` is what `tailrace backtest` calls; its time holds the reading of the lake. ``one_process_s`` is the
 same by one process (with QUICK=1 only). ``live_calls_per_s``: what was landed while it happened has a tick a second,
 and each is a look at open buckets; half an hour of it is judged by one process.
 
@@ -24,7 +24,7 @@ from schemas.alerts import Alert
 from schemas.records import Record
 from schemas.rollups import H_KIND
 from schemas.topics import ROLLUPS
-from tailrace.job_runs.judge_again import judge_again
+from tailrace.job_runs.run_detectors_again import run_detectors_again
 from tests.pipelines.detect.landing import land
 from tests.pipelines.detect.traffic import DAY, HOUR, SECOND, T0, App, Incident, Stream
 from warehouse.lake import Lake
@@ -73,7 +73,7 @@ def timed(config: LakeConfig, begin: int, until: int, processes: int) -> tuple[f
     """(seconds, alerts) of a back-test."""
     with ReadOnlyLake.open(config) as lake:
         began = time.perf_counter()
-        alerts = judge_again(lake, {}, begin, until, processes=processes)
+        alerts = run_detectors_again(lake, {}, begin, until, processes=processes)
         return time.perf_counter() - began, alerts
 
 

@@ -24,7 +24,7 @@ from _report import QUICK, REPO, report, spread
 
 from pipelines.drift.embed import EmbedConfig, Memory, ModelProcess
 from pipelines.drift.regions import Reference, build
-from pipelines.drift.test import Batch, TestConfig, alarmed, clip, empty, judge, start
+from pipelines.drift.topic_bets import Batch, TestConfig, alarmed, clip, empty, judge, start
 from pipelines.drift.vectors import Floats, restore
 
 ROUNDS = 3

@@ -1,4 +1,4 @@
-"""The interval of a share."""
+"""Wilson's confidence interval of a proportion."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ SAME_CAUSE = 300_000_000
 RETRIES = 3
 """Most further attempts of a call that fails that are taken to follow from its failing."""
 PACE = 6.0
-"""What a rise per call adds an hour is known from a few calls: a follower may add this much more."""
+"""What a rise per call costs an hour is a rough estimate: a follower may cost up to this many times as much and still
+be part of the same incident."""
 LATER = 1_800_000_000
 """Time (µs) after a rise per call within which the spend of a slice of few calls may show it."""
 PART = 0.3

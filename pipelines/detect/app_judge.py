@@ -1,7 +1,7 @@
 """The judgement of one app: buckets that close, one by one or many at once, and looks at open ones. Pure.
 
-A bucket of the present may close without being learned (``defer``): nothing that is found in it would be emitted. It
-is learned later, together with others, and before anything depends on it.
+While a bucket is of the present, alerts come from looks at it before it closes. So it may close without being learned
+(``defer``): it is learned later, together with others, and before anything depends on it.
 """
 
 from __future__ import annotations

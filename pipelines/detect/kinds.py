@@ -1,4 +1,4 @@
-"""Columns of the sums beyond ``items.COLUMNS``: one per kind, a guardrail or a text signal, in the order as met."""
+"""Columns of the sums after ``items.COLUMNS``: one for each guardrail or text signal, in the order of appearance."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.alerts.incident import Lifecycle
 from pipelines.detect.clock import Clock
-from pipelines.detect.detectors.single_call import SingleCallState
+from pipelines.detect.detectors.ceiling import SingleCallState
 from pipelines.detect.detectors.spike_state import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.partition_state import AppState, PartitionState, Pending

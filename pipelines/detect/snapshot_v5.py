@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, fields
 
 from pipelines.alerts.incident import Lifecycle
 from pipelines.detect.detectors.cache_state import CacheState
+from pipelines.detect.detectors.ceiling import SingleCallState
 from pipelines.detect.detectors.cold_start_state import ColdStartState
 from pipelines.detect.detectors.latency_state import LatencyState
 from pipelines.detect.detectors.per_call_state import PerCallState
-from pipelines.detect.detectors.single_call import SingleCallState
 from pipelines.detect.detectors.spike_state import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
 from pipelines.detect.partition_state import AppState, PartitionState

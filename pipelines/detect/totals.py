@@ -1,4 +1,4 @@
-"""Sums over the time of an app's incidents: of their series, and of the app's own where that is another one."""
+"""Running sums of each open incident: of its series, and of the whole app where the series is a narrower one."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from pipelines.detect import backtest
 from pipelines.detect.clock import Clock
 from pipelines.detect.detectors.bands import Band, of_cold_start, of_single_call, of_spike, of_surge
 from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.ceiling import SingleCallLimit
 from pipelines.detect.detectors.cold_start import ColdStart
-from pipelines.detect.detectors.single_call import SingleCallLimit
 from pipelines.detect.detectors.spike import Spike
 from pipelines.detect.detectors.surge import Surge
 from pipelines.detect.items import TickAt

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.drift.betting import log10_evidence
 from pipelines.drift.regions import Ints, Reference, Regions, build
-from pipelines.drift.test import (
+from pipelines.drift.topic_bets import (
     Batch,
     TestConfig,
     alarmed,

@@ -23,7 +23,7 @@ from pipelines.drift.repeats import Repeats
 from pipelines.drift.strata import OTHER, SECOND, ReferenceConfig, Stratum, combine, group_id, learn, ready, renew, wait
 from pipelines.drift.style_bets import StyleConfig
 from pipelines.drift.style_level import SavedStyles, StyleLevel
-from pipelines.drift.test import TestConfig
+from pipelines.drift.topic_bets import TestConfig
 from schemas.alerts import Alert
 
 log = structlog.get_logger()

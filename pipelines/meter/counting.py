@@ -29,7 +29,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Counted:
-    """What one batch became. Every source span has a message of key "*", so these tile the log by themselves."""
+    """What one batch became. Each range of offsets has one message with the key "*": together they cover the log."""
 
     rollups: list[wire.Message]
     samples: list[Sample]

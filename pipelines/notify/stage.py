@@ -44,7 +44,7 @@ log = structlog.get_logger()
 Now = Callable[[], int]
 _POLL_S = 0.1
 _POLL_BUSY_S = 0.02
-"""Answers are looked for between polls: 10 times a second would send 40 messages a second, in a storm too few."""
+"""While requests run. Finished ones are handled between polls: with 100 ms at most 40 messages a second are sent."""
 _BATCH_ROWS = 1_000
 """Alerts of one step: what is owed for them is written to the brokers before the next report of the stage."""
 _BACK_OFF_S = 1.0
@@ -121,7 +121,7 @@ def _serve(notifier: Notifier, stop: threading.Event, heartbeat: HeartbeatCallba
 
 
 class Notifier:
-    """One incarnation: the book, and the hands that write, read and send."""
+    """One session: the state of all deliveries, the consumer, the producer and the threads that send."""
 
     def __init__(self, config: NotifyConfig, channels: Mapping[str, Channel], now: Now) -> None:
         self._now = now

@@ -21,7 +21,7 @@ from tailrace.cli.context import get, print_json
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.page import Page
 from tailrace.cli.render.printable import printable
-from tailrace.job_runs.judge_again import beginning
+from tailrace.job_runs.run_detectors_again import beginning
 from tailrace.times import moment, span
 
 if TYPE_CHECKING:

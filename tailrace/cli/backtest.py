@@ -24,7 +24,7 @@ from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.lake import open_lake
 from tailrace.cli.render.printable import printable
 from tailrace.files import refused
-from tailrace.job_runs.judge_again import beginning, judge_again
+from tailrace.job_runs.run_detectors_again import beginning, run_detectors_again
 from tailrace.times import moment, span
 from warehouse.query.readonly import ReadOnlyLake
 
@@ -190,7 +190,7 @@ def is_capsule(file: Path) -> bool:
 
 def _of_lake(lake: ReadOnlyLake, asked: _Asked, begin: int) -> list[Alert]:
     with _progress() as (progress, total):
-        return asked.chosen(judge_again(lake, asked.rules, begin, asked.last, progress=progress, total=total))
+        return asked.chosen(run_detectors_again(lake, asked.rules, begin, asked.last, progress=progress, total=total))
 
 
 def _effect(lake: ReadOnlyLake, here: Context, asked: _Asked, begin: int, alerts: Sequence[Alert]) -> Effect:

@@ -17,7 +17,7 @@ from pipelines.notify.times import parsed
 from schemas.alerts import Alert
 from schemas.errors import FatalError, SettingsError
 from tailrace.cli.render.printable import json_line
-from tailrace.job_runs.judge_again import beginning
+from tailrace.job_runs.run_detectors_again import beginning
 from warehouse.query.readonly import ReadOnlyLake
 
 Rules = Mapping[str, Mapping[str, Any]]

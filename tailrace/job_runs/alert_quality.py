@@ -14,7 +14,7 @@ from schemas.alerts import Alert
 from schemas.errors import SettingsError
 from tailrace import wiring
 from tailrace.cli.context import Context
-from tailrace.job_runs.judge_again import beginning, judge_again, processes_for, rollup_rows
+from tailrace.job_runs.run_detectors_again import beginning, processes_for, rollup_rows, run_detectors_again
 from tailrace.times import moment
 from warehouse.query.readonly import ReadOnlyLake
 
@@ -83,7 +83,7 @@ class _Days:
 
     def alerts(self, rules: Mapping[str, Mapping[str, Any]]) -> list[Alert]:
         """Return the alerts by ``rules``; what is found while the detectors learn is left out."""
-        found = judge_again(self._lake, rules, self._begin, self._until, processes=processes_for(self.rows))
+        found = run_detectors_again(self._lake, rules, self._begin, self._until, processes=processes_for(self.rows))
         return [alert for alert in found if moment(alert.detected_at, 0) >= self.first]
 
 

@@ -1,4 +1,4 @@
-"""What a process does about its parent and about orphans: it ends with the one and reaps the others."""
+"""Parents and orphans: a process ends when its parent ends, and process 1 of a container reaps orphaned children."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from pipelines.detect.detectors.base import Detector, State, View
 from pipelines.detect.detectors.cache import Cache
+from pipelines.detect.detectors.ceiling import SingleCallLimit
 from pipelines.detect.detectors.cold_start import ColdStart
 from pipelines.detect.detectors.latency import Latency
 from pipelines.detect.detectors.per_call import PerCall
-from pipelines.detect.detectors.single_call import SingleCallLimit
 from pipelines.detect.detectors.spike import Spike
 from pipelines.detect.detectors.surge import Surge
 from schemas.errors import SettingsError

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.detect.detectors.base import View
+from pipelines.detect.detectors.ceiling import SingleCallLimit, SingleCallState
 from pipelines.detect.detectors.cold_start import ColdStart
 from pipelines.detect.detectors.cold_start_state import ColdStartState
-from pipelines.detect.detectors.single_call import SingleCallLimit, SingleCallState
 from pipelines.detect.detectors.spike import Spike
 from pipelines.detect.detectors.spike_scan import COLUMNS, DIVISOR, WINDOWS
 from pipelines.detect.detectors.spike_state import MEASURES, UNITS, SpikeState

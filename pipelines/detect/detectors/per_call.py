@@ -1,7 +1,7 @@
 """per_call: a call of a series holds more tokens, or costs more, than is usual for it, though calls are few.
 
-``spike`` needs a hundred calls in five minutes before a mean per call means anything: of a client with 4 % of half a
-call a second there are six. So each call is weighed by itself, by its logarithm, against all that is learned of the
+``spike`` needs a hundred calls in five minutes before a mean per call means anything; a client that makes 4 % of half a
+call a second makes six. So each call is weighed by itself, by its logarithm, against all that is learned of the
 calls of its series (``per_call_evidence``): an e-detector as in ``surge``, once a minute, divided by the overdispersion
 between stretches of ten minutes. Calls that go to a model that the app has never used are found by the model.
 """

@@ -40,9 +40,9 @@ class Spike:
 
     name: ClassVar[str] = "spike"
     follows: ClassVar[tuple[str, ...]] = ("spend",)
-    """Families that may follow an incident of another detector: what is over is not learned here either."""
+    """Families whose incidents may follow those of another detector: when one ends, its time is not learned."""
     shares: ClassVar[tuple[str, ...]] = ("spend",)
-    """Families of which another detector may find an incident, too: what is over is not learned here either."""
+    """Families of which another detector finds incidents, too: when one ends, spike does not learn its time either."""
     ratio: float = 3.0
     """Least multiple of what is expected; per-call measures: ``ratio_per_call``."""
     ratio_per_call: float = 2.0
@@ -89,7 +89,7 @@ class Spike:
             slot = view.closed - RING * SLOT
             if not (since and slot >= since) and not any(a <= slot < b for a, b in state.muted):
                 state.level.learn(view.evicted[:, COLUMNS] / DIVISOR, view.app, slot, self.half_life_s)
-        if not state.level.den or since:  # a family that is open has no other incident
+        if not state.level.den or since:  # one incident of a family at a time
             return state, []
         now = observed(self, state, view)
         warm = view.until - view.windows.first >= self.warm_up_s * 1e6

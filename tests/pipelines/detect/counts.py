@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.detect.detectors import DETECTORS
-from pipelines.detect.detectors.single_call import SingleCallLimit
+from pipelines.detect.detectors.ceiling import SingleCallLimit
 from pipelines.detect.exemplars import Exemplars
 from pipelines.detect.items import COLUMN, COLUMNS, SLOT, Batch, TickAt
 from pipelines.detect.judge import Judge, PartitionState

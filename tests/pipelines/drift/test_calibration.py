@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.drift.betting import bet, initial_capitals, log10_evidence
 from pipelines.drift.regions import Reference, build
-from pipelines.drift.test import Batch, TestConfig, alarmed, clip, design_effect, empty, judge, start
+from pipelines.drift.topic_bets import Batch, TestConfig, alarmed, clip, design_effect, empty, judge, start
 from pipelines.drift.vectors import Floats
 
 BLOCKS = 60

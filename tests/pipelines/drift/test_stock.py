@@ -12,8 +12,8 @@ from pipelines.drift.partition import Partition
 from pipelines.drift.points import Point
 from pipelines.drift.regions import Reference, build, learn_witness
 from pipelines.drift.repeats import Repeats
-from pipelines.drift.test import Batch, TestConfig, start
-from pipelines.drift.test import judge as judge_block
+from pipelines.drift.topic_bets import Batch, TestConfig, start
+from pipelines.drift.topic_bets import judge as judge_block
 from pipelines.drift.watch import Watch, WatchConfig
 from schemas.alerts import Alert
 from tests.pipelines.drift.test_style_watch import answers

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.errors import SettingsError
 from schemas.topics import ROLLUPS
-from tailrace.job_runs.judge_again import judge_again
+from tailrace.job_runs.run_detectors_again import run_detectors_again
 from tests.pipelines.detect.landing import land
 from tests.pipelines.detect.traffic import HOUR, SECOND, T0, App, Incident, Stream
 from warehouse.lake import Lake
@@ -42,8 +42,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> LakeConfig:
 def test_partitions_judged_side_by_side_give_the_same_alerts_in_the_same_order(config: LakeConfig) -> None:
     totals, done = list[int](), list[int]()
     with ReadOnlyLake.open(config) as lake:
-        one = judge_again(lake, {}, 0, 2 * T0, processes=1)
-        many = judge_again(lake, {}, 0, 2 * T0, processes=2, progress=done.append, total=totals.append)
+        one = run_detectors_again(lake, {}, 0, 2 * T0, processes=1)
+        many = run_detectors_again(lake, {}, 0, 2 * T0, processes=2, progress=done.append, total=totals.append)
     assert {alert.series["app"] for alert in one} == {f"app-{n}" for n in range(PARTITIONS)}
     assert [alert.to_json() for alert in many] == [alert.to_json() for alert in one]
     assert len(done) == PARTITIONS
@@ -52,7 +52,7 @@ def test_partitions_judged_side_by_side_give_the_same_alerts_in_the_same_order(c
 
 def test_a_rule_that_is_not_there_is_refused_before_anything_is_judged(config: LakeConfig) -> None:
     with ReadOnlyLake.open(config) as lake, pytest.raises(SettingsError):
-        judge_again(lake, {"spike": {"no_such_field": 1}}, 0, 2 * T0, processes=2)
+        run_detectors_again(lake, {"spike": {"no_such_field": 1}}, 0, 2 * T0, processes=2)
 
 
 def test_its_processes_end_when_the_command_is_killed(config: LakeConfig, tmp_path: Path) -> None:
@@ -60,12 +60,12 @@ def test_its_processes_end_when_the_command_is_killed(config: LakeConfig, tmp_pa
     program.write_text(f"""
 from warehouse.query.readonly import ReadOnlyLake
 from warehouse.storage.connect import LakeConfig
-from tailrace.job_runs.judge_again import judge_again
+from tailrace.job_runs.run_detectors_again import run_detectors_again
 
 if __name__ == "__main__":
     with ReadOnlyLake.open(LakeConfig({config.catalog!r}, {config.data_path!r})) as lake:
         while True:
-            judge_again(lake, {{}}, 0, {2 * T0}, processes=2)
+            run_detectors_again(lake, {{}}, 0, {2 * T0}, processes=2)
 """)
     with subprocess.Popen([sys.executable, str(program)]) as command:
         parent, workers = psutil.Process(command.pid), list[psutil.Process]()

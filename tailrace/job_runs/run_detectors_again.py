@@ -64,7 +64,7 @@ def processes_for(rows: int) -> int:
     return (os.cpu_count() or 1) if rows > MANY_ROWS else 1
 
 
-def judge_again(
+def run_detectors_again(
     lake: ReadOnlyLake,
     rules: Mapping[str, Mapping[str, Any]],
     begin: int,
