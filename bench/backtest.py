@@ -3,8 +3,8 @@
 Fourteen days of 13 apps with 0.63 calls a second each, the pace of a public trace, are rolled up by meter's function
 and landed as land does, in six partitions and in batches of an hour with a tick after each, as an import would be.
 ``run_detectors_again`` is what `tailrace backtest` calls; its time holds the reading of the lake. ``one_process_s``
-is the same by one process (with QUICK=1 only). ``live_calls_per_s``: what was landed while it happened has a tick a second,
-and each is a look at open buckets; half an hour of it is judged by one process.
+is the same by one process (with QUICK=1 only). ``live_calls_per_s``: what was landed while it happened has a tick a
+second, and each is a look at open buckets; half an hour of it is judged by one process.
 
     python bench/backtest.py     (QUICK=1: one day)
 """
