@@ -64,7 +64,7 @@ class Observed:
         """Count ``calls``, duplicates out."""
         if not calls.num_rows:
             return
-        every, calls = calls, calls.filter(user_facing(calls))
+        every, calls = calls, only(calls, user_facing(calls))
         for part, of in ((every, PAID), (calls, HISTOGRAMS.keys() - PAID)):
             self._distributions(part, of)
         if not calls.num_rows:
@@ -138,6 +138,11 @@ class Observed:
         pairs, cells = np.unique(of[rows] * len(names) + codes, return_inverse=True)
         keys = [(*apps[pair // len(names)], *map(label, names[pair % len(names)])) for pair in pairs.tolist()]
         self._count("guardrails", keys, cells)
+
+
+def only(rows: pa.Table, kept: pa.ChunkedArray) -> pa.Table:
+    """Return the rows that are ``kept``, (rows,) bool; without a copy where these are all."""
+    return rows if pc.all(kept).as_py() is not False else rows.filter(kept)
 
 
 def label(text: str | None) -> str:
