@@ -5,8 +5,9 @@ from decimal import Decimal
 
 import pyarrow as pa
 
-from pipelines.land.observed import OTHER
-from pipelines.land.usage import MOST_SERIES, Usage
+from pipelines.land.observed import OTHER, only
+from pipelines.land.usage import CONTENT, MOST_SERIES, Usage
+from schemas.arrow import CALLS
 from schemas.usage import compared
 
 
@@ -63,6 +64,17 @@ def test_partly_priced_calls_and_costs_that_differ_are_counted():
     assert usage.facts()["calls"] == [["a", "m", "3", None, "3.000000000", "3", "3", "1", "1", "1", "1", None]]
     assert compared(usage.facts()) == (1, 1)
     assert compared({"calls": [["a", "m", "3", None, "3", "3", "3", "1", "1", "1"]]}) == (0, 1), "of a version before"
+
+
+def test_texts_are_not_copied_to_count_calls_and_no_duplicate_means_no_copy_at_all():
+    assert set(CONTENT) <= set(CALLS.names)
+    table = calls(("a", "m", Decimal(1), 3, 4, None), ("a", "m", Decimal(1), 3, 4, True))
+    assert only(table, pa.chunked_array([[True, True]])) is table
+    assert only(table, pa.chunked_array([[True, False]])).num_rows == 1
+    with_texts, without = Usage(), Usage()
+    without.add({"raw_calls": table})
+    with_texts.add({"raw_calls": table.append_column("output_text", pa.array(["x", "y"]))})
+    assert with_texts.facts() == without.facts()
 
 
 def test_duplicates_do_not_count():
