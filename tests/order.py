@@ -19,6 +19,8 @@ SECONDS = Path(__file__).parent / "seconds.json"
 """File -> seconds it took where two processes ran; `TAILRACE_TEST_SECONDS=tests/seconds.json make test` renews it."""
 WHOLE_SYSTEMS = ("tests/e2e/", "tests/deploy/test_compose_processes.py", "tests/upgrade/test_homes.py")
 """What starts ten processes at a time: one process runs all of it, so that two of them never run at once."""
+FAULTS = "tests/faults/"
+"""The fault matrix."""
 UNKNOWN_S = 0.5
 """Seconds of a test whose file is not in SECONDS."""
 LONG_S = 4.0
@@ -54,9 +56,15 @@ def mark_long(items: list[pytest.Item], seconds: Mapping[str, float] | None = No
 
 
 def mark_extended(items: Iterable[pytest.Item]) -> None:
-    """Mark all cases of a parametrised test but its first ones, where it has the mark ``representatives(number)``."""
+    """Mark what `make test` leaves to `make test-extended`.
+
+    The rows of the fault matrix, whose promises other tests hold too; and all cases of a parametrised test but its
+    first ones, where it has the mark ``representatives(number)``.
+    """
     seen: Counter[str] = Counter()
     for item in items:
+        if item.nodeid.startswith(FAULTS):
+            item.add_marker("extended")
         if (mark := item.get_closest_marker("representatives")) is None:
             continue
         test = item.nodeid.split("[", 1)[0]

@@ -1,6 +1,7 @@
 """Ids are UUIDv7, in order, and never the same twice: not in threads, not after a fork."""
 
-import os
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -50,16 +51,22 @@ def test_threads_never_share_an_id() -> None:
     assert len(set(found)) == 16_000
 
 
+FORK = """
+import os, time
+from tailrace_emitter.ids import make_ready, next_id
+make_ready()
+child = os.fork()
+ids = " ".join(next_id(time.time_ns()) for _ in range(100))
+if child:
+    os.waitpid(child, 0)
+os.write(1, f"{ids}\\n".encode())
+os._exit(0)
+"""
+"""In a process of its own: one that has run a thousand tests may be too large to be forked."""
+
+
 def test_a_forked_child_makes_ids_of_its_own() -> None:
-    read, write = os.pipe()
-    make_ready()
-    pid = os.fork()
-    if pid == 0:
-        os.write(write, "".join(next_id(time.time_ns()) for _ in range(100)).encode())
-        os._exit(0)
-    mine = {next_id(time.time_ns()) for _ in range(100)}
-    os.waitpid(pid, 0)
-    theirs = os.read(read, 36 * 100).decode()
-    os.close(read)
-    os.close(write)
-    assert not mine & {theirs[i : i + 36] for i in range(0, 3600, 36)}
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True)
+    theirs, mine = (set(line.split()) for line in done.stdout.splitlines())
+    assert len(mine) == len(theirs) == 100
+    assert not mine & theirs
