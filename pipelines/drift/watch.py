@@ -19,7 +19,6 @@ from pipelines.drift.compose import compose_alert
 from pipelines.drift.incident import Incident, Shift, open_incident, reopen
 from pipelines.drift.level import Level, Saved
 from pipelines.drift.points import ANSWERS, Point
-from pipelines.drift.repeats import Repeats
 from pipelines.drift.strata import OTHER, SECOND, ReferenceConfig, Stratum, combine, group_id, learn, ready, renew, wait
 from pipelines.drift.style_bets import StyleConfig
 from pipelines.drift.style_level import SavedStyles, StyleLevel
@@ -59,8 +58,6 @@ class WatchConfig:
     user_texts: int = 2
     least_users: int = 3
     """Where users are known, as many must bring the new texts."""
-    pairs: int = 2_000
-    """Answers that are kept with their prompts: the same answer to the same prompt is no further evidence."""
     cooldown_s: float = 120.0
     """After an incident no other series of the app fires for this time (event time)."""
     timing: Timing = field(default_factory=Timing)
@@ -91,7 +88,6 @@ class State(msgspec.Struct):
     reopens_until: int = 0
     styles: dict[str, SavedStyles] = {}
     resting: bool = False
-    repeats: list[bytes] = []
 
 
 class Watch:
@@ -115,8 +111,6 @@ class Watch:
         self.users: list[str | None] = []
         self.resting = False
         """Of answers: an incident of the prompts is open."""
-        self.repeats = Repeats(config.pairs)
-        """Of answers."""
 
     def step(self, points: Sequence[Point], prompts: Watch | None = None) -> list[Alert]:
         """Judge ``points`` in order; return the alerts to emit.
@@ -157,7 +151,7 @@ class Watch:
         stratum = self._stratum(point)
         window = self.windows.get(stratum.name, [])
         self.windows[stratum.name] = [*window, (self.ordinal, point)][-self.config.window :]
-        crowded = self._crowded(point.user) or self._is_known(point, prompts)
+        crowded = self._crowded(point.user)
         if self.closed is not None and point.ts >= self.reopens_until:
             self.closed = None
         if self.incident is not None:
@@ -213,16 +207,6 @@ class Watch:
         crowded = user is not None and self.users.count(user) >= self.config.user_texts
         self.users = [*self.users, user][-self.config.user_span :]
         return crowded
-
-    def _is_known(self, answer: Point, prompts: Watch | None) -> bool:
-        """Whether this answer was given to this prompt before; where the prompt is not known, each answer counts."""
-        prompt = prompts.latest_of(answer) if prompts is not None else None
-        return prompt is not None and self.repeats.take(prompt, answer)
-
-    def latest_of(self, answer: Point) -> Point | None:
-        """Return the prompt of the call that ``answer`` is of, if it is the last one of its feature."""
-        texts = self.windows.get(answer.feature or APP) or self.windows.get(OTHER)
-        return texts[-1][1] if texts and texts[-1][1].call_id == answer.call_id else None
 
     def _keys(self, stratum: str) -> list[str]:
         """Levels that test the texts of ``stratum``."""
@@ -402,7 +386,6 @@ class Watch:
             self.reopens_until,
             styles,
             self.resting,
-            self.repeats.save(),
         )
         return msgspec.msgpack.encode(state)
 
@@ -417,7 +400,6 @@ class Watch:
         watch.strata = {s.name: s for s in state.strata}
         watch.incident, watch.quiet_until, watch.users = state.incident, state.quiet_until, state.users
         watch.closed, watch.reopens_until, watch.resting = state.closed, state.reopens_until, state.resting
-        watch.repeats = Repeats(config.pairs, state.repeats)
         scopes = watch._scopes()
         for key, saved in state.levels.items():
             reference, _ = combine([watch.strata[name] for name in scopes[key]])

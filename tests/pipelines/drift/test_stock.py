@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from pipelines.drift.partition import Partition
 from pipelines.drift.points import Point
 from pipelines.drift.regions import Reference, build, learn_witness
-from pipelines.drift.repeats import Repeats
 from pipelines.drift.topic_bets import Batch, TestConfig, start
 from pipelines.drift.topic_bets import judge as judge_block
 from pipelines.drift.watch import Watch, WatchConfig
@@ -74,16 +73,20 @@ def test_other_answers_to_the_same_stock_are_found(stock: list[Point]) -> None:
     assert alert.rule == "output_drift"
 
 
-def test_a_pair_is_known_until_so_many_others_have_come() -> None:
-    prompt, answer = answers(1, 2)
-    others = answers(2, 3)
-    repeats = Repeats(2)
-    assert [repeats.take(prompt, answer), repeats.take(prompt, answer)] == [False, True]
-    assert [repeats.take(prompt, other) for other in others] == [False] * 3
-    assert not repeats.take(prompt, answer)
-    again = Repeats(2, repeats.save())
-    assert again.take(prompt, answer)
-    assert not again.take(prompt, others[0])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_stock_of_which_the_rare_answers_are_of_another_style_has_not_changed(stock: list[Point], seed: int) -> None:
+    """Were answers that come again left out, the rare ones would become more."""
+    usual, rare = answers(60 + seed, 60), answers(70 + seed, 4 * SIZE, bullets=0.8)
+    draws, texts = np.random.default_rng(seed), [*usual, *rare][: 4 * SIZE]
+    weights = 1 / np.arange(1, len(texts) + 1)
+    said = []
+    for i, k in enumerate(draws.choice(len(texts), 2500, p=weights / weights.sum()).tolist()):
+        ts = 1_790_000_000_000_000 + int(i / 0.6 * 1e6)
+        said.append((k, replace(texts[k], call_id=f"call-{i}", ts=ts, wall=ts, user=f"u{i % 60}")))
+    prompts = [
+        replace(stock[k], call_id=p.call_id, ts=p.ts, wall=p.wall, user=p.user, text=f"text {k}") for k, p in said
+    ]
+    assert [a.title for a in judged(prompts, [p for _, p in said]) if a.rule == "output_drift"] == []
 
 
 def test_equal_texts_are_in_one_half_of_the_reference() -> None:
