@@ -90,7 +90,7 @@ test-again: setup  ## the tests that failed in the last run
 	$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none $(TESTS)
 
 # these compute and do not wait: a process for each core
-test-fast: setup  ## the tests that start no server, without the files that take more than 5 s
+test-fast: setup  ## the tests that start no server, without the files that take more than 3 s
 	$(PYTEST) -n 2 -m "not broker and not extended and not slow and not faults and not long" $(TESTS)
 
 lock-peers: $(UV)  ## bring bench/peers.txt up to date with bench/peers.in

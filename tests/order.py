@@ -23,7 +23,7 @@ FAULTS = "tests/faults/"
 """The fault matrix."""
 UNKNOWN_S = 0.5
 """Seconds of a test whose file is not in SECONDS."""
-LONG_S = 4.0
+LONG_S = 3.0
 """Files that take longer are marked ``long``."""
 
 
