@@ -142,7 +142,7 @@ class Step:
     """When the first call of the other mix was produced."""
 
 
-Heard = dict[str, tuple[float, Alert]]
+FirstAlerts = dict[str, tuple[float, Alert]]
 """App -> when its first alert arrived, and the alert."""
 
 
@@ -169,7 +169,7 @@ def history(bootstrap: str, steps: Sequence[Step], until: float) -> None:
     assert producer.flush(120) == 0
 
 
-def play_steps(bootstrap: str, steps: Sequence[Step], heard: Heard, gap_from: float) -> None:
+def play_steps(bootstrap: str, steps: Sequence[Step], first_alerts: FirstAlerts, gap_from: float) -> None:
     """Play every app live from ``gap_from`` on, until each has stepped and alerted, or has had its time."""
     producer = producer_of(bootstrap)
     makers = {s.app: Calls(s.app, 1) for s in steps}
@@ -177,7 +177,7 @@ def play_steps(bootstrap: str, steps: Sequence[Step], heard: Heard, gap_from: fl
     due = [(gap_from + rng.random() / step.rate, i) for i, step in enumerate(steps)]
     heapq.heapify(due)
     last = max(s.at for s in steps) + GIVE_UP_S
-    while time.time() < last and not all(s.app in heard for s in steps):
+    while time.time() < last and not all(s.app in first_alerts for s in steps):
         at, i = heapq.heappop(due)
         step = steps[i]
         if (wait := at - time.time()) > 0:
@@ -219,27 +219,27 @@ def learn(up: Up, bootstrap: str, steps: Sequence[Step]) -> float:
     return until
 
 
-def play(bootstrap: str, receiver: Receiver, steps: Sequence[Step], gap_from: float) -> Heard:
+def play(bootstrap: str, receiver: Receiver, steps: Sequence[Step], gap_from: float) -> FirstAlerts:
     """Play ``steps``; return the first alert of each app, also of those that have not stepped yet."""
-    heard: Heard = {}
+    first_alerts: FirstAlerts = {}
     stop = threading.Event()
 
     def listen() -> None:
         while not stop.wait(0.005):
             for alert in list(receiver.alerts):
-                if alert.state == "firing" and alert.series.get("app") not in heard:
-                    heard[alert.series.get("app", "")] = (time.time(), alert)
+                if alert.state == "firing" and alert.series.get("app") not in first_alerts:
+                    first_alerts[alert.series.get("app", "")] = (time.time(), alert)
 
     threading.Thread(target=listen, daemon=True).start()
-    play_steps(bootstrap, steps, heard, gap_from)
+    play_steps(bootstrap, steps, first_alerts, gap_from)
     time.sleep(1)
     stop.set()
-    return heard
+    return first_alerts
 
 
-def is_early(step: Step, heard: Heard) -> bool:
+def is_early(step: Step, first_alerts: FirstAlerts) -> bool:
     """Whether the app of ``step`` alerted before it changed."""
-    return step.app in heard and (not step.first or heard[step.app][0] < step.first)
+    return step.app in first_alerts and (not step.first or first_alerts[step.app][0] < step.first)
 
 
 def with_kills(up: Up, bootstrap: str, receiver: Receiver) -> dict[str, Any]:
@@ -255,9 +255,9 @@ def with_kills(up: Up, bootstrap: str, receiver: Receiver) -> dict[str, Any]:
         if step.kill:
             step.at = start + STEPS * STEP_EVERY_S + 20 + (i - STEPS) * KILL_EVERY_S
             threading.Timer(step.at + rng.random() * KILL_WITHIN_S - time.time(), up.kill, (step.kill,)).start()
-    heard = play(bootstrap, receiver, steps, until)
-    early = [step.app for step in steps if is_early(step, heard)]
-    alerted = [(s, *heard[s.app]) for s in steps if s.app in heard and s.app not in early]
+    first_alerts = play(bootstrap, receiver, steps, until)
+    early = [step.app for step in steps if is_early(step, first_alerts)]
+    alerted = [(s, *first_alerts[s.app]) for s in steps if s.app in first_alerts and s.app not in early]
     onsets = [at - s.first for s, at, _ in alerted if not s.kill]
     killed = [at - s.first for s, at, _ in alerted if s.kill]
     after = [at - since for s, at, alert in alerted if not s.kill and (since := decided_at(s, alert)) is not None]
@@ -277,7 +277,7 @@ def with_kills(up: Up, bootstrap: str, receiver: Receiver) -> dict[str, Any]:
         "alert_p99_s": quantile(after, 0.99),
         "steps": len(steps),
         "alerted": len(alerted),
-        "false_alerts": len(early) + len(set(heard) - {step.app for step in steps}),
+        "false_alerts": len(early) + len(set(first_alerts) - {step.app for step in steps}),
     }
 
 
@@ -297,12 +297,12 @@ def onset_to_alert(up: Up, bootstrap: str, receiver: Receiver, rate: float, apps
     rng = random.Random("kinds")
     for i, step in enumerate(steps):
         step.at = start + i * STEP_EVERY_S + rng.random() * STEP_EVERY_S
-    heard = play(bootstrap, receiver, steps, until)
+    first_alerts = play(bootstrap, receiver, steps, until)
     found: dict[str, Any] = {}
     for kind in KINDS:
         mine = [step for step in steps if step.kind == kind]
-        early = [step.app for step in mine if is_early(step, heard)]
-        alerted = [(s, *heard[s.app]) for s in mine if s.app in heard and s.app not in early]
+        early = [step.app for step in mine if is_early(step, first_alerts)]
+        alerted = [(s, *first_alerts[s.app]) for s in mine if s.app in first_alerts and s.app not in early]
         onsets = [at - s.first for s, at, _ in alerted]
         for s, at, alert in alerted:
             print(f"{s.app}: {at - s.first:.1f} s after its change: {alert.title}", flush=True)

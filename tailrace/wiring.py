@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,6 +18,7 @@ from pipelines.clock import now_us
 from schemas.errors import SettingsError
 from schemas.topics import TOPICS
 from tailrace.home.layout import Home
+from tailrace.imports import hide_pandas
 from tailrace.settings.model import LakeSettings, Settings
 from warehouse.storage.connect import LakeConfig
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pipelines.land import LandConfig
     from pipelines.meter.stage import MeterConfig
     from pipelines.notify.stage import NotifyConfig
+    from warehouse.query.readonly import ReadOnlyLake
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +60,15 @@ def lake(settings: Settings) -> LakeConfig:
         memory_limit=settings.lake.memory_limit,
         settings=_bucket(settings.lake) if "://" in data_path else {},
     )
+
+
+def open_lake(settings: Settings) -> ReadOnlyLake:
+    """Open the lake as a reader: it hides the originals of dead letters, and nothing can be written."""
+    from warehouse.query.readonly import ReadOnlyLake
+
+    hide_pandas()  # DuckDB and pyarrow would import it, half a second, at a parameter or an array
+    config = replace(lake(settings), memory_limit=settings.lake.query_memory_limit)
+    return ReadOnlyLake.open(config, timeout_s=settings.lake.query_timeout_s)
 
 
 def _bucket(section: LakeSettings) -> dict[str, str]:

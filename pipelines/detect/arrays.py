@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, get_origin
 
+import msgspec
 import numpy as np
 
 
@@ -24,3 +26,9 @@ def decode(kind: type, value: Any) -> Any:
         dtype, shape, data = value
         return np.frombuffer(data, dtype).reshape(shape).copy()
     raise NotImplementedError(kind)
+
+
+@cache
+def decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return what reads a ``kind``, a dataclass with arrays, from msgpack."""
+    return msgspec.msgpack.Decoder(kind, dec_hook=decode)

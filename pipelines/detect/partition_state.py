@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, cast
 
 from pipelines.alerts.incident import Lifecycle
@@ -19,6 +20,7 @@ from pipelines.detect.stretch import ALIGNED
 from pipelines.detect.windows import Windows
 
 S = TypeVar("S")
+P = TypeVar("P", bound="PartitionState")
 
 
 @dataclass
@@ -42,39 +44,35 @@ class AppState:
 
     def get(self, detector: Detector) -> Any:
         """Return the state of ``detector``."""
-        state = self.states.get(detector.name)
-        if state is None or isinstance(state, StoredState):
-            state = self._ready(detector.name, detector.initial_state())
-        return state
+        return self._ready(detector.name, detector.initial_state)
 
     def put(self, detector: Detector, state: object) -> None:
         """Set the state of ``detector``."""
         self.states[detector.name] = state
 
-    def _ready(self, name: str, initial: S) -> S:
+    def _ready(self, name: str, initial_state: Callable[[], S]) -> S:
         found = self.states.get(name)
         if found is None:
-            found = initial
+            found = self.states[name] = initial_state()
         elif isinstance(found, StoredState):
-            found = read(found, initial, name)
-        self.states[name] = found
+            found = self.states[name] = read(found, initial_state(), name)
         return cast(S, found)
 
     # what other parts of the stage read of a detector's state
     @property
     def spike(self) -> SpikeState:
         """What is learned of cost, tokens and calls."""
-        return self._ready("spike", SpikeState())
+        return self._ready("spike", SpikeState)
 
     @property
     def surge(self) -> SurgeState:
         """What is learned of shares."""
-        return self._ready("surge", SurgeState())
+        return self._ready("surge", SurgeState)
 
     @property
     def cold_start(self) -> ColdStartState:
         """The highest spend so far."""
-        return self._ready("cold_start", ColdStartState())
+        return self._ready("cold_start", ColdStartState)
 
     def judged_by(self, detectors: tuple[Detector, ...]) -> tuple[Detector, ...]:
         """Return those of ``detectors`` that judge the app at this record."""
@@ -147,3 +145,8 @@ class PartitionState:
             totals.take_back(windows, app.life)
             windows.clear()
             app.deferred, app.guard = 0, None
+
+
+def with_apps(kind: type[P], state: Any, apps: Mapping[str, Any]) -> P:
+    """Return ``state``, of this or an earlier form, as a ``kind`` with ``apps``."""
+    return kind(**{f.name: getattr(state, f.name) for f in fields(state)} | {"apps": apps})

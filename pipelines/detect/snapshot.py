@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field, fields
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, field
 
 import msgspec
 
 from pipelines.alerts.incident import Lifecycle
 from pipelines.detect import arrays
-from pipelines.detect.partition_state import AppState, PartitionState
+from pipelines.detect.partition_state import AppState, PartitionState, with_apps
 from pipelines.detect.snapshot_v1 import PartitionStateV1
 from pipelines.detect.snapshot_v3 import widened
 from pipelines.detect.snapshot_v5 import PartitionStateV5
@@ -61,8 +59,7 @@ class PartitionAtRest(PartitionState):
 
     def now(self) -> PartitionState:
         """Return the state of the partition."""
-        known = {f.name: getattr(self, f.name) for f in fields(self)}
-        return PartitionState(**known | {"apps": {name: app.now() for name, app in self.apps.items()}})
+        return with_apps(PartitionState, self, {name: app.now() for name, app in self.apps.items()})
 
 
 def dump(state: PartitionState) -> bytes:
@@ -71,8 +68,7 @@ def dump(state: PartitionState) -> bytes:
         app.windows.side.merge()
         for slot in app.windows.slots.values():
             slot.merge()
-    known = {f.name: getattr(state, f.name) for f in fields(state)}
-    rest = PartitionAtRest(**known | {"apps": {name: AppAtRest.of(app) for name, app in state.apps.items()}})
+    rest = with_apps(PartitionAtRest, state, {name: AppAtRest.of(app) for name, app in state.apps.items()})
     body = msgspec.msgpack.encode(rest, enc_hook=arrays.encode)
     return msgspec.msgpack.encode(Snapshot(VERSION, zlib.compress(body, 1)))
 
@@ -98,20 +94,15 @@ def load(data: bytes) -> PartitionState:
     try:
         snapshot = msgspec.msgpack.decode(data, type=Snapshot)
         if snapshot.version == 1:
-            return widened(_decoder(PartitionStateV1).decode(zlib.decompress(snapshot.state)).now())
+            return widened(arrays.decoder(PartitionStateV1).decode(zlib.decompress(snapshot.state)).now())
         if snapshot.version not in READ:
             raise ValueError(f"state of version {snapshot.version}, this is version {VERSION}")
         body = zlib.decompress(snapshot.state)
         if snapshot.version >= _BY_DETECTOR:
-            rest: PartitionAtRest = _decoder(PartitionAtRest).decode(body)
+            rest: PartitionAtRest = arrays.decoder(PartitionAtRest).decode(body)
             return rest.now()
-        before: PartitionStateV5 = _decoder(PartitionStateV5).decode(body)
+        before: PartitionStateV5 = arrays.decoder(PartitionStateV5).decode(body)
         state = before.now()
         return state if snapshot.version >= _SUMS_WIDENED else widened(state)
     except (*UNREADABLE, zlib.error) as error:
         raise ValueError(f"damaged state: {error}") from error
-
-
-@cache
-def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind, dec_hook=arrays.decode)

@@ -11,7 +11,7 @@ from pipelines.detect.clock import Clock
 from pipelines.detect.detectors.ceiling import SingleCallState
 from pipelines.detect.detectors.spike_state import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
-from pipelines.detect.partition_state import AppState, PartitionState, Pending
+from pipelines.detect.partition_state import AppState, PartitionState, Pending, with_apps
 from pipelines.detect.slots import Matrix, Slot
 from pipelines.detect.windows import Windows
 
@@ -99,5 +99,4 @@ class PartitionStateV1:
 
     def now(self) -> PartitionState:
         """The same as this version keeps it."""
-        known = {f.name: getattr(self, f.name) for f in fields(self)}
-        return PartitionState(**known | {"apps": {name: app.now() for name, app in self.apps.items()}})
+        return with_apps(PartitionState, self, {name: app.now() for name, app in self.apps.items()})

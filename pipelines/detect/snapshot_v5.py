@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from pipelines.alerts.incident import Lifecycle
 from pipelines.detect.detectors.cache_state import CacheState
@@ -12,7 +12,7 @@ from pipelines.detect.detectors.latency_state import LatencyState
 from pipelines.detect.detectors.per_call_state import PerCallState
 from pipelines.detect.detectors.spike_state import SpikeState
 from pipelines.detect.detectors.surge_state import SurgeState
-from pipelines.detect.partition_state import AppState, PartitionState
+from pipelines.detect.partition_state import AppState, PartitionState, with_apps
 from pipelines.detect.windows import Windows
 
 DETECTORS = ("spike", "surge", "ceiling", "cold_start", "cache", "latency", "per_call")
@@ -46,5 +46,4 @@ class PartitionStateV5(PartitionState):
 
     def now(self) -> PartitionState:
         """The same as this version keeps it."""
-        known = {f.name: getattr(self, f.name) for f in fields(self)}
-        return PartitionState(**known | {"apps": {name: app.now() for name, app in self.apps.items()}})
+        return with_apps(PartitionState, self, {name: app.now() for name, app in self.apps.items()})

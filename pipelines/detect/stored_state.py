@@ -7,7 +7,6 @@ method ``of_version(version, fields)``; where that is missing, this detector lea
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -40,7 +39,7 @@ def read(stored: StoredState, initial: S, detector: str) -> S:
     kind = type(initial)
     try:
         if stored.version == _version(kind):
-            known: S = _decoder(cast(Any, kind)).decode(stored.data)
+            known: S = arrays.decoder(cast(Any, kind)).decode(stored.data)
             return known
         found: S = kind.of_version(stored.version, msgspec.msgpack.decode(stored.data))  # type: ignore[attr-defined]
         return found
@@ -52,8 +51,3 @@ def read(stored: StoredState, initial: S, detector: str) -> S:
 def _version(kind: type) -> int:
     version: int = getattr(kind, "VERSION", 1)
     return version
-
-
-@cache
-def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind, dec_hook=arrays.decode)

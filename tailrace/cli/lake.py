@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -12,7 +11,6 @@ import typer
 from tailrace import wiring
 from tailrace.cli.context import Context, get, print_json
 from tailrace.cli.render.printable import printable
-from tailrace.imports import hide_pandas
 from warehouse.query.readonly import ReadOnlyLake
 from warehouse.verify.verify import verify
 
@@ -24,10 +22,7 @@ def add_to(app: typer.Typer) -> None:
 
 def open_lake(here: Context) -> ReadOnlyLake:
     """Open the lake as a reader: it hides the originals of dead letters, and nothing can be written."""
-    hide_pandas()  # DuckDB and pyarrow would import it, half a second, at a parameter or an array
-    section = here.settings.lake
-    config = replace(wiring.lake(here.settings), memory_limit=section.query_memory_limit)
-    return ReadOnlyLake.open(config, timeout_s=section.query_timeout_s)
+    return wiring.open_lake(here.settings)
 
 
 def _verify(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from jobs.evals.judge.agreement import agreement as compare
@@ -13,7 +12,6 @@ from jobs.golden import PRODUCTION
 from jobs.golden.splits import split
 from tailrace import wiring
 from tailrace.golden import reviews as sets
-from tailrace.imports import hide_pandas
 from tailrace.settings.model import Settings
 from warehouse.query.readonly import ReadOnlyLake
 
@@ -77,7 +75,7 @@ def golden(settings: Settings, name: str | None, version: int, *, stale_days: in
         LakeUnavailableError: the lake cannot be read.
     """
     set_name = sets.set_name(name or PRODUCTION)
-    with _opened(settings) as lake:
+    with wiring.open_lake(settings) as lake:
         if not lake.query(_VERSION, [set_name, version]).num_rows:
             raise sets.NoGoldenSetError(set_name, version, wiring.lake(settings).name)
         rows = sets.with_reviews(lake.query(_CASES, [set_name, version])).to_pylist()
@@ -117,7 +115,7 @@ def open_alerts(settings: Settings) -> list[OpenAlert] | None:
     """Return open critical alerts of quality; None where there is no lake, as in CI."""
     if is_absent(settings):
         return None
-    with _opened(settings) as lake:
+    with wiring.open_lake(settings) as lake:
         return [OpenAlert(**row) for row in lake.query(_ALERTS).to_pylist()]
 
 
@@ -131,7 +129,7 @@ def agreement(settings: Settings) -> dict[str, Agreement]:
     """Return how well each judge agrees with people, over calls that both judged; empty without a lake."""
     if is_absent(settings):
         return {}
-    with _opened(settings) as lake:
+    with wiring.open_lake(settings) as lake:
         rows = lake.query(_LABELS).to_pylist()
     found: dict[str, Agreement] = {}
     for name in {row["name"] for row in rows}:
@@ -140,10 +138,3 @@ def agreement(settings: Settings) -> dict[str, Agreement]:
         known = compare([s >= _GOOD for s in scores], [bool(row["good"]) for row in mine], scores)
         found[name] = Agreement(known.kappa, known.labels)
     return found
-
-
-def _opened(settings: Settings) -> ReadOnlyLake:
-    hide_pandas()
-    section = settings.lake
-    config = replace(wiring.lake(settings), memory_limit=section.query_memory_limit)
-    return ReadOnlyLake.open(config, timeout_s=section.query_timeout_s)

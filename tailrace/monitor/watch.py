@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,7 +33,6 @@ from tailrace.settings.model import Settings
 from tailrace.supervisor.stage_alerts import StageAlerts
 from tailrace.supervisor.stages import STAGES, Stage
 from warehouse.errors import LakeMissingError
-from warehouse.query.readonly import ReadOnlyLake
 
 log = structlog.get_logger()
 PROBE_EVERY_S = 5.0
@@ -116,10 +114,8 @@ class Watch:
 
     def _releases(self, app: str) -> list[Release]:
         """Return the marks that have landed; none where there is no lake yet."""
-        section = self._settings.lake
-        config = replace(wiring.lake(self._settings), memory_limit=section.query_memory_limit)
         try:
-            with ReadOnlyLake.open(config, timeout_s=section.query_timeout_s) as lake:
+            with wiring.open_lake(self._settings) as lake:
                 return marks(lake, app)
         except LakeMissingError:
             return []
